@@ -1,0 +1,220 @@
+//! The broker inside the server: rmqtt, with our rules in its hooks.
+//!
+//! It is transport only. It routes nothing between devices, keeps no retained
+//! message and no session beyond its connection: what a device has not been
+//! given waits in the server's store, in one place.
+//!
+//! ```text
+//!   device --TCP--> rmqtt session --hook--> ingest --> Inbound channel --> engine
+//!   device <------- rmqtt session <-------- Link::publish <--------------- engine
+//! ```
+
+mod hooks;
+mod parts;
+mod registry;
+
+use std::{net::SocketAddr, num::NonZeroU16, sync::Arc, time::Duration};
+
+use quarterdeck_protocol::{
+    ids::{DeviceId, ProjectId},
+    limits::MQTT_MESSAGE_MAX_BYTES,
+    topics,
+};
+use rmqtt::{
+    codec::types::QoS,
+    context::ServerContext,
+    net::Builder,
+    server::MqttServer,
+    types::{CodecPublish, From, Id, Message, Publish, Reason, Tx},
+};
+use tokio::{sync::mpsc, task::JoinHandle};
+use tracing::debug;
+
+use self::hooks::Core;
+use super::{
+    limits,
+    link::{Authenticator, Ended, InboundReceiver, Link, PublishError, PublishRequest, Qos},
+};
+
+/// How the embedded broker listens.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Port 0 asks the system for one; [`Broker::address`] tells it.
+    pub listen: SocketAddr,
+}
+
+/// Says why the broker cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("cannot listen for MQTT on {address}: {reason}")]
+    Listen { address: SocketAddr, reason: String },
+}
+
+/// The embedded broker.
+#[derive(Debug)]
+pub struct Broker {
+    core: Arc<Core>,
+    address: SocketAddr,
+    from: From,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// Starts the broker; the receiver gets what the devices say.
+pub async fn start(
+    config: Config,
+    authenticator: Arc<dyn Authenticator>,
+) -> Result<(Broker, InboundReceiver), StartError> {
+    let refused = |error: rmqtt::Error| StartError::Listen { address: config.listen, reason: format!("{error:#}") };
+    let (sender, receiver) = mpsc::channel(limits::INBOUND_MAX_EVENTS);
+    let core = Arc::new(Core::new(authenticator, sender));
+
+    let listener = listener(config.listen).bind().and_then(rmqtt::net::Listener::tcp).map_err(refused)?;
+    let address = listener.local_addr().map_err(refused)?;
+
+    // rmqtt's own idea of "busy" refuses devices when the machine works hard.
+    let context = ServerContext::new().busy_check_enable(false).build().await;
+    *context.extends.router_mut().await = Box::new(parts::NoRoutes::default());
+    *context.extends.retain_mut().await = Box::new(parts::NoRetained);
+    *context.extends.fitter_mgr_mut().await = Box::new(parts::DeviceFitters);
+    core.register(&*context.extends.hook_mgr().register()).await;
+
+    let node = context.node.id();
+    let server = MqttServer::new(context).listener_by_id(listener, address.port()).build();
+    let serving = tokio::spawn(async move {
+        if let Err(error) = server.run().await {
+            tracing::error!(%error, "the MQTT broker stopped");
+        }
+    });
+    let sweeping = tokio::spawn(sweep(core.clone()));
+    let from = hooks::from_server(&Id::from(node, "server".into()));
+    Ok((Broker { core, address, from, tasks: vec![serving, sweeping] }, receiver))
+}
+
+impl Broker {
+    /// The address that devices connect to, with the port that was given.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How many devices' connections are open.
+    pub fn connections(&self) -> usize {
+        self.core.registry.connected_count()
+    }
+}
+
+#[async_trait::async_trait]
+impl Link for Broker {
+    fn publish(&self, request: PublishRequest) -> Result<(), PublishError> {
+        let PublishRequest { project_id, device_id, kind, payload, qos } = request;
+        let size_bytes = payload.len();
+        if !kind.device_may_subscribe() {
+            return Err(PublishError::NotToDevice { kind });
+        }
+        if size_bytes > MQTT_MESSAGE_MAX_BYTES {
+            return Err(PublishError::TooLong { size_bytes });
+        }
+        let (connection, granted) = self.core.registry.hearing(&project_id, &device_id, kind)?;
+        connection.reserve(size_bytes)?;
+        let publish = Publish::new(
+            Box::new(CodecPublish {
+                dup: false,
+                retain: false,
+                qos: match qos.min(granted) {
+                    Qos::AtMostOnce => QoS::AtMostOnce,
+                    Qos::AtLeastOnce => QoS::AtLeastOnce,
+                    Qos::ExactlyOnce => QoS::ExactlyOnce,
+                },
+                topic: topics::topic(kind, &project_id, &device_id).into(),
+                packet_id: None,
+                payload,
+                properties: None,
+            }),
+            None,
+            None,
+            None,
+        );
+        connection.tx().unbounded_send(Message::Forward(self.from.clone(), publish)).map_err(|_| {
+            connection.release(size_bytes);
+            PublishError::NotConnected
+        })
+    }
+
+    fn disconnect(&self, project: &ProjectId, device: &DeviceId) {
+        for connection in self.core.registry.bar(project, device) {
+            close(connection.tx());
+        }
+    }
+
+    async fn shutdown(&self) {
+        self.core.close();
+        for task in &self.tasks {
+            task.abort();
+        }
+        let connections = self.core.registry.all();
+        for connection in &connections {
+            close(connection.tx());
+        }
+        let _ = tokio::time::timeout(Duration::from_millis(limits::SHUTDOWN_TIMEOUT_MS), async {
+            while self.connections() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.core.close();
+        for task in &self.tasks {
+            task.abort();
+        }
+        for connection in self.core.registry.all() {
+            close(connection.tx());
+        }
+    }
+}
+
+/// Asks a session to end. One that is gone already has ended.
+fn close(tx: &Tx) {
+    let _ = tx.unbounded_send(Message::Closed(Reason::ConnectKicked(true)));
+}
+
+fn listener(address: SocketAddr) -> Builder {
+    let packet_max_bytes = MQTT_MESSAGE_MAX_BYTES + limits::PACKET_OVERHEAD_MAX_BYTES;
+    Builder::new()
+        .name("devices")
+        .laddr(address)
+        .backlog(limits::BACKLOG_MAX_CONNECTIONS)
+        .reuseaddr(Some(true))
+        .nodelay(true)
+        .allow_anonymous(false)
+        .max_connections(limits::SIGN_IN_MAX_CONNECTIONS)
+        .max_handshaking_limit(limits::SIGN_INS_MAX)
+        .handshake_timeout(Duration::from_millis(limits::SIGN_IN_TIMEOUT_MS))
+        .send_timeout(Duration::from_millis(limits::SEND_TIMEOUT_MS))
+        .max_packet_size(packet_max_bytes as u32)
+        .max_clientid_len(limits::CLIENT_ID_MAX_BYTES)
+        .max_subscriptions(limits::SUBSCRIPTIONS_MAX)
+        // Of what comes in; a device over it would be thrown out, and nothing is kept
+        // of a QoS 2 publish but its packet id. What goes out is bounded by the fitter.
+        .max_inflight(NonZeroU16::MAX)
+        // Zero means never: expiry is the store's business, and TCP does not lose.
+        .message_expiry_interval(Duration::ZERO)
+        .message_retry_interval(Duration::ZERO)
+}
+
+/// Finds, every second, what ended without a hook.
+async fn sweep(core: Arc<Core>) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        for orphan in core.registry.orphans() {
+            debug!(connection = orphan.id.0, "ended without a word");
+            core.ended(orphan.session(), false, Ended::Lost).await;
+        }
+        let before_ms = rmqtt::utils::timestamp_millis() - 2 * limits::SIGN_IN_TIMEOUT_MS as i64;
+        core.registry.forget_sign_ins(before_ms);
+    }
+}

@@ -1,0 +1,49 @@
+//! The named bounds of the MQTT seam.
+//!
+//! Over each of them the answer is an explicit error, backpressure or the end
+//! of the connection, never growth (chapter 9).
+
+/// Events that may wait for the engine; a full channel holds the devices back.
+pub const INBOUND_MAX_EVENTS: usize = 8_192;
+/// Payloads above this draw on [`INBOUND_LARGE_MAX_BYTES`]; those below are bounded by the count of events.
+pub const INBOUND_SMALL_MAX_BYTES: usize = 4 * 1024;
+/// All large payloads together that may wait for the engine, in bytes.
+pub const INBOUND_LARGE_MAX_BYTES: usize = 64 * 1024 * 1024;
+
+/// Messages that may wait for one device.
+pub const DEVICE_QUEUE_MAX_MESSAGES: usize = 512;
+/// Payloads that may wait for one device, together, in bytes.
+pub const DEVICE_QUEUE_MAX_BYTES: usize = 2 * 1024 * 1024;
+/// Messages to one device that may be sent and not yet acknowledged by it.
+pub const DEVICE_INFLIGHT_MAX_MESSAGES: u16 = 32;
+
+/// Devices that may be connected at once.
+pub const CONNECTIONS_MAX: usize = 50_000;
+/// Connections that may be open without having signed in; over it the oldest is closed.
+pub const SIGN_IN_MAX_CONNECTIONS: usize = 4_096;
+/// How long a connection may take from its first byte to a complete CONNECT, in milliseconds.
+pub const SIGN_IN_TIMEOUT_MS: u64 = 10_000;
+/// Sign-ins whose secret is checked at once.
+pub const AUTHENTICATIONS_MAX: usize = 16;
+/// CONNECTs that are worked on at once, those that wait for their secret's check included.
+pub const SIGN_INS_MAX: usize = 1_024;
+/// Connections that the kernel may hold until they are accepted.
+pub const BACKLOG_MAX_CONNECTIONS: i32 = 4_096;
+/// Filters that one connection may subscribe to; a device has four topics to hear.
+pub const SUBSCRIPTIONS_MAX: usize = 16;
+/// What an MQTT packet may be longer than its payload: topic, ids and properties, in bytes.
+pub const PACKET_OVERHEAD_MAX_BYTES: usize = 4 * 1024;
+/// The longest client id, `{project}:{device}:tunnel`, in bytes.
+pub const CLIENT_ID_MAX_BYTES: usize = 64 + 1 + 64 + 7;
+/// How long a write to a device may stall before its connection is given up, in milliseconds.
+pub const SEND_TIMEOUT_MS: u64 = 10_000;
+/// How long closing all connections may take, in milliseconds.
+pub const SHUTDOWN_TIMEOUT_MS: u64 = 5_000;
+
+/// Messages of an external broker that are handed to the engine and not yet acknowledged.
+pub const EXTERNAL_INFLIGHT_MAX_MESSAGES: u16 = 1_024;
+/// Publishes that may wait for the connection to an external broker.
+pub const EXTERNAL_QUEUE_MAX_MESSAGES: usize = 4_096;
+/// The first and the longest wait before connecting to an external broker again, in milliseconds.
+pub const RECONNECT_FIRST_MS: u64 = 200;
+pub const RECONNECT_MAX_MS: u64 = 30_000;
