@@ -116,11 +116,23 @@ impl FromStr for CommandStatus {
 }
 
 /// Who leaves first: 1 (soonest) to 10. High is 1–3, Normal 4–6, Low 7–10.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "u8", into = "u8")]
-pub struct Priority(#[schemars(range(min = 1, max = 10))] u8);
+pub struct Priority(u8);
+
+impl JsonSchema for Priority {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Priority".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "Who leaves first: 1 (soonest) to 10.",
+            "type": "integer",
+            "minimum": 1,
+            "maximum": 10
+        })
+    }
+}
 
 /// Says that a number is no priority.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,0 +1,391 @@
+//! Durable state: SQLite by default, PostgreSQL by URL, one SQL for both (chapter 9).
+//!
+//! ```text
+//!  write(job) ──▶ bounded queue ──▶ one writer: BEGIN, every waiting job, COMMIT ──▶ answers
+//!  read()     ──▶ pool of read-only transactions beside it
+//! ```
+//!
+//! Writing is a *group commit*: a disk syncs some hundred times a second, so
+//! all jobs that wait while one commit is under way share the next. Each job
+//! runs in its own savepoint; one that fails is rolled back and harms no other.
+//! An answer means that the commit, with its sync, is done. Nobody lingers: a
+//! lone job commits at once.
+//!
+//! A query is written once, in the file of its noun, as one text with `$1`
+//! placeholders that both engines take; [`on!`] puts one body into both arms
+//! of [`Tx`].
+//!
+//! Never here: a decision of the domain, the clock, a default of a setting.
+
+use std::{
+    any::Any, future::Future, panic::AssertUnwindSafe, path::PathBuf, pin::Pin, str::FromStr,
+    time::Duration,
+};
+
+use futures_util::FutureExt;
+use sqlx::{
+    Postgres, Sqlite, Transaction,
+    migrate::{MigrateError, Migrator},
+    pool::PoolOptions,
+    postgres::{PgConnectOptions, PgPool},
+    sqlite::{
+        SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+    },
+};
+use tokio::sync::{mpsc, oneshot};
+
+/// Jobs that may wait for the writer; more wait at the caller.
+const WRITE_QUEUE_MAX_JOBS: usize = 4_096;
+/// Jobs that share one commit at most.
+const COMMIT_MAX_JOBS: usize = 1_024;
+/// Read transactions at once.
+const READERS_MAX: u32 = 8;
+/// How long a reader waits for a connection.
+const READ_WAIT_MS: u64 = 10_000;
+/// How long SQLite waits for a lock that another process holds, e.g. a backup.
+const BUSY_TIMEOUT_MS: u64 = 10_000;
+/// Statements kept prepared on each connection.
+const STATEMENTS_MAX: usize = 512;
+/// The most placeholders of one statement that both engines take.
+pub const BINDS_MAX: usize = 32_000;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// Runs one body on whichever engine a [`Tx`] is of.
+///
+/// `on!(tx, conn => sqlx::query("…").bind(x).execute(conn).await?)`
+macro_rules! on {
+    ($tx:expr, $conn:ident => $body:expr) => {
+        match $tx {
+            $crate::store::Tx::Sqlite(tx) => {
+                let $conn = &mut **tx;
+                $body
+            }
+            $crate::store::Tx::Postgres(tx) => {
+                let $conn = &mut **tx;
+                $body
+            }
+        }
+    };
+}
+pub(crate) use on;
+
+/// A transaction. Dropped without a commit it is rolled back.
+#[derive(Debug)]
+pub enum Tx {
+    Sqlite(Transaction<'static, Sqlite>),
+    Postgres(Transaction<'static, Postgres>),
+}
+
+impl Tx {
+    async fn execute(&mut self, sql: &'static str) -> Result<(), sqlx::Error> {
+        on!(self, conn => sqlx::raw_sql(sql).execute(conn).await.map(drop))
+    }
+
+    async fn commit(self) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Sqlite(tx) => tx.commit().await,
+            Self::Postgres(tx) => tx.commit().await,
+        }
+    }
+}
+
+/// Why the store could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("cannot open the database {url}: {source}")]
+    Open { url: String, source: sqlx::Error },
+    #[error("cannot bring the database up to date: {0}")]
+    Migrate(#[from] MigrateError),
+    #[error("the database failed: {0}")]
+    Database(#[from] sqlx::Error),
+    /// Whether it was committed is not known: ask again, by id or idempotency key.
+    #[error("the commit was not confirmed: {0}")]
+    Commit(String),
+    #[error("a row that the program itself wrote cannot be read: {what}")]
+    Corrupt { what: String },
+    #[error("a job of the store failed: {0}")]
+    Panic(String),
+    #[error("the store is closed")]
+    Closed,
+}
+
+impl StoreError {
+    /// Whether a full disk is the reason: what the operator can act on.
+    pub fn is_disk_full(&self) -> bool {
+        let text = self.to_string();
+        text.contains("disk is full") || text.contains("No space left")
+    }
+}
+
+/// Where the state lies.
+#[derive(Debug, Clone)]
+pub enum Location {
+    Sqlite(PathBuf),
+    /// A `postgres://` URL.
+    Postgres(String),
+}
+
+impl Location {
+    /// For people: a URL without its password.
+    fn shown(&self) -> String {
+        match self {
+            Self::Sqlite(path) => path.display().to_string(),
+            Self::Postgres(url) => url::Url::parse(url).map_or_else(
+                |_| "postgres://…".to_owned(),
+                |mut url| {
+                    // Fails only for URLs that cannot have a password.
+                    let _ = url.set_password(None);
+                    url.to_string()
+                },
+            ),
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Pool {
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
+}
+
+impl Pool {
+    async fn begin(&self, for_writing: bool) -> Result<Tx, sqlx::Error> {
+        match self {
+            // A deferred transaction that turns to writing fails as locked.
+            Self::Sqlite(pool) if for_writing => {
+                pool.begin_with("BEGIN IMMEDIATE").await.map(Tx::Sqlite)
+            }
+            Self::Sqlite(pool) => pool.begin().await.map(Tx::Sqlite),
+            Self::Postgres(pool) if for_writing => pool.begin().await.map(Tx::Postgres),
+            Self::Postgres(pool) => pool
+                .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                .await
+                .map(Tx::Postgres),
+        }
+    }
+
+    async fn close(&self) {
+        match self {
+            Self::Sqlite(pool) => pool.close().await,
+            Self::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+type JobFuture<'t, R> = Pin<Box<dyn Future<Output = R> + Send + 't>>;
+type Erased = Box<dyn Any + Send>;
+/// Answers `Ok(value)` to keep what it wrote, `Err(value)` to roll it back.
+type Job = Box<dyn for<'t> FnOnce(&'t mut Tx) -> JobFuture<'t, Result<Erased, Erased>> + Send>;
+
+struct Waiting {
+    job: Job,
+    answer: oneshot::Sender<Result<Erased, StoreError>>,
+}
+
+/// The state of a server. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    jobs: mpsc::Sender<Waiting>,
+    readers: Pool,
+    writer: Pool,
+}
+
+impl Store {
+    /// Opens the database, brings its schema up to date and starts the writer.
+    pub async fn open(location: &Location) -> Result<Self, StoreError> {
+        let open = |source| StoreError::Open { url: location.shown(), source };
+        let (writer, readers) = match location {
+            Location::Sqlite(path) => {
+                let options = SqliteConnectOptions::new()
+                    .filename(path)
+                    .create_if_missing(true)
+                    .busy_timeout(Duration::from_millis(BUSY_TIMEOUT_MS))
+                    .journal_mode(SqliteJournalMode::Wal)
+                    .synchronous(SqliteSynchronous::Full)
+                    .foreign_keys(true)
+                    .statement_cache_capacity(STATEMENTS_MAX)
+                    .pragma("temp_store", "memory")
+                    .pragma("wal_autocheckpoint", "4000");
+                let writer = SqlitePoolOptions::new()
+                    .max_connections(1)
+                    .idle_timeout(None)
+                    .max_lifetime(None)
+                    .connect_with(options.clone())
+                    .await
+                    .map_err(open)?;
+                MIGRATIONS.run(&writer).await?;
+                let readers = reader_options()
+                    .connect_with(options.create_if_missing(false).read_only(true))
+                    .await
+                    .map_err(open)?;
+                (Pool::Sqlite(writer), Pool::Sqlite(readers))
+            }
+            Location::Postgres(url) => {
+                let options = PgConnectOptions::from_str(url)
+                    .map_err(open)?
+                    .statement_cache_capacity(STATEMENTS_MAX)
+                    .options([("synchronous_commit", "on"), ("timezone", "UTC")]);
+                let writer = PoolOptions::<Postgres>::new()
+                    .max_connections(1)
+                    .acquire_timeout(Duration::from_millis(READ_WAIT_MS))
+                    .connect_with(options.clone())
+                    .await
+                    .map_err(open)?;
+                MIGRATIONS.run(&writer).await?;
+                let readers = reader_options().connect_with(options).await.map_err(open)?;
+                (Pool::Postgres(writer), Pool::Postgres(readers))
+            }
+        };
+        let (jobs, waiting) = mpsc::channel(WRITE_QUEUE_MAX_JOBS);
+        tokio::spawn(write_loop(writer.clone(), waiting));
+        Ok(Self { jobs, readers, writer })
+    }
+
+    /// Runs `job` in the next commit and answers when that is durable.
+    ///
+    /// An `Err` of the job rolls back what it wrote and is answered as it is;
+    /// a [`StoreError`] means that nothing of it is known to be stored.
+    pub async fn write<T, E, F>(&self, job: F) -> Result<Result<T, E>, StoreError>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> JobFuture<'t, Result<T, E>> + Send + 'static,
+    {
+        let erased: Job = Box::new(move |tx| {
+            let run = job(tx);
+            Box::pin(async move {
+                match run.await {
+                    Ok(value) => Ok(Box::new(Ok::<T, E>(value)) as Erased),
+                    Err(value) => Err(Box::new(Err::<T, E>(value)) as Erased),
+                }
+            })
+        });
+        let (answer, answered) = oneshot::channel();
+        self.jobs.send(Waiting { job: erased, answer }).await.map_err(|_| StoreError::Closed)?;
+        let value = answered.await.map_err(|_| StoreError::Closed)??;
+        Ok(*value.downcast().expect("a job answers with the type that it was given for"))
+    }
+
+    /// Begins a read-only snapshot of what is committed.
+    pub async fn read(&self) -> Result<Tx, StoreError> {
+        Ok(self.readers.begin(false).await?)
+    }
+
+    /// Ends the writer after the jobs that wait, and closes all connections.
+    pub async fn close(self) {
+        let Self { jobs, readers, writer } = self;
+        drop(jobs);
+        readers.close().await;
+        writer.close().await;
+    }
+}
+
+fn reader_options<DB: sqlx::Database>() -> PoolOptions<DB> {
+    PoolOptions::new()
+        .max_connections(READERS_MAX)
+        .acquire_timeout(Duration::from_millis(READ_WAIT_MS))
+}
+
+async fn write_loop(pool: Pool, mut waiting: mpsc::Receiver<Waiting>) {
+    let mut batch = Vec::new();
+    while waiting.recv_many(&mut batch, COMMIT_MAX_JOBS).await > 0 {
+        let jobs = std::mem::take(&mut batch);
+        metrics::histogram!("quarterdeck_store_commit_jobs").record(jobs.len() as f64);
+        commit_together(&pool, jobs).await;
+    }
+}
+
+async fn commit_together(pool: &Pool, jobs: Vec<Waiting>) {
+    let mut tx = match pool.begin(true).await {
+        Ok(tx) => tx,
+        Err(error) => return refuse(jobs, &error),
+    };
+    let mut done = Vec::with_capacity(jobs.len());
+    let mut jobs = jobs.into_iter();
+    while let Some(Waiting { job, answer }) = jobs.next() {
+        match run_in_savepoint(&mut tx, job).await {
+            Ok(value) => done.push((answer, Ok(value))),
+            Err(JobFailure::Panic(text)) => done.push((answer, Err(StoreError::Panic(text)))),
+            Err(JobFailure::Transaction(error)) => {
+                // The transaction is beyond repair: nobody in it was stored.
+                let text = error.to_string();
+                drop(tx);
+                let _ = answer.send(Err(StoreError::Database(error)));
+                for (answer, _) in done {
+                    let _ = answer.send(Err(StoreError::Commit(text.clone())));
+                }
+                for rest in jobs {
+                    let _ = rest.answer.send(Err(StoreError::Commit(text.clone())));
+                }
+                return;
+            }
+        }
+    }
+    match tx.commit().await {
+        Ok(()) => {
+            for (answer, value) in done {
+                let _ = answer.send(value);
+            }
+        }
+        Err(error) => {
+            let text = error.to_string();
+            for (answer, _) in done {
+                let _ = answer.send(Err(StoreError::Commit(text.clone())));
+            }
+        }
+    }
+}
+
+enum JobFailure {
+    Panic(String),
+    Transaction(sqlx::Error),
+}
+
+async fn run_in_savepoint(tx: &mut Tx, job: Job) -> Result<Erased, JobFailure> {
+    tx.execute("SAVEPOINT job").await.map_err(JobFailure::Transaction)?;
+    let ran = AssertUnwindSafe(job(tx)).catch_unwind().await;
+    let (value, kept) = match ran {
+        Ok(Ok(value)) => (Ok(value), true),
+        Ok(Err(value)) => (Ok(value), false),
+        Err(panic) => (Err(JobFailure::Panic(panic_text(&*panic))), false),
+    };
+    if !kept {
+        tx.execute("ROLLBACK TO SAVEPOINT job").await.map_err(JobFailure::Transaction)?;
+    }
+    tx.execute("RELEASE SAVEPOINT job").await.map_err(JobFailure::Transaction)?;
+    value
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "panicked".to_owned())
+}
+
+fn refuse(jobs: Vec<Waiting>, error: &sqlx::Error) {
+    tracing::error!(%error, jobs = jobs.len(), "cannot begin a transaction");
+    let text = error.to_string();
+    for waiting in jobs {
+        let _ = waiting.answer.send(Err(StoreError::Commit(text.clone())));
+    }
+}
+
+/// Writes the placeholders of a multi-row `VALUES`: `($1,$2),($3,$4)`.
+pub(crate) fn placeholders(rows: usize, columns: usize) -> String {
+    use std::fmt::Write as _;
+    debug_assert!(rows * columns <= BINDS_MAX, "both engines take this many");
+    let mut text = String::with_capacity(rows * columns * 6);
+    for row in 0..rows {
+        text.push_str(if row == 0 { "(" } else { ",(" });
+        for column in 0..columns {
+            let separator = if column == 0 { "" } else { "," };
+            write!(text, "{separator}${}", row * columns + column + 1)
+                .expect("writing to a string cannot fail");
+        }
+        text.push(')');
+    }
+    text
+}
