@@ -91,9 +91,10 @@ CREATE TABLE devices (
     retired_at          BIGINT,
     -- Presence.
     status              TEXT   NOT NULL,
-    connected_at        BIGINT,
     last_seen_at        BIGINT,
-    last_seen_due       BIGINT,
+    connected           BOOLEAN NOT NULL,
+    -- When it is stale unless it is heard; NULL when it is not online.
+    stale_due           BIGINT,
     boot_id             TEXT,
     agent_version       TEXT,
     facts               TEXT   NOT NULL,
@@ -112,7 +113,7 @@ CREATE TABLE devices (
     PRIMARY KEY (project_id, id)
 );
 CREATE INDEX devices_by_status ON devices (project_id, status, id);
-CREATE INDEX devices_by_last_seen ON devices (project_id, last_seen_at, id);
+CREATE INDEX devices_by_stale ON devices (stale_due) WHERE stale_due IS NOT NULL;
 CREATE INDEX devices_failed ON devices (project_id, service_failed_at) WHERE service_failed_at IS NOT NULL;
 
 -- The tags again, one a row, so that both engines filter by them with an index.
@@ -170,8 +171,17 @@ CREATE TABLE commands (
     started_at    BIGINT,
     finished_at   BIGINT,
     cancel_requested_at BIGINT,
-    -- The boot id that the device had when a reboot was asked of it.
+    -- The boot id that the device had when it began to reboot.
     boot_id       TEXT,
+    -- When the server gives up on the device's word, and on its word after a cancel.
+    ends_due      BIGINT,
+    cancel_due    BIGINT,
+    -- When the sweep looks at it next, the earliest of all; NULL when it has ended.
+    due           BIGINT,
+    -- Whether it has not ended.
+    open          BOOLEAN NOT NULL,
+    -- Its message is to be sent whenever the device is there (the outbox).
+    deliver       BOOLEAN NOT NULL,
     blocked_until BIGINT,
     result        TEXT,
     exit_code     BIGINT,
@@ -179,29 +189,29 @@ CREATE TABLE commands (
     stderr        TEXT,
     error_code    TEXT,
     error_message TEXT,
-    -- How many rows its timeline has.
+    -- Its timeline, one JSON object a line, and how many. In the row, which is
+    -- written anyway, since an event of its own would cost two more B-trees.
     events        BIGINT NOT NULL,
-    -- When the sweep looks at it next; NULL when it has ended.
-    due           BIGINT,
-    -- Its message is to be sent (the outbox).
-    deliver       BOOLEAN NOT NULL
+    timeline      TEXT   NOT NULL
 );
 -- Ids rise with time, so an index that ends in id is in order of creation.
 CREATE INDEX commands_by_project ON commands (project_id, id);
 CREATE INDEX commands_by_device ON commands (project_id, device_id, id);
 CREATE INDEX commands_by_status ON commands (project_id, status, id);
+CREATE INDEX commands_by_type ON commands (project_id, type, id);
+CREATE INDEX commands_by_user ON commands (project_id, created_by, id);
 CREATE INDEX commands_by_batch ON commands (batch_id, id);
 CREATE INDEX commands_by_due ON commands (due) WHERE due IS NOT NULL;
+CREATE INDEX commands_open ON commands (project_id, device_id, id) WHERE open;
 CREATE INDEX commands_outbox ON commands (project_id, device_id, priority, id) WHERE deliver;
+CREATE INDEX commands_by_finish ON commands (project_id, finished_at, id) WHERE finished_at IS NOT NULL;
 
-CREATE TABLE command_events (
-    command_id  TEXT   NOT NULL,
-    seq         BIGINT NOT NULL,
-    at          BIGINT NOT NULL,
-    event       TEXT   NOT NULL,
-    by_whom     TEXT   NOT NULL,
-    detail      TEXT   NOT NULL,
-    PRIMARY KEY (command_id, seq)
+-- How many commands have each status, so that a total needs no count.
+CREATE TABLE command_counts (
+    project_id  TEXT   NOT NULL,
+    status      TEXT   NOT NULL,
+    count       BIGINT NOT NULL,
+    PRIMARY KEY (project_id, status)
 );
 
 -- Live output, a row a chunk; a redelivered chunk meets its own key.
@@ -217,7 +227,7 @@ CREATE TABLE command_output (
 CREATE TABLE device_events (
     project_id  TEXT   NOT NULL,
     device_id   TEXT   NOT NULL,
-    seq         TEXT   NOT NULL,
+    seq         BIGINT NOT NULL,
     at          BIGINT NOT NULL,
     event       TEXT   NOT NULL,
     by_whom     TEXT   NOT NULL,
@@ -230,10 +240,11 @@ CREATE TABLE safety_events (
     command_id  TEXT   NOT NULL PRIMARY KEY,
     project_id  TEXT   NOT NULL,
     device_id   TEXT   NOT NULL,
-    kind        TEXT   NOT NULL,
-    due         BIGINT NOT NULL
+    counter     TEXT   NOT NULL,
+    -- NULL while the command waits for its device: it counts then, too.
+    delivered_due BIGINT
 );
-CREATE INDEX safety_events_by_device ON safety_events (project_id, device_id, kind, due);
+CREATE INDEX safety_events_by_device ON safety_events (project_id, device_id, counter, delivered_due);
 
 CREATE TABLE uploads (
     id          TEXT   NOT NULL PRIMARY KEY,
@@ -249,10 +260,11 @@ CREATE TABLE uploads (
 CREATE TABLE alerts (
     id              TEXT   NOT NULL PRIMARY KEY,
     project_id      TEXT   NOT NULL,
-    -- One open alert per cause: kind and what it is about. NULL when resolved.
-    open_key        TEXT,
+    -- One open alert per cause: kind and what it is about.
+    key             TEXT   NOT NULL,
     kind            TEXT   NOT NULL,
     severity        TEXT   NOT NULL,
+    severity_rank   BIGINT NOT NULL,
     cause           TEXT   NOT NULL,
     device_id       TEXT,
     command_id      TEXT,
@@ -264,7 +276,8 @@ CREATE TABLE alerts (
     silenced_until  BIGINT,
     resolved_at     BIGINT
 );
-CREATE UNIQUE INDEX alerts_open ON alerts (project_id, open_key) WHERE open_key IS NOT NULL;
+CREATE UNIQUE INDEX alerts_open ON alerts (project_id, key) WHERE resolved_at IS NULL;
+CREATE INDEX alerts_by_key ON alerts (project_id, key, id);
 CREATE INDEX alerts_by_project ON alerts (project_id, id);
 
 CREATE TABLE audit (

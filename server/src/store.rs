@@ -17,6 +17,25 @@
 //!
 //! Never here: a decision of the domain, the clock, a default of a setting.
 
+pub mod audit;
+pub mod idempotency;
+pub mod users;
+pub mod query;
+pub mod commands;
+pub mod batches;
+pub mod devices;
+pub mod device_events;
+pub mod alerts;
+pub mod overview;
+pub mod safety;
+pub mod uploads;
+pub mod sessions;
+pub mod service_tokens;
+pub mod projects;
+pub mod meta;
+pub mod members;
+pub mod enrollment_tokens;
+
 use std::{
     any::Any, future::Future, panic::AssertUnwindSafe, path::PathBuf, pin::Pin, str::FromStr,
     time::Duration,

@@ -45,7 +45,8 @@ impl Grant {
     /// Reads who wants to connect; whether it is, its secret must tell.
     pub fn claimed(user: Option<&str>, client_id: &str) -> Result<Self, SignInRefused> {
         let user = user.ok_or(SignInRefused::Anonymous)?;
-        let (project_id, device_id) = topics::parse_username(user).ok_or(SignInRefused::NotADeviceUser)?;
+        let (project_id, device_id) =
+            topics::parse_username(user).ok_or(SignInRefused::NotADeviceUser)?;
         let (project, device, channel) =
             topics::parse_client_id(client_id).ok_or(SignInRefused::NotADeviceClientId)?;
         if (&project, &device) != (&project_id, &device_id) {
@@ -129,10 +130,20 @@ mod tests {
     fn nothing_of_another_device_is_reached() {
         let grant = grant(Channel::Main);
         for filter in [
-            "#", "+", "+/+/+/+/commands", "roboticks/#", "roboticks/p/devices/#", "roboticks/p/devices/+/commands",
-            "roboticks/p/devices/d2/commands", "roboticks/q/devices/d/commands", "roboticks/p/devices/d",
-            "$share/g/roboticks/p/devices/d/commands", "/roboticks/p/devices/d/commands", "$SYS/#",
-            "roboticks/p/devices/D/commands", "roboticks/p/devices/d//commands",
+            "#",
+            "+",
+            "+/+/+/+/commands",
+            "roboticks/#",
+            "roboticks/p/devices/#",
+            "roboticks/p/devices/+/commands",
+            "roboticks/p/devices/d2/commands",
+            "roboticks/q/devices/d/commands",
+            "roboticks/p/devices/d",
+            "$share/g/roboticks/p/devices/d/commands",
+            "/roboticks/p/devices/d/commands",
+            "$SYS/#",
+            "roboticks/p/devices/D/commands",
+            "roboticks/p/devices/d//commands",
         ] {
             assert_eq!(grant.may_subscribe(filter), None, "{filter}");
             assert_eq!(grant.may_publish(filter), None, "{filter}");
@@ -145,8 +156,16 @@ mod tests {
         for kind in DeviceTopic::ALL {
             let topic = topics::topic(kind, &grant.project_id, &grant.device_id);
             let tunnels = carries_tunnels(kind);
-            assert_eq!(grant.may_publish(&topic).is_some(), tunnels && kind.device_may_publish(), "{topic}");
-            assert_eq!(grant.may_subscribe(&topic).is_some(), tunnels && kind.device_may_subscribe(), "{topic}");
+            assert_eq!(
+                grant.may_publish(&topic).is_some(),
+                tunnels && kind.device_may_publish(),
+                "{topic}"
+            );
+            assert_eq!(
+                grant.may_subscribe(&topic).is_some(),
+                tunnels && kind.device_may_subscribe(),
+                "{topic}"
+            );
         }
     }
 

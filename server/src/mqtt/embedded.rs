@@ -1,17 +1,21 @@
 //! The broker inside the server: rmqtt, with our rules in its hooks.
 //!
-//! It is transport only. It routes nothing between devices, keeps no retained
-//! message and no session beyond its connection: what a device has not been
-//! given waits in the server's store, in one place.
+//! It is transport only. It routes nothing between devices and keeps no
+//! retained message: what a device has not been given waits in the server's
+//! store, in one place. Of a session that outlives its connection it keeps, in
+//! memory, that there is one and what it hears: a device that is told of a new
+//! session must by MQTT's rules forget what was not acknowledged.
 //!
 //! ```text
 //!   device --TCP--> rmqtt session --hook--> ingest --> Inbound channel --> engine
 //!   device <------- rmqtt session <-------- Link::publish <--------------- engine
 //! ```
 
+mod goodbye;
 mod hooks;
 mod parts;
 mod registry;
+mod strangers;
 
 use std::{net::SocketAddr, num::NonZeroU16, sync::Arc, time::Duration};
 
@@ -30,7 +34,7 @@ use rmqtt::{
 use tokio::{sync::mpsc, task::JoinHandle};
 use tracing::debug;
 
-use self::hooks::Core;
+use self::{hooks::Core, strangers::Strangers};
 use super::{
     limits,
     link::{Authenticator, Ended, InboundReceiver, Link, PublishError, PublishRequest, Qos},
@@ -64,19 +68,29 @@ pub async fn start(
     config: Config,
     authenticator: Arc<dyn Authenticator>,
 ) -> Result<(Broker, InboundReceiver), StartError> {
-    let refused = |error: rmqtt::Error| StartError::Listen { address: config.listen, reason: format!("{error:#}") };
+    let refused = |error: rmqtt::Error| StartError::Listen {
+        address: config.listen,
+        reason: format!("{error:#}"),
+    };
     let (sender, receiver) = mpsc::channel(limits::INBOUND_MAX_EVENTS);
     let core = Arc::new(Core::new(authenticator, sender));
 
-    let listener = listener(config.listen).bind().and_then(rmqtt::net::Listener::tcp).map_err(refused)?;
+    let listener =
+        listener(config.listen).bind().and_then(rmqtt::net::Listener::tcp).map_err(refused)?;
     let address = listener.local_addr().map_err(refused)?;
 
     // rmqtt's own idea of "busy" refuses devices when the machine works hard.
-    let context = ServerContext::new().busy_check_enable(false).build().await;
+    let context = ServerContext::new()
+        .busy_check_enable(false)
+        .mqtt_max_sessions(limits::SESSIONS_MAX)
+        .build()
+        .await;
     *context.extends.router_mut().await = Box::new(parts::NoRoutes::default());
     *context.extends.retain_mut().await = Box::new(parts::NoRetained);
-    *context.extends.fitter_mgr_mut().await = Box::new(parts::DeviceFitters);
-    core.register(&*context.extends.hook_mgr().register()).await;
+    *context.extends.fitter_mgr_mut().await = Box::new(parts::DeviceFitters(Arc::downgrade(&core)));
+    *context.extends.session_mgr_mut().await =
+        Box::new(goodbye::DeviceSessions(Arc::downgrade(&core)));
+    core.register(&context).await;
 
     let node = context.node.id();
     let server = MqttServer::new(context).listener_by_id(listener, address.port()).build();
@@ -85,7 +99,7 @@ pub async fn start(
             tracing::error!(%error, "the MQTT broker stopped");
         }
     });
-    let sweeping = tokio::spawn(sweep(core.clone()));
+    let sweeping = tokio::spawn(sweep(core.clone(), address));
     let from = hooks::from_server(&Id::from(node, "server".into()));
     Ok((Broker { core, address, from, tasks: vec![serving, sweeping] }, receiver))
 }
@@ -94,6 +108,11 @@ impl Broker {
     /// The address that devices connect to, with the port that was given.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// How many sign-ins are under way.
+    pub fn signing_in(&self) -> usize {
+        self.core.registry.signing_in_count()
     }
 
     /// How many devices' connections are open.
@@ -131,7 +150,7 @@ impl Link for Broker {
             }),
             None,
             None,
-            None,
+            Some(hooks::meant_for(connection.id)),
         );
         connection.tx().unbounded_send(Message::Forward(self.from.clone(), publish)).map_err(|_| {
             connection.release(size_bytes);
@@ -141,7 +160,7 @@ impl Link for Broker {
 
     fn disconnect(&self, project: &ProjectId, device: &DeviceId) {
         for connection in self.core.registry.bar(project, device) {
-            close(connection.tx());
+            close(connection.tx(), Ended::ByServer);
         }
     }
 
@@ -152,7 +171,7 @@ impl Link for Broker {
         }
         let connections = self.core.registry.all();
         for connection in &connections {
-            close(connection.tx());
+            close(connection.tx(), Ended::ByServer);
         }
         let _ = tokio::time::timeout(Duration::from_millis(limits::SHUTDOWN_TIMEOUT_MS), async {
             while self.connections() > 0 {
@@ -170,14 +189,15 @@ impl Drop for Broker {
             task.abort();
         }
         for connection in self.core.registry.all() {
-            close(connection.tx());
+            close(connection.tx(), Ended::ByServer);
         }
     }
 }
 
 /// Asks a session to end. One that is gone already has ended.
-fn close(tx: &Tx) {
-    let _ = tx.unbounded_send(Message::Closed(Reason::ConnectKicked(true)));
+fn close(tx: &Tx, why: Ended) {
+    let by_server = why != Ended::TakenOver;
+    let _ = tx.unbounded_send(Message::Closed(Reason::ConnectKicked(by_server)));
 }
 
 fn listener(address: SocketAddr) -> Builder {
@@ -189,6 +209,8 @@ fn listener(address: SocketAddr) -> Builder {
         .reuseaddr(Some(true))
         .nodelay(true)
         .allow_anonymous(false)
+        .session_expiry_interval(Duration::from_secs(limits::SESSION_KEPT_MAX_S))
+        .max_session_expiry_interval(Duration::from_secs(limits::SESSION_KEPT_MAX_S))
         .max_connections(limits::SIGN_IN_MAX_CONNECTIONS)
         .max_handshaking_limit(limits::SIGN_INS_MAX)
         .handshake_timeout(Duration::from_millis(limits::SIGN_IN_TIMEOUT_MS))
@@ -204,15 +226,26 @@ fn listener(address: SocketAddr) -> Builder {
         .message_retry_interval(Duration::ZERO)
 }
 
-/// Finds, every second, what ended without a hook.
-async fn sweep(core: Arc<Core>) {
-    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+/// Finds, now and then, what ended without a hook and what never began.
+async fn sweep(core: Arc<Core>, listens: SocketAddr) {
+    let age_max_ticks = limits::SIGN_IN_TIMEOUT_MS / limits::SWEEP_PERIOD_MS;
+    let mut strangers =
+        Strangers::new(listens, age_max_ticks as u32, limits::SIGN_IN_MAX_CONNECTIONS);
+    let mut ticks = tokio::time::interval(Duration::from_millis(limits::SWEEP_PERIOD_MS));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        let looking = core.clone();
+        // Thousands of descriptors take milliseconds: not on a thread that serves devices.
+        let looked = tokio::task::spawn_blocking(move || {
+            strangers.tick(|| looking.registry.peers());
+            strangers
+        });
+        let Ok(looked) = looked.await else { return };
+        strangers = looked;
         for orphan in core.registry.orphans() {
             debug!(connection = orphan.id.0, "ended without a word");
-            core.ended(orphan.session(), false, Ended::Lost).await;
+            core.ended(orphan.session(), Ended::Lost).await;
         }
         let before_ms = rmqtt::utils::timestamp_millis() - 2 * limits::SIGN_IN_TIMEOUT_MS as i64;
         core.registry.forget_sign_ins(before_ms);

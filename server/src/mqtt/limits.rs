@@ -19,14 +19,23 @@ pub const DEVICE_INFLIGHT_MAX_MESSAGES: u16 = 32;
 
 /// Devices that may be connected at once.
 pub const CONNECTIONS_MAX: usize = 50_000;
+/// Sessions, those whose device is away included.
+pub const SESSIONS_MAX: isize = 2 * CONNECTIONS_MAX as isize;
+/// How long a session is kept whose device is away, in seconds.
+pub const SESSION_KEPT_MAX_S: u64 = 2 * 3_600;
 /// Connections that may be open without having signed in; over it the oldest is closed.
 pub const SIGN_IN_MAX_CONNECTIONS: usize = 4_096;
 /// How long a connection may take from its first byte to a complete CONNECT, in milliseconds.
 pub const SIGN_IN_TIMEOUT_MS: u64 = 10_000;
+/// How often the broker looks for connections that ended without a word or do not sign in, in milliseconds.
+pub const SWEEP_PERIOD_MS: u64 = 2_000;
 /// Sign-ins whose secret is checked at once.
 pub const AUTHENTICATIONS_MAX: usize = 16;
 /// CONNECTs that are worked on at once, those that wait for their secret's check included.
 pub const SIGN_INS_MAX: usize = 1_024;
+/// How long a connection's takeover waits for the former one's end, and how often it looks, in milliseconds.
+pub const TAKE_OVER_TIMEOUT_MS: u64 = 5_000;
+pub const TAKE_OVER_POLL_MS: u64 = 2;
 /// Connections that the kernel may hold until they are accepted.
 pub const BACKLOG_MAX_CONNECTIONS: i32 = 4_096;
 /// Filters that one connection may subscribe to; a device has four topics to hear.
@@ -44,6 +53,12 @@ pub const SHUTDOWN_TIMEOUT_MS: u64 = 5_000;
 pub const EXTERNAL_INFLIGHT_MAX_MESSAGES: u16 = 1_024;
 /// Publishes that may wait for the connection to an external broker.
 pub const EXTERNAL_QUEUE_MAX_MESSAGES: usize = 4_096;
+/// The longest packet read from an external broker, in bytes; over it the connection breaks.
+pub const EXTERNAL_PACKET_MAX_BYTES: usize = 8 * 1024 * 1024;
+/// The keep-alive with an external broker, in seconds.
+pub const EXTERNAL_KEEP_ALIVE_S: u64 = 30;
+/// Messages of our own that are remembered until the broker sends them back to us.
+pub const EXTERNAL_ECHOES_MAX: usize = 1_024;
 /// The first and the longest wait before connecting to an external broker again, in milliseconds.
 pub const RECONNECT_FIRST_MS: u64 = 200;
 pub const RECONNECT_MAX_MS: u64 = 30_000;

@@ -124,7 +124,12 @@ pub trait Authenticator: Send + Sync + 'static {
     /// At most [`super::limits::AUTHENTICATIONS_MAX`] run at once. It may take
     /// long, but must not block: a slow hash belongs on a blocking thread.
     /// That user, client id and topics agree is checked by the caller.
-    async fn authenticate(&self, user: &str, secret: &[u8], client_id: &str) -> Result<DeviceIdentity, Denied>;
+    async fn authenticate(
+        &self,
+        user: &str,
+        secret: &[u8],
+        client_id: &str,
+    ) -> Result<DeviceIdentity, Denied>;
 }
 
 /// How a connection ended.
@@ -167,6 +172,11 @@ pub enum Inbound {
         ended: Ended,
     },
     Message(Message),
+    /// Only with an external broker: the connection to it stands again. What was
+    /// published and not answered may be lost and should be published again.
+    LinkUp,
+    /// Only with an external broker: who is connected cannot be known.
+    LinkDown,
 }
 
 /// One message of one device, on a topic that it may publish to.
@@ -194,13 +204,14 @@ pub(super) type InboundSender = mpsc::Sender<Inbound>;
 pub struct AckHandle {
     // `None` where the device expects no acknowledgement (QoS 0).
     sender: Option<oneshot::Sender<bool>>,
-    _budget: Option<OwnedSemaphorePermit>,
+    // Held until the message is dealt with.
+    budget: Option<OwnedSemaphorePermit>,
 }
 
 impl AckHandle {
     pub(super) fn pair() -> (Self, AckWaiter) {
         let (sender, receiver) = oneshot::channel();
-        (Self { sender: Some(sender), _budget: None }, AckWaiter(receiver))
+        (Self { sender: Some(sender), budget: None }, AckWaiter(receiver))
     }
 
     /// Makes a handle that nobody waits for.
@@ -209,7 +220,7 @@ impl AckHandle {
     }
 
     pub(super) fn with_budget(mut self, budget: Option<OwnedSemaphorePermit>) -> Self {
-        self._budget = budget;
+        self.budget = budget;
         self
     }
 
@@ -225,6 +236,7 @@ impl AckHandle {
 
     /// Either of both.
     pub fn resolve(mut self, committed: bool) {
+        drop(self.budget.take());
         if let Some(sender) = self.sender.take() {
             // Nobody waits any more when the connection broke meanwhile: the device sends again.
             let _ = sender.send(committed);

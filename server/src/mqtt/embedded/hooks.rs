@@ -6,9 +6,12 @@
 //! may not be, or whose commit failed, ends the connection: rejected without
 //! that, it would still be acknowledged on MQTT 3.1.1.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -17,21 +20,28 @@ use quarterdeck_protocol::limits::MQTT_MESSAGE_MAX_BYTES;
 use rmqtt::{
     acl::AuthInfo,
     codec::{types::QoS, v5::SubscribeAckReason},
-    hook::{Handler, HookResult, Parameter, Register, ReturnType, Type},
+    context::ServerContext,
+    hook::{Handler, HookResult, Parameter, ReturnType, Type},
+    inflight::MomentStatus,
     session::Session,
     types::{
-        AuthResult, ConnectInfo, From, FromType, Id, LastWill, Publish, PublishAclResult, Reason, Subscribe,
-        SubscribeAclResult, Unsubscribe,
+        AuthResult, ConnectInfo, From, FromType, Id, LastWill, Publish, PublishAclResult, Reason,
+        Subscribe, SubscribeAclResult, Unsubscribe,
     },
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{debug, info, warn};
 
-use super::registry::{Connection, Registry};
+use super::registry::{Connection, Registry, SessionKind};
 use crate::mqtt::{
     acl::Grant,
-    limits::{AUTHENTICATIONS_MAX, CONNECTIONS_MAX, INBOUND_LARGE_MAX_BYTES, INBOUND_SMALL_MAX_BYTES},
-    link::{AckHandle, Authenticator, Denied, Ended, Inbound, InboundSender, Message, Qos},
+    limits::{
+        AUTHENTICATIONS_MAX, CONNECTIONS_MAX, INBOUND_LARGE_MAX_BYTES, INBOUND_SMALL_MAX_BYTES,
+        TAKE_OVER_POLL_MS, TAKE_OVER_TIMEOUT_MS,
+    },
+    link::{
+        AckHandle, Authenticator, ConnectionId, Denied, Ended, Inbound, InboundSender, Message, Qos,
+    },
 };
 
 /// What all hooks share.
@@ -42,6 +52,7 @@ pub(super) struct Core {
     authenticator: Arc<dyn Authenticator>,
     authentications: Semaphore,
     closing: AtomicBool,
+    context: OnceLock<ServerContext>,
 }
 
 /// Why a publish is not taken. The device only sees its connection end.
@@ -66,19 +77,24 @@ impl Core {
             authenticator,
             authentications: Semaphore::new(AUTHENTICATIONS_MAX),
             closing: AtomicBool::new(false),
+            context: OnceLock::new(),
         }
     }
 
-    pub(super) async fn register(self: &Arc<Self>, hooks: &dyn Register) {
+    pub(super) async fn register(self: &Arc<Self>, context: &ServerContext) {
+        let hooks = context.extends.hook_mgr().register();
+        self.context.get_or_init(|| context.clone());
         for hook in [
             Type::ClientAuthenticate,
             Type::ClientConnected,
             Type::ClientDisconnected,
+            Type::SessionTerminated,
             Type::ClientSubscribeCheckAcl,
             Type::SessionSubscribed,
             Type::SessionUnsubscribed,
             Type::MessagePublish,
             Type::MessagePublishCheckAcl,
+            Type::MessageExpiryCheck,
             Type::MessageDelivered,
             Type::MessageDropped,
         ] {
@@ -106,7 +122,7 @@ impl Core {
             }
         };
         // A will is published later without asking: it must be the device's own word now.
-        if let Some((topic, size_bytes)) = info.last_will().map(will) {
+        if let Some((topic, size_bytes)) = info.last_will().as_ref().map(will) {
             let own = grant.may_publish(topic).is_some_and(|kind| !carries_bytes(kind));
             if !own || size_bytes > MQTT_MESSAGE_MAX_BYTES {
                 info!(peer = ?id.remote_addr, client_id = %id.client_id, topic, "sign-in refused: foreign last will");
@@ -119,7 +135,10 @@ impl Core {
         }
         self.registry.admit(id.clone(), grant.clone());
         match self.check_secret(info, &grant).await {
-            Ok(()) => AuthResult::Allow(false, None::<AuthInfo>),
+            Ok(()) => {
+                self.take_over(id, &grant).await;
+                AuthResult::Allow(false, None::<AuthInfo>)
+            }
             Err(denied) => {
                 self.registry.refuse(id);
                 info!(peer = ?id.remote_addr, client_id = %id.client_id, reason = %denied, "sign-in refused");
@@ -128,6 +147,32 @@ impl Core {
                     Denied::Revoked | Denied::Unavailable => AuthResult::NotAuthorized,
                 }
             }
+        }
+    }
+
+    /// Ends the device's former connection and waits until nothing is left of it.
+    ///
+    /// rmqtt would do that itself, but refuses the new connection when the former
+    /// one is ending just then, and lets its end be reported after the new one's
+    /// beginning.
+    async fn take_over(&self, id: &Id, grant: &Grant) {
+        let (Some(context), Some(former)) = (self.context.get(), self.registry.take_over(grant))
+        else {
+            return;
+        };
+        super::close(former.tx(), Ended::TakenOver);
+        let is_left = async || {
+            let left = context.extends.shared().await.exist(&id.client_id);
+            self.registry.connection(former.session()).is_some()
+                || (left && !former.keeps_session())
+        };
+        let gone = async {
+            while is_left().await {
+                tokio::time::sleep(Duration::from_millis(TAKE_OVER_POLL_MS)).await;
+            }
+        };
+        if tokio::time::timeout(Duration::from_millis(TAKE_OVER_TIMEOUT_MS), gone).await.is_err() {
+            info!(client_id = %id.client_id, "the former connection does not end in time");
         }
     }
 
@@ -145,10 +190,13 @@ impl Core {
             warn!(client_id = %session.id.client_id, "a session without a sender");
             return;
         };
-        let present = session.session_present().await.unwrap_or_default();
-        let Some(connection) = self.registry.connected(&session.id, tx.clone(), present) else {
+        let kind = SessionKind {
+            present: session.session_present().await.unwrap_or_default(),
+            kept: keeps_session(session).await,
+        };
+        let Some(connection) = self.registry.connected(&session.id, tx.clone(), kind) else {
             info!(client_id = %session.id.client_id, "revoked while it signed in");
-            super::close(&tx);
+            super::close(&tx, Ended::ByServer);
             return;
         };
         debug!(client_id = %session.id.client_id, connection = connection.id.0, "connected");
@@ -165,8 +213,8 @@ impl Core {
         }
     }
 
-    pub(super) async fn ended(&self, session: &Id, keeps_session: bool, ended: Ended) {
-        let Some(connection) = self.registry.ended(session, keeps_session) else { return };
+    pub(super) async fn ended(&self, session: &Id, ended: Ended) {
+        let Some(connection) = self.registry.ended(session) else { return };
         debug!(client_id = %session.client_id, connection = connection.id.0, ?ended, "disconnected");
         let grant = &connection.grant;
         self.tell(Inbound::Disconnected {
@@ -179,18 +227,23 @@ impl Core {
         .await;
     }
 
+    /// Closes the connection of a device that sent DISCONNECT.
+    pub(super) fn said_goodbye(&self, session: &Id) {
+        if let Some(connection) = self.registry.connection(session) {
+            super::close(connection.tx(), Ended::ByDevice);
+        }
+    }
+
     fn check_subscribe(&self, session: &Session, subscribe: &Subscribe) -> SubscribeAclResult {
         let may = self.registry.connection(&session.id).and_then(|connection| {
             let shared = subscribe.opts.has_shared_group();
             connection.grant.may_subscribe(&subscribe.topic_filter).filter(|_| !shared)
         });
-        match may {
-            Some(_) => SubscribeAclResult::new_success(subscribe.opts.qos(), None),
-            None => {
-                info!(client_id = %session.id.client_id, filter = %subscribe.topic_filter, "subscription refused");
-                SubscribeAclResult::new_failure(SubscribeAckReason::NotAuthorized)
-            }
+        if may.is_some() {
+            return SubscribeAclResult::new_success(subscribe.opts.qos(), None);
         }
+        info!(client_id = %session.id.client_id, filter = %subscribe.topic_filter, "subscription refused");
+        SubscribeAclResult::new_failure(SubscribeAckReason::NotAuthorized)
     }
 
     async fn subscribed(&self, session: &Session, subscribe: &Subscribe) {
@@ -239,7 +292,7 @@ impl Core {
         let Some(connection) = self.registry.connection(&session.id) else { return };
         let Some(kind) = connection.grant.may_publish(&publish.topic) else { return };
         // Another connection speaks for the device by now, and "offline" would be a lie.
-        if self.is_closing() || !self.registry.is_current(&connection) {
+        if self.is_closing() || connection.is_taken_over() {
             return;
         }
         let Ok(budget) = self.budget(&publish.payload).await else { return };
@@ -260,9 +313,21 @@ impl Core {
     }
 
     fn release(&self, session: &Id, publish: &Publish) {
-        if let Some(connection) = self.registry.connection(session) {
+        if let Some(connection) = self.registry.connection(session)
+            && is_meant_for(publish, connection.id)
+        {
             connection.release(publish.payload.len());
         }
+    }
+
+    /// Whether a message was given to an earlier connection of the kept session.
+    ///
+    /// It is dropped: since then its command may have been cancelled, and the
+    /// store gives again what still holds.
+    fn is_stale(&self, session: &Id, publish: &Publish) -> bool {
+        self.registry
+            .connection(session)
+            .is_none_or(|connection| !is_meant_for(publish, connection.id))
     }
 
     async fn tell(&self, event: Inbound) {
@@ -292,8 +357,15 @@ impl Handler for Hooks {
                 };
                 return (false, Some(HookResult::PublishAclResult(result)));
             }
-            Parameter::MessagePublish(Some(session), from, publish) if matches!(from.typ(), FromType::LastWill) => {
+            Parameter::MessagePublish(Some(session), from, publish)
+                if matches!(from.typ(), FromType::LastWill) =>
+            {
                 core.take_last_will(session, publish).await;
+            }
+            Parameter::MessageExpiryCheck(session, _, publish)
+                if core.is_stale(&session.id, publish) =>
+            {
+                return (false, Some(HookResult::MessageExpiry));
             }
             Parameter::MessageDelivered(session, _, publish) => core.release(&session.id, publish),
             Parameter::MessageDropped(Some(to), _, publish, _) => core.release(to, publish),
@@ -302,15 +374,28 @@ impl Handler for Hooks {
             }
             Parameter::ClientConnected(session) => core.connected(session).await,
             Parameter::ClientDisconnected(session, reason) => {
-                let keeps_session = session.connect_info().await.is_ok_and(|info| !info.clean_start());
-                core.ended(&session.id, keeps_session, ended(reason)).await;
+                if is_amid_qos_2(session).await {
+                    core.registry.forget_session(&session.id);
+                }
+                core.ended(&session.id, ended(reason)).await;
+            }
+            Parameter::SessionTerminated(session, _) => {
+                if let Ok(grant) =
+                    Grant::claimed(session.id.username.as_deref(), &session.id.client_id)
+                {
+                    core.registry.expired(&session.id, &grant);
+                }
             }
             Parameter::ClientSubscribeCheckAcl(session, subscribe) => {
                 let result = core.check_subscribe(session, subscribe);
                 return (false, Some(HookResult::SubscribeAclResult(result)));
             }
-            Parameter::SessionSubscribed(session, subscribe) => core.subscribed(session, subscribe).await,
-            Parameter::SessionUnsubscribed(session, unsubscribe) => core.unsubscribed(session, unsubscribe),
+            Parameter::SessionSubscribed(session, subscribe) => {
+                core.subscribed(session, subscribe).await;
+            }
+            Parameter::SessionUnsubscribed(session, unsubscribe) => {
+                core.unsubscribed(session, unsubscribe);
+            }
             _ => {}
         }
         (true, former)
@@ -346,8 +431,38 @@ fn subscribed(connection: &Connection, kind: quarterdeck_protocol::topics::Devic
     }
 }
 
-fn will(will: LastWill<'_>) -> (&str, usize) {
-    match will {
+async fn keeps_session(session: &Session) -> bool {
+    session.connect_info().await.is_ok_and(|info| match &*info {
+        ConnectInfo::V3(_, connect) => !connect.clean_session,
+        ConnectInfo::V5(..) => !session.fitter.session_expiry_interval(None).is_zero(),
+    })
+}
+
+/// Whether the device took a QoS 2 message of ours and the handshake stands open.
+///
+/// Its session is not kept: a device that returned to it would be sent PUBREL
+/// again, which some clients (rumqttc) take for an error each time, for ever;
+/// and without it, its packet id would stay taken.
+async fn is_amid_qos_2(session: &Session) -> bool {
+    let mut inflight = session.out_inflight().write().await;
+    inflight
+        .clone_inflight_messages()
+        .iter()
+        .any(|message| message.status == MomentStatus::UnComplete)
+}
+
+/// Marks a message with the connection it is given to. rmqtt's field for the
+/// time of creation carries it: with expiry switched off, nothing else reads it.
+pub(super) const fn meant_for(connection: ConnectionId) -> i64 {
+    connection.0.cast_signed()
+}
+
+fn is_meant_for(publish: &Publish, connection: ConnectionId) -> bool {
+    publish.create_time == Some(meant_for(connection))
+}
+
+fn will<'a>(will: &LastWill<'a>) -> (&'a str, usize) {
+    match *will {
         LastWill::V3(will) => (&will.topic, will.message.len()),
         LastWill::V5(will) => (&will.topic, will.message.len()),
     }
@@ -379,7 +494,9 @@ fn ended(reason: &Reason) -> Ended {
 
 impl std::fmt::Debug for Core {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Core").field("connections", &self.registry.connected_count()).finish_non_exhaustive()
+        f.debug_struct("Core")
+            .field("connections", &self.registry.connected_count())
+            .finish_non_exhaustive()
     }
 }
 

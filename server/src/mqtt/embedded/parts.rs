@@ -2,7 +2,7 @@
 
 use std::{
     num::{NonZeroU16, NonZeroU32},
-    sync::Arc,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -13,12 +13,14 @@ use rmqtt::{
     retain::RetainStorage,
     router::{DefaultRouter, Router},
     types::{
-        AllRelationsMap, CodecPublish, ConnectInfo, Disconnect, FitterType, HashMap, Id, ListenerConfig, NodeId, Retain,
-        Route, SubRelationsMap, SubsSearchParams, SubsSearchResult, SubscriptionOptions, TopicFilter, TopicName,
+        AllRelationsMap, CodecPublish, ConnectInfo, Disconnect, FitterType, HashMap, Id,
+        ListenerConfig, NodeId, Retain, Route, SubRelationsMap, SubsSearchParams, SubsSearchResult,
+        SubscriptionOptions, TopicFilter, TopicName,
     },
     utils::Counter,
 };
 
+use super::hooks::Core;
 use crate::mqtt::limits::{DEVICE_INFLIGHT_MAX_MESSAGES, DEVICE_QUEUE_MAX_MESSAGES};
 
 /// Routes nothing: what devices say goes to the engine alone, and what the
@@ -108,11 +110,16 @@ impl RetainStorage for NoRetained {
 }
 
 /// Makes a [`DeviceFitter`] for each connection.
-pub(super) struct DeviceFitters;
+pub(super) struct DeviceFitters(pub(super) Weak<Core>);
 
 impl FitterManager for DeviceFitters {
     fn create(&self, info: Arc<ConnectInfo>, id: Id, config: ListenerConfig) -> FitterType {
-        Arc::new(DeviceFitter(DefaultFitter::new(info.clone(), id, config), receive_max(&info)))
+        Arc::new(DeviceFitter {
+            receive_max: receive_max(&info),
+            usual: DefaultFitter::new(info, id.clone(), config),
+            id,
+            core: self.0.clone(),
+        })
     }
 }
 
@@ -124,14 +131,18 @@ fn receive_max(info: &ConnectInfo) -> NonZeroU16 {
     }
 }
 
-/// Fits a session to a device: rmqtt's default but for what we bound
-/// ourselves, and a session that ends with its connection.
-struct DeviceFitter(DefaultFitter, NonZeroU16);
+/// Fits a session to a device: rmqtt's default but for what we bound ourselves.
+struct DeviceFitter {
+    usual: DefaultFitter,
+    receive_max: NonZeroU16,
+    id: Id,
+    core: Weak<Core>,
+}
 
 #[async_trait]
 impl Fitter for DeviceFitter {
     fn keep_alive(&self, keep_alive: &mut u16) -> Result<u16> {
-        self.0.keep_alive(keep_alive)
+        self.usual.keep_alive(keep_alive)
     }
     // Twice what `publish` lets wait: what a taken-over session left comes on top,
     // and an overflow here would be silent.
@@ -139,13 +150,16 @@ impl Fitter for DeviceFitter {
         2 * DEVICE_QUEUE_MAX_MESSAGES
     }
     fn mqueue_rate_limit(&self) -> (NonZeroU32, Duration) {
-        self.0.mqueue_rate_limit()
+        self.usual.mqueue_rate_limit()
     }
     fn max_inflight(&self) -> NonZeroU16 {
-        self.1
+        self.receive_max
     }
-    fn session_expiry_interval(&self, _: Option<&Disconnect>) -> Duration {
-        Duration::ZERO
+    fn session_expiry_interval(&self, disconnect: Option<&Disconnect>) -> Duration {
+        if self.core.upgrade().is_some_and(|core| core.registry.is_forgotten(&self.id)) {
+            return Duration::ZERO;
+        }
+        self.usual.session_expiry_interval(disconnect)
     }
     fn message_expiry_interval(&self, _: &CodecPublish) -> Duration {
         Duration::ZERO

@@ -6,9 +6,13 @@
 //!                 +---- bar (retired) -------+--> closed
 //! ```
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering},
+use std::{
+    collections::HashSet,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering},
+    },
 };
 
 use quarterdeck_protocol::{
@@ -75,10 +79,21 @@ pub(super) struct Connection {
     pub(super) id: ConnectionId,
     pub(super) grant: Grant,
     pub(super) heard: Heard,
+    keeps_session: AtomicBool,
+    taken_over: AtomicBool,
     session: Id,
     tx: Sender,
     queued_messages: AtomicUsize,
     queued_bytes: AtomicUsize,
+}
+
+/// What the broker knows of a connection's session.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SessionKind {
+    /// The device returned to a kept session.
+    pub(super) present: bool,
+    /// The session stays when the connection ends.
+    pub(super) kept: bool,
 }
 
 /// Gives rmqtt's sender the `Debug` that it lacks.
@@ -99,6 +114,15 @@ impl Connection {
         &self.session
     }
 
+    pub(super) fn keeps_session(&self) -> bool {
+        self.keeps_session.load(Ordering::Acquire)
+    }
+
+    /// Whether the device speaks through a later connection by now.
+    pub(super) fn is_taken_over(&self) -> bool {
+        self.taken_over.load(Ordering::Acquire)
+    }
+
     /// Takes room for one message in the device's queue.
     pub(super) fn reserve(&self, size_bytes: usize) -> Result<(), PublishError> {
         let messages = self.queued_messages.fetch_add(1, Ordering::AcqRel);
@@ -110,11 +134,11 @@ impl Connection {
         Err(PublishError::QueueFull)
     }
 
-    /// Gives room back. Saturates: what was taken over from a former connection
-    /// was counted there.
+    /// Gives room back.
     pub(super) fn release(&self, size_bytes: usize) {
         let less = |value: &AtomicUsize, by: usize| {
-            let _ = value.fetch_update(Ordering::AcqRel, Ordering::Acquire, |v| Some(v.saturating_sub(by)));
+            let _ = value
+                .fetch_update(Ordering::AcqRel, Ordering::Acquire, |v| Some(v.saturating_sub(by)));
         };
         less(&self.queued_messages, 1);
         less(&self.queued_bytes, size_bytes);
@@ -124,8 +148,8 @@ impl Connection {
 #[derive(Debug, Default)]
 struct Slot {
     connection: Option<Arc<Connection>>,
-    /// What the last connection heard, for a session that is taken over.
-    left_behind: Option<Heard>,
+    /// What the kept session of an ended connection hears, when the device returns to it.
+    kept: Option<(Id, Heard)>,
 }
 
 #[derive(Debug, Default)]
@@ -143,7 +167,9 @@ impl Slots {
     }
 
     fn is_empty(&self) -> bool {
-        [&self.main, &self.tunnel].iter().all(|slot| slot.connection.is_none() && slot.left_behind.is_none())
+        [&self.main, &self.tunnel]
+            .iter()
+            .all(|slot| slot.connection.is_none() && slot.kept.is_none())
     }
 }
 
@@ -153,16 +179,30 @@ pub(super) struct Registry {
     signing_in: DashMap<Id, Arc<SigningIn>>,
     connections: DashMap<Id, Arc<Connection>>,
     devices: DashMap<DeviceKey, Slots>,
+    /// Sessions that end at once although their device asked to keep them.
+    forgotten: DashMap<Id, ()>,
 }
 
 impl Registry {
     /// Notes that somebody claims to be a device, so that [`Self::bar`] reaches it.
     pub(super) fn admit(&self, session: Id, grant: Grant) {
-        self.signing_in.insert(session, Arc::new(SigningIn { grant, barred: AtomicBool::new(false) }));
+        self.signing_in
+            .insert(session, Arc::new(SigningIn { grant, barred: AtomicBool::new(false) }));
     }
 
     pub(super) fn refuse(&self, session: &Id) {
         self.signing_in.remove(session);
+    }
+
+    pub(super) fn signing_in_count(&self) -> usize {
+        self.signing_in.len()
+    }
+
+    /// The addresses of all that signed in or are about to.
+    pub(super) fn peers(&self) -> HashSet<SocketAddr> {
+        let signing_in = self.signing_in.iter().filter_map(|entry| entry.key().remote_addr);
+        let connected = self.connections.iter().filter_map(|entry| entry.key().remote_addr);
+        signing_in.chain(connected).collect()
     }
 
     pub(super) fn connected_count(&self) -> usize {
@@ -170,30 +210,34 @@ impl Registry {
     }
 
     /// Turns a sign-in into a connection. `None`: it was barred meanwhile, or never admitted.
-    pub(super) fn connected(&self, session: &Id, tx: Tx, session_present: bool) -> Option<Arc<Connection>> {
+    pub(super) fn connected(
+        &self,
+        session: &Id,
+        tx: Tx,
+        kind: SessionKind,
+    ) -> Option<Arc<Connection>> {
         let (_, signing_in) = self.signing_in.remove(session)?;
         let grant = signing_in.grant.clone();
-        let mut slots = self.devices.entry((grant.project_id.clone(), grant.device_id.clone())).or_default();
+        let mut slots =
+            self.devices.entry((grant.project_id.clone(), grant.device_id.clone())).or_default();
         // Under the device's lock, as `bar` is: one of both sees the other.
         if signing_in.barred.load(Ordering::Acquire) {
             return None;
         }
         let slot = slots.of(grant.channel);
-        let heard = if session_present {
-            slot.connection.as_ref().map(|former| former.heard.copied()).or_else(|| slot.left_behind.take())
-        } else {
-            None
-        };
+        let heard =
+            slot.kept.take().map(|(_, heard)| heard).filter(|_| kind.present).unwrap_or_default();
         let connection = Arc::new(Connection {
             id: ConnectionId(self.last_id.fetch_add(1, Ordering::Relaxed) + 1),
-            heard: heard.unwrap_or_default(),
+            heard,
+            keeps_session: AtomicBool::new(kind.kept),
+            taken_over: AtomicBool::new(false),
             session: session.clone(),
             tx: Sender(tx),
             queued_messages: AtomicUsize::new(0),
             queued_bytes: AtomicUsize::new(0),
             grant,
         });
-        slot.left_behind = None;
         slot.connection = Some(connection.clone());
         self.connections.insert(session.clone(), connection.clone());
         Some(connection)
@@ -203,16 +247,17 @@ impl Registry {
         self.connections.get(session).map(|entry| entry.value().clone())
     }
 
-    /// Whether no later connection has taken the place of this one.
-    pub(super) fn is_current(&self, connection: &Connection) -> bool {
-        let grant = &connection.grant;
-        self.devices.get_mut(&(grant.project_id.clone(), grant.device_id.clone())).is_some_and(|mut slots| {
-            slots.of(grant.channel).connection.as_ref().is_some_and(|current| current.id == connection.id)
-        })
+    /// Finds the connection that a new one of the same device and channel takes over.
+    pub(super) fn take_over(&self, grant: &Grant) -> Option<Arc<Connection>> {
+        let mut slots =
+            self.devices.get_mut(&(grant.project_id.clone(), grant.device_id.clone()))?;
+        let former = slots.of(grant.channel).connection.clone()?;
+        former.taken_over.store(true, Ordering::Release);
+        Some(former)
     }
 
     /// Forgets a connection; `None` when that was done before.
-    pub(super) fn ended(&self, session: &Id, keeps_session: bool) -> Option<Arc<Connection>> {
+    pub(super) fn ended(&self, session: &Id) -> Option<Arc<Connection>> {
         let (_, connection) = self.connections.remove(session)?;
         let grant = &connection.grant;
         let key = (grant.project_id.clone(), grant.device_id.clone());
@@ -220,11 +265,36 @@ impl Registry {
             let slot = slots.of(grant.channel);
             if slot.connection.as_ref().is_some_and(|current| current.id == connection.id) {
                 slot.connection = None;
-                slot.left_behind = keeps_session.then(|| connection.heard.copied());
+                slot.kept = connection
+                    .keeps_session()
+                    .then(|| (session.clone(), connection.heard.copied()));
             }
         }
         self.devices.remove_if(&key, |_, slots| slots.is_empty());
         Some(connection)
+    }
+
+    /// Says that a connection's session must not be kept when it ends.
+    pub(super) fn forget_session(&self, session: &Id) {
+        if let Some(connection) = self.connection(session) {
+            connection.keeps_session.store(false, Ordering::Release);
+            self.forgotten.insert(session.clone(), ());
+        }
+    }
+
+    pub(super) fn is_forgotten(&self, session: &Id) -> bool {
+        self.forgotten.contains_key(session)
+    }
+
+    /// Forgets the kept session of an ended connection.
+    pub(super) fn expired(&self, session: &Id, grant: &Grant) {
+        self.forgotten.remove(session);
+        let key = (grant.project_id.clone(), grant.device_id.clone());
+        if let Some(mut slots) = self.devices.get_mut(&key) {
+            let slot = slots.of(grant.channel);
+            slot.kept.take_if(|(kept, _)| kept == session);
+        }
+        self.devices.remove_if(&key, |_, slots| slots.is_empty());
     }
 
     /// Finds the connection on which a device hears `kind`.
@@ -236,9 +306,15 @@ impl Registry {
         device: &DeviceId,
         kind: DeviceTopic,
     ) -> Result<(Arc<Connection>, Qos), PublishError> {
-        let slots = self.devices.get(&(project.clone(), device.clone())).ok_or(PublishError::NotConnected)?;
-        let (first, second) =
-            if carries_tunnels(kind) { (&slots.tunnel, &slots.main) } else { (&slots.main, &slots.tunnel) };
+        let slots = self
+            .devices
+            .get(&(project.clone(), device.clone()))
+            .ok_or(PublishError::NotConnected)?;
+        let (first, second) = if carries_tunnels(kind) {
+            (&slots.tunnel, &slots.main)
+        } else {
+            (&slots.main, &slots.tunnel)
+        };
         let mut answer = PublishError::NotConnected;
         for connection in [first, second].into_iter().filter_map(|slot| slot.connection.as_ref()) {
             match connection.heard.get(kind) {
@@ -257,7 +333,10 @@ impl Registry {
                 signing_in.barred.store(true, Ordering::Release);
             }
         }
-        let connections = [&slots.main, &slots.tunnel].into_iter().filter_map(|slot| slot.connection.clone()).collect();
+        let connections = [&slots.main, &slots.tunnel]
+            .into_iter()
+            .filter_map(|slot| slot.connection.clone())
+            .collect();
         let key = slots.key().clone();
         drop(slots);
         self.devices.remove_if(&key, |_, slots| slots.is_empty());
@@ -271,7 +350,11 @@ impl Registry {
     /// Connections whose task is gone without a word: the acknowledgement of
     /// their CONNECT could not be sent.
     pub(super) fn orphans(&self) -> Vec<Arc<Connection>> {
-        self.connections.iter().filter(|entry| entry.tx().is_closed()).map(|entry| entry.value().clone()).collect()
+        self.connections
+            .iter()
+            .filter(|entry| entry.tx().is_closed())
+            .map(|entry| entry.value().clone())
+            .collect()
     }
 
     /// Forgets sign-ins that began before `before_ms` and ended without a word.

@@ -1,0 +1,30 @@
+//! The log: to stderr, structured, filtered by `QUARTERDECK_LOG`.
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::ConfigError;
+
+const FILTER: &str = "QUARTERDECK_LOG";
+const FORMAT: &str = "QUARTERDECK_LOG_FORMAT";
+/// The broker tells much of each connection that nobody needs.
+const DEFAULT_FILTER: &str = "info,rmqtt=warn,rmqtt_net=warn,sqlx=warn,rumqttc=warn";
+
+/// Installs the log of this process.
+pub(super) fn install() -> Result<(), ConfigError> {
+    let refuse = |key: &str, value: &str, expected: String| ConfigError {
+        key: key.to_owned(),
+        value: format!("{value:?}"),
+        expected,
+    };
+    let text = std::env::var(FILTER).unwrap_or_else(|_| DEFAULT_FILTER.to_owned());
+    let filter = EnvFilter::try_new(&text)
+        .map_err(|e| refuse(FILTER, &text, format!("expected a filter such as info or quarterdeck_server=debug: {e}")))?;
+    let format = std::env::var(FORMAT).unwrap_or_else(|_| "text".to_owned());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format.as_str() {
+        "text" => log.with_ansi(false).init(),
+        "json" => log.json().flatten_event(true).init(),
+        _ => return Err(refuse(FORMAT, &format, "expected text or json".to_owned())),
+    }
+    Ok(())
+}

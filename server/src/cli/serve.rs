@@ -1,0 +1,54 @@
+//! Serves until a signal comes.
+
+use std::io::Write as _;
+
+use anyhow::Context as _;
+use serde_json::json;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::{config::Config, server::Server};
+
+/// The exit code of who is told twice.
+const IMPATIENT: i32 = 130;
+
+pub(super) async fn run(config: Config) -> anyhow::Result<()> {
+    let mut stop = Stop::new().context("cannot listen for signals")?;
+    let running = tokio::select! {
+        running = Server::start(config, None) => running?,
+        () = stop.wait() => return Ok(()),
+    };
+    let ready = json!({ "event": "ready", "http": running.http, "mqtt": running.mqtt });
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{ready}").and_then(|()| out.flush()).context("cannot write the ready line to stdout")?;
+    drop(out);
+    stop.wait().await;
+    tokio::select! {
+        () = running.shutdown() => {}
+        () = stop.wait() => {
+            tracing::warn!("told twice to stop: not waiting for what is open");
+            std::process::exit(IMPATIENT);
+        }
+    }
+    Ok(())
+}
+
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! Events applied to commands in memory, then written in bulk.
+//!
+//! ```text
+//!  load ─▶ Working { state } ─ event ─▶ domain::command::step ─▶ next, notes ─▶ write: few statements
+//! ```
+//!
+//! However many events a command gets in one transaction, its row is written once.
+
+use std::collections::HashMap;
+
+use quarterdeck_protocol::{
+    command::{CommandStatus, error_code},
+    ids::{CommandId, DeviceId, ProjectId},
+    live::Listing,
+    time::Timestamp,
+};
+
+use super::{After, Change, Engine, ingest::message::Said};
+use crate::{
+    clock::Now,
+    domain::{
+        command::{self, By, CommandState, Effect, Event, Note, Phase},
+        safety::Counter,
+    },
+    store::{
+        StoreError, Tx,
+        commands::{
+            append_event,
+            live::Loaded,
+            write::{self, Counts, Ended, Update},
+        },
+        safety,
+    },
+};
+
+/// Lines of one timeline; beyond them progress and late words are no longer noted.
+const TIMELINE_MAX_EVENTS: i64 = 500;
+
+/// The commands that one transaction works on.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    works: Vec<Working>,
+    by_id: HashMap<String, usize>,
+}
+
+/// A command, what it was when it was loaded, and what is to be written.
+#[derive(Debug)]
+struct Working {
+    loaded: Loaded,
+    before: CommandStatus,
+    state: CommandState,
+    update: Update,
+    is_changed: bool,
+}
+
+impl Batch {
+    /// Takes in what was loaded. `ceiling_ms` gives the reboot ceiling of a project.
+    pub(super) fn add(
+        &mut self,
+        loaded: Vec<Loaded>,
+        ceiling_ms: impl Fn(&str) -> i64,
+    ) -> Result<(), StoreError> {
+        self.works.reserve(loaded.len());
+        for row in loaded {
+            if self.by_id.contains_key(&row.id) {
+                continue;
+            }
+            let state = row.to_state(if row.is_reboot() { ceiling_ms(&row.project_id) } else { 0 })?;
+            self.by_id.insert(row.id.clone(), self.works.len());
+            self.works.push(Working {
+                before: state.phase.status(),
+                update: Update { id: row.id.clone(), ..Update::default() },
+                state,
+                loaded: row,
+                is_changed: false,
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) fn ids(&self) -> Vec<String> {
+        self.works.iter().map(|work| work.loaded.id.clone()).collect()
+    }
+
+    pub(super) fn get(&self, id: &str) -> Option<&Loaded> {
+        self.by_id.get(id).map(|index| &self.works[*index].loaded)
+    }
+
+    /// The reboots that a device has begun.
+    pub(super) fn reboots_of(&self, project: &str, device: &str) -> Vec<String> {
+        self.works
+            .iter()
+            .filter(|work| {
+                work.loaded.is_reboot()
+                    && work.loaded.device_id == device
+                    && work.loaded.project_id == project
+                    && !work.state.phase.is_ended()
+            })
+            .map(|work| work.loaded.id.clone())
+            .collect()
+    }
+
+    /// Lets something happen to a command; `actor` is who asked, when a person did.
+    pub(super) fn apply(
+        &mut self,
+        id: &str,
+        event: Event<'_>,
+        said: Option<&Said>,
+        now: Now,
+        actor: &str,
+        after: &mut After,
+    ) -> Result<CommandStatus, command::Refused> {
+        let Some(index) = self.by_id.get(id) else { return Err(command::Refused::NotConcerned) };
+        let work = &mut self.works[*index];
+        let step = command::step(&work.state, event, now.steady_ms)?;
+        if step.effect == Some(Effect::SendCancel)
+            && let Some((project, device, command)) = work.ids()
+        {
+            after.cancels.push((project, device, command));
+        }
+        work.advance(step.next, event, said, now.wall);
+        for note in step.timeline.into_iter().flatten() {
+            work.note(note, said, now.wall, actor);
+        }
+        Ok(work.state.phase.status())
+    }
+
+    /// Writes all that changed, with totals and lockout, and says what is new for `after`.
+    pub(super) async fn write(
+        self,
+        engine: &Engine,
+        tx: &mut Tx,
+        now: Now,
+        after: &mut After,
+    ) -> Result<(), StoreError> {
+        let mut counts = Counts::new();
+        let mut updates = Vec::with_capacity(self.works.len());
+        let (mut delivered, mut undelivered) = (Vec::new(), Vec::new());
+        let announces = engine.0.announcer.has_listeners();
+        for work in self.works {
+            if !work.is_changed {
+                continue;
+            }
+            let status = work.state.phase.status();
+            if status != work.before {
+                *counts.entry((work.loaded.project_id.clone(), work.before)).or_default() -= 1;
+                *counts.entry((work.loaded.project_id.clone(), status)).or_default() += 1;
+                if Counter::of(&work.loaded.kind).is_some() && work.before == CommandStatus::Queued {
+                    // A word of the device itself proves its delivery.
+                    let heard = matches!(status, CommandStatus::Cancelled | CommandStatus::Expired);
+                    if heard { &mut undelivered } else { &mut delivered }.push(work.loaded.id.clone());
+                }
+                if work.before.awaits_delivery() && !status.awaits_delivery() {
+                    engine.0.delivery.taken(&work.loaded.project_id, &work.loaded.device_id, &work.loaded.id, after);
+                }
+            }
+            if announces && let Ok(project) = ProjectId::new(&work.loaded.project_id) {
+                for listing in [Listing::Commands, Listing::Timeline] {
+                    after.changes.push(Change {
+                        project: project.clone(),
+                        listing,
+                        key: work.loaded.id.clone(),
+                    });
+                }
+            }
+            updates.push((status, work.update));
+        }
+        write::update(tx, &updates).await?;
+        write::count(tx, &counts).await?;
+        safety::delivered(tx, &delivered, now.steady_ms).await?;
+        safety::never_delivered(tx, &undelivered).await
+    }
+}
+
+impl Working {
+    fn ids(&self) -> Option<(ProjectId, DeviceId, CommandId)> {
+        Some((
+            ProjectId::new(&self.loaded.project_id).ok()?,
+            DeviceId::new(&self.loaded.device_id).ok()?,
+            self.loaded.id.parse().ok()?,
+        ))
+    }
+
+    /// Puts the next phase, and what came with it, into the row.
+    fn advance(&mut self, next: Phase, event: Event<'_>, said: Option<&Said>, wall: Timestamp) {
+        let at = wall.as_millis();
+        let was_ended = self.state.phase.is_ended();
+        let status = next.status();
+        let entered = status != self.state.phase.status();
+        self.is_changed = true;
+        let update = &mut self.update;
+        match &next {
+            Phase::Published { .. } if entered => update.published_at = Some(at),
+            Phase::Accepted { .. } if entered => update.accepted_at = Some(at),
+            Phase::Running { .. } if entered => update.started_at = Some(at),
+            _ => {}
+        }
+        if event == Event::Cancel {
+            update.cancel_requested_at = Some(at);
+        }
+        if let Phase::Running { boot_id: Some(boot_id), .. } | Phase::AwaitingReconnect { boot_id: Some(boot_id), .. } =
+            &next
+            && self.loaded.is_reboot()
+        {
+            update.boot_id = Some(boot_id.clone());
+        }
+        update.ends_due = match &next {
+            Phase::Accepted { ends_due, .. }
+            | Phase::Running { ends_due, .. }
+            | Phase::AwaitingReconnect { ends_due, .. } => Some(*ends_due),
+            Phase::Queued { .. } | Phase::Published { .. } | Phase::Ended(_) => None,
+        };
+        update.cancel_due = next.cancel().map(|cancel| cancel.silent_due);
+        // What merely progresses has its due time where it was; no index need be touched.
+        update.due = next.due().filter(|due| {
+            entered || status != self.before || self.state.phase.due() != Some(*due) || update.due.is_some()
+        });
+        // An answer that came late is evidence: it changes nothing but the timeline.
+        if !was_ended {
+            if let Some(said) = said {
+                said.describe(update);
+            }
+            if next.is_ended() {
+                update.ended = Some(Box::new(ended(status, said, at)));
+            }
+        }
+        self.state.phase = next;
+    }
+
+    fn note(&mut self, note: Note, said: Option<&Said>, wall: Timestamp, actor: &str) {
+        let is_repetitive = matches!(note.event, "progress" | "late");
+        if is_repetitive {
+            let brings_news = note.event == "late" || said.is_none_or(|said| said.has_news(&self.loaded));
+            if !brings_news || self.loaded.events + self.update.events >= TIMELINE_MAX_EVENTS {
+                return;
+            }
+        }
+        let by = match note.by {
+            By::Server => "server",
+            By::Device => "device",
+            By::Person => actor,
+        };
+        let detail = said.map_or_else(
+            || note.why.map_or_else(String::new, |why| serde_json::json!({ "why": why }).to_string()),
+            |said| said.detail(note.event, note.why),
+        );
+        if let (Some(said), "progress") = (said, note.event) {
+            said.remember(&mut self.loaded);
+        }
+        append_event(&mut self.update.timeline, wall, note.event, by, &detail);
+        self.update.events += 1;
+    }
+}
+
+fn ended(status: CommandStatus, said: Option<&Said>, at: i64) -> Ended {
+    let mut ended = Ended { finished_at: at, ..Ended::default() };
+    if let Some(said) = said.filter(|said| said.status.is_final()) {
+        said.outcome(&mut ended);
+    }
+    let (code, message) = match status {
+        CommandStatus::TimedOut => (error_code::TIMEOUT, "the device did not report an end in time"),
+        CommandStatus::Expired => (error_code::EXPIRED, "it was not begun before it expired"),
+        CommandStatus::Cancelled => (error_code::CANCELLED, "it was cancelled"),
+        CommandStatus::Failed => (error_code::INTERNAL, "the device gave no reason"),
+        _ => return ended,
+    };
+    ended.error_code.get_or_insert_with(|| code.to_owned());
+    if ended.error_message.is_none() && (status != CommandStatus::Failed || said.is_none()) {
+        ended.error_message = Some(message.to_owned());
+    }
+    ended
+}

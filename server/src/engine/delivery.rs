@@ -1,0 +1,409 @@
+//! The outbox: commands leave for their devices, the most urgent first.
+//!
+//! ```text
+//!  commit ──▶ wake(devices) ──┐
+//!  device listens ────────────┼─▶ pending ──▶ read outbox of many devices ──▶ publish ──▶ mark published
+//!  device accepted, has more ─┘                (a window of each)
+//! ```
+//!
+//! The store is the truth: a row with `deliver` is to be sent whenever its
+//! device is there. What was sent on the present connection is remembered here,
+//! so that it is sent once a connection; after a reconnect all that the device
+//! has not accepted goes out again, and the device knows a `command_id` that it
+//! has seen. A restart forgets only that memory.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+};
+
+use bytes::Bytes;
+use quarterdeck_protocol::{
+    command::{CancelMessage, CommandStatus, SCHEMA_VERSION},
+    ids::{CommandId, DeviceId, ProjectId},
+    live::Listing,
+    time::Timestamp,
+    topics::DeviceTopic,
+};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::{After, Change, Engine, ingest::{self, DeviceKey}};
+use crate::{
+    mqtt::link::{Link, PublishError, PublishRequest, Qos},
+    store::{
+        StoreError,
+        commands::{
+            append_event,
+            live::{self, Outgoing},
+            write,
+        },
+        safety,
+    },
+};
+
+/// Commands that one device may have been sent and not accepted yet.
+const WINDOW_MAX_COMMANDS: u32 = 16;
+/// Devices whose outbox is read at once.
+const DEVICES_MAX: usize = 256;
+
+/// Who is there, and what was sent to whom.
+#[derive(Debug, Default)]
+pub(super) struct Delivery {
+    link: OnceLock<Arc<dyn Link>>,
+    state: Mutex<State>,
+    wake: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    listeners: HashMap<DeviceKey, Listener>,
+    /// Devices that may have something to get, each once, in the order of their turn.
+    pending: Vec<DeviceKey>,
+    /// Devices that may have missed a cancellation.
+    cancels: Vec<DeviceKey>,
+}
+
+/// A device that hears commands.
+#[derive(Debug, Default)]
+struct Listener {
+    sent: HashSet<String>,
+    /// The outbox had more than the window took.
+    has_more: bool,
+    is_pending: bool,
+    /// It takes no more for the moment.
+    is_full: bool,
+}
+
+impl Delivery {
+    pub(super) fn connect(&self, link: Arc<dyn Link>) {
+        if self.link.set(link).is_err() {
+            tracing::error!("the engine runs already; it keeps its first link");
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A device hears a topic from now on.
+    pub(super) fn listens(&self, project: &ProjectId, device: &DeviceId, kind: DeviceTopic) {
+        let key = (project.clone(), device.clone());
+        let mut state = self.state();
+        match kind {
+            DeviceTopic::Commands => {
+                // A new connection: whatever was sent on the former one may be lost.
+                state.listeners.insert(key.clone(), Listener { is_pending: true, ..Listener::default() });
+                state.pending.push(key);
+            }
+            DeviceTopic::CommandsCancel => state.cancels.push(key),
+            _ => return,
+        }
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// A device's connection ended.
+    pub(super) fn gone(&self, device: &DeviceKey) {
+        self.state().listeners.remove(device);
+    }
+
+    /// The way to an external broker stands again: what was sent may be lost.
+    pub(super) fn link_is_up(&self) {
+        let mut state = self.state();
+        let State { listeners, pending, cancels } = &mut *state;
+        pending.clear();
+        for (key, listener) in listeners.iter_mut() {
+            *listener = Listener { is_pending: true, ..Listener::default() };
+            pending.push(key.clone());
+            cancels.push(key.clone());
+        }
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// Devices may have something new to get; those that are not there get it when they come.
+    pub(super) fn wake(&self, devices: Vec<DeviceKey>) {
+        if devices.is_empty() {
+            return;
+        }
+        let mut state = self.state();
+        let State { listeners, pending, .. } = &mut *state;
+        for key in devices {
+            if let Some(listener) = listeners.get_mut(&key) {
+                listener.has_more = true;
+                if !listener.is_pending && listener.sent.len() < WINDOW_MAX_COMMANDS as usize {
+                    listener.is_pending = true;
+                    pending.push(key);
+                }
+            }
+        }
+        let is_needed = !pending.is_empty();
+        drop(state);
+        if is_needed {
+            self.wake.notify_one();
+        }
+    }
+
+    /// A device has accepted a command, or it ended: there is room for the next.
+    pub(super) fn taken(&self, project: &str, device: &str, command: &str, after: &mut After) {
+        let (Ok(project), Ok(device)) = (ProjectId::new(project), DeviceId::new(device)) else { return };
+        let key = (project, device);
+        let mut state = self.state();
+        let Some(listener) = state.listeners.get_mut(&key) else { return };
+        listener.sent.remove(command);
+        // Not for each one: the window is filled up when half of it is free.
+        if listener.has_more && listener.sent.len() <= WINDOW_MAX_COMMANDS as usize / 2 {
+            after.deliver.push(key);
+        }
+    }
+
+    /// Tries again those that took no more.
+    pub(super) fn retry_full(&self) {
+        let mut state = self.state();
+        let State { listeners, pending, .. } = &mut *state;
+        for (key, listener) in listeners.iter_mut().filter(|(_, listener)| listener.is_full) {
+            listener.is_full = false;
+            if !listener.is_pending {
+                listener.is_pending = true;
+                pending.push(key.clone());
+            }
+        }
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// Tells devices to stop commands. Those that do not hear it now are told when they come.
+    pub(super) fn cancel(&self, cancels: Vec<(ProjectId, DeviceId, CommandId)>) {
+        let Some(link) = self.link.get() else { return };
+        for (project_id, device_id, command_id) in cancels {
+            let message = CancelMessage { command_id, other: serde_json::Map::new() };
+            let payload = serde_json::to_vec(&message).expect("an id is JSON").into();
+            let kind = DeviceTopic::CommandsCancel;
+            let request = PublishRequest { project_id, device_id, kind, payload, qos: Qos::of(kind) };
+            if let Err(error) = link.publish(request) {
+                tracing::debug!(command = %command_id, %error, "cancellation waits for its device");
+            }
+        }
+    }
+
+    /// Ends a device's connections.
+    pub(super) fn disconnect(&self, project: &ProjectId, device: &DeviceId) {
+        self.gone(&(project.clone(), device.clone()));
+        if let Some(link) = self.link.get() {
+            link.disconnect(project, device);
+        }
+    }
+
+    fn take_pending(&self) -> (Vec<DeviceKey>, Vec<DeviceKey>) {
+        let mut state = self.state();
+        let count = state.pending.len().min(DEVICES_MAX);
+        let pending: Vec<_> = state.pending.drain(..count).collect();
+        for key in &pending {
+            if let Some(listener) = state.listeners.get_mut(key) {
+                listener.is_pending = false;
+                listener.has_more = false;
+            }
+        }
+        let count = state.cancels.len().min(DEVICES_MAX);
+        let cancels = state.cancels.drain(..count).collect();
+        (pending, cancels)
+    }
+}
+
+/// Sends what waits, until it is told to stop.
+pub(super) async fn run(engine: Engine, stop: CancellationToken) {
+    loop {
+        let (pending, cancels) = engine.0.delivery.take_pending();
+        if pending.is_empty() && cancels.is_empty() {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = engine.0.delivery.wake.notified() => continue,
+            }
+        }
+        if stop.is_cancelled() {
+            break;
+        }
+        if let Err(error) = pump(&engine, &pending, &cancels).await {
+            tracing::error!(%error, devices = pending.len(), "the outbox could not be read or marked");
+            engine.0.delivery.put_back(pending, cancels);
+            engine.clock().sleep_ms(1_000).await;
+        }
+    }
+}
+
+impl Delivery {
+    fn put_back(&self, pending: Vec<DeviceKey>, cancels: Vec<DeviceKey>) {
+        self.wake(pending);
+        self.state().cancels.extend(cancels);
+    }
+}
+
+async fn pump(engine: &Engine, pending: &[DeviceKey], cancels: &[DeviceKey]) -> Result<(), StoreError> {
+    let mut tx = engine.0.store.read().await?;
+    let outgoing = if pending.is_empty() {
+        Vec::new()
+    } else {
+        live::outbox(&mut tx, pending, WINDOW_MAX_COMMANDS, engine.clock().steady()).await?
+    };
+    let cancelled = live::cancels_of(&mut tx, cancels).await?;
+    drop(tx);
+    let cancelled = cancelled
+        .into_iter()
+        .filter_map(|(project, device, id)| {
+            Some((ProjectId::new(&project).ok()?, DeviceId::new(&device).ok()?, id.parse().ok()?))
+        })
+        .collect();
+    engine.0.delivery.cancel(cancelled);
+    let sent_at = engine.clock().wall();
+    let published = engine.0.delivery.send(&outgoing, sent_at);
+    mark(engine, published).await
+}
+
+impl Delivery {
+    /// Hands messages to their devices' connections; answers the ids of those that were queued until now.
+    fn send(&self, outgoing: &[Outgoing], sent_at: Timestamp) -> Vec<String> {
+        let Some(link) = self.link.get() else { return Vec::new() };
+        let mut published = Vec::with_capacity(outgoing.len());
+        let mut per_device: HashMap<DeviceKey, u32> = HashMap::new();
+        for one in outgoing {
+            let (Ok(project), Ok(device)) = (ProjectId::new(&one.project_id), DeviceId::new(&one.device_id)) else {
+                continue;
+            };
+            let key = (project, device);
+            *per_device.entry(key.clone()).or_default() += 1;
+            {
+                let mut state = self.state();
+                let Some(listener) = state.listeners.get_mut(&key) else { continue };
+                if listener.is_full || !listener.sent.insert(one.id.clone()) {
+                    continue;
+                }
+            }
+            let kind = DeviceTopic::Commands;
+            let Some(payload) = message(one, sent_at) else { continue };
+            let request = PublishRequest {
+                project_id: key.0.clone(),
+                device_id: key.1.clone(),
+                kind,
+                payload,
+                qos: Qos::of(kind),
+            };
+            match link.publish(request) {
+                Ok(()) => {
+                    metrics::counter!("quarterdeck_commands_published_total").increment(1);
+                    if one.status == CommandStatus::Queued.as_str() {
+                        published.push(one.id.clone());
+                    }
+                }
+                Err(error) => self.not_sent(&key, &one.id, error),
+            }
+        }
+        let mut state = self.state();
+        for (key, count) in per_device {
+            if count >= WINDOW_MAX_COMMANDS
+                && let Some(listener) = state.listeners.get_mut(&key)
+            {
+                listener.has_more = true;
+            }
+        }
+        published
+    }
+
+    fn not_sent(&self, key: &DeviceKey, command: &str, error: PublishError) {
+        tracing::debug!(project = %key.0, device = %key.1, command, %error, "command waits for its device");
+        let mut state = self.state();
+        match error {
+            PublishError::NotConnected | PublishError::NotSubscribed { .. } => {
+                state.listeners.remove(key);
+            }
+            PublishError::QueueFull | PublishError::BrokerUnreachable => {
+                if let Some(listener) = state.listeners.get_mut(key) {
+                    listener.sent.remove(command);
+                    listener.is_full = true;
+                }
+            }
+            // It would not fit the next time either; it stays in `sent` and expires.
+            PublishError::TooLong { .. } | PublishError::NotToDevice { .. } => {
+                tracing::error!(command, %error, "a command cannot be sent");
+            }
+        }
+    }
+}
+
+async fn mark(engine: &Engine, published: Vec<String>) -> Result<(), StoreError> {
+    if published.is_empty() {
+        return Ok(());
+    }
+    let worker = engine.clone();
+    let after = engine
+        .0
+        .store
+        .write(move |tx| {
+            Box::pin(async move {
+                let now = worker.clock().now();
+                let mut timeline = String::new();
+                append_event(&mut timeline, now.wall, "published", "server", "");
+                let rows = write::publish(tx, &published, now.wall.as_millis(), &timeline).await?;
+                safety::delivered(tx, &published, now.steady_ms).await?;
+                let mut after = After::default();
+                if worker.0.announcer.has_listeners() {
+                    after.changes = rows
+                        .into_iter()
+                        .filter_map(|(id, project)| {
+                            Some(Change {
+                                project: ProjectId::new(&project).ok()?,
+                                listing: Listing::Commands,
+                                key: id,
+                            })
+                        })
+                        .collect();
+                }
+                Ok::<After, StoreError>(after)
+            })
+        })
+        .await??;
+    engine.after_commit(after);
+    Ok(())
+}
+
+/// A command on the wire; see [`quarterdeck_protocol::command::CommandMessage`].
+#[derive(Serialize)]
+struct Wire<'a> {
+    schema_version: &'static str,
+    command_id: &'a str,
+    #[serde(rename = "type")]
+    kind: &'a str,
+    payload: &'a RawValue,
+    priority: i64,
+    issued_at: Timestamp,
+    expires_at: Timestamp,
+    timeout_s: i64,
+    issued_by: &'a str,
+    sent_at: Timestamp,
+}
+
+fn message(command: &Outgoing, sent_at: Timestamp) -> Option<Bytes> {
+    let payload: &RawValue = serde_json::from_str(&command.payload).ok()?;
+    let wire = Wire {
+        schema_version: SCHEMA_VERSION,
+        command_id: &command.id,
+        kind: &command.kind,
+        payload,
+        priority: command.priority,
+        issued_at: Timestamp::from_millis(command.created_at),
+        expires_at: Timestamp::from_millis(command.expires_at),
+        timeout_s: command.timeout_s,
+        issued_by: &command.created_by,
+        sent_at,
+    };
+    serde_json::to_vec(&wire).ok().map(Bytes::from)
+}
+
+/// Lets everybody's silence begin anew.
+pub(super) async fn start(engine: &Engine) {
+    if let Err(error) = ingest::listen_again(engine, true).await {
+        tracing::error!(%error, "the devices' presence could not be started anew");
+    }
+}

@@ -1,0 +1,481 @@
+//! Submissions: checked as a whole, then stored as a whole, with their outgoing messages (chapter 3).
+//!
+//! Nothing is stored of a submission that has one wrong input, and the input is
+//! named. What a safety rule refuses is stored as `blocked_safety`: it was asked
+//! for, and people must see that it did not happen.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use quarterdeck_protocol::{
+    api::{AuditOutcome, Command, CreateCommands, CreatedCommands, ProjectSettings, Severity},
+    command::{CommandStatus, InvalidPriority, Priority, error_code},
+    ids::{BatchId, CommandId, DeviceId, ProjectId},
+    limits::{
+        BATCH_MAX_DEVICES, EXPIRES_DEFAULT_S, EXPIRES_MAX_S, EXPIRES_MIN_S, NOTES_MAX_CHARS, TIMEOUT_DEFAULT_S,
+        TIMEOUT_MAX_S, TIMEOUT_MIN_S,
+    },
+    live::Listing,
+    operations, payload,
+    time::Timestamp,
+};
+use serde_json::{Value, json};
+
+use super::{Actor, After, Change, Engine, Refused, alerts::Alerts};
+use crate::{
+    clock::Now,
+    domain::safety::{self, Counter, Verdict},
+    store::{
+        Tx,
+        audit::NewEntry,
+        batches::{self, Batch},
+        commands::{self as stored, append_event, write},
+        devices, projects, safety as counted,
+    },
+};
+
+/// Names that an audit entry or a warning lists at most.
+const NAMED_MAX: usize = 20;
+/// The longest name of an operation, in bytes.
+const TYPE_MAX_BYTES: usize = 128;
+
+/// A submission that passed all checks.
+#[derive(Debug)]
+struct Checked {
+    devices: Vec<DeviceId>,
+    kind: String,
+    payload: Value,
+    priority: Priority,
+    timeout_s: u32,
+    expires_in_s: u32,
+    notes: String,
+    attempt: u32,
+    retry_of: Option<CommandId>,
+    statuses: HashMap<String, String>,
+    warnings: Vec<String>,
+    settings: ProjectSettings,
+}
+
+/// Creates a batch of commands.
+pub(super) async fn submit(
+    engine: &Engine,
+    tx: &mut Tx,
+    actor: &Actor,
+    project: &ProjectId,
+    request: &CreateCommands,
+) -> Result<(CreatedCommands, After), Refused> {
+    let checked = check(tx, project, request).await?;
+    store(engine, tx, actor, project, checked, "command.create").await
+}
+
+/// Creates the next attempt of a command that has ended.
+pub(super) async fn retry(
+    engine: &Engine,
+    tx: &mut Tx,
+    actor: &Actor,
+    project: &ProjectId,
+    id: CommandId,
+    confirm: bool,
+) -> Result<(Command, After), Refused> {
+    let before = stored::get(tx, project, id).await?.ok_or(Refused::NotFound { what: "command" })?;
+    if !before.status.is_terminal() {
+        return Err(Refused::conflict("not_finished", format!("the command has not ended: {}", before.status)));
+    }
+    let expires_in_s = before.expires_at.millis_since(before.created_at) / 1_000;
+    let request = CreateCommands {
+        targets: quarterdeck_protocol::api::Targets {
+            devices: vec![before.device_id.to_string()],
+            groups: Vec::new(),
+        },
+        kind: before.kind,
+        payload: before.payload,
+        priority: Some(before.priority),
+        timeout_s: Some(before.timeout_s),
+        expires_in_s: Some(u32::try_from(expires_in_s).unwrap_or(EXPIRES_DEFAULT_S).clamp(EXPIRES_MIN_S, EXPIRES_MAX_S)),
+        notes: before.notes,
+        confirm,
+    };
+    let mut checked = check(tx, project, &request).await?;
+    checked.attempt = before.attempt.saturating_add(1);
+    checked.retry_of = Some(id);
+    let (mut created, after) = store(engine, tx, actor, project, checked, "command.retry").await?;
+    let command = created.commands.pop().expect("one device, one command");
+    Ok((command, after))
+}
+
+async fn check(tx: &mut Tx, project: &ProjectId, request: &CreateCommands) -> Result<Checked, Refused> {
+    let settings = projects::settings(tx, project).await?.ok_or(Refused::NotFound { what: "project" })?;
+    if !request.targets.groups.is_empty() {
+        return Err(Refused::invalid("targets.groups[0]", "no such group"));
+    }
+    let priority = match request.priority {
+        Some(given) => Priority::try_from(given)
+            .map_err(|InvalidPriority(_)| Refused::invalid("priority", "expected 1 (soonest) to 10"))?,
+        None => Priority::DEFAULT,
+    };
+    let timeout_s = within("timeout_s", request.timeout_s, TIMEOUT_MIN_S, TIMEOUT_DEFAULT_S, TIMEOUT_MAX_S)?;
+    let expires_in_s = within("expires_in_s", request.expires_in_s, EXPIRES_MIN_S, EXPIRES_DEFAULT_S, EXPIRES_MAX_S)?;
+    if request.notes.chars().count() > NOTES_MAX_CHARS || request.notes.contains('\0') {
+        return Err(Refused::invalid("notes", format!("expected at most {NOTES_MAX_CHARS} characters, none of them NUL")));
+    }
+    let payload = if request.payload.is_null() { json!({}) } else { request.payload.clone() };
+    if request.kind.is_empty() || request.kind.len() > TYPE_MAX_BYTES || request.kind.contains('\0') {
+        return Err(Refused::invalid("type", "expected the name of an operation"));
+    }
+    payload::check(&request.kind, &payload)?;
+    let (devices, statuses) = targets(tx, project, &request.targets.devices).await?;
+    let mut warnings = Vec::new();
+    known_operation(tx, project, request, &devices, &mut warnings).await?;
+    let offline: Vec<_> = devices.iter().filter(|device| is_offline(&statuses, device)).collect();
+    if !offline.is_empty() {
+        warnings.push(format!("offline, so it waits until they return or it expires: {}", some_of(&offline)));
+    }
+    if !request.confirm {
+        if operations::is_dangerous(&request.kind) {
+            return Err(Refused::ConfirmationRequired {
+                detail: format!("{} is dangerous: set confirm to true", request.kind),
+            });
+        }
+        if devices.len() > settings.confirm_over_devices as usize {
+            return Err(Refused::ConfirmationRequired {
+                detail: format!(
+                    "{} devices are more than {}: set confirm to true",
+                    devices.len(),
+                    settings.confirm_over_devices
+                ),
+            });
+        }
+    }
+    Ok(Checked {
+        devices,
+        kind: request.kind.clone(),
+        payload,
+        priority,
+        timeout_s,
+        expires_in_s,
+        notes: request.notes.clone(),
+        attempt: 1,
+        retry_of: None,
+        statuses,
+        warnings,
+        settings,
+    })
+}
+
+fn within(field: &str, given: Option<u32>, least: u32, default: u32, most: u32) -> Result<u32, Refused> {
+    let value = given.unwrap_or(default);
+    if (least..=most).contains(&value) {
+        Ok(value)
+    } else {
+        Err(Refused::invalid(field, format!("expected {least} to {most}")))
+    }
+}
+
+/// The devices that are meant, each once, and their statuses.
+async fn targets(
+    tx: &mut Tx,
+    project: &ProjectId,
+    given: &[String],
+) -> Result<(Vec<DeviceId>, HashMap<String, String>), Refused> {
+    let field = |index: usize| format!("targets.devices[{index}]");
+    let mut seen = HashSet::with_capacity(given.len());
+    let mut devices = Vec::with_capacity(given.len().min(BATCH_MAX_DEVICES));
+    for (index, name) in given.iter().enumerate() {
+        let device =
+            DeviceId::new(name).map_err(|_| Refused::invalid(field(index), "no such device"))?;
+        if seen.insert(device.clone()) {
+            devices.push((index, device));
+        }
+        if devices.len() > BATCH_MAX_DEVICES {
+            return Err(Refused::invalid("targets.devices", format!("expected at most {BATCH_MAX_DEVICES} devices")));
+        }
+    }
+    if devices.is_empty() {
+        return Err(Refused::invalid("targets.devices", "expected at least one device"));
+    }
+    let names: Vec<String> = devices.iter().map(|(_, device)| device.to_string()).collect();
+    let statuses = devices::statuses(tx, project, &names).await?;
+    for (index, device) in &devices {
+        match statuses.get(device.as_str()).map(String::as_str) {
+            None => return Err(Refused::invalid(field(*index), "no such device")),
+            Some("retired") => return Err(Refused::invalid(field(*index), "the device is retired")),
+            Some(_) => {}
+        }
+    }
+    Ok((devices.into_iter().map(|(_, device)| device).collect(), statuses))
+}
+
+async fn known_operation(
+    tx: &mut Tx,
+    project: &ProjectId,
+    request: &CreateCommands,
+    devices: &[DeviceId],
+    warnings: &mut Vec<String>,
+) -> Result<(), Refused> {
+    let announcing: HashSet<String> =
+        devices::announcing(tx, project, &request.kind).await?.into_iter().collect();
+    let lacking: Vec<_> = devices.iter().filter(|device| !announcing.contains(device.as_str())).collect();
+    if operations::is_builtin(&request.kind) {
+        // Not every device that runs it says so; but where others do, one that does not is remarkable.
+        if !lacking.is_empty() && !announcing.is_empty() {
+            warnings.push(format!("do not announce {}: {}", request.kind, some_of(&lacking)));
+        }
+        return Ok(());
+    }
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    let detail = if announcing.is_empty() {
+        "no such operation: it is not built in, and no device announces it".to_owned()
+    } else {
+        format!("not built in, and not announced by {}", some_of(&lacking))
+    };
+    Err(Refused::invalid("type", detail))
+}
+
+fn is_offline(statuses: &HashMap<String, String>, device: &DeviceId) -> bool {
+    statuses.get(device.as_str()).is_some_and(|status| status == "offline")
+}
+
+fn some_of(devices: &[&DeviceId]) -> String {
+    let mut text = devices.iter().take(NAMED_MAX).map(|device| device.as_str()).collect::<Vec<_>>().join(", ");
+    if devices.len() > NAMED_MAX {
+        text.push_str(&format!(" and {} more", devices.len() - NAMED_MAX));
+    }
+    text
+}
+
+async fn store(
+    engine: &Engine,
+    tx: &mut Tx,
+    actor: &Actor,
+    project: &ProjectId,
+    checked: Checked,
+    action: &str,
+) -> Result<(CreatedCommands, After), Refused> {
+    let now = engine.clock().now();
+    let batch_id = BatchId(engine.clock().new_uuid());
+    let payload_text = checked.payload.to_string();
+    let batch = Batch {
+        id: batch_id.to_string(),
+        project_id: project.to_string(),
+        kind: checked.kind.clone(),
+        payload: payload_text,
+        targets: json!({ "devices": checked.devices }).to_string(),
+        notes: checked.notes.clone(),
+        count: checked.devices.len() as i64,
+        created_by: actor.name.clone(),
+        created_at: now.wall.as_millis(),
+    };
+    batches::insert(tx, &batch).await?;
+
+    let blocked = blocked_until(tx, project, &checked, now).await?;
+    let ids: Vec<CommandId> = checked.devices.iter().map(|_| CommandId(engine.clock().new_uuid())).collect();
+    let (allowed, refused): (Vec<_>, Vec<_>) = ids
+        .iter()
+        .zip(&checked.devices)
+        .map(|(id, device)| (id.to_string(), device.to_string()))
+        .partition(|(_, device)| !blocked.contains_key(device));
+    let mut timeline = String::new();
+    append_event(&mut timeline, now.wall, "created", &actor.name, "");
+    let retry_of = checked.retry_of.map(|id| id.to_string());
+    let common = write::NewCommands {
+        project_id: project.as_str(),
+        batch_id: &batch.id,
+        kind: &checked.kind,
+        priority: i64::from(checked.priority.get()),
+        timeout_s: i64::from(checked.timeout_s),
+        created_by: &actor.name,
+        created_at: now.wall.as_millis(),
+        expires_at: now.wall.plus_seconds(i64::from(checked.expires_in_s)).as_millis(),
+        expires_due: now.steady_ms + i64::from(checked.expires_in_s) * 1_000,
+        attempt: i64::from(checked.attempt),
+        retry_of: retry_of.as_deref(),
+        timeline: &timeline,
+        events: 1,
+        blocked: None,
+    };
+    write::insert(tx, &common, &allowed).await?;
+    if let Some(counter) = Counter::of(&checked.kind) {
+        counted::insert(tx, project, counter, &allowed).await?;
+    }
+    let mut after = After::default();
+    block(engine, tx, project, &common, &refused, &blocked, now, &mut after).await?;
+
+    let entry = NewEntry {
+        project,
+        at: now.wall,
+        actor,
+        action,
+        object: format!("batch:{batch_id}"),
+        outcome: AuditOutcome::Ok,
+        detail: audit_detail(&checked, blocked.len()),
+    };
+    engine.0.auditor.append(tx, entry).await?;
+    after.audited(project);
+    if engine.0.announcer.has_listeners() {
+        after.changes.extend(ids.iter().map(|id| Change {
+            project: project.clone(),
+            listing: Listing::Commands,
+            key: id.to_string(),
+        }));
+        after.changes.push(Change { project: project.clone(), listing: Listing::Overview, key: "overview".to_owned() });
+    }
+    let offline = checked.devices.iter().filter(|device| is_offline(&checked.statuses, device)).count();
+    after.deliver = checked
+        .devices
+        .iter()
+        .filter(|device| !blocked.contains_key(device.as_str()))
+        .map(|device| (project.clone(), device.clone()))
+        .collect();
+    let commands = ids
+        .iter()
+        .zip(&checked.devices)
+        .map(|(id, device)| shown(*id, batch_id, device, &checked, actor, now.wall, blocked.get(device.as_str())))
+        .collect();
+    metrics::counter!("quarterdeck_commands_created_total").increment(ids.len() as u64);
+    let created = CreatedCommands {
+        batch_id,
+        count: ids.len() as u64,
+        offline: offline as u64,
+        warnings: warnings(&checked, &blocked),
+        commands,
+    };
+    Ok((created, after))
+}
+
+/// Of each device that must wait: until when, by the wall clock.
+async fn blocked_until(
+    tx: &mut Tx,
+    project: &ProjectId,
+    checked: &Checked,
+    now: Now,
+) -> Result<BTreeMap<String, Timestamp>, Refused> {
+    let Some(counter) = Counter::of(&checked.kind) else { return Ok(BTreeMap::new()) };
+    let rule = counter.rule(&checked.settings);
+    let names: Vec<String> = checked.devices.iter().map(ToString::to_string).collect();
+    let before = counted::counted(tx, project, &names, counter, now.steady_ms - rule.window_ms).await?;
+    let mut blocked = BTreeMap::new();
+    for device in names {
+        let times = before.get(&device).map_or(&[][..], Vec::as_slice);
+        if let Verdict::BlockedUntil(until_ms) = safety::judge(rule, times, now.steady_ms) {
+            blocked.insert(device, now.wall.plus_millis(until_ms - now.steady_ms));
+        }
+    }
+    Ok(blocked)
+}
+
+/// Stores what a safety rule refuses, and raises its alerts.
+#[expect(clippy::too_many_arguments, reason = "the submission, and what of it is refused")]
+async fn block(
+    engine: &Engine,
+    tx: &mut Tx,
+    project: &ProjectId,
+    common: &write::NewCommands<'_>,
+    refused: &[(String, String)],
+    blocked: &BTreeMap<String, Timestamp>,
+    now: Now,
+    after: &mut After,
+) -> Result<(), Refused> {
+    let mut alerts = Alerts::default();
+    for row in refused {
+        let Some(until) = blocked.get(&row.1) else { continue };
+        let message = blocked_message(common.kind, *until);
+        let mut timeline = common.timeline.to_owned();
+        let detail = json!({ "blocked_until": until }).to_string();
+        append_event(&mut timeline, now.wall, CommandStatus::BlockedSafety.as_str(), "server", &detail);
+        let new = write::NewCommands {
+            timeline: &timeline,
+            events: 2,
+            blocked: Some(write::Blocked {
+                until: until.as_millis(),
+                code: error_code::SAFETY_LOCKOUT,
+                message: &message,
+            }),
+            ..common.clone()
+        };
+        write::insert(tx, &new, std::slice::from_ref(row)).await?;
+        if let Ok(device) = DeviceId::new(&row.1) {
+            let cause = format!("{} on {} was refused: {message}", common.kind, row.1);
+            let key = (project.clone(), device);
+            alerts.raise(&key, "safety_lockout", Severity::Warning, cause, Some(row.0.clone()));
+        }
+    }
+    alerts.write(engine, tx, now, after).await?;
+    Ok(())
+}
+
+fn blocked_message(kind: &str, until: Timestamp) -> String {
+    let what = if Counter::of(kind) == Some(Counter::AppRestart) { "app restarts" } else { "reboots" };
+    format!("too many {what} of this device in a short time; a new one may go at {until}")
+}
+
+fn audit_detail(checked: &Checked, blocked: usize) -> Value {
+    let named: Vec<_> = checked.devices.iter().take(NAMED_MAX).collect();
+    let mut detail = json!({
+        "type": checked.kind,
+        "count": checked.devices.len(),
+        "devices": named,
+        "priority": checked.priority,
+        "notes": checked.notes,
+    });
+    if let Some(id) = checked.retry_of {
+        detail["retry_of"] = json!(id);
+    }
+    if blocked > 0 {
+        detail["blocked_safety"] = json!(blocked);
+    }
+    detail
+}
+
+fn warnings(checked: &Checked, blocked: &BTreeMap<String, Timestamp>) -> Vec<String> {
+    let mut warnings = checked.warnings.clone();
+    if !blocked.is_empty() {
+        let names = blocked.keys().take(NAMED_MAX).cloned().collect::<Vec<_>>().join(", ");
+        let more = blocked.len().saturating_sub(NAMED_MAX);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        warnings.push(format!("refused by the safety lockout: {names}{more}"));
+    }
+    warnings
+}
+
+fn shown(
+    id: CommandId,
+    batch_id: BatchId,
+    device: &DeviceId,
+    checked: &Checked,
+    actor: &Actor,
+    at: Timestamp,
+    blocked: Option<&Timestamp>,
+) -> Command {
+    Command {
+        id,
+        batch_id,
+        device_id: device.clone(),
+        kind: checked.kind.clone(),
+        payload: checked.payload.clone(),
+        priority: checked.priority.get(),
+        timeout_s: checked.timeout_s,
+        notes: checked.notes.clone(),
+        status: if blocked.is_some() { CommandStatus::BlockedSafety } else { CommandStatus::Queued },
+        progress: None,
+        step: None,
+        state: None,
+        created_by: actor.name.clone(),
+        created_at: at,
+        expires_at: at.plus_seconds(i64::from(checked.expires_in_s)),
+        published_at: None,
+        accepted_at: None,
+        started_at: None,
+        finished_at: blocked.map(|_| at),
+        cancel_requested_at: None,
+        attempt: checked.attempt,
+        retry_of: checked.retry_of,
+        blocked_until: blocked.copied(),
+        result: None,
+        exit_code: None,
+        stdout: None,
+        stderr: None,
+        error_code: blocked.map(|_| error_code::SAFETY_LOCKOUT.to_owned()),
+        error_message: blocked.map(|until| blocked_message(&checked.kind, *until)),
+    }
+}

@@ -1,0 +1,74 @@
+//! Alerts: `/projects/{project}/alerts`.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use quarterdeck_protocol::api::{Alert, Page, SilenceAlert};
+
+use super::{
+    App,
+    extract::{Operator, PathId, Viewer},
+    json::Json,
+    openapi::ListParams,
+    problem::{Error, Result},
+    query::Params,
+};
+use crate::store::alerts;
+
+/// Lists alerts.
+#[utoipa::path(get, path = "/projects/{project}/alerts", tag = "alerts",
+    params(ListParams,
+        ("status" = Option<String>, Query, description = "open, acknowledged, unacknowledged or resolved"),
+        ("kind" = Option<String>, Query), ("severity" = Option<String>, Query),
+        ("device" = Option<String>, Query), ("q" = Option<String>, Query)),
+    responses((status = 200, body = Page<Alert>)))]
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    member: Viewer,
+    mut params: Params,
+) -> Result<axum::Json<Page<Alert>>> {
+    let paging = params.paging()?;
+    let filter = alerts::Filter::parse(&params.filters())?;
+    let (sort, cursor) = (paging.sort.as_deref(), paging.cursor.as_deref());
+    let mut tx = app.store.read().await?;
+    let page = alerts::list(&mut tx, &member.project, &filter, sort, cursor, paging.limit).await?;
+    Ok(axum::Json(page))
+}
+
+/// Reads one alert.
+#[utoipa::path(get, path = "/projects/{project}/alerts/{id}", tag = "alerts",
+    responses((status = 200, body = Alert)))]
+pub(super) async fn read(
+    State(app): State<Arc<App>>,
+    member: Viewer,
+    PathId(id): PathId,
+) -> Result<axum::Json<Alert>> {
+    let mut tx = app.store.read().await?;
+    let alert = alerts::get(&mut tx, &member.project, &id).await?;
+    Ok(axum::Json(alert.ok_or_else(|| Error::not_found("alert"))?))
+}
+
+/// Takes note that somebody looks after an alert.
+#[utoipa::path(post, path = "/projects/{project}/alerts/{id}/acknowledge", tag = "alerts",
+    responses((status = 200, body = Alert)))]
+pub(super) async fn acknowledge(
+    State(app): State<Arc<App>>,
+    member: Operator,
+    PathId(id): PathId,
+) -> Result<axum::Json<Alert>> {
+    let actor = member.caller.actor();
+    Ok(axum::Json(app.engine.acknowledge_alert(&actor, &member.project, &id).await?))
+}
+
+/// Keeps an alert quiet for a while.
+#[utoipa::path(post, path = "/projects/{project}/alerts/{id}/silence", tag = "alerts",
+    responses((status = 200, body = Alert)))]
+pub(super) async fn silence(
+    State(app): State<Arc<App>>,
+    member: Operator,
+    PathId(id): PathId,
+    Json { value: SilenceAlert { duration_s }, .. }: Json<SilenceAlert>,
+) -> Result<axum::Json<Alert>> {
+    let actor = member.caller.actor();
+    Ok(axum::Json(app.engine.silence_alert(&actor, &member.project, &id, duration_s).await?))
+}

@@ -1,0 +1,221 @@
+//! Devices: `/projects/{project}/devices`.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::State,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use quarterdeck_protocol::{
+    api::{ChangeDevice, Command, Device, DeviceHealth, EnrollResponse, Page, TimelineEntry},
+    ids::DeviceId,
+    time::Timestamp,
+};
+
+use super::{
+    App,
+    extract::{Admin, Operator, PathId, Viewer},
+    json::Json,
+    openapi::ListParams,
+    problem::{Error, Result},
+    query::Params,
+};
+use crate::store::{
+    commands,
+    device_events,
+    devices::{self, listing},
+};
+
+/// Lists devices, by id.
+#[utoipa::path(get, path = "/projects/{project}/devices", tag = "devices",
+    params(ListParams,
+        ("status" = Option<String>, Query, description = "One or more, with commas."),
+        ("type" = Option<String>, Query), ("tag" = Option<String>, Query, description = "key=value, with commas."),
+        ("tags" = Option<String>, Query, description = "The same as `tag`."),
+        ("id" = Option<String>, Query),
+        ("q" = Option<String>, Query), ("crashed" = Option<bool>, Query), ("service_failed" = Option<bool>, Query)),
+    responses((status = 200, body = Page<Device>)))]
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    member: Viewer,
+    mut params: Params,
+) -> Result<axum::Json<Page<Device>>> {
+    let paging = params.paging()?;
+    let filter = listing::Filter::parse(&params.filters())?;
+    let (sort, cursor) = (paging.sort.as_deref(), paging.cursor.as_deref());
+    let mut tx = app.store.read().await?;
+    let page = listing::list(&mut tx, &member.project, &filter, sort, cursor, paging.limit).await?;
+    Ok(axum::Json(page))
+}
+
+/// Reads one device.
+#[utoipa::path(get, path = "/projects/{project}/devices/{device}", tag = "devices",
+    responses((status = 200, body = Device)))]
+pub(super) async fn read(
+    State(app): State<Arc<App>>,
+    member: Viewer,
+    PathId(device): PathId,
+) -> Result<axum::Json<Device>> {
+    let device = device_id(&device)?;
+    let mut tx = app.store.read().await?;
+    let device = listing::get(&mut tx, &member.project, &device).await?;
+    Ok(axum::Json(device.ok_or_else(|| Error::not_found("device"))?))
+}
+
+/// Changes a device's tags or type.
+#[utoipa::path(patch, path = "/projects/{project}/devices/{device}", tag = "devices",
+    responses((status = 200, body = Device)))]
+pub(super) async fn change(
+    State(app): State<Arc<App>>,
+    member: Operator,
+    PathId(device): PathId,
+    Json { value: request, .. }: Json<ChangeDevice>,
+) -> Result<axum::Json<Device>> {
+    let device = device_id(&device)?;
+    let actor = member.caller.actor();
+    Ok(axum::Json(app.engine.change_device(&actor, &member.project, &device, request).await?))
+}
+
+/// Takes a device out of service: it is disconnected and cannot sign in any more.
+#[utoipa::path(delete, path = "/projects/{project}/devices/{device}", tag = "devices",
+    responses((status = 204)))]
+pub(super) async fn delete(
+    State(app): State<Arc<App>>,
+    member: Admin,
+    PathId(device): PathId,
+) -> Result<StatusCode> {
+    let device = device_id(&device)?;
+    app.engine.retire(&member.caller.actor(), &member.project, &device).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Takes a device out of service: the same as `DELETE`.
+#[utoipa::path(post, path = "/projects/{project}/devices/{device}/retire", tag = "devices",
+    responses((status = 200, body = Device)))]
+pub(super) async fn retire(
+    State(app): State<Arc<App>>,
+    member: Admin,
+    PathId(device): PathId,
+) -> Result<axum::Json<Device>> {
+    let device = device_id(&device)?;
+    Ok(axum::Json(app.engine.retire(&member.caller.actor(), &member.project, &device).await?))
+}
+
+/// Lets a device that exists, or is retired, enrol once more.
+#[utoipa::path(post, path = "/projects/{project}/devices/{device}/enroll-again", tag = "devices",
+    responses((status = 200, body = Device)))]
+pub(super) async fn enroll_again(
+    State(app): State<Arc<App>>,
+    member: Admin,
+    PathId(device): PathId,
+) -> Result<axum::Json<Device>> {
+    let device = device_id(&device)?;
+    let actor = member.caller.actor();
+    Ok(axum::Json(app.engine.allow_enroll_again(&actor, &member.project, &device).await?))
+}
+
+/// Makes or renews the secret of a device that cannot run the agent; an unknown device is made.
+#[utoipa::path(post, path = "/projects/{project}/devices/{device}/credentials", tag = "devices",
+    responses((status = 201, body = EnrollResponse)))]
+pub(super) async fn credentials(
+    State(app): State<Arc<App>>,
+    member: Admin,
+    PathId(device): PathId,
+) -> Result<Response> {
+    let device = DeviceId::new(&device).map_err(|e| Error::invalid("device", e.to_string()))?;
+    let actor = member.caller.actor();
+    let answer = app.engine.issue_credentials(&actor, &member.project, &device).await?;
+    let mut response = (StatusCode::CREATED, axum::Json(answer)).into_response();
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+/// Takes note that somebody has seen to a failed service.
+#[utoipa::path(post, path = "/projects/{project}/devices/{device}/clear_service_failed", tag = "devices",
+    responses((status = 200, body = Device)))]
+pub(super) async fn clear_service_failed(
+    State(app): State<Arc<App>>,
+    member: Operator,
+    PathId(device): PathId,
+) -> Result<axum::Json<Device>> {
+    let device = device_id(&device)?;
+    let actor = member.caller.actor();
+    Ok(axum::Json(app.engine.clear_service_failed(&actor, &member.project, &device).await?))
+}
+
+/// Reads a device's last health report.
+#[utoipa::path(get, path = "/projects/{project}/devices/{device}/health", tag = "devices",
+    responses((status = 200, body = DeviceHealth)))]
+pub(super) async fn health(
+    State(app): State<Arc<App>>,
+    member: Viewer,
+    PathId(device): PathId,
+) -> Result<axum::Json<DeviceHealth>> {
+    let device = device_id(&device)?;
+    let mut tx = app.store.read().await?;
+    let health = devices::health(&mut tx, &member.project, &device).await?;
+    Ok(axum::Json(health.ok_or_else(|| Error::not_found("device"))?))
+}
+
+/// Lists a device's commands, newest first.
+#[utoipa::path(get, path = "/projects/{project}/devices/{device}/commands", tag = "devices",
+    params(ListParams,
+        ("status" = Option<String>, Query), ("type" = Option<String>, Query), ("user" = Option<String>, Query),
+        ("batch_id" = Option<String>, Query), ("id" = Option<String>, Query),
+        ("from" = Option<Timestamp>, Query), ("to" = Option<Timestamp>, Query), ("q" = Option<String>, Query)),
+    responses((status = 200, body = Page<Command>)))]
+pub(super) async fn commands(
+    State(app): State<Arc<App>>,
+    member: Viewer,
+    PathId(device): PathId,
+    mut params: Params,
+) -> Result<axum::Json<Page<Command>>> {
+    let device = device_id(&device)?;
+    let paging = params.paging()?;
+    let mut filters = params.filters();
+    if filters.insert("device".to_owned(), device.to_string()).is_some() {
+        return Err(Error::invalid("device", "the path names the device"));
+    }
+    let filter = commands::listing::Filter::parse(&filters)?;
+    let (sort, cursor) = (paging.sort.as_deref(), paging.cursor.as_deref());
+    let mut tx = app.store.read().await?;
+    must_exist(&mut tx, &member, &device).await?;
+    let page =
+        commands::listing::list(&mut tx, &member.project, &filter, sort, cursor, paging.limit).await?;
+    Ok(axum::Json(page))
+}
+
+/// Lists what happened to a device, newest first.
+#[utoipa::path(get, path = "/projects/{project}/devices/{device}/timeline", tag = "devices",
+    params(ListParams), responses((status = 200, body = Page<TimelineEntry>)))]
+pub(super) async fn timeline(
+    State(app): State<Arc<App>>,
+    member: Viewer,
+    PathId(device): PathId,
+    mut params: Params,
+) -> Result<axum::Json<Page<TimelineEntry>>> {
+    let device = device_id(&device)?;
+    let paging = params.paging()?;
+    params.finish()?;
+    paging.one_order("-seq")?;
+    let before: Option<i64> = paging
+        .after_key()?
+        .map(|key| key.parse().map_err(|_| Error::invalid("cursor", "expected a next_cursor of this listing")))
+        .transpose()?;
+    let mut tx = app.store.read().await?;
+    must_exist(&mut tx, &member, &device).await?;
+    let entries =
+        device_events::list(&mut tx, &member.project, &device, before, paging.limit + 1).await?;
+    let (_, total) = device_events::window(&mut tx, &member.project, &device, 0, 0).await?;
+    Ok(axum::Json(paging.page(entries, total, |entry| entry.seq.to_string())))
+}
+
+async fn must_exist(tx: &mut crate::store::Tx, member: &Viewer, device: &DeviceId) -> Result<()> {
+    let found = devices::credential(tx, member.project.as_str(), device.as_str()).await?;
+    found.map(drop).ok_or_else(|| Error::not_found("device"))
+}
+
+fn device_id(text: &str) -> Result<DeviceId> {
+    DeviceId::new(text).map_err(|_| Error::not_found("device"))
+}

@@ -1,0 +1,203 @@
+//! Reads a JSON body, once, into a valid type; anything else is a problem that says where.
+//!
+//! | body | answer |
+//! | --- | --- |
+//! | no `application/json` | 415 |
+//! | longer than 1 MiB | 413 |
+//! | slower than [`BODY_TIMEOUT_MS`] | 408 |
+//! | no JSON, not UTF-8, deeper than 64 | 400 |
+//! | JSON of another shape | 422, with the field |
+
+use std::{fmt, time::Duration};
+
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, Request},
+    http::{HeaderMap, StatusCode, header},
+};
+use http_body_util::{BodyExt as _, Limited};
+use quarterdeck_protocol::limits::{HTTP_BODY_MAX_BYTES, JSON_MAX_DEPTH};
+use serde::de::DeserializeOwned;
+
+use super::problem::Error;
+
+/// How long a body may take to arrive, in milliseconds.
+pub const BODY_TIMEOUT_MS: u64 = 30_000;
+
+/// A request's body: what it says, and its bytes.
+#[derive(Debug, Clone)]
+pub struct Json<T> {
+    pub value: T,
+    pub bytes: Bytes,
+}
+
+impl<S, T> FromRequest<S> for Json<T>
+where
+    S: Send + Sync,
+    T: DeserializeOwned,
+{
+    type Rejection = Error;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Error> {
+        if !is_json(request.headers()) {
+            return Err(Error::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
+                "expected Content-Type: application/json",
+            ));
+        }
+        let bytes = read_body(request).await?;
+        let value = parse(&bytes)?;
+        Ok(Self { value, bytes })
+    }
+}
+
+/// Reads a whole body within the limits of size and time.
+pub async fn read_body(request: Request) -> Result<Bytes, Error> {
+    let declared = request
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if declared.is_some_and(|bytes| bytes > HTTP_BODY_MAX_BYTES as u64) {
+        return Err(Error::too_large(HTTP_BODY_MAX_BYTES as u64));
+    }
+    let body = Limited::new(request.into_body(), HTTP_BODY_MAX_BYTES).collect();
+    match tokio::time::timeout(Duration::from_millis(BODY_TIMEOUT_MS), body).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            Err(Error::too_large(HTTP_BODY_MAX_BYTES as u64))
+        }
+        Ok(Err(_)) => Err(Error::malformed("incomplete_body", "the body broke off")),
+        Err(_) => Err(Error::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "timeout",
+            "the body took too long to arrive",
+        )),
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()) else {
+        return false;
+    };
+    let kind = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
+}
+
+/// Reads JSON into a type.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    scan(bytes)?;
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let field = field_of(&error.path().to_string(), &error.inner().to_string());
+        match error.inner().classify() {
+            serde_json::error::Category::Data => Error::invalid(field, said(error.inner())),
+            _ => Error::malformed("malformed_json", format!("malformed JSON: {}", error.inner())),
+        }
+    })?;
+    deserializer
+        .end()
+        .map_err(|error| Error::malformed("malformed_json", format!("malformed JSON: {error}")))?;
+    Ok(value)
+}
+
+/// Refuses, before anything is built, what nests too deep; and NUL, which a
+/// text in PostgreSQL cannot hold.
+fn scan(bytes: &[u8]) -> Result<(), Error> {
+    let (mut depth, mut in_string) = (0_usize, false);
+    let mut at = 0;
+    while at < bytes.len() {
+        match bytes[at] {
+            b'"' => in_string = !in_string,
+            b'\\' if in_string => {
+                if bytes[at + 1..].starts_with(b"u0000") {
+                    return Err(Error::new(
+                        StatusCode::UNPROCESSABLE_ENTITY,
+                        "invalid",
+                        "a text may not have the character U+0000",
+                    ));
+                }
+                at += 1;
+            }
+            b'{' | b'[' if !in_string => {
+                depth += 1;
+                if depth > JSON_MAX_DEPTH {
+                    let detail = format!("the JSON nests deeper than {JSON_MAX_DEPTH}");
+                    return Err(Error::malformed("too_deep", detail));
+                }
+            }
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        at += 1;
+    }
+    Ok(())
+}
+
+/// The message without serde_json's "at line 1 column 17", which nobody counts.
+fn said(error: &impl fmt::Display) -> String {
+    let text = error.to_string();
+    text.rfind(" at line ").map_or(text.clone(), |end| text[..end].to_owned())
+}
+
+/// The path of the input that is wrong: a missing or unknown field is named with its parent's path.
+fn field_of(path: &str, message: &str) -> String {
+    let named = ["unknown field `", "missing field `"]
+        .into_iter()
+        .find_map(|start| message.strip_prefix(start)?.split('`').next());
+    match (path, named) {
+        (".", Some(name)) => name.to_owned(),
+        (path, Some(name)) if path == name || path.ends_with(&format!(".{name}")) => path.to_owned(),
+        (path, Some(name)) => format!("{path}.{name}"),
+        (path, None) => path.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quarterdeck_protocol::api::CreateCommands;
+
+    fn refused(body: &str) -> (u16, Option<String>) {
+        let error = parse::<CreateCommands>(body.as_bytes()).expect_err(body);
+        (error.status.as_u16(), error.field)
+    }
+
+    #[test]
+    fn a_wrong_field_is_named_by_its_path() {
+        let field = |name: &str| Some(name.to_owned());
+        assert_eq!(refused(r#"{"type":"ping"}"#), (422, field("targets")));
+        assert_eq!(
+            refused(r#"{"targets":{"devices":["a"],"groops":[]},"type":"ping"}"#),
+            (422, field("targets.groops"))
+        );
+        assert_eq!(
+            refused(r#"{"targets":{"devices":["a",7]},"type":"ping"}"#),
+            (422, field("targets.devices[1]"))
+        );
+        assert_eq!(
+            refused(r#"{"targets":{},"type":"ping","priority":"high"}"#),
+            (422, field("priority"))
+        );
+        assert_eq!(refused(r#"{"targets":{},"type":"ping","pririty":1}"#), (422, field("pririty")));
+    }
+
+    #[test]
+    fn what_is_no_json_is_malformed() {
+        for body in ["", "{", "{}x", "nul", "{\"type\":\"\u{1}\"}", "{'a':1}"] {
+            assert_eq!(refused(body).0, 400, "{body:?}");
+        }
+        assert_eq!(parse::<String>(b"\"\xff\"").expect_err("not UTF-8").status.as_u16(), 400);
+    }
+
+    #[test]
+    fn deep_json_is_refused_before_it_is_built() {
+        let deep = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
+        assert!(parse::<serde_json::Value>(deep(64).as_bytes()).is_ok());
+        assert_eq!(parse::<serde_json::Value>(deep(65).as_bytes()).expect_err("deep").code, "too_deep");
+        assert_eq!(refused(&deep(500_000)).0, 400);
+        assert!(parse::<serde_json::Value>(format!("\"{}\"", "[".repeat(100)).as_bytes()).is_ok());
+        assert_eq!(parse::<serde_json::Value>(br#""\u0000""#).expect_err("NUL").status.as_u16(), 422);
+        assert!(parse::<serde_json::Value>(br#""\\u0000""#).is_ok());
+    }
+}

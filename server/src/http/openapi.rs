@@ -1,0 +1,253 @@
+//! The routes, each with its documentation: one list for both.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::Request,
+    http::{HeaderName, HeaderValue, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+};
+use quarterdeck_protocol::api::Problem;
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::{
+    IntoParams, OpenApi,
+    openapi::{
+        ContentBuilder, Ref, RefOr, ResponseBuilder,
+        path::{Operation, Parameter, ParameterBuilder, ParameterIn},
+        schema::{ObjectBuilder, Type},
+        security::{Http, HttpAuthScheme, SecurityScheme},
+    },
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    App, alerts, audit, auth, commands, devices, enrollment, members, metrics, operations, output,
+    overview,
+    problem::{self, Error, RequestId},
+    projects, service_tokens, status, tickets, uploads, users,
+};
+
+/// What every listing takes.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "read by its documentation only; query.rs reads the parameters")]
+pub(super) struct ListParams {
+    /// Items of a page, 1 to 1000; 100 when absent.
+    limit: Option<u32>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+    /// A column, `-` before it for descending.
+    sort: Option<String>,
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Quarterdeck", description = "An operations console for device fleets: the server's HTTP interface."),
+    components(schemas(Problem)),
+    security(("bearer" = []))
+)]
+struct Api;
+
+/// All routes under `/api/v1`.
+fn api() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
+        .routes(routes!(auth::login))
+        .routes(routes!(auth::refresh))
+        .routes(routes!(auth::logout))
+        .routes(routes!(auth::me))
+        .routes(routes!(users::list, users::create))
+        .routes(routes!(users::change, users::put, users::disable))
+        .routes(routes!(projects::list, projects::create))
+        .routes(routes!(projects::read))
+        .routes(routes!(projects::settings, projects::set_settings))
+        .routes(routes!(members::list))
+        .routes(routes!(members::set, members::remove))
+        .routes(routes!(service_tokens::list, service_tokens::create))
+        .routes(routes!(service_tokens::revoke))
+        .routes(routes!(enrollment::list, enrollment::create))
+        .routes(routes!(enrollment::revoke))
+        .routes(routes!(enrollment::enroll))
+        .routes(routes!(devices::list))
+        .routes(routes!(devices::read, devices::change, devices::delete))
+        .routes(routes!(devices::retire))
+        .routes(routes!(devices::enroll_again))
+        .routes(routes!(devices::credentials))
+        .routes(routes!(devices::clear_service_failed))
+        .routes(routes!(devices::health))
+        .routes(routes!(devices::commands))
+        .routes(routes!(devices::timeline))
+        .routes(routes!(commands::list, commands::create))
+        .routes(routes!(commands::cancel_many))
+        .routes(routes!(commands::read))
+        .routes(routes!(commands::cancel))
+        .routes(routes!(commands::retry))
+        .routes(routes!(commands::timeline))
+        .routes(routes!(output::read))
+        .routes(routes!(uploads::put, uploads::get))
+        .routes(routes!(operations::list))
+        .routes(routes!(alerts::list))
+        .routes(routes!(alerts::read))
+        .routes(routes!(alerts::acknowledge))
+        .routes(routes!(alerts::silence))
+        .routes(routes!(audit::list))
+        .routes(routes!(overview::read))
+        .routes(routes!(tickets::create))
+        .routes(routes!(tickets::live))
+}
+
+fn documented() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::with_openapi(Api::openapi())
+        .nest("/api/v1", api())
+        .routes(routes!(status::healthz))
+        .routes(routes!(status::readyz))
+        .routes(routes!(status::metrics))
+        .routes(routes!(document))
+}
+
+/// Gives this document.
+#[utoipa::path(get, path = "/api/v1/openapi.json", tag = "status", security(()),
+    responses((status = 200, body = Object)))]
+async fn document(axum::Extension(document): axum::Extension<Document>) -> Response {
+    let mut response = document.0.to_string().into_response();
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+#[derive(Debug, Clone)]
+struct Document(Arc<str>);
+
+/// Makes the router of a server.
+pub fn router(app: Arc<App>) -> Router {
+    let (router, document) = documented().split_for_parts();
+    let document = completed(document);
+    let text = serde_json::to_string(&document).expect("the document is plain data");
+    router
+        .fallback(|| async { Error::not_found("path") })
+        .layer(axum::Extension(Document(text.into())))
+        .layer(middleware::from_fn(security_headers))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn(metrics::observe))
+        .layer(middleware::from_fn(problem::render))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), identify))
+        .with_state(app)
+}
+
+/// The document that is served, for tests and for `docs/`.
+pub fn specification() -> utoipa::openapi::OpenApi {
+    completed(documented().into_openapi())
+}
+
+/// Adds what all operations share: security schemes, the path's parameters, the problem.
+fn completed(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
+    let components = document.components.get_or_insert_default();
+    let scheme = |kind| SecurityScheme::Http(Http::new(kind));
+    components.add_security_scheme("bearer", scheme(HttpAuthScheme::Bearer));
+    components.add_security_scheme("device", scheme(HttpAuthScheme::Basic));
+    for (path, item) in &mut document.paths.paths {
+        let operations = [
+            &mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch,
+            &mut item.head, &mut item.options,
+        ];
+        for operation in operations.into_iter().flatten() {
+            complete(path, operation);
+        }
+    }
+    document
+}
+
+fn complete(path: &str, operation: &mut Operation) {
+    let in_path: Vec<_> =
+        path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')).collect();
+    let parameters = operation.parameters.get_or_insert_default();
+    // What a handler's own extractor says of a path is a guess: the template is right.
+    parameters.retain(|parameter| !is_in_path(parameter));
+    for name in in_path {
+        let schema = ObjectBuilder::new().schema_type(Type::String).build();
+        let parameter = ParameterBuilder::new()
+            .name(name)
+            .parameter_in(ParameterIn::Path)
+            .schema(Some(schema))
+            .build();
+        parameters.push(RefOr::T(parameter));
+    }
+    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+    let problem = ResponseBuilder::new()
+        .description("A problem (RFC 9457).")
+        .content("application/problem+json", content)
+        .build();
+    operation.responses.responses.entry("default".to_owned()).or_insert(RefOr::T(problem));
+}
+
+fn is_in_path(parameter: &RefOr<Parameter>) -> bool {
+    matches!(parameter, RefOr::T(parameter) if matches!(parameter.parameter_in, ParameterIn::Path))
+}
+
+/// Gives each request an id; the one that a client sends is only logged.
+async fn identify(
+    axum::extract::State(app): axum::extract::State<Arc<App>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let id = app.clock.new_uuid().to_string();
+    request.extensions_mut().insert(RequestId(id.clone()));
+    let span = tracing::info_span!("request", id, method = %request.method(), path = request.uri().path());
+    let mut response = tracing::Instrument::instrument(next.run(request), span).await;
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(HeaderName::from_static("x-request-id"), value);
+    }
+    response
+}
+
+/// For what a browser might do with an answer: nothing.
+async fn security_headers(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    for (name, value) in [
+        ("x-content-type-options", "nosniff"),
+        ("x-frame-options", "DENY"),
+        ("referrer-policy", "no-referrer"),
+        ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
+        ("cross-origin-resource-policy", "same-origin"),
+    ] {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the layer hands it over so")]
+fn panicked(panic: Box<dyn std::any::Any + Send + 'static>) -> axum::http::Response<axum::body::Body> {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_default();
+    tracing::error!(panic = text, "a request's handler panicked");
+    Error::internal().into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_operation_is_described_and_names_its_path_s_parameters() {
+        let document = specification();
+        assert!(document.paths.paths.len() > 35);
+        for (path, item) in &document.paths.paths {
+            let operations = [&item.get, &item.put, &item.post, &item.delete, &item.patch];
+            for operation in operations.into_iter().flatten() {
+                assert!(operation.summary.is_some(), "{path} has no summary");
+                assert!(operation.operation_id.is_some(), "{path} has no id");
+                let parameters = operation.parameters.as_ref().map_or(0, |parameters| {
+                    parameters.iter().filter(|parameter| is_in_path(parameter)).count()
+                });
+                assert_eq!(parameters, path.matches('{').count(), "{path}");
+            }
+        }
+    }
+}

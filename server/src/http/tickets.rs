@@ -1,0 +1,113 @@
+//! Tickets and what they open: `/projects/{project}/tickets`, `/projects/{project}/live`.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{
+        State, WebSocketUpgrade,
+        ws::rejection::WebSocketUpgradeRejection,
+    },
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use quarterdeck_protocol::{
+    api::{CreateTicket, Ticket, TicketFor},
+    ids::ProjectId,
+    live::CLIENT_MESSAGE_MAX_BYTES,
+};
+
+use super::{
+    App,
+    extract::{Viewer, role_now},
+    json::Json,
+    problem::{Error, Result},
+    query::Params,
+};
+use crate::{
+    auth::tickets::{Pass, TICKET_TTL_MS},
+    live,
+};
+
+/// What of a socket may wait to be written, in bytes: one message, whole.
+const WRITE_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Makes a ticket: it opens one WebSocket, once, within 30 seconds.
+#[utoipa::path(post, path = "/projects/{project}/tickets", tag = "live",
+    responses((status = 201, body = Ticket)))]
+pub(super) async fn create(
+    State(app): State<Arc<App>>,
+    member: Viewer,
+    Json { value: request, .. }: Json<CreateTicket>,
+) -> Result<Response> {
+    match request.purpose {
+        TicketFor::Live if request.tunnel_id.is_some() => {
+            return Err(Error::invalid("tunnel_id", "expected only for a tunnel"));
+        }
+        TicketFor::Live if request.mode.is_some() => {
+            return Err(Error::invalid("mode", "expected only for a tunnel"));
+        }
+        TicketFor::Live => {}
+        TicketFor::Tunnel => return Err(Error::not_found("tunnel")),
+    }
+    let pass = Pass { project: member.project, caller: member.caller };
+    let ticket = app
+        .tickets
+        .issue(&app.clock, pass)
+        .map_err(|_| Error::too_many(TICKET_TTL_MS as u64 / 1000, "too many unused tickets"))?;
+    let ticket = Ticket { ticket, expires_in: TICKET_TTL_MS as u64 / 1000 };
+    let mut response = (StatusCode::CREATED, axum::Json(ticket)).into_response();
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+/// Opens the WebSocket that keeps a console up to date, with a ticket.
+///
+/// Its messages are those of `protocol::live`.
+#[utoipa::path(get, path = "/projects/{project}/live", tag = "live", security(()),
+    params(("ticket" = String, Query, description = "Of `POST …/tickets`, unused.")),
+    responses((status = 101, description = "The WebSocket is open."), (status = 401), (status = 403)))]
+pub(super) async fn live(
+    State(app): State<Arc<App>>,
+    axum::extract::Path(project): axum::extract::Path<String>,
+    headers: HeaderMap,
+    mut params: Params,
+    upgrade: std::result::Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response> {
+    let ticket = params.take("ticket");
+    params.finish()?;
+    check_origin(&headers)?;
+    let upgrade = upgrade.map_err(|rejection| {
+        let status = rejection.into_response().status();
+        Error::new(status, "websocket_expected", "this is a WebSocket: Upgrade: websocket is needed")
+    })?;
+    let bad_ticket =
+        || Error::unauthorized("invalid_ticket", "the ticket is unknown, used, too old, or of another project");
+    let project = ProjectId::new(&project).map_err(|_| bad_ticket())?;
+    let ticket = ticket.ok_or_else(bad_ticket)?;
+    let pass = app.tickets.redeem(&ticket, &project, app.clock.steady()).ok_or_else(bad_ticket)?;
+    // Asked again: half a minute is long enough to be revoked.
+    let role = role_now(&app, &pass.caller, &project).await?.ok_or_else(bad_ticket)?;
+    let slot = app.live.enter(&pass.caller.name).ok_or_else(|| {
+        Error::too_many(5, "too many live connections are open; close one")
+    })?;
+    let upgrade = upgrade
+        .max_message_size(CLIENT_MESSAGE_MAX_BYTES)
+        .max_frame_size(CLIENT_MESSAGE_MAX_BYTES)
+        .write_buffer_size(WRITE_BUFFER_BYTES);
+    Ok(upgrade.on_upgrade(move |socket| live::serve(app, pass, role, socket, slot)))
+}
+
+/// A browser sends its page's origin, and must come from here; other programs send none.
+fn check_origin(headers: &HeaderMap) -> Result<()> {
+    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let origin_host = origin
+        .to_str()
+        .ok()
+        .and_then(|origin| origin.split_once("://"))
+        .map(|(_, host)| host);
+    match (origin_host, host) {
+        (Some(origin), Some(host)) if origin.eq_ignore_ascii_case(host) => Ok(()),
+        _ => Err(Error::new(StatusCode::FORBIDDEN, "foreign_origin", "the Origin is not this server")),
+    }
+}

@@ -1,0 +1,68 @@
+//! All named bounds of the server, for `quarterdeck-server limits`.
+//!
+//! Each lives beside what it bounds; here they are only shown.
+
+use quarterdeck_protocol::limits as shared;
+
+use crate::{auth, http, live, mqtt, server, store};
+
+/// One bound: its name with its unit, its value, and what happens over it.
+#[derive(Debug, Clone, Copy)]
+pub struct Limit {
+    pub name: &'static str,
+    pub value: u64,
+    pub over: &'static str,
+}
+
+const fn limit(name: &'static str, value: u64, over: &'static str) -> Limit {
+    Limit { name, value, over }
+}
+
+/// Lists the bounds.
+pub const ALL: &[Limit] = &[
+    limit("http_connections", http::server::CONNECTIONS_MAX as u64, "new ones wait in the kernel"),
+    limit("http_head_bytes", http::server::HEAD_MAX_BYTES as u64, "431"),
+    limit("http_headers", http::server::HEADERS_MAX as u64, "431"),
+    limit("http_head_timeout_ms", http::server::HEAD_TIMEOUT_MS, "closed"),
+    limit("http_body_bytes", shared::HTTP_BODY_MAX_BYTES as u64, "413"),
+    limit("http_body_timeout_ms", http::json::BODY_TIMEOUT_MS, "408"),
+    limit("http_write_stall_ms", http::server::WRITE_STALL_MS, "closed"),
+    limit("json_depth", shared::JSON_MAX_DEPTH as u64, "400"),
+    limit("page_items", shared::PAGE_MAX_ITEMS as u64, "422"),
+    limit("idempotency_key_bytes", store::idempotency::KEY_MAX_BYTES as u64, "422"),
+    limit("idempotency_kept_ms", store::idempotency::KEPT_MS as u64, "forgotten"),
+    limit("upload_bytes", shared::UPLOAD_MAX_BYTES, "413"),
+    limit("uploads_at_once", http::uploads::UPLOADS_AT_ONCE_MAX as u64, "503"),
+    limit("upload_idle_ms", http::uploads::UPLOAD_IDLE_MS, "408"),
+    limit("disk_reserve_bytes", http::uploads::DISK_RESERVE_BYTES, "507"),
+    limit("password_min_chars", auth::password::PASSWORD_MIN_CHARS as u64, "422"),
+    limit("password_max_chars", auth::password::PASSWORD_MAX_CHARS as u64, "422"),
+    limit("access_token_ttl_s", auth::access::ACCESS_TTL_S as u64, "401"),
+    limit("session_idle_s", auth::refresh::SESSION_IDLE_MAX_S as u64, "401"),
+    limit("refresh_grace_ms", auth::refresh::GRACE_MS as u64, "the session ends"),
+    limit("login_pair_burst", auth::limiter::PAIR_BURST as u64, "429"),
+    limit("login_pair_refill_ms", auth::limiter::PAIR_REFILL_MS as u64, "429"),
+    limit("login_name_burst", auth::limiter::NAME_BURST as u64, "429"),
+    limit("login_name_refill_ms", auth::limiter::NAME_REFILL_MS as u64, "429"),
+    limit("login_address_burst", auth::limiter::ADDRESS_BURST as u64, "429"),
+    limit("login_address_refill_ms", auth::limiter::ADDRESS_REFILL_MS as u64, "429"),
+    limit("login_buckets", auth::limiter::BUCKETS_MAX as u64, "newcomers share one"),
+    limit("ticket_ttl_ms", auth::tickets::TICKET_TTL_MS as u64, "401"),
+    limit("tickets", auth::tickets::TICKETS_MAX as u64, "429"),
+    limit("tickets_per_caller", auth::tickets::TICKETS_PER_CALLER_MAX as u64, "429"),
+    limit("live_connections", live::LIVE_CONNECTIONS_MAX as u64, "429"),
+    limit("live_connections_per_user", live::LIVE_CONNECTIONS_PER_USER_MAX as u64, "429"),
+    limit("live_windows", shared::LIVE_WINDOWS_MAX as u64, "refused"),
+    limit("live_window_rows", shared::LIVE_WINDOW_MAX_ROWS as u64, "refused"),
+    limit("live_message_bytes", quarterdeck_protocol::live::CLIENT_MESSAGE_MAX_BYTES as u64, "closed with 1009"),
+    limit("live_window_reads", live::WINDOW_READS_MAX as u64, "they wait"),
+    limit("batch_devices", shared::BATCH_MAX_DEVICES as u64, "422"),
+    limit("bulk_commands", shared::BULK_MAX_COMMANDS as u64, "422"),
+    limit("command_payload_bytes", shared::COMMAND_PAYLOAD_MAX_BYTES as u64, "422"),
+    limit("output_kept_bytes", shared::OUTPUT_KEPT_MAX_BYTES as u64, "cut, with a marker"),
+    limit("mqtt_message_bytes", shared::MQTT_MESSAGE_MAX_BYTES as u64, "the connection ends"),
+    limit("mqtt_connections", mqtt::limits::CONNECTIONS_MAX as u64, "refused"),
+    limit("mqtt_inbound_events", mqtt::limits::INBOUND_MAX_EVENTS as u64, "devices wait"),
+    limit("mqtt_device_queue_messages", mqtt::limits::DEVICE_QUEUE_MAX_MESSAGES as u64, "stays in the store"),
+    limit("drain_timeout_ms", server::DRAIN_TIMEOUT_MS, "closed"),
+];

@@ -1,0 +1,349 @@
+//! The listing of commands: filters and sorts of chapter 2, fast among a million.
+//!
+//! Ids rise with the time of creation, so "by creation" is "by id", and a range
+//! of times is a range of ids. Totals by status are kept (`command_counts`).
+//!
+//! An index gives the rows of one status in order; of several it does not. Then
+//! the keys are the merged heads of one ordered walk for each status:
+//!
+//! ```text
+//!  failed    ─ newest n ─┐
+//!  timed_out ─ newest n ─┼─▶ newest n of all
+//!  expired   ─ newest n ─┘
+//! ```
+
+use std::collections::BTreeMap;
+
+use quarterdeck_protocol::{
+    api::{Command, Page},
+    command::CommandStatus,
+    ids::{BatchId, CommandId, DeviceId, ProjectId},
+    time::Timestamp,
+};
+
+use super::{Row, columns};
+use crate::store::{
+    StoreError, Tx, on,
+    query::{
+        Column, ColumnKind, InvalidQuery, ListError, Select, Slice, Sort, Sql, WindowRow, contains, cut_page,
+        fetch_all, in_order, to_raw,
+    },
+};
+
+/// The filters of `GET /commands`.
+pub const FILTERS: &[&str] = &["status", "type", "device", "user", "batch_id", "from", "to", "q", "id"];
+/// The most of a search text that is looked for, in characters.
+const SEARCH_MAX_CHARS: usize = 200;
+
+const COLUMNS: &[Column] = &[
+    Column { name: "created_at", sql: "id", kind: ColumnKind::Text },
+    Column { name: "id", sql: "id", kind: ColumnKind::Text },
+    Column { name: "device_id", sql: "device_id", kind: ColumnKind::Text },
+    Column { name: "type", sql: "type", kind: ColumnKind::Text },
+    Column { name: "status", sql: "status", kind: ColumnKind::Text },
+    Column { name: "created_by", sql: "created_by", kind: ColumnKind::Text },
+    Column { name: "priority", sql: "priority", kind: ColumnKind::Number },
+    Column { name: "attempt", sql: "attempt", kind: ColumnKind::Number },
+    Column { name: "timeout_s", sql: "timeout_s", kind: ColumnKind::Number },
+    Column { name: "progress", sql: "COALESCE(progress, -1)", kind: ColumnKind::Number },
+    Column { name: "expires_at", sql: "expires_at", kind: ColumnKind::Number },
+    Column { name: "published_at", sql: "COALESCE(published_at, -1)", kind: ColumnKind::Number },
+    Column { name: "accepted_at", sql: "COALESCE(accepted_at, -1)", kind: ColumnKind::Number },
+    Column { name: "started_at", sql: "COALESCE(started_at, -1)", kind: ColumnKind::Number },
+    Column { name: "finished_at", sql: "COALESCE(finished_at, -1)", kind: ColumnKind::Number },
+    Column {
+        name: "duration",
+        sql: "COALESCE(finished_at - COALESCE(started_at, created_at), -1)",
+        kind: ColumnKind::Number,
+    },
+    Column { name: "exit_code", sql: "COALESCE(exit_code, -1)", kind: ColumnKind::Number },
+    Column { name: "error_code", sql: "COALESCE(error_code, '')", kind: ColumnKind::Text },
+];
+
+/// Newest first, when nobody asks for anything else.
+const DEFAULT_SORT: &str = "-created_at";
+
+/// Which commands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    pub id: Option<CommandId>,
+    pub statuses: Vec<CommandStatus>,
+    pub kinds: Vec<String>,
+    pub devices: Vec<DeviceId>,
+    pub user: Option<String>,
+    pub batch: Option<BatchId>,
+    pub from: Option<Timestamp>,
+    pub to: Option<Timestamp>,
+    pub search: Option<String>,
+}
+
+impl Filter {
+    /// Reads the filters of a request; an empty one filters nothing.
+    pub fn parse(given: &BTreeMap<String, String>) -> Result<Self, InvalidQuery> {
+        let mut filter = Self::default();
+        for (name, value) in given {
+            if value.is_empty() && FILTERS.contains(&name.as_str()) {
+                continue;
+            }
+            match name.as_str() {
+                "id" => filter.id = Some(value.parse().map_err(|_| InvalidQuery::new("id", "expected a UUID"))?),
+                "status" => {
+                    filter.statuses = value
+                        .split(',')
+                        .map(|one| one.trim().parse())
+                        .collect::<Result<_, _>>()
+                        .map_err(|error| InvalidQuery::new("status", format!("{error}")))?;
+                    filter.statuses.sort_unstable();
+                    filter.statuses.dedup();
+                }
+                "type" => filter.kinds = value.split(',').map(|one| one.trim().to_owned()).collect(),
+                "device" => {
+                    filter.devices = value
+                        .split(',')
+                        .map(|one| DeviceId::new(one.trim()))
+                        .collect::<Result<_, _>>()
+                        .map_err(|error| InvalidQuery::new("device", error.to_string()))?;
+                }
+                "user" => filter.user = Some(value.clone()),
+                "batch_id" => {
+                    filter.batch = Some(value.parse().map_err(|_| InvalidQuery::new("batch_id", "expected a UUID"))?);
+                }
+                "from" => filter.from = Some(instant("from", value)?),
+                "to" => filter.to = Some(instant("to", value)?),
+                "q" => filter.search = Some(value.chars().take(SEARCH_MAX_CHARS).collect()),
+                _ => return Err(InvalidQuery::unknown_filter(name, FILTERS)),
+            }
+        }
+        Ok(filter)
+    }
+
+    /// Whether nothing but the status is asked about.
+    fn is_of_status_only(&self) -> bool {
+        Self { statuses: Vec::new(), ..self.clone() } == Self::default()
+    }
+
+    /// Whether an index leads to few rows, so that no other one should be taken.
+    fn is_narrow(&self) -> bool {
+        self.id.is_some() || !self.devices.is_empty() || self.batch.is_some() || self.search.is_some()
+    }
+
+    /// All conditions but the status.
+    fn conditions(&self, project: &ProjectId) -> Sql {
+        let mut sql = Sql::new("project_id = ");
+        sql.bind(project.as_str());
+        if let Some(id) = &self.id {
+            sql.push(" AND id = ").bind(id.to_string().as_str());
+        }
+        if !self.kinds.is_empty() {
+            in_list(&mut sql, if self.is_narrow() { "type || ''" } else { "type" }, self.kinds.iter().map(String::as_str));
+        }
+        if !self.devices.is_empty() {
+            in_list(&mut sql, "device_id", self.devices.iter().map(DeviceId::as_str));
+        }
+        if let Some(user) = &self.user {
+            sql.push(if self.is_narrow() { " AND created_by || '' = " } else { " AND created_by = " });
+            sql.bind(user.as_str());
+        }
+        if let Some(batch) = &self.batch {
+            sql.push(" AND batch_id = ").bind(batch.to_string().as_str());
+        }
+        if let Some(from) = self.from {
+            sql.push(" AND id >= ").bind(first_id_of(from).as_str());
+        }
+        if let Some(to) = self.to {
+            sql.push(" AND id < ").bind(first_id_of(to.plus_millis(1)).as_str());
+        }
+        if let Some(search) = &self.search {
+            found(&mut sql, project, search);
+        }
+        sql
+    }
+
+    fn select(&self, project: &ProjectId, sort: Sort) -> Select {
+        let mut filter = self.conditions(project);
+        if !self.statuses.is_empty() {
+            // An expression that no index has: the narrow filter's index is the better one.
+            let column = if self.is_narrow() { "status || ''" } else { "status" };
+            in_list(&mut filter, column, self.statuses.iter().map(|status| status.as_str()));
+        }
+        Select { from: "FROM commands", id: "id", filter, sort }
+    }
+
+    /// The keys of the wanted rows, in order.
+    fn keys(&self, project: &ProjectId, sort: Sort, slice: Slice<'_>, limit: u32) -> Result<Sql, InvalidQuery> {
+        let merges = self.statuses.len() > 1 && sort.column.sql == "id" && !self.is_narrow();
+        if !merges {
+            return self.select(project, sort).keys(slice, limit);
+        }
+        let (offset, inner) = match slice {
+            Slice::After(_) => (0, slice),
+            Slice::Offset(offset) => (offset, Slice::After(None)),
+        };
+        let reach = u32::try_from(offset.saturating_add(u64::from(limit))).unwrap_or(u32::MAX);
+        let mut sql = Sql::new("SELECT k, id FROM (");
+        for (index, status) in self.statuses.iter().enumerate() {
+            let one = Self { statuses: vec![*status], ..self.clone() };
+            let keys = one.select(project, sort).keys(inner, reach)?;
+            sql.push(if index == 0 { "SELECT * FROM (" } else { " UNION ALL SELECT * FROM (" });
+            let keys = Sql { text: keys.text.replacen("CAST(id AS TEXT)", "CAST(id AS TEXT) AS k", 1), ..keys };
+            sql.append(&keys).push(&format!(") AS s{index}"));
+        }
+        let direction = if sort.descending { "DESC" } else { "ASC" };
+        sql.push(&format!(") AS merged ORDER BY id {direction} LIMIT ")).bind(i64::from(limit));
+        sql.push(" OFFSET ").bind(i64::try_from(offset).unwrap_or(i64::MAX));
+        Ok(sql)
+    }
+}
+
+/// Reads a page, each command with everything but its live output.
+pub async fn list(
+    tx: &mut Tx,
+    project: &ProjectId,
+    filter: &Filter,
+    sort: Option<&str>,
+    cursor: Option<&str>,
+    limit: u32,
+) -> Result<Page<Command>, ListError> {
+    let sort = Sort::parse(COLUMNS, sort.unwrap_or(DEFAULT_SORT))?;
+    let mut keys = fetch_all!(tx, filter.keys(project, sort, Slice::After(cursor), limit + 1)?)?;
+    let next_cursor = cut_page(&mut keys, limit, sort);
+    let items = rows(tx, &keys, true).await?;
+    Ok(Page { items, next_cursor, total: total(tx, project, filter).await? })
+}
+
+/// Reads the rows `offset` to `offset + limit`, and how many there are; lean unless the filter names an id.
+pub async fn window(
+    tx: &mut Tx,
+    project: &ProjectId,
+    filter: &Filter,
+    sort: Option<&str>,
+    offset: u64,
+    limit: u32,
+) -> Result<(Vec<WindowRow>, u64), ListError> {
+    if let Some(id) = filter.id {
+        let one = super::get(tx, project, id).await?;
+        let rows = one.iter().map(|one| Ok((one.id.to_string(), to_raw(one)?))).collect::<Result<Vec<_>, StoreError>>()?;
+        let total = rows.len() as u64;
+        return Ok((rows, total));
+    }
+    let sort = Sort::parse(COLUMNS, sort.unwrap_or(DEFAULT_SORT))?;
+    let keys = fetch_all!(tx, filter.keys(project, sort, Slice::Offset(offset), limit)?)?;
+    let mut shown = Vec::with_capacity(keys.len());
+    for command in rows(tx, &keys, false).await? {
+        shown.push((command.id.to_string(), to_raw(&command)?));
+    }
+    Ok((shown, total(tx, project, filter).await?))
+}
+
+/// Counts all commands that a filter lets through.
+pub async fn total(tx: &mut Tx, project: &ProjectId, filter: &Filter) -> Result<u64, StoreError> {
+    if filter.is_of_status_only() {
+        let counts = counts(tx, project).await?;
+        let wanted = |status: &CommandStatus| filter.statuses.is_empty() || filter.statuses.contains(status);
+        return Ok(counts.iter().filter(|(status, _)| wanted(status)).map(|(_, count)| count).sum());
+    }
+    let sort = Sort::parse(COLUMNS, DEFAULT_SORT).expect("the default names a column");
+    let rows: Vec<(i64,)> = fetch_all!(tx, filter.select(project, sort).count())?;
+    Ok(rows.first().map_or(0, |(count,)| *count as u64))
+}
+
+/// Reads how many commands of a project have each status.
+pub async fn counts(tx: &mut Tx, project: &ProjectId) -> Result<BTreeMap<CommandStatus, u64>, StoreError> {
+    let rows: Vec<(String, i64)> = on!(tx, conn => sqlx::query_as(
+        "SELECT status, count FROM command_counts WHERE project_id = $1",
+    ).bind(project.as_str()).fetch_all(conn).await?);
+    rows.into_iter()
+        .map(|(status, count)| {
+            let status = status.parse().map_err(|_| StoreError::Corrupt { what: format!("the count of {status}") })?;
+            Ok((status, count.max(0) as u64))
+        })
+        .collect()
+}
+
+async fn rows(tx: &mut Tx, keys: &[(String, String)], full: bool) -> Result<Vec<Command>, StoreError> {
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let head = if full { concat!("SELECT ", columns!(full)) } else { concat!("SELECT ", columns!(lean)) };
+    let mut sql = Sql::new(head);
+    sql.push(" WHERE c.id IN ").bind_list(keys.iter().map(|(_, id)| id.as_str()));
+    let found: Vec<Row> = fetch_all!(tx, sql)?;
+    in_order(keys, found, |row| row.id.clone()).into_iter().map(Row::shown).collect()
+}
+
+/// Commands that a search text is found in: their device, batch (type, notes, user), id or error.
+fn found(sql: &mut Sql, project: &ProjectId, search: &str) {
+    let pattern = contains(search.trim());
+    sql.push(" AND id IN (SELECT id FROM commands WHERE project_id = ").bind(project.as_str());
+    sql.push(" AND device_id IN (SELECT id FROM devices WHERE project_id = ").bind(project.as_str());
+    sql.push(" AND LOWER(id) LIKE ").bind(pattern.as_str()).push(" ESCAPE '!')");
+    sql.push(" UNION SELECT id FROM commands WHERE batch_id IN (SELECT id FROM batches WHERE project_id = ");
+    sql.bind(project.as_str()).push(" AND (LOWER(type) LIKE ").bind(pattern.as_str());
+    sql.push(" ESCAPE '!' OR LOWER(notes) LIKE ").bind(pattern.as_str());
+    sql.push(" ESCAPE '!' OR LOWER(created_by) LIKE ").bind(pattern.as_str()).push(" ESCAPE '!'))");
+    let search = search.trim().to_lowercase();
+    let is_id = search.len() >= 4 && search.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+    if is_id {
+        sql.push(" UNION SELECT id FROM commands WHERE project_id = ").bind(project.as_str());
+        sql.push(" AND id >= ").bind(search.as_str()).push(" AND id < ").bind(format!("{search}g").as_str());
+    }
+    sql.push(")");
+}
+
+fn in_list<'a>(sql: &mut Sql, column: &str, values: impl Iterator<Item = &'a str> + Clone) {
+    if values.clone().count() == 1 {
+        sql.push(&format!(" AND {column} = "));
+        values.for_each(|value| {
+            sql.bind(value);
+        });
+    } else {
+        sql.push(&format!(" AND {column} IN ")).bind_list(values);
+    }
+}
+
+fn instant(field: &str, text: &str) -> Result<Timestamp, InvalidQuery> {
+    text.parse().map_err(|error| InvalidQuery::new(field, format!("{error}")))
+}
+
+/// The lowest id that a command of that moment can have.
+fn first_id_of(at: Timestamp) -> String {
+    let millis = u128::from(at.as_millis().max(0).unsigned_abs() & 0xffff_ffff_ffff);
+    uuid::Uuid::from_u128(millis << 80).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(pairs: &[(&str, &str)]) -> Result<Filter, InvalidQuery> {
+        Filter::parse(&pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
+    }
+
+    #[test]
+    fn a_filter_that_is_not_understood_is_named() {
+        for (name, value) in [
+            ("status", "done"),
+            ("status", "queued,"),
+            ("device", "a b"),
+            ("batch_id", "1"),
+            ("from", "yesterday"),
+            ("to", "2026"),
+            ("color", "red"),
+        ] {
+            assert_eq!(parse(&[(name, value)]).expect_err(name).field, name, "{value}");
+        }
+    }
+
+    #[test]
+    fn an_empty_filter_filters_nothing() {
+        assert_eq!(parse(&[("status", ""), ("q", ""), ("device", "")]), Ok(Filter::default()));
+    }
+
+    #[test]
+    fn a_moment_stands_before_all_ids_of_its_millisecond() {
+        let clock = crate::clock::Clock::manual(Timestamp::from_millis(1_700_000_000_123), 0, 9);
+        let id = clock.new_uuid().to_string();
+        assert!(first_id_of(clock.wall()) <= id);
+        assert!(first_id_of(clock.wall().plus_millis(1)) > id);
+    }
+}

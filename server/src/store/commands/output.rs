@@ -1,0 +1,145 @@
+//! Live output: a row a chunk, by its offset, so that a redelivered one adds nothing.
+
+use std::collections::BTreeMap;
+
+use quarterdeck_protocol::{
+    api::OutputChunk,
+    ids::{CommandId, ProjectId},
+    limits::OUTPUT_KEPT_MAX_BYTES,
+    text,
+    time::Timestamp,
+};
+
+use super::write::{Statement, statement};
+use crate::store::{
+    StoreError, Tx, on, placeholders,
+    query::{WindowRow, bulk_sizes, to_raw},
+};
+
+/// One piece of one stream of one command.
+#[derive(Debug, Clone)]
+pub struct Chunk {
+    pub command_id: String,
+    pub stream: &'static str,
+    pub start: i64,
+    pub text: String,
+    pub at: i64,
+}
+
+impl Chunk {
+    /// Cuts what lies beyond the bound that is kept; `None` when nothing is left.
+    ///
+    /// Chunks are said in order from 0, so all that lies below the bound is kept
+    /// and what lies above is cut, whatever arrives first.
+    pub fn kept(mut self) -> Option<Self> {
+        let room = OUTPUT_KEPT_MAX_BYTES.checked_sub(usize::try_from(self.start).ok()?)?;
+        if room == 0 || self.text.is_empty() {
+            return None;
+        }
+        if self.text.len() > room {
+            self.text = text::truncate_bytes(&self.text, room).to_owned();
+        }
+        Some(self)
+    }
+}
+
+/// Adds chunks; those that are there already stay as they are.
+pub async fn insert(tx: &mut Tx, chunks: &[Chunk]) -> Result<(), StoreError> {
+    const COLUMNS: usize = 5;
+    let mut start = 0;
+    for size in bulk_sizes(chunks.len(), COLUMNS) {
+        let sql = statement(tx, Statement::Output, size, || {
+            format!(
+                "INSERT INTO command_output (command_id, stream, start, text, at) VALUES {} ON CONFLICT DO NOTHING",
+                placeholders(size, COLUMNS),
+            )
+        });
+        let part = &chunks[start..start + size];
+        start += size;
+        on!(tx, conn => {
+            let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+            for chunk in part {
+                query = query.bind(chunk.command_id.as_str()).bind(chunk.stream).bind(chunk.start)
+                    .bind(chunk.text.as_str()).bind(chunk.at);
+            }
+            query.execute(conn).await?.rows_affected()
+        });
+    }
+    Ok(())
+}
+
+/// Reads the chunks of a command in order, `stderr` first; `None` for an unknown command.
+pub async fn list(tx: &mut Tx, project: &ProjectId, id: CommandId) -> Result<Option<Vec<OutputChunk>>, StoreError> {
+    let known: Option<(String,)> = on!(tx, conn => sqlx::query_as(
+        "SELECT id FROM commands WHERE id = $1 AND project_id = $2",
+    ).bind(id.to_string()).bind(project.as_str()).fetch_optional(conn).await?);
+    if known.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(chunks(tx, id).await?))
+}
+
+/// Reads the chunks `offset` to `offset + limit` in the order of their arrival, and how many there are.
+pub async fn window(
+    tx: &mut Tx,
+    project: &ProjectId,
+    id: CommandId,
+    offset: u64,
+    limit: u32,
+) -> Result<Option<(Vec<WindowRow>, u64)>, StoreError> {
+    let Some(mut chunks) = list(tx, project, id).await? else { return Ok(None) };
+    chunks.sort_by_key(|chunk| (chunk.at, chunk.offset));
+    let total = chunks.len() as u64;
+    let rows = chunks
+        .iter()
+        .skip(usize::try_from(offset).unwrap_or(usize::MAX))
+        .take(limit as usize)
+        .map(|chunk| Ok((format!("{}:{}", chunk.stream, chunk.offset), to_raw(chunk)?)))
+        .collect::<Result<_, StoreError>>()?;
+    Ok(Some((rows, total)))
+}
+
+/// Puts the chunks of a command together: `stdout` and `stderr`, with a marker where something is missing.
+pub async fn assembled(tx: &mut Tx, id: CommandId) -> Result<(Option<String>, Option<String>), StoreError> {
+    let mut streams: BTreeMap<String, String> = BTreeMap::new();
+    let mut ends: BTreeMap<String, u64> = BTreeMap::new();
+    for chunk in chunks(tx, id).await? {
+        let end = ends.entry(chunk.stream.clone()).or_default();
+        let whole = streams.entry(chunk.stream.clone()).or_default();
+        let length = chunk.text.len() as u64;
+        if chunk.offset > *end {
+            whole.push_str(&text::cut_marker(chunk.offset - *end));
+            whole.push_str(&chunk.text);
+        } else {
+            // Chunks that were cut elsewhere after a restart overlap.
+            let known = usize::try_from(*end - chunk.offset).unwrap_or(usize::MAX);
+            if let Some(rest) = chunk.text.get(known..) {
+                whole.push_str(rest);
+            }
+        }
+        *end = (*end).max(chunk.offset + length);
+    }
+    for (stream, end) in &ends {
+        if *end as usize >= OUTPUT_KEPT_MAX_BYTES - 4
+            && let Some(whole) = streams.get_mut(stream)
+        {
+            whole.push_str("\n[… what follows was cut …]\n");
+        }
+    }
+    Ok((streams.remove("stdout"), streams.remove("stderr")))
+}
+
+async fn chunks(tx: &mut Tx, id: CommandId) -> Result<Vec<OutputChunk>, StoreError> {
+    let rows: Vec<(String, i64, String, i64)> = on!(tx, conn => sqlx::query_as(
+        "SELECT stream, start, text, at FROM command_output WHERE command_id = $1 ORDER BY stream, start",
+    ).bind(id.to_string()).fetch_all(conn).await?);
+    Ok(rows
+        .into_iter()
+        .map(|(stream, start, text, at)| OutputChunk {
+            stream,
+            offset: start as u64,
+            text,
+            at: Timestamp::from_millis(at),
+        })
+        .collect())
+}

@@ -1,0 +1,349 @@
+//! New commands, and what comes of their events: in bulk, with few statements of few sizes.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
+
+use quarterdeck_protocol::command::CommandStatus;
+
+use crate::store::{StoreError, Tx, on, placeholders, query::bulk_sizes};
+
+/// What the commands of one submission have in common.
+#[derive(Debug, Clone)]
+pub struct NewCommands<'a> {
+    pub project_id: &'a str,
+    pub batch_id: &'a str,
+    pub kind: &'a str,
+    pub priority: i64,
+    pub timeout_s: i64,
+    pub created_by: &'a str,
+    pub created_at: i64,
+    pub expires_at: i64,
+    pub expires_due: i64,
+    pub attempt: i64,
+    pub retry_of: Option<&'a str>,
+    pub timeline: &'a str,
+    pub events: i64,
+    /// Refused by a safety rule until then: it has ended before it began.
+    pub blocked: Option<Blocked<'a>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Blocked<'a> {
+    pub until: i64,
+    pub code: &'a str,
+    pub message: &'a str,
+}
+
+/// Adds commands that differ in id and device only: `rows` are these two.
+pub async fn insert(tx: &mut Tx, new: &NewCommands<'_>, rows: &[(String, String)]) -> Result<(), StoreError> {
+    const COLUMNS: usize = 2;
+    const COMMON: usize = 21;
+    let status = if new.blocked.is_some() { CommandStatus::BlockedSafety } else { CommandStatus::Queued };
+    let is_open = new.blocked.is_none();
+    let mut start = 0;
+    for size in bulk_sizes(rows.len(), COLUMNS + COMMON) {
+        let sql = statement(tx, Statement::Insert, size, || {
+            let n = size * COLUMNS;
+            let p = |offset: usize| n + offset;
+            format!(
+                "WITH v (id, device_id) AS (VALUES {}) INSERT INTO commands (id, device_id, project_id, batch_id, type,
+                 priority, timeout_s, created_by, created_at, expires_at, expires_due, attempt, retry_of, status, due,
+                 open, deliver, finished_at, blocked_until, error_code, error_message, events, timeline)
+                 SELECT v.id, v.device_id, ${}, ${}, ${}, ${}, ${}, ${}, ${}, ${}, ${}, ${}, ${}, ${}, ${}, ${}, ${}, ${},
+                 ${}, ${}, ${}, ${}, ${} FROM v",
+                placeholders(size, COLUMNS), p(1), p(2), p(3), p(4), p(5), p(6), p(7), p(8), p(9), p(10), p(11), p(12),
+                p(13), p(14), p(15), p(16), p(17), p(18), p(19), p(20), p(21),
+            )
+        });
+        let chunk = &rows[start..start + size];
+        start += size;
+        on!(tx, conn => {
+            let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+            for (id, device_id) in chunk {
+                query = query.bind(id.as_str()).bind(device_id.as_str());
+            }
+            query
+                .bind(new.project_id).bind(new.batch_id).bind(new.kind).bind(new.priority).bind(new.timeout_s)
+                .bind(new.created_by).bind(new.created_at).bind(new.expires_at).bind(new.expires_due)
+                .bind(new.attempt).bind(new.retry_of).bind(status.as_str())
+                .bind(is_open.then_some(new.expires_due)).bind(is_open).bind(is_open)
+                .bind(new.blocked.map(|_| new.created_at)).bind(new.blocked.map(|blocked| blocked.until))
+                .bind(new.blocked.map(|blocked| blocked.code)).bind(new.blocked.map(|blocked| blocked.message))
+                .bind(new.events).bind(new.timeline)
+                .execute(conn).await?.rows_affected()
+        });
+    }
+    count(tx, &Counts::from([((new.project_id.to_owned(), status), rows.len() as i64)])).await
+}
+
+/// What events made of one command. What is `None` stays as it is, save the dues, which are as they are here.
+#[derive(Debug, Clone, Default)]
+pub struct Update {
+    pub id: String,
+    pub progress: Option<i64>,
+    pub step: Option<String>,
+    pub state: Option<String>,
+    pub published_at: Option<i64>,
+    pub accepted_at: Option<i64>,
+    pub started_at: Option<i64>,
+    pub cancel_requested_at: Option<i64>,
+    pub boot_id: Option<String>,
+    pub ends_due: Option<i64>,
+    pub cancel_due: Option<i64>,
+    pub due: Option<i64>,
+    /// Only when it ended.
+    pub ended: Option<Box<Ended>>,
+    /// Lines to append to the timeline, and how many.
+    pub timeline: String,
+    pub events: i64,
+}
+
+/// What is known of a command that has ended.
+#[derive(Debug, Clone, Default)]
+pub struct Ended {
+    pub finished_at: i64,
+    pub result: Option<String>,
+    pub exit_code: Option<i64>,
+    pub stdout: Option<String>,
+    pub stderr: Option<String>,
+    pub error_code: Option<String>,
+    pub error_message: Option<String>,
+}
+
+/// Writes updates, each of another command. `status` tells what each is in now.
+pub async fn update(tx: &mut Tx, updates: &[(CommandStatus, Update)]) -> Result<(), StoreError> {
+    let (mut noted, mut moved, mut ended) = (Vec::new(), Vec::new(), Vec::new());
+    for entry in updates {
+        match &entry.1 {
+            Update { ended: Some(end), .. } => ended.push((entry.0, &entry.1, &**end)),
+            // Nothing but what needs no index.
+            update if update.due.is_none() => noted.push(update),
+            _ => moved.push(entry),
+        }
+    }
+    note(tx, &noted).await?;
+    shift(tx, &moved).await?;
+    end(tx, &ended).await
+}
+
+/// Progress, and notes on what has ended: touches no index.
+async fn note(tx: &mut Tx, updates: &[&Update]) -> Result<(), StoreError> {
+    const COLUMNS: usize = 6;
+    let mut start = 0;
+    for size in bulk_sizes(updates.len(), COLUMNS) {
+        let sql = statement(tx, Statement::Note, size, || {
+            format!(
+                "WITH v (id, progress, step, state, events, timeline) AS (VALUES {})
+                 UPDATE commands SET progress = COALESCE(v.progress, commands.progress),
+                   step = COALESCE(v.step, commands.step), state = COALESCE(v.state, commands.state),
+                   events = commands.events + v.events, timeline = commands.timeline || v.timeline
+                 FROM v WHERE commands.id = v.id",
+                placeholders(size, COLUMNS),
+            )
+        });
+        let chunk = &updates[start..start + size];
+        start += size;
+        on!(tx, conn => {
+            let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+            for u in chunk {
+                query = query.bind(u.id.as_str()).bind(u.progress).bind(u.step.as_deref()).bind(u.state.as_deref())
+                    .bind(u.events).bind(u.timeline.as_str());
+            }
+            query.execute(conn).await?.rows_affected()
+        });
+    }
+    Ok(())
+}
+
+/// From one live status to another, or another due time.
+async fn shift(tx: &mut Tx, updates: &[&(CommandStatus, Update)]) -> Result<(), StoreError> {
+    const COLUMNS: usize = 16;
+    let mut start = 0;
+    for size in bulk_sizes(updates.len(), COLUMNS) {
+        let sql = statement(tx, Statement::Shift, size, || {
+            format!(
+                "WITH v (id, status, deliver, progress, step, state, published_at, accepted_at, started_at,
+                   cancel_requested_at, boot_id, ends_due, cancel_due, due, events, timeline) AS (VALUES {})
+                 UPDATE commands SET status = v.status, deliver = v.deliver,
+                   progress = COALESCE(v.progress, commands.progress),
+                   step = COALESCE(v.step, commands.step), state = COALESCE(v.state, commands.state),
+                   published_at = COALESCE(commands.published_at, v.published_at),
+                   accepted_at = COALESCE(commands.accepted_at, v.accepted_at),
+                   started_at = COALESCE(commands.started_at, v.started_at),
+                   cancel_requested_at = COALESCE(commands.cancel_requested_at, v.cancel_requested_at),
+                   boot_id = COALESCE(v.boot_id, commands.boot_id),
+                   ends_due = v.ends_due, cancel_due = v.cancel_due, due = v.due,
+                   events = commands.events + v.events, timeline = commands.timeline || v.timeline
+                 FROM v WHERE commands.id = v.id",
+                placeholders(size, COLUMNS),
+            )
+        });
+        let chunk = &updates[start..start + size];
+        start += size;
+        on!(tx, conn => {
+            let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+            for (status, u) in chunk {
+                query = query.bind(u.id.as_str()).bind(status.as_str()).bind(status.awaits_delivery() && u.cancel_due.is_none())
+                    .bind(u.progress).bind(u.step.as_deref()).bind(u.state.as_deref()).bind(u.published_at)
+                    .bind(u.accepted_at).bind(u.started_at).bind(u.cancel_requested_at).bind(u.boot_id.as_deref())
+                    .bind(u.ends_due).bind(u.cancel_due).bind(u.due).bind(u.events).bind(u.timeline.as_str());
+            }
+            query.execute(conn).await?.rows_affected()
+        });
+    }
+    Ok(())
+}
+
+/// Into a terminal status.
+async fn end(tx: &mut Tx, updates: &[(CommandStatus, &Update, &Ended)]) -> Result<(), StoreError> {
+    const COLUMNS: usize = 18;
+    let mut start = 0;
+    for size in bulk_sizes(updates.len(), COLUMNS) {
+        let sql = statement(tx, Statement::End, size, || {
+            format!(
+                "WITH v (id, status, progress, step, state, published_at, accepted_at, started_at,
+                   cancel_requested_at, finished_at, result, exit_code, stdout, stderr, error_code, error_message,
+                   events, timeline) AS (VALUES {})
+                 UPDATE commands SET status = v.status, open = FALSE, deliver = FALSE, due = NULL,
+                   ends_due = NULL, cancel_due = NULL,
+                   progress = COALESCE(v.progress, commands.progress),
+                   step = COALESCE(v.step, commands.step), state = COALESCE(v.state, commands.state),
+                   published_at = COALESCE(commands.published_at, v.published_at),
+                   accepted_at = COALESCE(commands.accepted_at, v.accepted_at),
+                   started_at = COALESCE(commands.started_at, v.started_at),
+                   cancel_requested_at = COALESCE(commands.cancel_requested_at, v.cancel_requested_at),
+                   finished_at = v.finished_at, result = v.result, exit_code = v.exit_code, stdout = v.stdout,
+                   stderr = v.stderr, error_code = v.error_code, error_message = v.error_message,
+                   events = commands.events + v.events, timeline = commands.timeline || v.timeline
+                 FROM v WHERE commands.id = v.id",
+                placeholders(size, COLUMNS),
+            )
+        });
+        let chunk = &updates[start..start + size];
+        start += size;
+        on!(tx, conn => {
+            let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+            for (status, u, end) in chunk {
+                query = query.bind(u.id.as_str()).bind(status.as_str())
+                    .bind(u.progress).bind(u.step.as_deref()).bind(u.state.as_deref()).bind(u.published_at)
+                    .bind(u.accepted_at).bind(u.started_at).bind(u.cancel_requested_at).bind(end.finished_at)
+                    .bind(end.result.as_deref()).bind(end.exit_code).bind(end.stdout.as_deref())
+                    .bind(end.stderr.as_deref()).bind(end.error_code.as_deref())
+                    .bind(end.error_message.as_deref()).bind(u.events).bind(u.timeline.as_str());
+            }
+            query.execute(conn).await?.rows_affected()
+        });
+    }
+    Ok(())
+}
+
+/// Marks commands as handed to their devices' connections: all with the same words, those still queued only.
+pub async fn publish(tx: &mut Tx, ids: &[String], at: i64, timeline: &str) -> Result<Vec<(String, String)>, StoreError> {
+    let mut published = Vec::with_capacity(ids.len());
+    let mut start = 0;
+    for size in bulk_sizes(ids.len(), 1) {
+        let sql = statement(tx, Statement::Publish, size, || {
+            format!(
+                "WITH v (id) AS (VALUES {}) UPDATE commands SET status = 'published', published_at = ${},
+                   events = commands.events + 1, timeline = commands.timeline || ${}
+                 FROM v WHERE commands.id = v.id AND commands.status = 'queued'
+                 RETURNING commands.id, commands.project_id",
+                placeholders(size, 1), size + 1, size + 2,
+            )
+        });
+        let chunk = &ids[start..start + size];
+        start += size;
+        let rows: Vec<(String, String)> = on!(tx, conn => {
+            let mut query = sqlx::query_as(sqlx::AssertSqlSafe(sql));
+            for id in chunk {
+                query = query.bind(id.as_str());
+            }
+            query.bind(at).bind(timeline).fetch_all(conn).await?
+        });
+        published.extend(rows);
+    }
+    let mut counts = Counts::new();
+    for (_, project) in &published {
+        *counts.entry((project.clone(), CommandStatus::Queued)).or_default() -= 1;
+        *counts.entry((project.clone(), CommandStatus::Published)).or_default() += 1;
+    }
+    count(tx, &counts).await?;
+    Ok(published)
+}
+
+/// By how much the number of commands with a status changes, by project.
+pub type Counts = BTreeMap<(String, CommandStatus), i64>;
+
+/// Keeps the totals of `command_counts`.
+pub async fn count(tx: &mut Tx, counts: &Counts) -> Result<(), StoreError> {
+    let counts: Vec<_> = counts.iter().filter(|(_, delta)| **delta != 0).collect();
+    let mut start = 0;
+    for size in bulk_sizes(counts.len(), 3) {
+        let sql = statement(tx, Statement::Count, size, || {
+            format!(
+                "INSERT INTO command_counts (project_id, status, count) VALUES {}
+                 ON CONFLICT (project_id, status) DO UPDATE SET count = command_counts.count + excluded.count",
+                placeholders(size, 3),
+            )
+        });
+        let chunk = &counts[start..start + size];
+        start += size;
+        on!(tx, conn => {
+            let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+            for ((project, status), delta) in chunk {
+                query = query.bind(project.as_str()).bind(status.as_str()).bind(**delta);
+            }
+            query.execute(conn).await?.rows_affected()
+        });
+    }
+    Ok(())
+}
+
+/// The statements whose texts are kept: a large one takes longer to write than to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Statement {
+    Insert,
+    Note,
+    Shift,
+    End,
+    Publish,
+    Count,
+    Load,
+    Output,
+}
+
+/// Gives the text of a statement for so many rows, as the engine of `tx` likes it.
+pub(super) fn statement(tx: &Tx, kind: Statement, rows: usize, make: impl FnOnce() -> String) -> Arc<str> {
+    type Texts = HashMap<(Statement, usize, bool), Arc<str>>;
+    static TEXTS: OnceLock<Mutex<Texts>> = OnceLock::new();
+    let unnumbered = matches!(tx, Tx::Sqlite(_));
+    // Bounded: a dozen sizes of each kind.
+    let mut texts = TEXTS.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    let text = texts.entry((kind, rows, unnumbered)).or_insert_with(|| {
+        let text = make();
+        if unnumbered { without_numbers(&text).into() } else { text.into() }
+    });
+    text.clone()
+}
+
+/// Writes `?` for `$1`, `$2`, …, which stand in this order.
+///
+/// SQLite looks a numbered placeholder up in a list of them all each time that
+/// it is bound: with thousands in a statement that takes longer than the work.
+fn without_numbers(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut expected = 1_usize;
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        let digits = rest[at + 1..].bytes().take_while(u8::is_ascii_digit).count();
+        assert_eq!(rest[at + 1..=at + digits].parse(), Ok(expected), "placeholders stand in order");
+        expected += 1;
+        plain.push_str(&rest[..at]);
+        plain.push('?');
+        rest = &rest[at + 1 + digits..];
+    }
+    plain.push_str(rest);
+    plain
+}
