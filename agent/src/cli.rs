@@ -1,0 +1,232 @@
+//! Arguments, and the way from them to a running agent.
+
+use std::{
+    io::Write as _,
+    os::unix::process::CommandExt as _,
+    path::PathBuf,
+    process::{Command, ExitCode},
+    sync::Arc,
+};
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    clock::{Clock, SystemClock},
+    config::{Config, ConfigError, Layers},
+    data_dir::DataDir,
+    domain::Lifetime,
+    engine::{After, Engine},
+    enroll,
+    io::{host, process::Launcher},
+    local_status,
+    operations::Context,
+};
+
+/// Wrong usage: nothing was bound or written.
+const EXIT_USAGE: u8 = 2;
+/// Threads beside the loop: for fsync, and for work that may block.
+const BLOCKING_THREADS_MAX: usize = 8;
+const THREAD_STACK_BYTES: usize = 512 * 1024;
+
+/// The daemon on a device: it runs the operations that its fleet's operators ask for.
+///
+/// Every option can also be set in a TOML file (--config) and as QUARTERDECK_AGENT_…;
+/// flags win over the environment, which wins over the file. Logs go to stderr; their
+/// level is set by QUARTERDECK_LOG.
+#[derive(Debug, Parser)]
+#[command(name = "quarterdeck-agent", version)]
+pub struct Cli {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    task: Option<Task>,
+}
+
+#[derive(Debug, Args)]
+struct Options {
+    /// The server: https://… or, on this host, http://127.0.0.1:8470
+    #[arg(long, global = true, value_name = "URL")]
+    server: Option<String>,
+    /// The enrolment token, needed at the first start only
+    #[arg(long, global = true)]
+    token: Option<String>,
+    /// A file that holds the enrolment token
+    #[arg(long, global = true, value_name = "FILE")]
+    token_file: Option<String>,
+    /// This device's id within its project
+    #[arg(long, global = true, value_name = "ID")]
+    device_id: Option<String>,
+    /// What kind of device this is
+    #[arg(long = "type", global = true, value_name = "TYPE")]
+    kind: Option<String>,
+    /// Tags of this device; may be given more than once
+    #[arg(long, global = true, value_name = "K=V")]
+    tags: Vec<String>,
+    /// Where the agent keeps its state [default: the XDG state folder]
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// The CA by which the server and the broker are known
+    #[arg(long, global = true, value_name = "FILE")]
+    ca_file: Option<String>,
+    /// Allow plaintext to other hosts than this one
+    #[arg(long, global = true)]
+    allow_plaintext: bool,
+    /// Seconds between heartbeats [default: 30]
+    #[arg(long, global = true, value_name = "SECONDS")]
+    heartbeat_s: Option<String>,
+    /// A TOML file with all of these, and [exec], [files], [limits]
+    #[arg(long, global = true, value_name = "FILE", env = "QUARTERDECK_AGENT_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Show the device, its connection and its open commands; needs no server
+    Status {
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+impl Options {
+    fn load(&self) -> Result<Config, ConfigError> {
+        let mut layers = Layers::default();
+        if let Some(path) = &self.config {
+            layers.read_file(path)?;
+        }
+        layers.read_environment(|name| std::env::var(name).ok());
+        let flags = [
+            ("server", &self.server),
+            ("token", &self.token),
+            ("token_file", &self.token_file),
+            ("device_id", &self.device_id),
+            ("type", &self.kind),
+            ("data_dir", &self.data_dir),
+            ("ca_file", &self.ca_file),
+            ("heartbeat_s", &self.heartbeat_s),
+        ];
+        for (key, value) in flags {
+            if let Some(value) = value {
+                layers.set_flag(key, value);
+            }
+        }
+        if !self.tags.is_empty() {
+            layers.set_flag("tags", &self.tags.join(","));
+        }
+        if self.allow_plaintext {
+            layers.set_flag("allow_plaintext", "true");
+        }
+        Config::load(&layers)
+    }
+}
+
+/// Does what the command line says.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Also for --help and --version, which exit with 0.
+        Err(error) => error.exit(),
+    };
+    let config = match cli.options.load() {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("quarterdeck-agent: {}", crate::io::http::describe(&error));
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    let done = match cli.task {
+        None => serve(config),
+        Some(Task::Status { output }) => show_status(&config, output).map(|()| After::Exit),
+    };
+    match done {
+        Ok(After::Exit) => ExitCode::SUCCESS,
+        Ok(After::StartAnew) => start_anew(),
+        Err(error) => {
+            eprintln!("quarterdeck-agent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn show_status(config: &Config, output: Output) -> anyhow::Result<()> {
+    let status = local_status::collect(config)?;
+    let text = match output {
+        Output::Text => local_status::to_text(&status),
+        Output::Json => serde_json::to_string(&status)?,
+    };
+    // Whoever reads may have gone: `status | head -1`.
+    let _ = writeln!(std::io::stdout(), "{text}");
+    Ok(())
+}
+
+fn serve(config: Config) -> anyhow::Result<After> {
+    let filter =
+        EnvFilter::try_from_env("QUARTERDECK_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
+    let data_dir = DataDir::hold(&config.data_dir)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_stack_size(THREAD_STACK_BYTES)
+        .build()
+        .context("cannot start the runtime")?;
+    let after = runtime.block_on(run(config, &data_dir))?;
+    // Work that hangs in the kernel must not hold up the end.
+    runtime.shutdown_background();
+    Ok(after)
+}
+
+async fn run(config: Config, data_dir: &DataDir) -> anyhow::Result<After> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let stop = CancellationToken::new();
+    stop_on_signals(stop.clone())?;
+    let boot_id = host::boot_id().context("cannot read the boot id")?;
+    let paths = data_dir.paths().clone();
+    let credentials = tokio::select! {
+        enrolled = enroll::ensure(&config, &paths, &*clock) => enrolled?,
+        () = stop.cancelled() => return Ok(After::Exit),
+    };
+    let here = Lifetime { boot_id: boot_id.clone(), run_id: clock.random_id() };
+    let launcher = Launcher::new(boot_id);
+    let context = Arc::new(Context { config, credentials, clock, launcher, paths });
+    let engine = Engine::start(context, here, stop)?;
+    Ok(engine.run().await)
+}
+
+fn stop_on_signals(stop: CancellationToken) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stop.cancel();
+    });
+    Ok(())
+}
+
+/// Becomes a new run of the program as it now lies on the disk, with the same arguments.
+fn start_anew() -> ExitCode {
+    let mut words = std::env::args_os();
+    let name = words.next().unwrap_or_else(|| "quarterdeck-agent".into());
+    let on_disk = std::env::current_exe().ok().filter(|path| path.exists());
+    let program = on_disk.map_or_else(|| name.clone(), Into::into);
+    let error = Command::new(program).args(words).exec();
+    eprintln!("quarterdeck-agent: cannot start anew: {error}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,113 @@
+//! The agent's own folder, readable by its owner alone.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `credentials.json` | who this device is, and its secret |
+//! | `enroll-nonce` | the nonce of an enrolment under way |
+//! | `journal` | [`crate::journal`] |
+//! | `connection.json` | the connection as it was last, for `status` |
+//! | `lock` | held by the one agent that may use this folder |
+//! | `work/` | files of running commands; emptied at every start |
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use nix::fcntl::{Flock, FlockArg};
+use quarterdeck_protocol::ids::CommandId;
+
+use crate::io::durable;
+
+/// Says why the folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    #[error("cannot use the data folder {}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error("another agent already runs on the data folder {}", path.display())]
+    InUse { path: PathBuf },
+}
+
+/// The folder, held by this process.
+#[derive(Debug)]
+pub struct DataDir {
+    paths: Paths,
+    _lock: Flock<File>,
+}
+
+/// Where things are in the folder.
+#[derive(Debug, Clone)]
+pub struct Paths {
+    root: PathBuf,
+}
+
+impl Paths {
+    pub fn new(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub fn credentials(&self) -> PathBuf {
+        self.root.join("credentials.json")
+    }
+
+    pub fn nonce(&self) -> PathBuf {
+        self.root.join("enroll-nonce")
+    }
+
+    pub fn connection(&self) -> PathBuf {
+        self.root.join("connection.json")
+    }
+
+    pub fn work(&self) -> PathBuf {
+        self.root.join("work")
+    }
+
+    /// The folder of one command's files.
+    pub fn work_of(&self, id: CommandId) -> PathBuf {
+        self.work().join(id.to_string())
+    }
+
+    fn lock(&self) -> PathBuf {
+        self.root.join("lock")
+    }
+
+    /// Whether an agent runs on this folder now.
+    pub fn is_in_use(&self) -> bool {
+        let Ok(file) = File::open(self.lock()) else { return false };
+        Flock::lock(file, FlockArg::LockSharedNonblock).is_err()
+    }
+}
+
+impl DataDir {
+    /// Makes the folder if need be, and holds it until dropped.
+    pub fn hold(root: &Path) -> Result<Self, DataDirError> {
+        let io = |source| DataDirError::Io { path: root.to_owned(), source };
+        let paths = Paths::new(root);
+        durable::private_folder(root).map_err(io)?;
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(paths.lock())
+            .map_err(io)?;
+        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
+            .map_err(|_| DataDirError::InUse { path: root.to_owned() })?;
+        match fs::remove_dir_all(paths.work()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
+            _ => {}
+        }
+        durable::private_folder(&paths.work()).map_err(io)?;
+        Ok(Self { paths, _lock: lock })
+    }
+
+    pub const fn paths(&self) -> &Paths {
+        &self.paths
+    }
+}

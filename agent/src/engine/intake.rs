@@ -1,0 +1,283 @@
+//! What comes from the broker: untrusted, parsed once, here.
+//!
+//! ```text
+//!  bytes ─▶ readable? ─▶ known id? ─▶ valid? ─▶ in time? ─▶ room? ─▶ saved: accepted
+//!             │ no          │ yes       │ no       │ no       │ no
+//!          rejected     last answer  rejected,   expired    busy,
+//!        (if it has an id)           unsupported            disk_full
+//! ```
+
+use bytes::Bytes;
+use quarterdeck_protocol::{
+    command::{CancelMessage, CommandMessage, Response, SCHEMA_VERSION, error_code},
+    ids::CommandId,
+    text,
+};
+
+use super::{Engine, commands::Live, saving::Then};
+use crate::{
+    domain::{
+        command::{Event, Failure, State},
+        expiry,
+        operation::Operation,
+    },
+    io::mqtt::Receipt,
+    journal::{
+        Kept, Seen,
+        record::{Received, Record},
+    },
+};
+
+/// Payloads of commands that have not ended, all together, in bytes.
+const PAYLOADS_MAX_BYTES: usize = 4 * 1024 * 1024;
+/// The longest text of an error that is logged, in bytes.
+const LOGGED_MAX_BYTES: usize = 300;
+
+impl Engine {
+    pub(super) fn acknowledge(&self, receipt: &Receipt) {
+        if let Some(link) = &self.link {
+            link.acknowledge(receipt);
+        }
+    }
+
+    pub(super) fn on_command(&mut self, payload: &Bytes, receipt: Receipt) {
+        let message = match read_command(payload) {
+            Ok(message) => message,
+            Err((id, why)) => {
+                let logged = text::line(text::truncate_bytes(&why, LOGGED_MAX_BYTES)).into_owned();
+                tracing::warn!(command_id = ?id, why = logged, "ignored a malformed command");
+                if let Some(id) = id {
+                    self.answer_malformed(id, why);
+                }
+                self.acknowledge(&receipt);
+                return;
+            }
+        };
+        let id = message.command_id;
+        if let Some(response) = self.unsaved.get(&id) {
+            self.outbox.push_unsaved(response);
+            return self.acknowledge(&receipt);
+        }
+        match self.journal.seen(id) {
+            Some(Seen::Open(kept) | Seen::Ended(kept)) => {
+                tracing::debug!(command_id = %id, "a command came again");
+                self.answer_again(id, kept);
+                self.acknowledge(&receipt);
+            }
+            Some(Seen::CancelledBefore) => {
+                let failure = Failure::new(error_code::CANCELLED, "cancelled before it came");
+                self.refuse(id, failure, receipt);
+            }
+            None => self.take_on(message, payload.len(), receipt),
+        }
+    }
+
+    fn take_on(&mut self, message: CommandMessage, bytes: usize, receipt: Receipt) {
+        let id = message.command_id;
+        let operation = match Operation::parse(&message.kind, &message.payload) {
+            Ok(operation) => operation,
+            Err(invalid) => {
+                let failure = Failure::new(invalid.code(), invalid.to_string());
+                return self.refuse(id, failure, receipt);
+            }
+        };
+        let (wall, now) = (self.context.clock.wall(), self.now());
+        let expires_at = expiry::deadline(&message, wall, now);
+        if expires_at <= now {
+            let failure = Failure::new(error_code::EXPIRED, "it came after its expiry");
+            return self.refuse(id, failure, receipt);
+        }
+        let is_full = self.live.len() >= self.context.config.limits.queued_commands
+            || self.payload_bytes + bytes > PAYLOADS_MAX_BYTES;
+        if is_full {
+            let failure =
+                Failure::new(error_code::BUSY, "the device has as many commands as it takes");
+            return self.refuse(id, failure, receipt);
+        }
+        let live = Live {
+            operation: operation.into(),
+            priority: message.priority,
+            plan: self.plan_of(&message),
+            state: State::Init { expires_at },
+            next_n: 1,
+            started_n: None,
+            end: None,
+            payload_bytes: bytes,
+        };
+        let priority = message.priority;
+        let received =
+            Received { message, wall, boot_id: self.here.boot_id.clone(), at: now, expires_at };
+        let then =
+            [Then::Acknowledge { link: self.link.clone(), receipt }, Then::Send { id, n: 0 }];
+        match self.save(&[Record::Received(Box::new(received))], then) {
+            Ok(()) => {
+                tracing::info!(command_id = %id, "accepted");
+                self.payload_bytes += bytes;
+                let live = live.with_stages();
+                self.live.insert(id, live);
+                self.schedule.add(id, priority);
+            }
+            Err(error) => {
+                tracing::error!(command_id = %id, error = crate::io::http::describe(&error), "cannot save a command");
+                let failure = Failure::new(
+                    error_code::DISK_FULL,
+                    "the device cannot save the command; it was not run",
+                );
+                // Not remembered: nothing can be. Should it come again, it is tried again.
+                self.outbox.push_unsaved(&self.failed_response(id, failure));
+            }
+        }
+    }
+
+    /// Ends a command that never began; remembered, so that it is refused again.
+    fn refuse(&mut self, id: CommandId, failure: Failure, receipt: Receipt) {
+        tracing::info!(command_id = %id, code = failure.code, "refused");
+        let response = self.failed_response(id, failure);
+        let wall = self.context.clock.wall();
+        let record = Record::Reply { n: 0, response: Box::new(response.clone()), wall };
+        let then =
+            [Then::Acknowledge { link: self.link.clone(), receipt }, Then::Send { id, n: 0 }];
+        if self.save(&[record], then).is_err() {
+            self.outbox.push_unsaved(&response);
+        }
+    }
+
+    fn failed_response(&self, id: CommandId, failure: Failure) -> Response {
+        let mut response = Response::failed(id, failure.code, failure.message);
+        response.state = Some("failed".to_owned());
+        response.at = Some(self.context.clock.wall());
+        response
+    }
+
+    /// A malformed message changes nothing, least of all a command that is known.
+    fn answer_malformed(&mut self, id: CommandId, why: String) {
+        match self.journal.seen(id) {
+            Some(Seen::Open(kept) | Seen::Ended(kept)) => self.answer_again(id, kept),
+            Some(Seen::CancelledBefore) | None => {
+                let failure = Failure::new(error_code::REJECTED, why);
+                self.outbox.push_unsaved(&self.failed_response(id, failure));
+            }
+        }
+    }
+
+    /// Says again what was said last, unless that is still on its way.
+    fn answer_again(&mut self, id: CommandId, kept: Kept) {
+        if self.outbox.holds(id, kept.n) {
+            return;
+        }
+        match self.journal.read_reply(kept.place) {
+            Ok(response) => self.outbox.push_unsaved(&response),
+            Err(error) => tracing::error!(command_id = %id, %error, "a saved reply cannot be read"),
+        }
+    }
+
+    pub(super) fn on_cancel(&mut self, payload: &Bytes, receipt: Receipt) {
+        let message: CancelMessage = match serde_json::from_slice(payload) {
+            Ok(message) => message,
+            Err(error) => {
+                tracing::warn!(%error, "ignored a malformed cancellation");
+                return self.acknowledge(&receipt);
+            }
+        };
+        let id = message.command_id;
+        tracing::info!(command_id = %id, "cancelled by the server");
+        if self.live.contains_key(&id) {
+            self.apply(id, Event::Cancel);
+            return self.acknowledge(&receipt);
+        }
+        match self.journal.seen(id) {
+            Some(Seen::Open(kept) | Seen::Ended(kept)) => {
+                self.answer_again(id, kept);
+                self.acknowledge(&receipt);
+            }
+            Some(Seen::CancelledBefore) => self.acknowledge(&receipt),
+            None => {
+                let record = Record::Cancelled { id, wall: self.context.clock.wall() };
+                let then = [Then::Acknowledge { link: self.link.clone(), receipt }];
+                if let Err(error) = self.save(&[record], then) {
+                    tracing::error!(command_id = %id, %error, "cannot save a cancellation");
+                }
+            }
+        }
+    }
+}
+
+/// Reads a command; what is wrong with it, and its id if that can be read.
+fn read_command(payload: &[u8]) -> Result<CommandMessage, (Option<CommandId>, String)> {
+    let value: serde_json::Value = serde_json::from_slice(payload)
+        .map_err(|error| (find_command_id(payload), format!("the message is no JSON: {error}")))?;
+    let id = value["command_id"].as_str().and_then(|id| id.parse().ok());
+    match value["schema_version"].as_str() {
+        Some(SCHEMA_VERSION) => {}
+        Some(other) => {
+            let other: String = other.chars().take(20).collect();
+            return Err((id, format!("schema_version: expected {SCHEMA_VERSION}, not {other:?}")));
+        }
+        None => return Err((id, format!("schema_version: expected {SCHEMA_VERSION}"))),
+    }
+    serde_path_to_error::deserialize(value)
+        .map_err(|error| (id, format!("{}: {}", error.path(), error.inner())))
+}
+
+/// Looks for `"command_id": "…"` in what is no JSON as a whole.
+fn find_command_id(payload: &[u8]) -> Option<CommandId> {
+    const KEY: &str = "\"command_id\"";
+    let text = String::from_utf8_lossy(payload);
+    let rest = &text[text.find(KEY)? + KEY.len()..];
+    let value = rest.trim_start().strip_prefix(':')?.trim_start().strip_prefix('"')?;
+    value.split_once('"')?.0.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    const ID: &str = "018f0000-0000-7000-8000-000000000001";
+
+    #[test]
+    fn what_is_wrong_with_a_message_is_said_with_its_id() {
+        let good = json!({
+            "schema_version": "1.0", "command_id": ID, "type": "ping",
+            "issued_at": "2026-11-21T06:00:00Z", "expires_at": "2026-11-21T07:00:00Z"
+        });
+        assert!(read_command(good.to_string().as_bytes()).is_ok());
+        let with = |key: &str, value: serde_json::Value| {
+            let mut changed = good.clone();
+            changed[key] = value;
+            changed.to_string()
+        };
+        for (payload, has_id, part) in [
+            (with("schema_version", json!("2.0")), true, "schema_version"),
+            (with("schema_version", json!(1)), true, "schema_version"),
+            (with("priority", json!(11)), true, "priority"),
+            (with("timeout_s", json!(-1)), true, "timeout_s"),
+            (with("expires_at", json!("soon")), true, "expires_at"),
+            (with("command_id", json!("x")), false, "command_id"),
+            (good.to_string()[..good.to_string().len() - 1].to_owned(), true, "no JSON"),
+            ("[]".to_owned(), false, "schema_version"),
+            (String::new(), false, "no JSON"),
+            ("[".repeat(100_000), false, "no JSON"),
+        ] {
+            let (id, why) = read_command(payload.as_bytes()).expect_err(&payload);
+            assert_eq!(id.is_some(), has_id, "{payload}");
+            assert!(why.contains(part), "{payload}: {why}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = read_command(&bytes);
+        }
+
+        #[test]
+        fn a_cut_message_still_names_its_command(cut in 70..200_usize) {
+            let text = format!("{{\"schema_version\":\"1.0\",\"command_id\" : \"{ID}\",\"payload\":{{\"x\":\"{}\"", "y".repeat(300));
+            let (id, _) = read_command(&text.as_bytes()[..cut + 20]).expect_err("cut");
+            prop_assert_eq!(id, Some(ID.parse().expect("valid")));
+        }
+    }
+}

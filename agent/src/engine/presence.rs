@@ -1,0 +1,140 @@
+//! What the device says of itself: status, heartbeat, and a file for `status`.
+
+use quarterdeck_protocol::{
+    command::SCHEMA_VERSION,
+    device::{HealthMessage, StatusMessage},
+    topics::DeviceTopic,
+};
+use serde_json::Map;
+
+use super::Engine;
+use crate::{
+    domain::{Lifetime, Moment, operation::Operation},
+    io::{host, mqtt::Link},
+    journal::record::Record,
+    local_status::Connection,
+};
+
+/// Tokens of messages that are not replies.
+const STATUS_TOKEN: u64 = u64::MAX;
+const HEALTH_TOKEN: u64 = u64::MAX - 1;
+
+fn status(here: &Lifetime, online: bool) -> StatusMessage {
+    StatusMessage {
+        schema_version: SCHEMA_VERSION.to_owned(),
+        online,
+        boot_id: Some(here.boot_id.clone()),
+        agent_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+        capabilities: None,
+        facts: None,
+        at: None,
+        other: Map::new(),
+    }
+}
+
+/// What the broker says for the device when it goes without a word.
+pub(super) fn last_will(here: &Lifetime) -> Vec<u8> {
+    serde_json::to_vec(&status(here, false)).expect("plain data")
+}
+
+impl Engine {
+    pub(super) fn on_up(&mut self, link: Link) {
+        tracing::info!(broker = %self.context.credentials.mqtt_url, "connected");
+        if self.was_up {
+            self.connection.reconnect_count += 1;
+        }
+        self.was_up = true;
+        let mut message = status(&self.here, true);
+        message.capabilities = Some(Operation::NAMES.map(str::to_owned).to_vec());
+        message.facts = Some(host::facts());
+        message.at = Some(self.context.clock.wall());
+        let text = serde_json::to_vec(&message).expect("plain data");
+        if link.publish(STATUS_TOKEN, DeviceTopic::Status, text).is_err() {
+            tracing::warn!("the status could not be sent");
+        }
+        self.outbox.rewind();
+        self.link = Some(link);
+        self.note_connection();
+        self.send_health();
+        self.heartbeat_at = self.now().plus_millis(self.heartbeat_ms());
+    }
+
+    pub(super) fn on_down(&mut self, reason: &str) {
+        if self.link.take().is_some() {
+            tracing::warn!(reason, "disconnected");
+            self.connection.last_disconnect_at = Some(self.context.clock.wall());
+            self.outbox.rewind();
+            self.note_connection();
+        } else {
+            tracing::warn!(reason, broker = %self.context.credentials.mqtt_url, "cannot connect");
+        }
+    }
+
+    pub(super) fn say_goodbye(&self, link: &Link) {
+        let mut message = status(&self.here, false);
+        message.at = Some(self.context.clock.wall());
+        let text = serde_json::to_vec(&message).expect("plain data");
+        // The connection closes after this in order, so there will be no last will.
+        if link.publish(STATUS_TOKEN, DeviceTopic::Status, text).is_ok() {
+            link.disconnect();
+        }
+    }
+
+    fn heartbeat_ms(&self) -> i64 {
+        self.context.config.heartbeat.as_millis() as i64
+    }
+
+    pub(super) fn on_heartbeat(&mut self, now: Moment) {
+        self.heartbeat_at = now.plus_millis(self.heartbeat_ms());
+        self.send_health();
+        self.retry_saving();
+        self.compact_on();
+    }
+
+    fn send_health(&self) {
+        let Some(link) = &self.link else { return };
+        let message = HealthMessage {
+            schema_version: SCHEMA_VERSION.to_owned(),
+            at: Some(self.context.clock.wall()),
+            processes: Vec::new(),
+            checks: Vec::new(),
+            resources: host::resources(),
+            broker_connection: self.connection.clone(),
+            other: Map::new(),
+        };
+        let text = serde_json::to_vec(&message).expect("plain data");
+        if link.publish(HEALTH_TOKEN, DeviceTopic::Health, text).is_err() {
+            tracing::debug!("a heartbeat could not be sent");
+        }
+    }
+
+    /// Tries again what a full disk refused.
+    fn retry_saving(&mut self) {
+        let wall = self.context.clock.wall();
+        let unsaved: Vec<_> = self.unsaved.keys().copied().collect();
+        for id in unsaved {
+            let Some(response) = self.unsaved.get(&id) else { continue };
+            let n = self.next_free_n(id);
+            let record = Record::Reply { n, response: Box::new(response.clone()), wall };
+            if self.save(&[record], []).is_err() {
+                return;
+            }
+            self.unsaved.remove(&id);
+        }
+        for id in std::mem::take(&mut self.stalled) {
+            if let Some(live) = self.live.get(&id) {
+                self.schedule.add(id, live.priority);
+            }
+        }
+    }
+
+    pub(super) fn note_connection(&self) {
+        let connection = Connection {
+            connected: self.link.is_some(),
+            since: self.context.clock.wall(),
+            reconnect_count: self.connection.reconnect_count,
+            last_disconnect_at: self.connection.last_disconnect_at,
+        };
+        connection.write(&self.context.paths);
+    }
+}

@@ -1,0 +1,177 @@
+//! Save, then act: what waits for the journal, and the threads that save it.
+
+use std::{collections::VecDeque, io};
+
+use quarterdeck_protocol::ids::CommandId;
+use tokio::{sync::oneshot, task::JoinHandle};
+
+use super::Engine;
+use crate::{
+    domain::command::Event,
+    io::mqtt::{Link, Receipt},
+    journal::{JournalError, Lsn, compact::Compacted, record::Record},
+};
+
+/// What to do once it is saved that it will be done.
+#[derive(Debug)]
+pub(super) enum Then {
+    Acknowledge {
+        link: Option<Link>,
+        receipt: Receipt,
+    },
+    /// Reply `n` may leave.
+    Send {
+        id: CommandId,
+        n: u32,
+    },
+    RunWork {
+        id: CommandId,
+        index: usize,
+    },
+    /// A program may start.
+    LetGo(oneshot::Sender<()>),
+}
+
+type CompactionEnd = Result<Compacted, JournalError>;
+
+/// What is under way to the disk.
+#[derive(Debug, Default)]
+pub(super) struct Saving {
+    waiting: VecDeque<(Lsn, Then)>,
+    sync: Option<(Lsn, JoinHandle<io::Result<()>>)>,
+    compaction: Option<JoinHandle<CompactionEnd>>,
+}
+
+#[derive(Debug)]
+pub(super) enum Done {
+    Synced(Lsn, io::Result<()>),
+    Compacted(CompactionEnd),
+}
+
+impl Saving {
+    pub(super) fn is_busy(&self) -> bool {
+        self.sync.is_some() || !self.waiting.is_empty()
+    }
+
+    /// Waits until one of them is done; for ever if none is under way.
+    pub(super) async fn done(&mut self) -> Done {
+        let compaction = async {
+            match &mut self.compaction {
+                Some(task) => task.await.unwrap_or(Err(JournalError::Broken)),
+                None => std::future::pending().await,
+            }
+        };
+        let sync = async {
+            match &mut self.sync {
+                Some((lsn, task)) => {
+                    (*lsn, task.await.unwrap_or_else(|e| Err(io::Error::other(e))))
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            (lsn, synced) = sync => {
+                self.sync = None;
+                Done::Synced(lsn, synced)
+            }
+            compacted = compaction => {
+                self.compaction = None;
+                Done::Compacted(compacted)
+            }
+        }
+    }
+}
+
+impl Engine {
+    /// Writes records and has `then` done once they are saved; on an error none of it happens.
+    pub(super) fn save(
+        &mut self,
+        records: &[Record],
+        then: impl IntoIterator<Item = Then>,
+    ) -> Result<(), JournalError> {
+        let (lsn, _) = self.journal.append(records)?;
+        self.saving.waiting.extend(then.into_iter().map(|then| (lsn, then)));
+        Ok(())
+    }
+
+    /// Writes a record that nothing waits for.
+    pub(super) fn note(&mut self, record: Record) {
+        if let Err(error) = self.journal.append(&[record]) {
+            tracing::debug!(%error, "a note was not written");
+        }
+    }
+
+    /// Begins an fsync if something waits for one and none is under way: all
+    /// that was written by now is saved by it.
+    pub(super) fn save_on(&mut self) {
+        if self.saving.sync.is_some() || self.saving.waiting.is_empty() {
+            return;
+        }
+        let (lsn, file) = self.journal.to_sync();
+        self.saving.sync = Some((lsn, tokio::task::spawn_blocking(move || file.sync())));
+    }
+
+    /// Begins to rewrite the journal if it is worth it.
+    pub(super) fn compact_on(&mut self) {
+        if self.saving.compaction.is_some() {
+            return;
+        }
+        if let Some(compaction) = self.journal.begin_compaction(self.context.clock.wall()) {
+            self.saving.compaction = Some(tokio::task::spawn_blocking(|| compaction.run()));
+        }
+    }
+
+    pub(super) fn on_saving(&mut self, done: Done) {
+        match done {
+            Done::Synced(lsn, Ok(())) => {
+                while self.saving.waiting.front().is_some_and(|(needed, _)| *needed <= lsn) {
+                    if let Some((_, then)) = self.saving.waiting.pop_front() {
+                        self.act(then);
+                    }
+                }
+                self.compact_on();
+            }
+            Done::Synced(_, Err(error)) => self.on_save_failed(&error),
+            Done::Compacted(compacted) => match self.journal.finish_compaction(compacted) {
+                Ok(()) => tracing::info!("the journal was compacted"),
+                Err(error) => tracing::error!(
+                    error = crate::io::http::describe(&error),
+                    "the journal cannot be compacted"
+                ),
+            },
+        }
+    }
+
+    /// Nothing that waited may be done: whether it was saved is not known. The
+    /// journal takes nothing more until it could be rewritten.
+    fn on_save_failed(&mut self, error: &io::Error) {
+        tracing::error!(%error, "the journal cannot be saved");
+        self.journal.sync_failed();
+        for (_, then) in std::mem::take(&mut self.saving.waiting) {
+            match then {
+                Then::RunWork { id, .. } => self.apply(id, Event::SaveFailed),
+                // Saying it harms nothing, and the broker's acknowledgement is asked for again.
+                Then::Send { id, n } => self.outbox.push_saved(id, n),
+                // A message without acknowledgement is sent again; a program is not let go.
+                Then::Acknowledge { .. } | Then::LetGo(_) => {}
+            }
+        }
+        self.compact_on();
+    }
+
+    fn act(&mut self, then: Then) {
+        match then {
+            Then::Acknowledge { link, receipt } => {
+                if let Some(link) = link {
+                    link.acknowledge(&receipt);
+                }
+            }
+            Then::Send { id, n } => self.outbox.push_saved(id, n),
+            Then::RunWork { id, index } => self.run_work(id, index),
+            Then::LetGo(go) => {
+                // Work that was ended meanwhile no longer waits for it.
+                let _ = go.send(());
+            }
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! The doors to the outside: nothing here decides, it only does.
+//!
+//! | module | door to |
+//! | --- | --- |
+//! | [`mqtt`] | the broker |
+//! | [`http`], [`transfer`], [`tls`] | the server's HTTP interface |
+//! | [`process`], [`supervisor`], [`output`] | programs |
+//! | [`procfs`], [`host`] | the kernel's view of processes and the host |
+//! | [`files`] | files that commands may touch |
+//! | [`durable`] | small files of the agent's own |
+
+pub mod durable;
+pub mod files;
+pub mod host;
+pub mod http;
+pub mod mqtt;
+pub mod output;
+pub mod process;
+pub mod procfs;
+pub mod supervisor;
+pub mod tls;
+pub mod transfer;

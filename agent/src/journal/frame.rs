@@ -1,0 +1,63 @@
+//! How records lie in the file: `length u32 | crc32 u32 | body`, little endian.
+//!
+//! A frame that was written in part, or over which power failed, has a length
+//! or a checksum that does not fit: reading stops before it.
+
+/// Bytes before each body.
+pub(super) const HEADER_BYTES: u64 = 8;
+/// The longest body, in bytes: a command message and a response are both shorter.
+pub(super) const BODY_MAX_BYTES: usize = 512 * 1024;
+
+const fn crc_table() -> [u32; 256] {
+    let mut table = [0; 256];
+    let mut n = 0;
+    while n < 256 {
+        let mut crc = n as u32;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = if crc & 1 == 1 { 0xEDB8_8320 ^ (crc >> 1) } else { crc >> 1 };
+            bit += 1;
+        }
+        table[n] = crc;
+        n += 1;
+    }
+    table
+}
+static CRC_TABLE: [u32; 256] = crc_table();
+
+/// CRC-32 as in IEEE 802.3.
+pub(super) fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc, byte| CRC_TABLE[usize::from((crc as u8) ^ byte)] ^ (crc >> 8))
+}
+
+/// Appends one frame to `out`.
+pub(super) fn encode(body: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(&(body.len() as u32).to_le_bytes());
+    out.extend_from_slice(&crc32(body).to_le_bytes());
+    out.extend_from_slice(body);
+}
+
+/// Reads a frame's header: the length of its body and its checksum; `None` if no frame begins so.
+pub(super) fn decode_header(header: [u8; HEADER_BYTES as usize]) -> Option<(usize, u32)> {
+    let [a, b, c, d, e, f, g, h] = header;
+    let length = u32::from_le_bytes([a, b, c, d]) as usize;
+    let crc = u32::from_le_bytes([e, f, g, h]);
+    // Zeros are what a file system leaves where a write never arrived.
+    (1..=BODY_MAX_BYTES).contains(&length).then_some((length, crc))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checksum_is_the_common_one() {
+        assert_eq!(crc32(b"123456789"), 0xCBF4_3926);
+    }
+
+    #[test]
+    fn zeros_are_no_frame() {
+        assert_eq!(decode_header([0; 8]), None);
+        assert_eq!(decode_header([0xFF; 8]), None);
+    }
+}

@@ -1,0 +1,196 @@
+//! Doing what an operation's stage asks for.
+//!
+//! [`run`] is the work of one stage. It reports as it goes, returns how it
+//! ended, and ends early when `end` is cancelled. Which stages there are and
+//! what follows from their ends is decided in [`crate::domain`].
+//!
+//! | operation | module |
+//! | --- | --- |
+//! | `run_script` | [`script`] |
+//! | `restart_service`, `restart_app`, `restart_agent`, `reboot_host`, `shutdown_host` | [`owner`] |
+//! | `collect_logs`, `file_pull`, `file_push` | [`transfers`] |
+//! | `ping`, `system_info`, `list_processes`, `disk_usage`, `network_info` | [`info`] |
+
+pub mod info;
+mod network;
+pub mod owner;
+pub mod script;
+pub mod tail;
+pub mod transfers;
+
+use std::{io, sync::Arc};
+
+use quarterdeck_protocol::{command::error_code, ids::CommandId, limits::RESULT_MAX_BYTES};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock::Clock,
+    config::Config,
+    data_dir::Paths,
+    domain::{
+        command::{Failure, Outcome},
+        operation::Operation,
+    },
+    enroll::Credentials,
+    io::process::{Ending, Finished, Launcher, ProcessError},
+    work::{Reports, WorkEnd},
+};
+
+/// What all operations may use.
+#[derive(Debug)]
+pub struct Context {
+    pub config: Config,
+    pub credentials: Credentials,
+    pub clock: Arc<dyn Clock>,
+    pub launcher: Launcher,
+    pub paths: Paths,
+}
+
+/// Does the work of stage `index`.
+pub async fn run(
+    context: &Context,
+    operation: &Operation,
+    index: usize,
+    end: &CancellationToken,
+    reports: &Reports,
+) -> WorkEnd {
+    match operation {
+        Operation::RunScript(payload) => script::run(context, payload, end, reports).await,
+        Operation::RestartService(payload) => {
+            owner::restart_service(context, payload, end, reports).await
+        }
+        Operation::RestartApp(payload) => owner::restart_app(context, payload, end, reports).await,
+        Operation::RestartAgent => owner::restart_agent(context, end, reports).await,
+        Operation::RebootHost => owner::reboot(context, end, reports).await,
+        Operation::ShutdownHost => owner::shutdown(context, end, reports).await,
+        Operation::CollectLogs(payload) if index == 0 => {
+            transfers::collect(context, payload, end, reports).await
+        }
+        Operation::CollectLogs(_) => {
+            or_ended(end, transfers::upload_collected(context, reports.id)).await
+        }
+        Operation::FilePull(payload) => {
+            or_ended(end, transfers::pull(context, payload, reports.id)).await
+        }
+        Operation::FilePush(payload) if index == 0 => {
+            or_ended(end, transfers::fetch(context, payload, reports.id)).await
+        }
+        // Not to be ended: the file is put in place at once.
+        Operation::FilePush(payload) => transfers::install(context, payload, reports.id).await,
+        Operation::Ping => Ok(info::ping(context)),
+        Operation::SystemInfo => blocking(info::system_info).await,
+        Operation::ListProcesses(payload) => {
+            let payload = payload.clone();
+            blocking(move || info::list_processes(&payload)).await
+        }
+        Operation::DiskUsage(payload) => {
+            let payload = payload.clone();
+            // A network file system that is gone may hold this for ever.
+            or_ended(end, blocking(move || info::disk_usage(&payload))).await
+        }
+        Operation::NetworkInfo => blocking(network::network_info).await,
+    }
+}
+
+async fn or_ended(end: &CancellationToken, work: impl Future<Output = WorkEnd>) -> WorkEnd {
+    tokio::select! {
+        ended = work => ended,
+        // The machine says why it was ended; this text is not shown.
+        () = end.cancelled() => fail(error_code::INTERRUPTED, "ended"),
+    }
+}
+
+async fn blocking(work: impl FnOnce() -> WorkEnd + Send + 'static) -> WorkEnd {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(ended) => ended,
+        Err(_) => {
+            fail(error_code::INTERNAL, "the operation itself failed; the agent's log says why")
+        }
+    }
+}
+
+fn fail(code: &'static str, message: impl Into<String>) -> WorkEnd {
+    Err((Failure::new(code, message), Outcome::default()))
+}
+
+/// Says that a file could not be dealt with; a full disk has its own code.
+fn io_failure(what: &str, error: &io::Error) -> (Failure, Outcome) {
+    let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    let code = if is_full { error_code::DISK_FULL } else { error_code::TRANSFER_FAILED };
+    (Failure::new(code, format!("{what}: {error}")), Outcome::default())
+}
+
+/// A result that is too long to send is refused rather than cut into something else.
+fn result(value: Value) -> WorkEnd {
+    let size = serde_json::to_vec(&value).map_or(usize::MAX, |text| text.len());
+    if size > RESULT_MAX_BYTES {
+        return fail(
+            error_code::INTERNAL,
+            format!("the result has {size} bytes, {RESULT_MAX_BYTES} at most are sent"),
+        );
+    }
+    Ok(Outcome::result(value))
+}
+
+/// Turns a program's end into the command's.
+fn program_end(name: &str, finished: Result<Finished, ProcessError>) -> WorkEnd {
+    let finished = match finished {
+        Ok(finished) => finished,
+        Err(ProcessError::NotSaved) => {
+            return fail(
+                error_code::DISK_FULL,
+                "the device cannot save that it starts a program; it was not run",
+            );
+        }
+        Err(error) => {
+            return fail(error_code::LAUNCH_FAILED, crate::io::http::describe(&error));
+        }
+    };
+    let (exit_code, failure) = match finished.ending {
+        Ending::Code(0) => (Some(0), None),
+        Ending::Code(code) => (
+            Some(code),
+            Some(Failure::new(
+                error_code::SCRIPT_FAILED,
+                format!("{name} ended with exit status {code}"),
+            )),
+        ),
+        Ending::Signal(signal) => (
+            // As shells show it.
+            Some(128 + signal),
+            Some(Failure::new(
+                error_code::SCRIPT_FAILED,
+                format!("{name} was killed by signal {signal}"),
+            )),
+        ),
+        Ending::NotStarted(why) => (None, Some(Failure::new(error_code::LAUNCH_FAILED, why))),
+        Ending::Lost => (
+            None,
+            Some(Failure::new(
+                error_code::INTERRUPTED,
+                format!("{name} was killed together with its supervisor"),
+            )),
+        ),
+    };
+    let outcome = Outcome {
+        result: None,
+        exit_code,
+        stdout: Some(finished.stdout),
+        stderr: Some(finished.stderr),
+    };
+    match failure {
+        None => Ok(outcome),
+        Some(failure) => Err((failure, outcome)),
+    }
+}
+
+/// Forgets the files of a command that is over.
+pub fn clean_up(paths: &Paths, id: CommandId) {
+    let folder = paths.work_of(id);
+    if let Err(error) = std::fs::remove_dir_all(&folder)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(folder = %folder.display(), %error, "cannot remove a command's files");
+    }
+}

@@ -1,0 +1,138 @@
+//! What the console is told of a workflow's operation: the file `<operation>.json`
+//! beside the workflow, all of it optional (chapter 4).
+//!
+//! ```json
+//! {
+//!   "icon": "⬆", "name": "Firmware update", "description": "Flash a new firmware.",
+//!   "estimated_duration": 300, "dangerous": true, "reboots": true,
+//!   "form_schema": { "type": "object", "properties": { "url": { "type": "string" } } }
+//! }
+//! ```
+
+use quarterdeck_protocol::operations::{Operation, OperationSource};
+use serde_json::{Map, Value, json};
+
+/// The longest such file.
+pub const CARD_MAX_BYTES: usize = 64 * 1024;
+/// The longest `name`, in characters.
+pub const NAME_MAX_CHARS: usize = 80;
+/// The longest `description`, in characters.
+pub const DESCRIPTION_MAX_CHARS: usize = 1_000;
+/// The longest `icon`, in characters; one sign may take several.
+pub const ICON_MAX_CHARS: usize = 8;
+
+/// Says what is wrong in such a file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{file}{place}: {expected}")]
+pub struct InvalidCard {
+    pub file: String,
+    /// `:line:column` or `: key`.
+    pub place: String,
+    pub expected: String,
+}
+
+/// Describes an operation that has no such file.
+pub fn plain(operation: &str) -> Operation {
+    Operation {
+        name: operation.to_owned(),
+        title: operation.replace(['_', '-'], " "),
+        description: String::new(),
+        icon: "◇".to_owned(),
+        estimated_duration_s: 60,
+        form_schema: json!({ "type": "object" }),
+        dangerous: false,
+        reboots: false,
+        source: OperationSource::Device,
+        device_count: 0,
+    }
+}
+
+/// Reads the file of an operation. Unknown keys are ignored.
+pub fn parse(operation: &str, file: &str, bytes: &[u8]) -> Result<Operation, InvalidCard> {
+    let invalid = |place: String, expected: &str| InvalidCard {
+        file: file.to_owned(),
+        place,
+        expected: expected.to_owned(),
+    };
+    if bytes.len() > CARD_MAX_BYTES {
+        return Err(invalid(String::new(), "expected at most 64 KiB"));
+    }
+    let value: Value = serde_json::from_slice(bytes).map_err(|error| {
+        invalid(format!(":{}:{}", error.line(), error.column()), &format!("this is no JSON: {error}"))
+    })?;
+    let Value::Object(fields) = value else {
+        return Err(invalid(String::new(), "expected a JSON object"));
+    };
+    let mut card = plain(operation);
+    let at = |key: &str, expected: &str| invalid(format!(": {key}"), expected);
+    if let Some(name) = text(&fields, "name", NAME_MAX_CHARS).map_err(|e| at("name", &e))? {
+        card.title = name;
+    }
+    if let Some(icon) = text(&fields, "icon", ICON_MAX_CHARS).map_err(|e| at("icon", &e))? {
+        card.icon = icon;
+    }
+    let description = text(&fields, "description", DESCRIPTION_MAX_CHARS);
+    if let Some(description) = description.map_err(|e| at("description", &e))? {
+        card.description = description;
+    }
+    for key in ["estimated_duration", "estimated_duration_s"] {
+        if let Some(value) = fields.get(key) {
+            let seconds = value.as_u64().and_then(|seconds| u32::try_from(seconds).ok());
+            card.estimated_duration_s =
+                seconds.ok_or_else(|| at(key, "expected a whole number of seconds"))?;
+        }
+    }
+    for (key, flag) in [("dangerous", &mut card.dangerous), ("reboots", &mut card.reboots)] {
+        if let Some(value) = fields.get(key) {
+            *flag = value.as_bool().ok_or_else(|| at(key, "expected true or false"))?;
+        }
+    }
+    if let Some(schema) = fields.get("form_schema") {
+        if schema.get("type").and_then(Value::as_str) != Some("object") {
+            return Err(at("form_schema", "expected a JSON Schema with \"type\": \"object\""));
+        }
+        card.form_schema = schema.clone();
+    }
+    Ok(card)
+}
+
+fn text(fields: &Map<String, Value>, key: &str, max_chars: usize) -> Result<Option<String>, String> {
+    match fields.get(key) {
+        None => Ok(None),
+        Some(Value::String(text)) if !text.is_empty() && text.chars().count() <= max_chars => {
+            Ok(Some(text.clone()))
+        }
+        Some(_) => Err(format!("expected a text of 1 to {max_chars} characters")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workflow_card_gives_what_the_console_shows() {
+        let file = br#"{"icon":"x","name":"Flash","description":"d","estimated_duration":300,"dangerous":true,
+            "reboots":true,"form_schema":{"type":"object","properties":{}},"more":1}"#;
+        let card = parse("flash", "flash.json", file).expect("valid");
+        assert_eq!((card.name.as_str(), card.title.as_str(), card.estimated_duration_s), ("flash", "Flash", 300));
+        assert!(card.dangerous && card.reboots && card.source == OperationSource::Device);
+        assert_eq!(parse("my_flash", "f", b"{}").expect("all is optional"), plain("my_flash"));
+    }
+
+    #[test]
+    fn workflow_card_says_what_was_expected() {
+        for (file, expected) in [
+            ("{", "flash.json:1:1: this is no JSON"),
+            ("[]", "flash.json: expected a JSON object"),
+            ("{\"name\":1}", "flash.json: name: expected a text of 1 to 80 characters"),
+            ("{\"dangerous\":\"yes\"}", "flash.json: dangerous: expected true or false"),
+            ("{\"estimated_duration\":-1}", "flash.json: estimated_duration: expected a whole number"),
+            ("{\"form_schema\":{}}", "flash.json: form_schema: expected a JSON Schema"),
+        ] {
+            let error = parse("flash", "flash.json", file.as_bytes()).expect_err(file).to_string();
+            assert!(error.starts_with(expected), "{error}");
+        }
+        assert!(parse("flash", "f", &vec![b' '; CARD_MAX_BYTES + 1]).is_err());
+    }
+}

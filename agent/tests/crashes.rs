@@ -1,0 +1,231 @@
+//! The agent killed at each stage: what was begun is never run again, and every answer arrives.
+
+mod support;
+
+use serde_json::json;
+use support::{Bench, id_of, is_alive, message, wait_for};
+
+fn counting(bench: &Bench, then: &str) -> serde_json::Value {
+    let count = bench.path("count");
+    message("run_script", json!({"script": format!("echo $$ >> {}; {then}", count.display())}))
+}
+
+#[test]
+fn a_command_that_was_running_is_interrupted_and_ended() {
+    let mut bench = bench_or_skip!();
+    bench.start_online();
+    let message = counting(&bench, "trap '' TERM; setsid sleep 1000 & echo $!; sleep 1000");
+    let id = id_of(&message);
+    bench.publish("commands", message.to_string());
+    let pid = bench.wait_file("count");
+    let escapee = wait_for("the escapee", || {
+        bench.responses(&id).iter().find_map(|r| r["stdout"].as_str().map(str::to_owned))
+    });
+    bench.kill_agent();
+    bench.start_online();
+    assert_eq!(bench.wait_final(&id)["error_code"], "interrupted");
+    wait_for("its end", || (!is_alive(&pid) && !is_alive(&escapee)).then_some(()));
+    let before = bench.finals(&id);
+    bench.publish("commands", message.to_string());
+    wait_for("the answer again", || (bench.finals(&id) > before).then_some(()));
+    assert_eq!(bench.wait_file("count").lines().count(), 1);
+    assert!(bench.responses(&id).iter().all(|r| r["status"] != "completed"));
+}
+
+#[test]
+fn a_program_ends_even_if_the_agent_never_comes_back() {
+    let mut bench = bench_or_skip!("[limits]\nscript_grace_s = 0");
+    bench.start_online();
+    let id = bench.script("trap '' TERM; echo $$; sleep 1000; sleep 1000");
+    let pid = wait_for("its pid", || {
+        bench.responses(&id).iter().find_map(|r| r["stdout"].as_str().map(str::to_owned))
+    });
+    bench.kill_agent();
+    wait_for("its end", || (!is_alive(&pid)).then_some(()));
+}
+
+#[test]
+fn a_command_that_was_only_accepted_runs_after_the_restart() {
+    let mut bench = bench_or_skip!("[limits]\nconcurrent_commands = 1");
+    bench.start_online();
+    let first = bench.script("sleep 1000");
+    bench.wait_status(&first, "execution_started");
+    let second = counting(&bench, "true");
+    bench.publish("commands", second.to_string());
+    bench.wait_status(&id_of(&second), "accepted");
+    bench.kill_agent();
+    bench.start_online();
+    assert_eq!(bench.wait_final(&first)["error_code"], "interrupted");
+    assert_eq!(bench.wait_final(&id_of(&second))["status"], "completed");
+    assert_eq!(bench.wait_file("count").lines().count(), 1);
+}
+
+#[test]
+fn an_answer_that_the_broker_did_not_get_is_sent_after_the_restart() {
+    let mut bench = bench_or_skip!();
+    bench.start_online();
+    let gate = bench.path("gate");
+    let message = counting(
+        &bench,
+        &format!("while [ ! -e {} ]; do sleep 0.02; done; echo done", gate.display()),
+    );
+    let id = id_of(&message);
+    bench.publish("commands", message.to_string());
+    bench.wait_file("count");
+    bench.broker.stop();
+    std::fs::write(&gate, "").unwrap();
+    wait_for("the end in the journal", || {
+        (bench.local_status()["open_commands"] == json!([])).then_some(())
+    });
+    assert!(bench.local_status()["unacknowledged_responses"].as_u64().unwrap() > 0);
+    bench.kill_agent();
+    bench.broker.start_again();
+    bench.start_online();
+    let last = bench.wait_final(&id);
+    assert_eq!((&last["status"], &last["stdout"]), (&json!("completed"), &json!("done\n")));
+    wait_for("all acknowledged", || {
+        (bench.local_status()["unacknowledged_responses"] == 0).then_some(())
+    });
+    assert_eq!(bench.wait_file("count").lines().count(), 1);
+}
+
+#[test]
+fn live_output_of_a_broken_connection_arrives_after_it() {
+    let mut bench = bench_or_skip!();
+    bench.start_online();
+    let gate = bench.path("gate");
+    let id = bench.script(&format!(
+        "echo first; while [ ! -e {} ]; do sleep 0.02; done; echo second",
+        gate.display()
+    ));
+    bench.wait_status(&id, "progress");
+    bench.broker.stop();
+    std::fs::write(&gate, "").unwrap();
+    wait_for("the end in the journal", || {
+        (bench.local_status()["open_commands"] == json!([])).then_some(())
+    });
+    bench.broker.start_again();
+    assert_eq!(bench.wait_final(&id)["stdout"], "first\nsecond\n");
+    assert!(
+        bench.responses(&id).iter().any(|r| r["stdout_offset"] == 6 && r["stdout"] == "second\n")
+    );
+}
+
+#[test]
+fn killed_again_and_again_each_command_runs_at_most_once_and_is_answered() {
+    let mut bench = bench_or_skip!("[limits]\nconcurrent_commands = 3");
+    bench.start_online();
+    let mut sent = Vec::new();
+    for round in 0..6_u64 {
+        for n in 0..5 {
+            let file = bench.path(&format!("ran-{round}-{n}"));
+            let message = message(
+                "run_script",
+                json!({"script": format!("echo x >> {}; sleep 0.0{n}", file.display())}),
+            );
+            bench.publish("commands", message.to_string());
+            sent.push((message, file));
+        }
+        // At a different point each time: after some number of answers.
+        wait_for("some answers", || {
+            (bench.of("commands/response").len() as u64 > round * 7 + round).then_some(())
+        });
+        bench.kill_agent();
+        bench.start_online();
+        // As the server does for those whose acceptance it has not heard of.
+        for (message, _) in &sent {
+            if bench.responses(&id_of(message)).is_empty() {
+                bench.publish("commands", message.to_string());
+            }
+        }
+    }
+    for (message, file) in &sent {
+        let id = id_of(message);
+        if bench.responses(&id).is_empty() {
+            bench.publish("commands", message.to_string());
+        }
+        let last = bench.wait_final(&id);
+        let times = std::fs::read_to_string(file).unwrap_or_default().lines().count();
+        assert!(times <= 1, "{id} ran {times} times");
+        if last["status"] == "completed" {
+            assert_eq!(times, 1, "{id} completed without having run");
+        } else {
+            assert_eq!(last["error_code"], "interrupted", "{last}");
+        }
+        let finals: Vec<_> = bench
+            .responses(&id)
+            .into_iter()
+            .filter(|r| r["status"] == "completed" || r["status"] == "failed")
+            .collect();
+        assert!(finals.iter().all(|other| other["status"] == finals[0]["status"]), "{finals:?}");
+    }
+}
+
+#[test]
+fn a_reboot_completes_when_the_host_is_back_with_another_boot_id() {
+    let mut bench =
+        bench_or_skip!("[exec]\nreboot = ['sh', '-c', 'echo rebooted >> {folder}/calls']");
+    bench.start_online();
+    let reboot = message("reboot_host", json!({}));
+    let id = id_of(&reboot);
+    bench.publish("commands", reboot.to_string());
+    assert_eq!(bench.wait_file("calls"), "rebooted\n");
+    bench.wait_status(&id, "execution_started");
+    bench.kill_agent();
+    // The agent restarts before the host goes down: it goes on waiting.
+    bench.start_online();
+    bench.publish("commands", reboot.to_string());
+    let marker = bench.send("ping", json!({}));
+    bench.wait_final(&marker);
+    assert_eq!(bench.finals(&id), 0);
+    bench.kill_agent();
+    bench.set_boot_id("boot-2");
+    bench.start_online();
+    let last = bench.wait_final(&id);
+    assert_eq!(
+        (&last["status"], &last["result"]["boot_id"]),
+        (&json!("completed"), &json!("boot-2"))
+    );
+    bench.publish("commands", reboot.to_string());
+    wait_for("the answer again", || (bench.finals(&id) >= 2).then_some(()));
+    assert_eq!(bench.wait_file("calls"), "rebooted\n");
+}
+
+#[test]
+fn a_reboot_that_never_comes_is_interrupted_at_the_ceiling() {
+    let mut bench = bench_or_skip!(
+        "[exec]\nreboot = ['true']\nshutdown = ['false']\n[limits]\nreboot_ceiling_s = 1"
+    );
+    bench.start_online();
+    let id = bench.send("reboot_host", json!({}));
+    assert_eq!(bench.wait_final(&id)["error_code"], "interrupted");
+    let id = bench.send("shutdown_host", json!({}));
+    assert_eq!(bench.wait_final(&id)["error_code"], "script_failed");
+}
+
+#[test]
+fn the_agent_starts_itself_anew_and_says_so() {
+    let mut bench = bench_or_skip!();
+    bench.start_online();
+    let pid = bench.agent.as_ref().unwrap().pid();
+    let (before, id) = (bench.count_online(), bench.send("restart_agent", json!({})));
+    bench.wait_online(before);
+    assert_eq!(bench.wait_final(&id)["status"], "completed");
+    assert!(is_alive(&pid.to_string()));
+    assert_eq!(bench.statuses(&id)[..2], ["accepted", "execution_started"]);
+    let id = bench.send("ping", json!({}));
+    assert_eq!(bench.wait_final(&id)["status"], "completed");
+}
+
+#[test]
+fn leftovers_of_scripts_are_gone_after_the_restart() {
+    let mut bench = bench_or_skip!();
+    bench.start_online();
+    let id = bench.script("sleep 1000");
+    bench.wait_status(&id, "execution_started");
+    let folder = bench.data_dir().join("work").join(&id);
+    wait_for("the script's file", || folder.exists().then_some(()));
+    bench.kill_agent();
+    bench.start_online();
+    assert!(!folder.exists());
+}

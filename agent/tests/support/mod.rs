@@ -1,0 +1,387 @@
+//! A private broker, a stub of the server's HTTP interface, and a real agent.
+
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part of this")]
+
+pub mod http;
+
+use std::{
+    io::Read as _,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
+
+use quarterdeck_protocol::time::Timestamp;
+use rumqttc::{Client, Event, MqttOptions, Packet, QoS};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use http::Stub;
+
+pub const PROJECT: &str = "p1";
+pub const DEVICE: &str = "pi-1";
+/// Nothing here takes this long; whatever does is broken.
+const PATIENCE_MS: u64 = 45_000;
+const LOOK_EVERY_MS: u64 = 15;
+const MOSQUITTO: &str = "/usr/sbin/mosquitto";
+
+/// Waits until a condition holds.
+pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    for _ in 0..PATIENCE_MS / LOOK_EVERY_MS {
+        if let Some(found) = condition() {
+            return found;
+        }
+        thread::sleep(Duration::from_millis(LOOK_EVERY_MS));
+    }
+    panic!("waited in vain for {what}");
+}
+
+/// Whether the broker's program is there; without it a test is skipped, or fails if it must not.
+pub fn has_broker(test: &str) -> bool {
+    let found = Path::new(MOSQUITTO).exists();
+    if !found {
+        assert!(
+            std::env::var_os("QUARTERDECK_REQUIRE_SERVICES").is_none(),
+            "{test}: {MOSQUITTO} is not installed"
+        );
+        println!("skipped: {test}: {MOSQUITTO} is not installed");
+    }
+    found
+}
+
+#[macro_export]
+macro_rules! bench_or_skip {
+    ($config:expr) => {{
+        let name = std::thread::current().name().unwrap_or("a test").to_owned();
+        if !$crate::support::has_broker(&name) {
+            return;
+        }
+        $crate::support::Bench::new($config)
+    }};
+    () => {
+        bench_or_skip!("")
+    };
+}
+
+pub struct Broker {
+    child: Child,
+    pub port: u16,
+    config: PathBuf,
+}
+
+impl Broker {
+    fn spawn(config: &Path) -> Child {
+        Command::new(MOSQUITTO)
+            .arg("-c")
+            .arg(config)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("mosquitto starts")
+    }
+
+    fn start(folder: &Path) -> Self {
+        for attempt in 0..20 {
+            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let config = folder.join(format!("mosquitto-{attempt}.conf"));
+            let text = format!(
+                "listener {port} 127.0.0.1\nallow_anonymous true\nmax_inflight_messages 100\npersistence false\n"
+            );
+            std::fs::write(&config, text).unwrap();
+            let mut child = Self::spawn(&config);
+            for _ in 0..400 {
+                if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                    return Self { child, port, config };
+                }
+                // Somebody else took the port meanwhile.
+                if child.try_wait().unwrap().is_some() {
+                    break;
+                }
+                thread::sleep(Duration::from_millis(LOOK_EVERY_MS));
+            }
+            let _ = child.kill();
+        }
+        panic!("no broker came up");
+    }
+
+    pub fn stop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    pub fn start_again(&mut self) {
+        let port = self.port;
+        self.child = Self::spawn(&self.config);
+        wait_for("the broker", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+pub struct Agent {
+    child: Child,
+}
+
+impl Agent {
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub fn terminate(&mut self) -> ExitStatus {
+        signal(self.child.id(), "TERM");
+        self.wait()
+    }
+
+    pub fn wait(&mut self) -> ExitStatus {
+        wait_for("the agent's end", || self.child.try_wait().unwrap())
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub fn signal(pid: u32, name: &str) {
+    let done = Command::new("kill").args([format!("-{name}"), pid.to_string()]).status();
+    assert!(done.unwrap().success());
+}
+
+pub fn is_alive(pid: &str) -> bool {
+    std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()))
+        .is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+/// Everything that one test needs, in a folder of its own.
+pub struct Bench {
+    pub agent: Option<Agent>,
+    pub broker: Broker,
+    pub server: Stub,
+    pub inbox: Arc<Mutex<Vec<(String, Value)>>>,
+    operator: Client,
+    config: String,
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    pub fn new(config: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let broker = Broker::start(folder.path());
+        let server = Stub::start(json!({
+            "project_id": PROJECT, "device_id": DEVICE, "device_secret": "s3cret",
+            "mqtt_url": format!("mqtt://127.0.0.1:{}", broker.port)
+        }));
+        std::fs::write(folder.path().join("boot-id"), "boot-1\n").unwrap();
+        let inbox: Arc<Mutex<Vec<(String, Value)>>> = Arc::default();
+        let operator = operator(broker.port, &inbox);
+        Self { agent: None, broker, server, inbox, operator, config: config.to_owned(), folder }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.path("data")
+    }
+
+    pub fn set_boot_id(&self, id: &str) {
+        std::fs::write(self.path("boot-id"), id).unwrap();
+    }
+
+    pub fn command(&self) -> Command {
+        let config = self.path("agent.toml");
+        let folder = self.folder.path().display();
+        std::fs::write(&config, self.config.replace("{folder}", &folder.to_string())).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_quarterdeck-agent"));
+        command
+            .arg("--config")
+            .arg(config)
+            .arg("--data-dir")
+            .arg(self.data_dir())
+            .env("QUARTERDECK_AGENT_BOOT_ID_FILE", self.path("boot-id"))
+            .env("QUARTERDECK_LOG", "debug");
+        command
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.path("agent.log")).unwrap_or_default()
+    }
+
+    /// Starts the agent, with what it needs to enrol.
+    pub fn start(&mut self) {
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.path("agent.log"))
+            .unwrap();
+        let child = self
+            .command()
+            .args(["--server", &self.server.url(), "--token", "t0ken", "--device-id", DEVICE])
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.agent = Some(Agent { child });
+    }
+
+    /// Starts the agent and waits until it has said that it is online.
+    pub fn start_online(&mut self) {
+        let before = self.count_online();
+        self.start();
+        self.wait_online(before);
+    }
+
+    pub fn count_online(&self) -> usize {
+        self.of("status").iter().filter(|status| status["online"] == true).count()
+    }
+
+    pub fn wait_online(&self, before: usize) {
+        wait_for("the device online", || (self.count_online() > before).then_some(()));
+    }
+
+    pub fn kill_agent(&mut self) {
+        self.agent.as_mut().expect("it runs").kill();
+    }
+
+    pub fn topic(kind: &str) -> String {
+        format!("roboticks/{PROJECT}/devices/{DEVICE}/{kind}")
+    }
+
+    pub fn publish(&self, kind: &str, payload: impl Into<Vec<u8>>) {
+        let qos = if kind == "commands" { QoS::ExactlyOnce } else { QoS::AtLeastOnce };
+        self.operator.publish(Self::topic(kind), qos, false, payload.into()).unwrap();
+    }
+
+    /// Sends a command; gives its id.
+    pub fn send(&self, kind: &str, payload: Value) -> String {
+        let message = message(kind, payload);
+        self.publish("commands", message.to_string());
+        id_of(&message)
+    }
+
+    pub fn script(&self, script: &str) -> String {
+        self.send("run_script", json!({ "script": script }))
+    }
+
+    pub fn cancel(&self, id: &str) {
+        self.publish("commands/cancel", json!({ "command_id": id }).to_string());
+    }
+
+    /// What came on one of the device's topics.
+    pub fn of(&self, kind: &str) -> Vec<Value> {
+        let topic = Self::topic(kind);
+        let inbox = self.inbox.lock().unwrap();
+        inbox.iter().filter(|(t, _)| *t == topic).map(|(_, value)| value.clone()).collect()
+    }
+
+    pub fn responses(&self, id: &str) -> Vec<Value> {
+        self.of("commands/response").into_iter().filter(|r| r["command_id"] == id).collect()
+    }
+
+    pub fn statuses(&self, id: &str) -> Vec<String> {
+        let responses = self.responses(id);
+        responses.iter().map(|r| r["status"].as_str().unwrap().to_owned()).collect()
+    }
+
+    pub fn wait_status(&self, id: &str, status: &str) -> Value {
+        wait_for(&format!("{status} of {id}, not {:?}", self.statuses(id)), || {
+            self.responses(id).into_iter().find(|r| r["status"] == status)
+        })
+    }
+
+    pub fn wait_final(&self, id: &str) -> Value {
+        wait_for(&format!("an end of {id}"), || {
+            self.responses(id).into_iter().find(|r| is_final(r))
+        })
+    }
+
+    pub fn finals(&self, id: &str) -> usize {
+        self.responses(id).iter().filter(|r| is_final(r)).count()
+    }
+
+    pub fn wait_file(&self, name: &str) -> String {
+        let path = self.path(name);
+        wait_for(name, || std::fs::read_to_string(&path).ok().filter(|text| !text.is_empty()))
+    }
+
+    pub fn local_status(&self) -> Value {
+        let output = self.command().args(["status", "--output", "json"]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("--- the agent's log ---\n{}", self.log());
+        }
+    }
+}
+
+fn is_final(response: &Value) -> bool {
+    response["status"] == "completed" || response["status"] == "failed"
+}
+
+pub fn id_of(message: &Value) -> String {
+    message["command_id"].as_str().unwrap().to_owned()
+}
+
+pub fn new_id() -> Uuid {
+    let mut bytes = [0; 16];
+    std::fs::File::open("/dev/urandom").unwrap().read_exact(&mut bytes).unwrap();
+    uuid::Builder::from_random_bytes(bytes).into_uuid()
+}
+
+/// A command that lives for an hour by the server's clock, whatever that shows.
+pub fn message(kind: &str, payload: Value) -> Value {
+    let sent = Timestamp::from_millis(1_000_000_000_000);
+    json!({
+        "schema_version": "1.0", "command_id": new_id(), "type": kind, "payload": payload,
+        "priority": 5, "issued_at": sent, "sent_at": sent, "expires_at": sent.plus_seconds(3600),
+        "timeout_s": 60, "issued_by": "ops-1"
+    })
+}
+
+fn operator(port: u16, inbox: &Arc<Mutex<Vec<(String, Value)>>>) -> Client {
+    let mut options = MqttOptions::new("operator", "127.0.0.1", port);
+    options.set_max_packet_size(1024 * 1024, 1024 * 1024).set_clean_session(false);
+    let (client, mut connection) = Client::new(options, 100);
+    client.subscribe(Bench::topic("#"), QoS::ExactlyOnce).unwrap();
+    let (inbox, again) = (Arc::clone(inbox), client.clone());
+    let (subscribed, is_subscribed) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        for event in connection.iter() {
+            match event {
+                Ok(Event::Incoming(Packet::Publish(publish))) => {
+                    let value = serde_json::from_slice(&publish.payload).unwrap_or(Value::Null);
+                    inbox.lock().unwrap().push((publish.topic, value));
+                }
+                Ok(Event::Incoming(Packet::ConnAck(ack))) if !ack.session_present => {
+                    let _ = again.try_subscribe(Bench::topic("#"), QoS::ExactlyOnce);
+                }
+                Ok(Event::Incoming(Packet::SubAck(_))) => {
+                    let _ = subscribed.send(());
+                }
+                Ok(_) => {}
+                Err(_) => thread::sleep(Duration::from_millis(50)),
+            }
+        }
+    });
+    is_subscribed.recv().unwrap();
+    client
+}
