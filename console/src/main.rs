@@ -1,1 +1,7 @@
-fn main() {}
+//! The program `quarterdeck`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    quarterdeck_console::cli::main()
+}

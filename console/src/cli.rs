@@ -1,0 +1,177 @@
+//! The command line of `quarterdeck`: the full-screen console, and the same
+//! abilities as subcommands for scripts (chapter 1).
+//!
+//! stdout carries what was asked for, as a table or as one JSON array; all else
+//! goes to stderr. Exit codes: 0 success, 1 the thing asked for failed, 2 wrong
+//! usage. No secret is ever an argument; whatever others wrote is shown escaped.
+//!
+//! | module | subject |
+//! | --- | --- |
+//! | [`options`], [`context`] | options of all subcommands, and what they become |
+//! | [`output`], [`table`], [`rows`], [`units`] | what is printed, and how |
+//! | [`error`], [`input`] | how it ends; secrets and prompts |
+//! | [`fields`] | fields of a payload, and their types |
+//! | [`line`] | the command line that equals a submission of the TUI |
+//! | the others | one noun each |
+
+use std::{io::IsTerminal as _, process::ExitCode};
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+use tracing_subscriber::{layer::SubscriberExt as _, util::SubscriberInitExt as _};
+
+pub mod alerts;
+pub mod commands;
+pub mod context;
+pub mod devices;
+pub mod docs;
+pub mod error;
+pub mod fields;
+pub mod input;
+pub mod line;
+pub mod login;
+pub mod options;
+pub mod output;
+pub mod people;
+pub mod rows;
+pub mod run;
+pub mod screen;
+pub mod table;
+pub mod tokens;
+pub mod units;
+pub mod wait;
+
+use context::Context;
+use error::CliError;
+
+/// Operations console for fleets of devices.
+///
+/// Without a subcommand it opens the full-screen console. Subcommands do the
+/// same things for scripts: what was asked for goes to stdout, all else to
+/// stderr; exit code 0 is success, 1 a failure, 2 wrong usage.
+///
+/// Options may also stand in a TOML file (--config) and in the environment.
+/// QUARTERDECK_SERVER, QUARTERDECK_PROJECT and QUARTERDECK_TOKEN stand for a
+/// login.
+#[derive(Debug, Parser)]
+#[command(name = "quarterdeck", version, max_term_width = 100, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(flatten)]
+    pub tui: options::TuiArgs,
+    #[command(flatten)]
+    pub global: options::GlobalArgs,
+    #[command(subcommand)]
+    pub command: Option<Subcommands>,
+}
+
+const EXAMPLES: &str = "Examples:
+  quarterdeck login --server https://fleet.example.com
+  quarterdeck                                             the full-screen console
+  quarterdeck --wall --rotate 15s --read-only             a wall screen
+  quarterdeck devices --status offline
+  quarterdeck run run_script pi-1 pi-2 script=uptime --wait
+  quarterdeck commands --status failed --from 2h --output json";
+
+#[derive(Debug, Subcommand)]
+pub enum Subcommands {
+    /// Sign in, and remember server and project
+    Login(login::LoginArgs),
+    /// End the login, here and at the server
+    Logout,
+    /// List, show, tag and retire devices
+    Devices(devices::DevicesArgs),
+    /// List, show, cancel and retry commands; get what they brought
+    Commands(commands::CommandsArgs),
+    /// Run an operation on devices
+    Run(run::RunArgs),
+    /// List the operations that devices know
+    Operations,
+    /// List, acknowledge and silence alerts
+    Alerts(alerts::AlertsArgs),
+    /// Show who did what
+    Audit(alerts::AuditArgs),
+    /// List, create and lock out users (server admins)
+    Users(people::UsersArgs),
+    /// Say who may do what in the project (admins)
+    Members(people::MembersArgs),
+    /// List and create projects; show and change settings
+    Projects(people::ProjectsArgs),
+    /// Make tokens with which devices enrol (admins)
+    EnrollToken(tokens::EnrollTokenArgs),
+    /// Make tokens for scripts (admins)
+    ServiceToken(tokens::ServiceTokenArgs),
+    /// Print completions for a shell
+    Completions(docs::CompletionsArgs),
+    /// Print the man page
+    Man(docs::ManArgs),
+}
+
+/// Runs the program with this process's arguments.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let is_screen = cli.command.is_none();
+    start_log(is_screen);
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let ended = match runtime {
+        Ok(runtime) => {
+            let ended = runtime.block_on(dispatch(cli));
+            // A prompt that still reads stdin must not hold the program.
+            runtime.shutdown_background();
+            ended
+        }
+        Err(e) => Err(CliError::Io(e)),
+    };
+    let Err(error) = ended else { return ExitCode::SUCCESS };
+    if let Some(message) = error.message() {
+        output::note(&format!("quarterdeck: {message}"));
+    }
+    error.exit_code()
+}
+
+async fn dispatch(cli: Cli) -> Result<(), CliError> {
+    let Cli { mut global, mut tui, command } = cli;
+    match &command {
+        Some(Subcommands::Completions(args)) => return docs::completions(Cli::command(), args),
+        Some(Subcommands::Man(args)) => return docs::man(Cli::command(), args),
+        _ => options::merge_config(&mut global, &mut tui)?,
+    }
+    let Some(command) = command else { return screen::run(&global, &tui).await };
+    match command {
+        Subcommands::Login(args) => return login::login(&global, &args).await,
+        Subcommands::Logout => return login::logout(&global).await,
+        _ => {}
+    }
+    let mut context = Context::new(&global)?;
+    match command {
+        Subcommands::Devices(args) => devices::run(&mut context, args).await,
+        Subcommands::Commands(args) => commands::run(&mut context, args).await,
+        Subcommands::Run(args) => run::run(&mut context, args).await,
+        Subcommands::Operations => alerts::operations(&mut context).await,
+        Subcommands::Alerts(args) => alerts::alerts(&mut context, args).await,
+        Subcommands::Audit(args) => alerts::audit(&mut context, args).await,
+        Subcommands::Users(args) => people::users(&mut context, args).await,
+        Subcommands::Members(args) => people::members(&mut context, args).await,
+        Subcommands::Projects(args) => people::projects(&mut context, args).await,
+        Subcommands::EnrollToken(args) => tokens::enroll_token(&mut context, args).await,
+        Subcommands::ServiceToken(args) => tokens::service_token(&mut context, args).await,
+        Subcommands::Login(_)
+        | Subcommands::Logout
+        | Subcommands::Completions(_)
+        | Subcommands::Man(_) => Ok(()),
+    }
+}
+
+/// Logs to stderr at the level that `QUARTERDECK_LOG` names, `warn` by default; never onto the full
+/// screen. Only what this program says itself: libraries would log tickets and frames.
+fn start_log(is_screen: bool) {
+    if is_screen && std::io::stderr().is_terminal() {
+        return;
+    }
+    let level = std::env::var("QUARTERDECK_LOG").ok().and_then(|level| level.parse().ok());
+    let filter = tracing_subscriber::filter::Targets::new().with_target(
+        "quarterdeck_console",
+        level.unwrap_or(tracing_subscriber::filter::LevelFilter::WARN),
+    );
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    tracing_subscriber::registry().with(layer).with(filter).init();
+}

@@ -1,0 +1,90 @@
+//! How a subcommand ends when it does not succeed.
+
+use std::{io, process::ExitCode};
+
+use crate::net::{ApiError, profile::ProfileError, server::InvalidServer};
+
+/// Why a subcommand did not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The words on the command line, a file or the environment make no sense.
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+    /// The thing asked for failed.
+    #[error("{0}")]
+    Failed(String),
+    /// It failed, and all there is to say has been said.
+    #[error("")]
+    Said,
+    /// The operator pressed Ctrl-C.
+    #[error("")]
+    Interrupted,
+    /// Nobody reads what we print.
+    #[error("")]
+    Unread,
+    #[error("cannot write: {0}")]
+    Io(io::Error),
+}
+
+impl From<io::Error> for CliError {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe { Self::Unread } else { Self::Io(error) }
+    }
+}
+
+impl From<InvalidServer> for CliError {
+    fn from(error: InvalidServer) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+impl CliError {
+    /// The exit code of chapter 1: 1 when the thing asked for failed, 2 on wrong usage.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Unread | Self::Api(ApiError::Write { broken_pipe: true, .. }) => {
+                ExitCode::SUCCESS
+            }
+            Self::Usage(_)
+            | Self::Api(ApiError::Server(_) | ApiError::BadId(_))
+            | Self::Profile(ProfileError::BadName(_)) => ExitCode::from(2),
+            Self::Interrupted => ExitCode::from(130),
+            Self::Api(_) | Self::Profile(_) | Self::Failed(_) | Self::Said | Self::Io(_) => {
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    /// What stderr says of it; `None` when there is nothing to say.
+    pub fn message(&self) -> Option<String> {
+        let is_quiet = match self {
+            Self::Said | Self::Interrupted | Self::Unread => true,
+            Self::Api(ApiError::Write { broken_pipe, .. }) => *broken_pipe,
+            _ => false,
+        };
+        (!is_quiet).then(|| {
+            let mut message = self.to_string();
+            if let Self::Api(error) = self
+                && is_confirmation(error)
+            {
+                message.push_str("; add --confirm when you are sure");
+            }
+            message
+        })
+    }
+}
+
+/// Says that `devices --status online show pi-1` makes no sense; options that are good anywhere may stand there.
+pub fn filters_first() -> CliError {
+    CliError::Usage("filters go with `ls`, after it, not with another subcommand".to_owned())
+}
+
+/// Whether the server wants `confirm`.
+fn is_confirmation(error: &ApiError) -> bool {
+    matches!(error, ApiError::Refused(problem)
+        if problem.field.as_deref() == Some("confirm") || problem.code.contains("confirm"))
+}

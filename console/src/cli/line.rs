@@ -1,0 +1,137 @@
+//! The command line that does what a submission of the TUI does (chapter 8).
+
+use std::fmt::Write as _;
+
+use quarterdeck_protocol::api::CreateCommands;
+
+/// Writes the `quarterdeck run …` line for a submission, quoted for a POSIX shell.
+///
+/// The line parses back to the same submission, where an absent payload and `{}` are one.
+pub fn cli_line(create: &CreateCommands) -> String {
+    let mut words = vec!["quarterdeck".to_owned(), "run".to_owned()];
+    for group in &create.targets.groups {
+        words.push(format!("--group={group}"));
+    }
+    let is_empty =
+        create.payload.as_object().map_or(create.payload.is_null(), serde_json::Map::is_empty);
+    if !is_empty {
+        words.push(format!("--payload={}", create.payload));
+    }
+    if let Some(priority) = create.priority {
+        words.push(format!("--priority={priority}"));
+    }
+    if let Some(timeout_s) = create.timeout_s {
+        words.push(format!("--timeout={timeout_s}"));
+    }
+    if let Some(expires_in_s) = create.expires_in_s {
+        words.push(format!("--expires={expires_in_s}"));
+    }
+    if !create.notes.is_empty() {
+        words.push(format!("--notes={}", create.notes));
+    }
+    if create.confirm {
+        words.push("--confirm".to_owned());
+    }
+    if create.kind.starts_with('-') {
+        words.push("--".to_owned());
+    }
+    words.push(create.kind.clone());
+    words.extend(create.targets.devices.iter().cloned());
+    let mut line = String::new();
+    for word in &words {
+        let gap = if line.is_empty() { "" } else { " " };
+        // `--notes='a b'` reads better than `'--notes=a b'`.
+        match word.split_once('=').filter(|(option, _)| option.starts_with("--")) {
+            Some((option, value)) => write!(line, "{gap}{option}={}", shell_words::quote(value)),
+            None => write!(line, "{gap}{}", shell_words::quote(word)),
+        }
+        .expect("writing to a string cannot fail");
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use proptest::prelude::*;
+    use quarterdeck_protocol::api::Targets;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::cli::{Cli, Subcommands};
+
+    fn parse(line: &str) -> CreateCommands {
+        let words = shell_words::split(line).expect("a shell can read it");
+        let cli = Cli::try_parse_from(words).unwrap_or_else(|e| panic!("{line}: {e}"));
+        let Some(Subcommands::Run(args)) = cli.command else { panic!("{line}") };
+        args.request(None).unwrap_or_else(|e| panic!("{line}: {e}"))
+    }
+
+    #[test]
+    fn a_line_is_ready_to_paste() {
+        let create = CreateCommands {
+            targets: Targets { devices: vec!["pi-1".into(), "pi-2".into()], groups: vec![] },
+            kind: "run_script".into(),
+            payload: json!({"script": "echo 'it''s'; rm -rf \"$HOME\""}),
+            priority: Some(2),
+            timeout_s: None,
+            expires_in_s: Some(60),
+            notes: "CHG 7".into(),
+            confirm: true,
+        };
+        let line = cli_line(&create);
+        assert_eq!(
+            line,
+            r#"quarterdeck run --payload='{"script":"echo '\''it'\'''\''s'\''; rm -rf \"$HOME\""}' --priority=2 --expires=60 --notes='CHG 7' --confirm run_script pi-1 pi-2"#
+        );
+        assert_eq!(parse(&line), create);
+    }
+
+    /// Whatever an argument of a program can hold: all but NUL.
+    fn argument() -> impl Strategy<Value = String> {
+        any::<String>().prop_map(|text| text.replace('\0', ""))
+    }
+
+    fn json_value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 16, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map(any::<String>(), inner, 0..4)
+                    .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_line_parses_back_to_its_submission(
+            devices in prop::collection::btree_set("[A-Za-z0-9][A-Za-z0-9._-]{0,20}", 1..5),
+            groups in prop::collection::vec(argument(), 0..3),
+            kind in argument(),
+            fields in prop::collection::btree_map(any::<String>(), json_value(), 0..4),
+            priority in prop::option::of(1_u8..=10),
+            timeout_s in prop::option::of(any::<u32>()),
+            expires_in_s in prop::option::of(any::<u32>()),
+            notes in argument(),
+            confirm in any::<bool>(),
+        ) {
+            let create = CreateCommands {
+                targets: Targets { devices: devices.into_iter().collect(), groups },
+                kind,
+                payload: Value::Object(fields.into_iter().collect()),
+                priority,
+                timeout_s,
+                expires_in_s,
+                notes,
+                confirm,
+            };
+            prop_assert_eq!(parse(&cli_line(&create)), create);
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! `quarterdeck users`, `members` and `projects`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use quarterdeck_protocol::{
+    api::{ChangeUser, CreateProject, CreateUser, Member, Project, ProjectSettings, Role, User},
+    ids::ProjectId,
+};
+use serde_json::Value;
+
+use super::{
+    context::Context,
+    error::CliError,
+    input::{self, PasswordSource},
+    rows::Details,
+    units::Pair,
+};
+
+#[derive(Debug, Args)]
+pub struct UsersArgs {
+    #[command(subcommand)]
+    command: Option<UsersCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+enum UsersCommand {
+    /// List users (what `users` alone does)
+    Ls,
+    /// Create a user
+    Create {
+        username: String,
+        /// A file whose first line is the password; else it is asked for, or read from stdin
+        #[arg(long, value_name = "FILE")]
+        password_file: Option<PathBuf>,
+        /// A server admin: every role in every project
+        #[arg(long)]
+        admin: bool,
+    },
+    /// Set a user's password
+    Passwd {
+        username: String,
+        /// A file whose first line is the password; else it is asked for, or read from stdin
+        #[arg(long, value_name = "FILE")]
+        password_file: Option<PathBuf>,
+    },
+    /// Lock a user out; open sessions end
+    Disable { username: String },
+    /// Let a user in again
+    Enable { username: String },
+}
+
+pub async fn users(context: &mut Context, args: UsersArgs) -> Result<(), CliError> {
+    let Context { client, printer, .. } = context;
+    let new_password = |file: &Option<PathBuf>, username: &str| {
+        let source = PasswordSource { file: file.as_deref(), is_new: true };
+        input::password(source, &format!("New password of {username}"))
+    };
+    let (username, change) = match args.command.unwrap_or(UsersCommand::Ls) {
+        UsersCommand::Ls => {
+            printer.pages::<User>(client.users(None)).await?;
+            return Ok(());
+        }
+        UsersCommand::Create { username, password_file, admin } => {
+            let password = new_password(&password_file, &username)?.reveal().to_owned();
+            let user = client.create_user(&CreateUser { username, password, admin }).await?;
+            let sentence =
+                format!("created {}; give a role with: quarterdeck members set", user.username);
+            return printer.done(&[user], &sentence);
+        }
+        UsersCommand::Passwd { username, password_file } => {
+            let password = Some(new_password(&password_file, &username)?.reveal().to_owned());
+            (username, ChangeUser { password, ..ChangeUser::default() })
+        }
+        UsersCommand::Disable { username } => {
+            (username, ChangeUser { disabled: Some(true), ..ChangeUser::default() })
+        }
+        UsersCommand::Enable { username } => {
+            (username, ChangeUser { disabled: Some(false), ..ChangeUser::default() })
+        }
+    };
+    let user = client.change_user(&username, &change).await?;
+    let done = if change.password.is_some() {
+        "new password set"
+    } else if user.disabled {
+        "disabled"
+    } else {
+        "enabled"
+    };
+    printer.done(&[user], &format!("{username}: {done}"))
+}
+
+#[derive(Debug, Args)]
+pub struct MembersArgs {
+    #[command(subcommand)]
+    command: Option<MembersCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+enum MembersCommand {
+    /// List who may do what in the project (what `members` alone does)
+    Ls,
+    /// Give a user a role in the project: viewer, operator or admin
+    Set { username: String, role: Role },
+    /// Take a user's role in the project away
+    Remove { username: String },
+}
+
+pub async fn members(context: &mut Context, args: MembersArgs) -> Result<(), CliError> {
+    let Context { client, project, printer } = context;
+    let api = client.project(project);
+    match args.command.unwrap_or(MembersCommand::Ls) {
+        MembersCommand::Ls => {
+            printer.pages::<Member>(api.members(None)).await?;
+            Ok(())
+        }
+        MembersCommand::Set { username, role } => {
+            let member = api.set_member(&username, role).await?;
+            printer.done(&[member], &format!("{username} is {} in {project}", role.as_str()))
+        }
+        MembersCommand::Remove { username } => {
+            api.remove_member(&username).await?;
+            printer.done::<Member>(&[], &format!("{username} has no role in {project} any more"))
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct ProjectsArgs {
+    #[command(subcommand)]
+    command: Option<ProjectsCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+enum ProjectsCommand {
+    /// List projects (what `projects` alone does)
+    Ls,
+    /// Create a project
+    Create {
+        id: ProjectId,
+        /// For people
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+        name: String,
+    },
+    /// Show the project's settings, or change some: `reboot_limit=5`
+    Settings {
+        #[arg(value_name = "KEY=NUMBER")]
+        changes: Vec<Pair>,
+    },
+}
+
+pub async fn projects(context: &mut Context, args: ProjectsArgs) -> Result<(), CliError> {
+    let Context { client, project, printer } = context;
+    match args.command.unwrap_or(ProjectsCommand::Ls) {
+        ProjectsCommand::Ls => {
+            printer.pages::<Project>(client.projects(None)).await?;
+            Ok(())
+        }
+        ProjectsCommand::Create { id, name } => {
+            let project = client.create_project(&CreateProject { id, name }).await?;
+            let sentence = format!("created {}", project.id);
+            printer.done(&[project], &sentence)
+        }
+        ProjectsCommand::Settings { changes } => {
+            let api = client.project(project);
+            let mut settings = api.settings().await?;
+            if !changes.is_empty() {
+                settings = api.change_settings(&changed(&settings.value, &changes)?).await?;
+            }
+            printer.item(&settings, |settings| {
+                let fields = serde_json::to_value(settings).unwrap_or_default();
+                let fields = fields.as_object().cloned().unwrap_or_default();
+                fields
+                    .iter()
+                    .fold(Details::default(), |details, (key, value)| {
+                        details.field(key, format!(" {value}"))
+                    })
+                    .finish()
+            })
+        }
+    }
+}
+
+fn changed(settings: &ProjectSettings, changes: &[Pair]) -> Result<ProjectSettings, CliError> {
+    let mut fields = serde_json::to_value(settings).unwrap_or_default();
+    for Pair { key, value } in changes {
+        let number: u32 = value
+            .parse()
+            .map_err(|_| CliError::Usage(format!("{key}={value}: expected a number")))?;
+        if fields.get(key).is_none() {
+            let known: Vec<_> =
+                fields.as_object().into_iter().flatten().map(|(k, _)| k.as_str()).collect();
+            return Err(CliError::Usage(format!("{key}: expected one of {}", known.join(", "))));
+        }
+        fields[key] = Value::from(number);
+    }
+    serde_json::from_value(fields).map_err(|e| CliError::Usage(e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_change_by_name() {
+        let pair = |text: &str| text.parse::<Pair>().expect("a pair");
+        let before = ProjectSettings::default();
+        let after = changed(&before, &[pair("reboot_limit=5")]).expect("valid");
+        assert_eq!(after, ProjectSettings { reboot_limit: 5, ..before.clone() });
+        let error = changed(&before, &[pair("reboots=5")]).expect_err("unknown").to_string();
+        assert!(error.contains("reboot_limit"), "{error}");
+        assert!(changed(&before, &[pair("reboot_limit=lots")]).is_err());
+    }
+}

@@ -1,0 +1,80 @@
+//! `quarterdeck` alone: the full-screen console.
+
+use std::io::IsTerminal as _;
+
+use etcetera::BaseStrategy as _;
+
+use super::{
+    context::Context,
+    error::CliError,
+    input,
+    login::{self, LoginArgs},
+    options::{GlobalArgs, TuiArgs},
+    output::note,
+    units::Span,
+};
+use crate::{
+    net::session,
+    tui::{self, Exit, TuiOptions, Wall},
+};
+
+/// How long a page of the wall stays when nobody says.
+const ROTATE_DEFAULT: Span = Span { seconds: 15 };
+
+/// Opens the console; signs in first when nobody has.
+pub async fn run(options: &GlobalArgs, args: &TuiArgs) -> Result<(), CliError> {
+    let is_wall = args.wall;
+    if !std::io::stdout().is_terminal() || !(is_wall || std::io::stdin().is_terminal()) {
+        return Err(CliError::Usage(
+            "the full-screen console needs a terminal; for scripts there are subcommands, see quarterdeck --help"
+                .to_owned(),
+        ));
+    }
+    let rotate = args.rotate.unwrap_or(ROTATE_DEFAULT);
+    if rotate.seconds == 0 {
+        return Err(CliError::Usage("--rotate: expected at least 1s".to_owned()));
+    }
+    let keymap = args.keymap.as_deref().map(input::text_file).transpose()?;
+    let mut context = Context::new(options)?;
+    if !context.client.has_credentials() {
+        login::sign_in(options, &LoginArgs::default()).await?;
+        context = Context::new(options)?;
+    }
+    let server = context.client.server().to_string();
+    let tui_options = TuiOptions {
+        server: server.split_once("://").map_or(server.clone(), |(_, host)| host.to_owned()),
+        project: context.project.to_string(),
+        read_only: args.read_only,
+        wall: is_wall.then(|| Wall { rotate: rotate.duration() }),
+        low_bandwidth: args.low_bandwidth,
+        ascii: args.ascii.then_some(true),
+        no_color: None,
+        theme: args.theme.clone(),
+        mouse: args.mouse,
+        bell: args.bell,
+        keymap,
+        state_file: etcetera::choose_base_strategy().ok().map(|base| {
+            base.state_dir()
+                .unwrap_or_else(|| base.data_dir())
+                .join("quarterdeck")
+                .join("console.toml")
+        }),
+        export_dir: None,
+    };
+    let (handle, peer) = tui::net_channel();
+    let Context { client, project, .. } = context;
+    let network = tokio::spawn(session::serve(client, project, peer));
+    let exit = tui::run(tui_options, handle).await;
+    // The TUI's end is closed now, so this ends soon.
+    let _ = network.await;
+    match exit {
+        Ok(Exit::Quit | Exit::Terminated) => Ok(()),
+        Ok(Exit::SignedOut) => {
+            note(&format!(
+                "the login has ended; sign in with: quarterdeck login --server {server}"
+            ));
+            Err(CliError::Said)
+        }
+        Err(error) => Err(CliError::Failed(format!("{error:#}"))),
+    }
+}

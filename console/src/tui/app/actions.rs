@@ -1,0 +1,425 @@
+//! The one table of actions (chapter 8).
+//!
+//! Dispatch, the footer, `?` help, the `:` palette, the `a` menu, read-only
+//! gating and the documentation all come from [`ACTIONS`]. An action that is
+//! not in it cannot be done; one that is in it can be found.
+
+use quarterdeck_protocol::api::Role;
+
+/// Where a key means something; the innermost that binds a key has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Context {
+    /// Everywhere.
+    Global,
+    /// In any table.
+    List,
+    /// In text that scrolls: logs, JSON, help.
+    Viewer,
+    Overview,
+    Devices,
+    Device,
+    Commands,
+    Command,
+    Alerts,
+    Audit,
+    Users,
+    Wizard,
+}
+
+impl Context {
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Global => "Everywhere",
+            Self::List => "In tables",
+            Self::Viewer => "In logs and JSON",
+            Self::Overview => "Overview",
+            Self::Devices => "Devices",
+            Self::Device => "Device",
+            Self::Commands => "Commands",
+            Self::Command => "Command",
+            Self::Alerts => "Alerts",
+            Self::Audit => "Audit",
+            Self::Users => "Users",
+            Self::Wizard => "New command",
+        }
+    }
+}
+
+/// Who may do it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// Anyone: it changes nothing on the server.
+    Nothing,
+    Role(Role),
+    /// Server admins, who manage users and projects.
+    ServerAdmin,
+}
+
+/// What an operator can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Action {
+    Up,
+    Down,
+    Left,
+    Right,
+    PageUp,
+    PageDown,
+    HalfUp,
+    HalfDown,
+    First,
+    Last,
+    Open,
+    Back,
+    HistoryBack,
+    HistoryForward,
+    FocusNext,
+    FocusPrevious,
+    Palette,
+    Filter,
+    ClearFilter,
+    Jump,
+    Sort,
+    Columns,
+    Views,
+    Mark,
+    MarkRange,
+    Unmark,
+    Copy,
+    Export,
+    ScreenDump,
+    Search,
+    NextMatch,
+    PreviousMatch,
+    Menu,
+    New,
+    Undo,
+    Help,
+    Freeze,
+    Wall,
+    Redraw,
+    Quit,
+    Screen(u8),
+    AlertsScreen,
+    DeviceCommands,
+    DeviceTags,
+    DeviceClearFailed,
+    DeviceRetire,
+    CommandCancel,
+    CommandRetry,
+    CommandDevice,
+    CommandBatch,
+    CommandCli,
+    CommandSave,
+    AlertAcknowledge,
+    AlertSilence,
+    AlertJump,
+    UserCreate,
+    UserPassword,
+    UserDisable,
+    UserEnable,
+    MemberRole,
+    MemberRemove,
+    ProjectCreate,
+    ProjectOpen,
+    TokenCreate,
+    TokenRevoke,
+    WizardSelectAll,
+    WizardNext,
+}
+
+/// All there is to know of an action.
+#[derive(Debug, Clone, Copy)]
+pub struct Spec {
+    pub action: Action,
+    /// Stable: what a keymap file names.
+    pub id: &'static str,
+    pub title: &'static str,
+    pub contexts: &'static [Context],
+    pub keys: &'static [&'static str],
+    /// Ends or takes away something: only by a capital or through the menu, always confirmed.
+    pub danger: bool,
+    pub needs: Needs,
+    /// Its word in the footer, and how soon it is left out there: 0 last.
+    pub footer: Option<(&'static str, u8)>,
+}
+
+use Action as A;
+use Context as C;
+
+const EVERY_SCREEN: &[Context] = &[C::Global];
+const OPERATOR: Needs = Needs::Role(Role::Operator);
+const ADMIN: Needs = Needs::Role(Role::Admin);
+
+const fn read(
+    action: Action,
+    id: &'static str,
+    title: &'static str,
+    contexts: &'static [Context],
+    keys: &'static [&'static str],
+) -> Spec {
+    Spec { action, id, title, contexts, keys, danger: false, needs: Needs::Nothing, footer: None }
+}
+
+const fn change(
+    action: Action,
+    id: &'static str,
+    title: &'static str,
+    contexts: &'static [Context],
+    keys: &'static [&'static str],
+    needs: Needs,
+) -> Spec {
+    Spec { needs, ..read(action, id, title, contexts, keys) }
+}
+
+impl Spec {
+    const fn foot(self, word: &'static str, rank: u8) -> Self {
+        Self { footer: Some((word, rank)), ..self }
+    }
+
+    const fn dangerous(self) -> Self {
+        Self { danger: true, ..self }
+    }
+}
+
+/// Every action there is.
+pub const ACTIONS: &[Spec] = &[
+    // Moving.
+    read(A::Up, "move.up", "Up", &[C::List, C::Viewer, C::Wizard], &["k", "Up"]),
+    read(A::Down, "move.down", "Down", &[C::List, C::Viewer, C::Wizard], &["j", "Down"]),
+    read(A::Left, "move.left", "Left, or the tab before", EVERY_SCREEN, &["h", "Left"]),
+    read(A::Right, "move.right", "Right, or the next tab", EVERY_SCREEN, &["l", "Right"]),
+    read(A::PageUp, "move.page_up", "Page up", &[C::List, C::Viewer], &["PageUp", "C-b"]),
+    read(A::PageDown, "move.page_down", "Page down", &[C::List, C::Viewer], &["PageDown", "C-f"]),
+    read(A::HalfUp, "move.half_up", "Half a page up", &[C::List, C::Viewer], &["C-u"]),
+    read(A::HalfDown, "move.half_down", "Half a page down", &[C::List, C::Viewer], &["C-d"]),
+    read(A::First, "move.first", "To the first row", &[C::List, C::Viewer], &["g", "Home"]),
+    read(A::Last, "move.last", "To the last row", &[C::List, C::Viewer], &["G", "End"]),
+    read(A::Open, "open", "Open", EVERY_SCREEN, &["Enter"]).foot("open", 2),
+    read(A::Back, "back", "Back; drops marks and filter first", EVERY_SCREEN, &["Esc"]),
+    read(A::HistoryBack, "history.back", "Back in the history", EVERY_SCREEN, &["["]),
+    read(A::HistoryForward, "history.forward", "Forward in the history", EVERY_SCREEN, &["]"]),
+    read(A::FocusNext, "focus.next", "Next pane or tab", EVERY_SCREEN, &["Tab"]).foot("focus", 6),
+    read(A::FocusPrevious, "focus.previous", "Pane or tab before", EVERY_SCREEN, &["S-Tab"]),
+    // Finding.
+    read(A::Palette, "palette", "Palette: any screen, any action", EVERY_SCREEN, &[":"])
+        .foot("palette", 3),
+    read(A::Filter, "filter", "Filter the table", &[C::List], &["/"]).foot("filter", 3),
+    read(A::ClearFilter, "filter.clear", "Drop the filter", &[C::List], &["\\"]),
+    read(A::Jump, "jump", "Jump to a row number, device or command", EVERY_SCREEN, &["'"]),
+    read(A::Search, "search", "Search in the text", &[C::Viewer], &["/"]).foot("search", 3),
+    read(A::NextMatch, "search.next", "Next match", &[C::Viewer], &["n"]),
+    read(A::PreviousMatch, "search.previous", "Match before", &[C::Viewer], &["N"]),
+    // The table.
+    read(A::Sort, "table.sort", "Sort by a column", &[C::List], &["o"]).foot("sort", 5),
+    read(A::Columns, "table.columns", "Choose columns", &[C::List], &["S"]).foot("columns", 7),
+    read(A::Views, "table.views", "Saved views", &[C::List], &["v"]).foot("views", 7),
+    read(A::Mark, "mark", "Mark the row", &[C::List], &["Space"]).foot("mark", 5),
+    read(A::MarkRange, "mark.range", "Mark from here to where V is pressed again", &[C::List], &["V"]),
+    read(A::Unmark, "mark.clear", "Unmark all", &[C::List], &["U"]),
+    read(A::Copy, "copy", "Copy id or text", EVERY_SCREEN, &["y"]).foot("copy", 7),
+    read(A::Export, "export", "Export the rows or the text to a file", EVERY_SCREEN, &["x"]),
+    read(A::ScreenDump, "screen.dump", "Write the screen to a file", EVERY_SCREEN, &["C-s"]),
+    // Screens.
+    read(A::Screen(1), "screen.overview", "Overview", EVERY_SCREEN, &["1"]),
+    read(A::Screen(2), "screen.devices", "Devices", EVERY_SCREEN, &["2"]),
+    read(A::Screen(3), "screen.commands", "Commands", EVERY_SCREEN, &["3"]),
+    read(A::Screen(4), "screen.alerts", "Alerts", EVERY_SCREEN, &["4"]),
+    read(A::Screen(5), "screen.audit", "Audit", EVERY_SCREEN, &["5"]),
+    read(A::Screen(6), "screen.users", "Users", EVERY_SCREEN, &["6"]),
+    read(A::AlertsScreen, "alerts", "Go to the alerts", EVERY_SCREEN, &["!"]),
+    read(A::Wall, "wall", "Wall screen", EVERY_SCREEN, &["W"]),
+    // Doing.
+    read(A::Menu, "actions", "Actions on this row or the marked ones", EVERY_SCREEN, &["a"])
+        .foot("actions", 1),
+    change(
+        A::New,
+        "new",
+        "New command",
+        &[C::Overview, C::Devices, C::Device, C::Commands, C::Command],
+        &["n"],
+        OPERATOR,
+    )
+    .foot("new command", 2),
+    read(A::Undo, "undo", "Call back a batch in its grace", EVERY_SCREEN, &["u"]),
+    read(
+        A::DeviceCommands,
+        "device.commands",
+        "Show the device's commands",
+        &[C::Devices, C::Device],
+        &["c"],
+    ),
+    change(A::DeviceTags, "device.tags", "Edit tags", &[C::Devices, C::Device], &["T"], OPERATOR),
+    change(
+        A::DeviceClearFailed,
+        "device.clear_failed",
+        "Clear the failed service",
+        &[C::Devices, C::Device],
+        &["F"],
+        OPERATOR,
+    ),
+    change(
+        A::DeviceRetire,
+        "device.retire",
+        "Retire the device",
+        &[C::Devices, C::Device],
+        &["R"],
+        ADMIN,
+    )
+    .dangerous(),
+    change(
+        A::CommandCancel,
+        "command.cancel",
+        "Cancel",
+        &[C::Commands, C::Command, C::Device],
+        &["C"],
+        OPERATOR,
+    )
+    .dangerous()
+    .foot("cancel", 4),
+    change(
+        A::CommandRetry,
+        "command.retry",
+        "Retry as a new command",
+        &[C::Commands, C::Command],
+        &["r"],
+        OPERATOR,
+    )
+    .foot("retry", 4),
+    read(
+        A::CommandDevice,
+        "command.device",
+        "Go to its device",
+        &[C::Commands, C::Command],
+        &["d"],
+    ),
+    read(
+        A::CommandBatch,
+        "command.batch",
+        "Show all commands of its batch",
+        &[C::Commands, C::Command],
+        &["b"],
+    ),
+    read(
+        A::CommandCli,
+        "command.cli",
+        "Copy the equivalent command line",
+        &[C::Commands, C::Command, C::Wizard],
+        &["Y"],
+    ),
+    read(A::CommandSave, "command.save", "Save the file it brought", &[C::Command], &["s"]),
+    read(A::AlertJump, "alert.jump", "Go to its cause", &[C::Alerts], &["d"]),
+    change(A::AlertAcknowledge, "alert.acknowledge", "Acknowledge", &[C::Alerts], &["A"], OPERATOR)
+        .foot("acknowledge", 2),
+    change(A::AlertSilence, "alert.silence", "Silence for a time", &[C::Alerts], &["s"], OPERATOR)
+        .foot("silence", 4),
+    // People.
+    change(A::UserCreate, "user.create", "Create a user", &[C::Users], &["n"], Needs::ServerAdmin)
+        .foot("new user", 2),
+    change(
+        A::UserPassword,
+        "user.password",
+        "Set the password",
+        &[C::Users],
+        &["P"],
+        Needs::ServerAdmin,
+    ),
+    change(
+        A::UserDisable,
+        "user.disable",
+        "Disable the user",
+        &[C::Users],
+        &["D"],
+        Needs::ServerAdmin,
+    )
+    .dangerous(),
+    change(A::UserEnable, "user.enable", "Enable the user", &[C::Users], &["E"], Needs::ServerAdmin),
+    change(A::MemberRole, "member.role", "Set the role in this project", &[C::Users], &["r"], ADMIN)
+        .foot("role", 3),
+    change(
+        A::MemberRemove,
+        "member.remove",
+        "Remove from this project",
+        &[C::Users],
+        &["X"],
+        ADMIN,
+    )
+    .dangerous(),
+    change(
+        A::ProjectCreate,
+        "project.create",
+        "Create a project",
+        &[C::Users],
+        &["m"],
+        Needs::ServerAdmin,
+    ),
+    read(A::ProjectOpen, "project.open", "Open the project", &[C::Users], &["O"]),
+    change(
+        A::TokenCreate,
+        "token.create",
+        "Create an enrolment token",
+        &[C::Users, C::Devices],
+        &["e"],
+        ADMIN,
+    )
+    .foot("enrolment token", 6),
+    change(A::TokenRevoke, "token.revoke", "Revoke the token", &[C::Users], &["R"], ADMIN)
+        .dangerous(),
+    // The wizard.
+    read(A::WizardSelectAll, "wizard.all", "Mark all devices shown", &[C::Wizard], &["A"])
+        .foot("mark all", 4),
+    read(A::WizardNext, "wizard.next", "Continue", &[C::Wizard], &["C-n"]).foot("continue", 1),
+    // The program.
+    read(A::Freeze, "freeze", "Freeze what is shown; again to go on", EVERY_SCREEN, &["p"])
+        .foot("freeze", 8),
+    read(A::Help, "help", "All keys of this screen", EVERY_SCREEN, &["?", "F1"]).foot("keys", 0),
+    read(A::Redraw, "redraw", "Draw the screen anew", EVERY_SCREEN, &["C-l"]),
+    read(A::Quit, "quit", "Quit", EVERY_SCREEN, &["q", "C-c"]).foot("quit", 8),
+];
+
+impl Action {
+    pub fn spec(self) -> &'static Spec {
+        ACTIONS.iter().find(|spec| spec.action == self).expect("every action is in the table")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tui::term::input::Key;
+
+    #[test]
+    fn ids_are_unique_and_keys_are_keys() {
+        for (at, spec) in ACTIONS.iter().enumerate() {
+            assert!(ACTIONS[at + 1..].iter().all(|other| other.id != spec.id), "{}", spec.id);
+            for key in spec.keys {
+                assert!(Key::parse(key).is_some(), "{}: {key}", spec.id);
+            }
+            assert!(!spec.contexts.is_empty());
+        }
+    }
+
+    #[test]
+    fn no_key_means_two_things_in_one_context() {
+        for (at, spec) in ACTIONS.iter().enumerate() {
+            for other in &ACTIONS[at + 1..] {
+                let shared = spec.contexts.iter().find(|c| other.contexts.contains(c));
+                let key = spec.keys.iter().find(|key| other.keys.contains(key));
+                if let (Some(context), Some(key)) = (shared, key) {
+                    // One key does the one of the two that the tab of the Users screen is about.
+                    let by_tab = *context == Context::Users;
+                    assert!(by_tab, "{key} in {context:?}: {} and {}", spec.id, other.id);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn danger_has_no_lower_case_key() {
+        for spec in ACTIONS.iter().filter(|spec| spec.danger) {
+            for key in spec.keys {
+                assert!(key.chars().all(|c| c.is_ascii_uppercase()), "{}: {key}", spec.id);
+            }
+            assert_ne!(spec.needs, Needs::Nothing, "{}", spec.id);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! What lies over the screen: one thing at a time, with the keyboard.
+
+use super::{actions::Action, calls::Purpose, field::TextField, form::Form, palette::Palette};
+use crate::tui::{effects::{ApiRequest, RequestId}, store::WindowKey};
+
+/// The one thing that lies over the screen.
+#[derive(Debug, Clone)]
+pub enum Overlay {
+    Palette(Palette),
+    /// How far help is scrolled.
+    Help(u16),
+    Menu(Menu),
+    Confirm(Box<Confirm>),
+    Form(Box<FormDialog>),
+    Pick(Pick),
+    Prompt(Prompt),
+    Secret(Secret),
+}
+
+/// The actions that are possible here.
+#[derive(Debug, Clone)]
+pub struct Menu {
+    pub title: String,
+    pub items: Vec<Action>,
+    pub cursor: usize,
+}
+
+/// A question before something that cannot be undone. Cancel is preselected.
+#[derive(Debug, Clone)]
+pub struct Confirm {
+    pub title: String,
+    pub lines: Vec<String>,
+    /// The word on the button that does it.
+    pub proceed: String,
+    pub danger: bool,
+    /// What must be typed first.
+    pub typed: Option<String>,
+    pub field: TextField,
+    pub on_proceed: bool,
+    pub then: Then,
+}
+
+/// What a confirmed question does.
+#[derive(Debug, Clone)]
+pub enum Then {
+    /// Sends it at once.
+    Call(Box<ApiRequest>, Purpose),
+    /// Sends each at once.
+    Calls(Vec<ApiRequest>, Purpose),
+    /// Sends it after a grace in which it can be called back.
+    Grace(Box<ApiRequest>, Purpose),
+    Quit,
+}
+
+impl Confirm {
+    /// Whether the button may be pressed.
+    pub fn is_ready(&self) -> bool {
+        self.typed.as_ref().is_none_or(|typed| self.field.text().trim() == typed)
+    }
+}
+
+/// A form in a dialog, and what it is for.
+#[derive(Debug, Clone)]
+pub struct FormDialog {
+    pub title: String,
+    pub form: Form,
+    pub purpose: FormPurpose,
+    /// What the server says against it, where it names no field.
+    pub error: Option<String>,
+    /// Sent, and not answered yet.
+    pub pending: Option<RequestId>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FormPurpose {
+    CreateUser,
+    Password { username: String },
+    SetMember,
+    CreateProject,
+    CreateToken,
+    DeviceTags { ids: Vec<String> },
+    Silence { ids: Vec<String> },
+    SaveView,
+}
+
+/// A list to choose from, or to tick in.
+#[derive(Debug, Clone)]
+pub struct Pick {
+    pub title: String,
+    pub items: Vec<PickItem>,
+    pub cursor: usize,
+    pub purpose: PickPurpose,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PickItem {
+    pub label: String,
+    pub note: String,
+    pub value: String,
+    /// With a tick box.
+    pub ticked: Option<bool>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PickPurpose {
+    Sort(WindowKey),
+    Columns(WindowKey),
+    Views(WindowKey),
+}
+
+/// A line that is typed at the bottom.
+#[derive(Debug, Clone)]
+pub struct Prompt {
+    pub kind: PromptKind,
+    pub field: TextField,
+    /// What was there before, for Esc.
+    pub before: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PromptKind {
+    Filter(WindowKey),
+    Search,
+    Jump,
+}
+
+/// Something that is shown once.
+#[derive(Debug, Clone)]
+pub struct Secret {
+    pub title: String,
+    pub lines: Vec<String>,
+    pub secret: String,
+}

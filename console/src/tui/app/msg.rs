@@ -1,0 +1,31 @@
+//! What happens to the TUI.
+
+use ratatui::layout::Rect;
+
+use crate::tui::{mailbox::Batch, store::WindowKey, term::input::Input};
+
+/// All that can happen.
+#[derive(Debug)]
+pub enum Msg {
+    Input(Input),
+    Net(Batch),
+    /// Time has passed.
+    Tick,
+    /// A screen was drawn, and this is where things are on it.
+    Drawn(Layout),
+    /// Something that the loop did on our behalf did not work, or did.
+    Said { text: String, is_error: bool },
+}
+
+/// Where things are on the screen that was drawn last.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Layout {
+    /// The rows of tables.
+    pub lists: Vec<(WindowKey, Rect)>,
+    /// The text that scrolls, and how many lines it has.
+    pub viewer: Option<(Rect, usize)>,
+    /// Cards in the wizard: how many stand side by side.
+    pub card_columns: usize,
+    /// Tabs that can be clicked.
+    pub tabs: Vec<(usize, Rect)>,
+}

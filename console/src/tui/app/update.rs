@@ -1,0 +1,353 @@
+//! The one function that changes the state.
+
+use quarterdeck_protocol::device::DeviceStatus;
+
+use super::{
+    App, Freshness, Link,
+    actions::Action,
+    answers,
+    calls::Purpose,
+    dialog::Overlay,
+    list::Mark,
+    msg::{Layout, Msg},
+    nav::Place,
+    overlays, perform,
+    windows::reconcile,
+    wizard_input,
+};
+use crate::tui::{
+    effects::{ApiRequest, Effect, NetRequest},
+    mailbox::{Batch, LinkEvent},
+    store::WindowKey,
+    term::input::{Code, Input, Key},
+    theme::Tone,
+};
+
+/// How long the cursor must rest before the peek pane asks for a command's output.
+const PEEK_REST_MS: i64 = 150;
+/// How often the health of the device that is shown is asked for.
+const HEALTH_EVERY_MS: i64 = 15_000;
+
+/// Takes what happened; gives back what is to be done. `app.now` is set by the caller before.
+pub fn update(app: &mut App, msg: Msg) -> Vec<Effect> {
+    let mut effects = match msg {
+        Msg::Input(input) => on_input(app, &input),
+        Msg::Net(batch) => on_net(app, batch),
+        Msg::Tick => Vec::new(),
+        Msg::Drawn(layout) => {
+            on_drawn(app, layout);
+            Vec::new()
+        }
+        Msg::Said { text, is_error } => {
+            app.toast(text, if is_error { Tone::Bad } else { Tone::Good });
+            Vec::new()
+        }
+    };
+    effects.extend(on_time(app));
+    effects.extend(reconcile(app));
+    effects
+}
+
+fn on_input(app: &mut App, input: &Input) -> Vec<Effect> {
+    if let Input::Resize(size) = input {
+        app.size = *size;
+        return Vec::new();
+    }
+    if app.overlay.is_some() {
+        return overlays::input(app, input);
+    }
+    if app.wall.is_some() {
+        return on_wall_input(app, input);
+    }
+    if app.nav.here == Place::NewCommand
+        && let Some(effects) = wizard_input::input(app, input)
+    {
+        return effects;
+    }
+    match input {
+        Input::Key(key) => on_key(app, *key),
+        Input::Wheel { x, y, lines } => {
+            scroll(app, i64::from(*lines), Some((*x, *y)));
+            Vec::new()
+        }
+        Input::Click { x, y } => on_click(app, *x, *y),
+        Input::Paste(_) | Input::Resize(_) => Vec::new(),
+    }
+}
+
+fn on_key(app: &mut App, key: Key) -> Vec<Effect> {
+    let contexts = app.contexts();
+    let action = app.keymap.actions(&contexts, key).first().copied();
+    match action {
+        Some(action) => perform::perform(app, action),
+        None => Vec::new(),
+    }
+}
+
+fn on_wall_input(app: &mut App, input: &Input) -> Vec<Effect> {
+    let now = app.now;
+    let Some(wall) = &mut app.wall else { return Vec::new() };
+    let Input::Key(key) = input else { return Vec::new() };
+    match key.code {
+        Code::Char('c') if key.ctrl => return vec![Effect::Quit],
+        Code::Char(' ') => wall.paused = !wall.paused,
+        Code::Left | Code::Char('h') => wall.turn(-1, now),
+        Code::Right | Code::Char('l') => wall.turn(1, now),
+        Code::Char('q') | Code::Esc | Code::Enter if !wall.for_ever => app.wall = None,
+        Code::Char('?') => app.overlay = Some(Overlay::Help(0)),
+        _ => {}
+    }
+    Vec::new()
+}
+
+/// Scrolls what lies under the pointer, or what has the focus.
+pub fn scroll(app: &mut App, lines: i64, at: Option<(u16, u16)>) {
+    let under = at.and_then(|(x, y)| {
+        let position = ratatui::layout::Position::new(x, y);
+        app.layout.lists.iter().find(|(_, area)| area.contains(position)).map(|(key, _)| *key)
+    });
+    if let Some(key) = under.or_else(|| app.current_list()) {
+        let window = app.store.window(key);
+        let list = app.lists.entry(key).or_default();
+        list.scroll(lines, window);
+    } else {
+        perform::scroll_viewer(app, lines);
+    }
+}
+
+fn on_click(app: &mut App, x: u16, y: u16) -> Vec<Effect> {
+    let at = ratatui::layout::Position::new(x, y);
+    let layout = app.layout.clone();
+    if let Some((tab, _)) = layout.tabs.iter().find(|(_, area)| area.contains(at)) {
+        perform::show_tab(app, *tab);
+        return Vec::new();
+    }
+    let Some((key, area)) = layout.lists.iter().find(|(_, area)| area.contains(at)) else {
+        return Vec::new();
+    };
+    let row = app.list(*key).top + u64::from(y - area.y);
+    if row >= app.store.window(*key).total {
+        return Vec::new();
+    }
+    // A click on the cursor's row opens it.
+    if app.list(*key).cursor == row && app.current_list() == Some(*key) {
+        return perform::perform(app, Action::Open);
+    }
+    app.peek.focused = false;
+    let window = app.store.window(*key);
+    app.lists.entry(*key).or_default().go(row, window);
+    Vec::new()
+}
+
+fn on_drawn(app: &mut App, layout: Layout) {
+    for (key, area) in &layout.lists {
+        let total = app.store.window(*key).total;
+        let list = app.lists.entry(*key).or_default();
+        if list.height != area.height {
+            list.height = area.height;
+            list.show_cursor(total);
+        }
+    }
+    if let Some((area, lines)) = layout.viewer {
+        let last = lines.saturating_sub(usize::from(area.height));
+        app.viewer.top = if app.viewer.follow { last } else { app.viewer.top.min(last) };
+    }
+    app.layout = layout;
+}
+
+fn on_net(app: &mut App, batch: Batch) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    if let Some(event) = batch.link {
+        on_link(app, event, &mut effects);
+    }
+    if let Some(heard) = batch.heard {
+        app.heard_at = Some(app.now);
+        app.skew_ms = heard.millis_since(app.now);
+    }
+    if app.frozen.is_none() {
+        for slot in batch.windows {
+            let Some((key, window)) = app.store.by_id(slot.id) else { continue };
+            window.apply(slot, batch.heard);
+            let window = app.store.window(key);
+            if let Some(list) = app.lists.get_mut(&key) {
+                list.follow(window);
+            }
+            refresh_marks(app, key);
+        }
+        app.sample();
+        effects.extend(watch_criticals(app));
+    }
+    for (id, result) in batch.answers {
+        effects.extend(answers::answer(app, id, result));
+    }
+    effects
+}
+
+fn on_link(app: &mut App, event: LinkEvent, effects: &mut Vec<Effect>) {
+    match event {
+        LinkEvent::Connected(hello) => {
+            let was_lost = matches!(app.link, Link::Lost { .. });
+            app.link = Link::Connected;
+            let is_other_project = app.session.project != hello.project.as_str();
+            app.session.project = hello.project.to_string();
+            app.session.username = hello.username;
+            app.session.role = hello.role;
+            app.session.admin = hello.admin;
+            app.session.server_version = hello.server_version;
+            // The server knows nothing of windows from before.
+            for (_, window) in app.store.iter_mut() {
+                window.subscription = None;
+                if is_other_project {
+                    window.clear();
+                }
+            }
+            if is_other_project {
+                app.lists.clear();
+                app.wizard = None;
+                app.subjects.clear();
+                app.samples.clear();
+            }
+            if was_lost {
+                app.toast("connected again", Tone::Good);
+            }
+            if let Some(id) = app.calls.begin(Purpose::Settings, app.now) {
+                let call = ApiRequest::ProjectSettings;
+                effects.push(Effect::Net(NetRequest::Call { id, call }));
+            }
+            app.health_due = Some(app.now);
+        }
+        LinkEvent::Lost { why } => {
+            let since = match &app.link {
+                Link::Lost { since, .. } => *since,
+                Link::Connected => app.heard_at.unwrap_or(app.now),
+                Link::Connecting | Link::SignedOut { .. } => app.now,
+            };
+            app.link = Link::Lost { since, why };
+        }
+        LinkEvent::SignedOut { why } => app.link = Link::SignedOut { why },
+    }
+}
+
+/// What is known of marked devices moves on with their rows.
+fn refresh_marks(app: &mut App, key: WindowKey) {
+    if !matches!(key, WindowKey::Devices | WindowKey::WizardDevices) {
+        return;
+    }
+    let window = app.store.window(key);
+    if let Some(list) = app.lists.get_mut(&key) {
+        for row in window.rows() {
+            if let (Some(mark), Some(device)) = (list.marks.get_mut(&row.key), row.device()) {
+                *mark = device_mark(device);
+            }
+        }
+    }
+    if let Some(wizard) = &mut app.wizard {
+        for row in window.rows() {
+            if let (Some(mark), Some(device)) = (wizard.targets.get_mut(&row.key), row.device()) {
+                *mark = device_mark(device);
+            }
+        }
+    }
+}
+
+/// What the wizard wants to know of a device.
+pub fn device_mark(device: &quarterdeck_protocol::api::Device) -> Mark {
+    let tag = |name: &str| device.tags.get(name).cloned();
+    let production = ["environment", "env", "stage"]
+        .into_iter()
+        .filter_map(tag)
+        .any(|value| matches!(value.to_ascii_lowercase().as_str(), "production" | "prod"));
+    Mark {
+        status: Some(device.status),
+        site: tag("site"),
+        production,
+        last_seen_at: (device.status != DeviceStatus::Online)
+            .then_some(device.last_seen_at)
+            .flatten(),
+    }
+}
+
+fn watch_criticals(app: &mut App) -> Vec<Effect> {
+    let Some(overview) = app.store.overview() else { return Vec::new() };
+    let now_critical = overview.alerts.critical;
+    let more = now_critical > app.criticals;
+    let was_known = app.samples.len() > 1 || app.criticals > 0;
+    app.criticals = now_critical;
+    if !more {
+        return Vec::new();
+    }
+    let now = app.now;
+    if let Some(wall) = &mut app.wall {
+        wall.jump_to_alerts(now);
+    }
+    if was_known && app.bell {
+        let text = format!("{}: {now_critical} critical alerts", app.session.project);
+        return vec![Effect::Notify(text)];
+    }
+    Vec::new()
+}
+
+/// What time alone brings about.
+fn on_time(app: &mut App) -> Vec<Effect> {
+    let now = app.now;
+    let mut effects = Vec::new();
+    app.toasts.retain(|toast| toast.until > now);
+    if let Some(wall) = &mut app.wall {
+        wall.tick(now);
+    }
+    leave_grace(app, &mut effects);
+    peek_after_a_rest(app);
+    if let Place::Device(id) = app.nav.here.clone() {
+        let due = app.health_due.is_none_or(|due| due <= now);
+        let purpose = Purpose::Health(id.clone());
+        if due && app.link.is_connected() && !app.is_pending(&purpose) {
+            app.health_due = Some(now.plus_millis(HEALTH_EVERY_MS));
+            if let Some(request) = app.calls.begin(purpose, now) {
+                let call = ApiRequest::DeviceHealth(id);
+                effects.push(Effect::Net(NetRequest::Call { id: request, call }));
+            }
+        }
+    } else {
+        app.health_due = None;
+    }
+    effects
+}
+
+/// Sends batches whose grace is over; calls them back where there is no connection to send them on.
+fn leave_grace(app: &mut App, effects: &mut Vec<Effect>) {
+    let now = app.now;
+    let (due, kept): (Vec<_>, Vec<_>) =
+        std::mem::take(&mut app.calls.grace).into_iter().partition(|grace| grace.until <= now);
+    app.calls.grace = kept;
+    for grace in due {
+        let fresh = matches!(app.freshness(), Freshness::Live(_) | Freshness::Frozen(_));
+        if !fresh {
+            let text = format!("not sent, there is no connection: {}", grace.title);
+            app.toast(text, Tone::Bad);
+            continue;
+        }
+        perform::call(app, grace.call, grace.purpose, effects);
+    }
+}
+
+fn peek_after_a_rest(app: &mut App) {
+    if app.nav.here != Place::Commands || app.peek.hidden {
+        app.peek.due = None;
+        return;
+    }
+    let list = app.list(WindowKey::Commands);
+    let under = app.store.window(WindowKey::Commands).row(list.cursor).map(|row| row.key.clone());
+    if under == app.peek.shown {
+        app.peek.due = None;
+        return;
+    }
+    match app.peek.due {
+        Some(due) if due <= app.now => {
+            app.peek.shown = under;
+            app.peek.due = None;
+            app.viewer = super::Viewer { follow: true, ..super::Viewer::default() };
+        }
+        Some(_) => {}
+        None => app.peek.due = Some(app.now.plus_millis(PEEK_REST_MS)),
+    }
+}

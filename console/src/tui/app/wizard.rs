@@ -1,0 +1,326 @@
+//! The wizard of a new command.
+//!
+//! ```text
+//!   Targets ──▶ Operation ──▶ Configure ──▶ Review ──▶ (grace) ──▶ sent
+//!      ◀── Esc ──    ◀── Esc ──    ◀── Esc ──
+//! ```
+
+use std::collections::BTreeMap;
+
+use quarterdeck_protocol::{
+    api::{CreateCommands, Targets},
+    device::DeviceStatus,
+    limits::{EXPIRES_DEFAULT_S, TIMEOUT_DEFAULT_S},
+    operations::Operation,
+    time::Timestamp,
+};
+use serde_json::{Map, Value};
+
+use super::{
+    field::TextField,
+    form::{Control, Editor, Field, Form},
+    list::Mark,
+};
+use crate::tui::effects::RequestId;
+
+/// Fields of the wizard's own, after those of the operation.
+const PRIORITY: &str = "priority";
+const TIMEOUT: &str = "timeout_s";
+const EXPIRES: &str = "expires_in_s";
+const NOTES: &str = "notes";
+/// How many sites are named.
+pub const SITES_SHOWN: usize = 6;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    Targets,
+    Operation,
+    Configure,
+    Review,
+}
+
+impl Step {
+    pub const ALL: [Self; 4] = [Self::Targets, Self::Operation, Self::Configure, Self::Review];
+
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Targets => "Targets",
+            Self::Operation => "Operation",
+            Self::Configure => "Configure",
+            Self::Review => "Review",
+        }
+    }
+}
+
+/// The wizard while it is open.
+#[derive(Debug, Clone)]
+pub struct Wizard {
+    pub step: Step,
+    /// The devices, with what is known of each.
+    pub targets: BTreeMap<String, Mark>,
+    /// The card under the cursor.
+    pub card: usize,
+    pub operation: Option<Operation>,
+    /// The operation's fields, then the wizard's own.
+    pub form: Form,
+    /// How many of the fields are the operation's.
+    pub payload_fields: usize,
+    pub send_focused: bool,
+    /// What the server says against it.
+    pub error: Option<String>,
+    pub pending: Option<RequestId>,
+    /// The payload of the command that is sent again with changes.
+    pub given: Value,
+}
+
+impl Wizard {
+    pub fn new(targets: BTreeMap<String, Mark>) -> Self {
+        let step = if targets.is_empty() { Step::Targets } else { Step::Operation };
+        Self {
+            step,
+            targets,
+            card: 0,
+            operation: None,
+            form: Form::default(),
+            payload_fields: 0,
+            send_focused: true,
+            error: None,
+            pending: None,
+            given: Value::Null,
+        }
+    }
+
+    /// Takes an operation and makes its form.
+    pub fn choose(&mut self, operation: Operation) {
+        if self.operation.as_ref().is_some_and(|before| before.name == operation.name) {
+            self.step = Step::Configure;
+            return;
+        }
+        let mut form = Form::from_schema(&operation.form_schema, &self.given);
+        self.payload_fields = form.fields.len();
+        form.fields.extend(delivery_fields());
+        form.focus = 0;
+        self.form = form;
+        self.operation = Some(operation);
+        self.step = Step::Configure;
+        self.error = None;
+    }
+
+    /// The payload, or `None` with the wrong field in focus.
+    pub fn payload(&mut self) -> Option<Value> {
+        let mut values = self.form.values()?;
+        for own in [PRIORITY, TIMEOUT, EXPIRES, NOTES] {
+            let is_operations =
+                self.form.fields[..self.payload_fields].iter().any(|field| field.name == own);
+            if !is_operations {
+                values.remove(own);
+            }
+        }
+        Some(Value::Object(values))
+    }
+
+    fn payload_now(&self) -> Value {
+        let fields = &self.form.fields[..self.payload_fields.min(self.form.fields.len())];
+        let pairs = fields
+            .iter()
+            .filter_map(|field| Some((field.name.clone(), field.value().ok().flatten()?)));
+        Value::Object(pairs.collect::<Map<_, _>>())
+    }
+
+    fn own(&self, name: &str) -> Option<&Field> {
+        self.form.fields.get(self.payload_fields..)?.iter().find(|field| field.name == name)
+    }
+
+    fn own_number(&self, name: &str, default: u32) -> u32 {
+        self.own(name).and_then(|f| f.text().parse().ok()).unwrap_or(default)
+    }
+
+    pub fn priority(&self) -> u8 {
+        self.own_number(PRIORITY, 5) as u8
+    }
+
+    pub fn timeout_s(&self) -> u32 {
+        self.own_number(TIMEOUT, TIMEOUT_DEFAULT_S)
+    }
+
+    pub fn expires_in_s(&self) -> u32 {
+        self.own_number(EXPIRES, EXPIRES_DEFAULT_S)
+    }
+
+    pub fn notes(&self) -> String {
+        self.own(NOTES).map(Field::text).unwrap_or_default()
+    }
+
+    /// The request; `confirm` says that the operator has confirmed.
+    pub fn request(&self, confirm: bool) -> Option<CreateCommands> {
+        let operation = self.operation.as_ref()?;
+        Some(CreateCommands {
+            targets: Targets { devices: self.targets.keys().cloned().collect(), groups: vec![] },
+            kind: operation.name.clone(),
+            payload: self.payload_now(),
+            priority: Some(self.priority()),
+            timeout_s: Some(self.timeout_s()),
+            expires_in_s: Some(self.expires_in_s()),
+            notes: self.notes(),
+            confirm,
+        })
+    }
+
+    pub fn blast(&self) -> Blast {
+        let mut blast = Blast { devices: self.targets.len() as u64, ..Blast::default() };
+        let mut sites: BTreeMap<&str, u64> = BTreeMap::new();
+        for mark in self.targets.values() {
+            match mark.status {
+                Some(DeviceStatus::Online) => blast.online += 1,
+                Some(_) => blast.offline += 1,
+                None => blast.unknown += 1,
+            }
+            blast.production += u64::from(mark.production);
+            *sites.entry(mark.site.as_deref().unwrap_or("no site")).or_default() += 1;
+            if let Some(at) = mark.last_seen_at {
+                blast.oldest_contact = Some(blast.oldest_contact.map_or(at, |o| o.min(at)));
+            }
+        }
+        blast.sites = sites.into_iter().map(|(site, n)| (site.to_owned(), n)).collect();
+        blast.sites.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
+        blast
+    }
+}
+
+/// What a submission touches.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Blast {
+    pub devices: u64,
+    pub online: u64,
+    pub offline: u64,
+    pub unknown: u64,
+    pub production: u64,
+    /// Most devices first.
+    pub sites: Vec<(String, u64)>,
+    pub oldest_contact: Option<Timestamp>,
+}
+
+fn delivery_fields() -> Vec<Field> {
+    let minutes = |n: u64| (format!("{n} min"), n * 60);
+    vec![
+        Field::new(PRIORITY, "Priority", Control::Slider { value: 5, min: 1, max: 10 })
+            .help("1 leaves first; left and right, or a digit"),
+        Field::new(
+            TIMEOUT,
+            "Time-out",
+            Control::Presets {
+                options: vec![
+                    ("30 s".to_owned(), 30),
+                    minutes(1),
+                    minutes(5),
+                    minutes(15),
+                    ("1 h".to_owned(), 3600),
+                    ("6 h".to_owned(), 6 * 3600),
+                ],
+                chosen: 2,
+            },
+        )
+        .help("how long it may run on the device"),
+        Field::new(
+            EXPIRES,
+            "Waits for",
+            Control::Presets {
+                options: vec![
+                    minutes(5),
+                    ("1 h".to_owned(), 3600),
+                    ("6 h".to_owned(), 6 * 3600),
+                    ("1 day".to_owned(), 86_400),
+                    ("1 week".to_owned(), 7 * 86_400),
+                ],
+                chosen: 1,
+            },
+        )
+        .help("how long it waits for a device that is offline"),
+        Field::new(NOTES, "Notes", Control::Text(TextField::default()))
+            .help("why, for the audit log"),
+    ]
+}
+
+/// The `quarterdeck run` line that does the same, ready to paste into a shell.
+pub fn command_line(request: &CreateCommands) -> String {
+    let mut words = vec!["quarterdeck".to_owned(), "run".to_owned(), request.kind.clone()];
+    for device in &request.targets.devices {
+        words.extend(["--device".to_owned(), device.clone()]);
+    }
+    for group in &request.targets.groups {
+        words.extend(["--group".to_owned(), group.clone()]);
+    }
+    let is_empty = request.payload.as_object().is_none_or(Map::is_empty);
+    if !is_empty {
+        words.extend(["--payload".to_owned(), request.payload.to_string()]);
+    }
+    let numbers = [
+        ("--priority", request.priority.map(u32::from), 5),
+        ("--timeout", request.timeout_s, TIMEOUT_DEFAULT_S),
+        ("--expires-in", request.expires_in_s, EXPIRES_DEFAULT_S),
+    ];
+    for (option, value, default) in numbers {
+        if let Some(value) = value.filter(|value| *value != default) {
+            words.extend([option.to_owned(), value.to_string()]);
+        }
+    }
+    if !request.notes.is_empty() {
+        words.extend(["--notes".to_owned(), request.notes.clone()]);
+    }
+    if request.confirm {
+        words.push("--confirm".to_owned());
+    }
+    shell_words::join(words)
+}
+
+/// A script editor opens taller than other editors.
+pub fn grow_editor(form: &mut Form, rows: u16) {
+    for field in &mut form.fields {
+        if let Control::Code(editor) = &mut field.control {
+            let editor: &mut Editor = editor;
+            editor.rows = rows;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quarterdeck_protocol::operations;
+
+    fn wizard(operation: &str) -> Wizard {
+        let mark = |site: &str, status| Mark {
+            status: Some(status),
+            site: Some(site.to_owned()),
+            ..Mark::default()
+        };
+        let mut wizard = Wizard::new(BTreeMap::from([
+            ("pi-1".to_owned(), mark("fra1", DeviceStatus::Online)),
+            ("pi-2".to_owned(), mark("fra1", DeviceStatus::Offline)),
+            ("pi-3".to_owned(), mark("ams2", DeviceStatus::Online)),
+        ]));
+        let all = operations::builtin();
+        wizard.choose(all.into_iter().find(|op| op.name == operation).expect("built in"));
+        wizard
+    }
+
+    #[test]
+    fn the_review_counts_sites_and_who_is_offline() {
+        let blast = wizard("ping").blast();
+        assert_eq!((blast.devices, blast.online, blast.offline), (3, 2, 1));
+        assert_eq!(blast.sites, [("fra1".to_owned(), 2), ("ams2".to_owned(), 1)]);
+    }
+
+    #[test]
+    fn the_command_line_is_what_a_shell_reads_back() {
+        let mut wizard = wizard("run_script");
+        wizard.form.input(&crate::tui::term::input::Input::Paste("echo 'a b'; id".into()));
+        let request = wizard.request(true).expect("chosen");
+        let line = command_line(&request);
+        let words = shell_words::split(&line).expect("valid");
+        let payload = words.iter().position(|word| word == "--payload").expect("there");
+        let payload: Value = serde_json::from_str(&words[payload + 1]).expect("JSON");
+        assert_eq!(payload["script"], "echo 'a b'; id");
+        assert!(line.ends_with("--confirm"), "{line}");
+    }
+}

@@ -1,0 +1,228 @@
+//! The keyboard in the wizard.
+
+use super::{
+    App,
+    calls::Purpose,
+    dialog::Then,
+    form::FormStep,
+    nav::Place,
+    perform,
+    update::device_mark,
+    wizard::{Step, Wizard},
+};
+use crate::tui::{
+    effects::{ApiRequest, Effect},
+    format,
+    store::WindowKey,
+    term::input::{Code, Input, Key},
+    theme::Tone,
+};
+
+/// Takes an input that is the wizard's own; `None` leaves it to the actions.
+pub fn input(app: &mut App, input: &Input) -> Option<Vec<Effect>> {
+    let key = match input {
+        Input::Key(key) => Some(*key),
+        _ => None,
+    };
+    let code = key.map(|key| key.code);
+    let step = app.wizard.as_ref()?.step;
+    if code == Some(Code::Esc) && step != Step::Targets {
+        back(app);
+        return Some(Vec::new());
+    }
+    if key == Some(Key { code: Code::Char('n'), ctrl: true, alt: false }) {
+        next(app);
+        return Some(Vec::new());
+    }
+    match step {
+        Step::Targets => (code == Some(Code::Enter)).then(|| {
+            next(app);
+            Vec::new()
+        }),
+        Step::Operation => {
+            let columns = app.layout.card_columns.max(1);
+            let n = operations(app).len();
+            let by: isize = match code? {
+                Code::Left | Code::Char('h') => -1,
+                Code::Right | Code::Char('l') | Code::Tab => 1,
+                Code::Up | Code::Char('k') => -(columns as isize),
+                Code::Down | Code::Char('j') => columns as isize,
+                Code::Enter => {
+                    next(app);
+                    return Some(Vec::new());
+                }
+                _ => return None,
+            };
+            let wizard = app.wizard.as_mut()?;
+            let to = wizard.card.saturating_add_signed(by);
+            if (by < 0 && wizard.card >= by.unsigned_abs()) || (by > 0 && to < n) {
+                wizard.card = to;
+            }
+            Some(Vec::new())
+        }
+        Step::Configure => {
+            let wizard = app.wizard.as_mut()?;
+            match wizard.form.input(input) {
+                FormStep::Submit => next(app),
+                FormStep::Ignored => {
+                    // Letters typed at a slider or a switch are no shortcuts.
+                    let is_letter = matches!(key, Some(Key { code: Code::Char(c), ctrl: false, .. }) if c != '?');
+                    if !is_letter {
+                        return None;
+                    }
+                }
+                FormStep::Taken => {}
+            }
+            Some(Vec::new())
+        }
+        Step::Review => match code? {
+            Code::Enter => {
+                let send = app.wizard.as_ref()?.send_focused;
+                if send {
+                    return Some(send_it(app));
+                }
+                leave(app);
+                Some(Vec::new())
+            }
+            Code::Left | Code::Right | Code::Tab | Code::BackTab => {
+                let wizard = app.wizard.as_mut()?;
+                wizard.send_focused = !wizard.send_focused;
+                Some(Vec::new())
+            }
+            Code::Char('y') => Some(perform::perform(app, super::actions::Action::CommandCli)),
+            _ => None,
+        },
+    }
+}
+
+/// The operations that can be chosen, the custom script last.
+pub fn operations(app: &App) -> Vec<quarterdeck_protocol::operations::Operation> {
+    let window = app.store.window(WindowKey::Operations);
+    let mut all: Vec<_> = window.rows().iter().filter_map(|row| row.operation()).cloned().collect();
+    all.sort_by_key(|operation| operation.name == "run_script");
+    all
+}
+
+/// Goes on to the next step, when this one is complete.
+pub fn next(app: &mut App) {
+    let all = operations(app);
+    let marks = app.list(WindowKey::WizardDevices).marks.clone();
+    let under = {
+        let list = app.list(WindowKey::WizardDevices);
+        let row = app.store.window(WindowKey::WizardDevices).row(list.cursor);
+        row.map(|row| (row.key.clone(), row.device().map(device_mark).unwrap_or_default()))
+    };
+    let Some(wizard) = &mut app.wizard else { return };
+    wizard.error = None;
+    match wizard.step {
+        Step::Targets => {
+            wizard.targets = if marks.is_empty() { under.into_iter().collect() } else { marks };
+            if wizard.targets.is_empty() {
+                app.toast("choose a device first", Tone::Warn);
+            } else {
+                wizard.step = Step::Operation;
+            }
+        }
+        Step::Operation => {
+            if let Some(operation) = all.into_iter().nth(wizard.card) {
+                wizard.choose(operation);
+            }
+        }
+        Step::Configure => check(wizard),
+        Step::Review => {}
+    }
+}
+
+/// Checks the form as the server will, and goes on to the review.
+fn check(wizard: &mut Wizard) {
+    let Some(payload) = wizard.payload() else { return };
+    let Some(operation) = &wizard.operation else { return };
+    match quarterdeck_protocol::payload::check(&operation.name, &payload) {
+        Ok(()) => {
+            wizard.step = Step::Review;
+            wizard.send_focused = true;
+        }
+        Err(invalid) => {
+            if !wizard.form.blame(&invalid.field, &invalid.expected) {
+                wizard.error = Some(invalid.to_string());
+            }
+        }
+    }
+}
+
+fn back(app: &mut App) {
+    let Some(wizard) = &mut app.wizard else { return };
+    wizard.error = None;
+    wizard.step = match wizard.step {
+        Step::Targets | Step::Operation => Step::Targets,
+        Step::Configure => Step::Operation,
+        Step::Review => Step::Configure,
+    };
+}
+
+fn leave(app: &mut App) {
+    app.wizard = None;
+    if !app.nav.back() {
+        app.nav.go(Place::Commands);
+    }
+}
+
+/// Marks all devices that are loaded.
+pub fn mark_all(app: &mut App) {
+    let key = WindowKey::WizardDevices;
+    let window = app.store.window(key);
+    let rows: Vec<_> = window
+        .rows()
+        .iter()
+        .map(|row| (row.key.clone(), row.device().map(device_mark).unwrap_or_default()))
+        .collect();
+    let (loaded, total) = (rows.len() as u64, window.total);
+    let list = app.list_mut(key);
+    let all_marked = rows.iter().all(|(id, _)| list.marks.contains_key(id));
+    for (id, mark) in rows {
+        if all_marked {
+            list.marks.remove(&id);
+        } else {
+            list.mark(&id, mark);
+        }
+    }
+    if loaded < total && !all_marked {
+        let text = format!(
+            "marked the {} that are loaded, of {}",
+            format::count(loaded),
+            format::count(total)
+        );
+        app.toast(text, Tone::Warn);
+    }
+}
+
+fn send_it(app: &mut App) -> Vec<Effect> {
+    let over = u64::from(app.settings.confirm_over_devices);
+    let mut effects = Vec::new();
+    let Some(wizard) = &app.wizard else { return effects };
+    if wizard.pending.is_some() {
+        return effects;
+    }
+    let Some(operation) = wizard.operation.clone() else { return effects };
+    let n = wizard.targets.len() as u64;
+    let danger = operation.dangerous;
+    let big = n > over;
+    let Some(request) = wizard.request(danger || big) else { return effects };
+    if let Err(why) = app.available(super::actions::Action::New) {
+        app.toast(why, Tone::Warn);
+        return effects;
+    }
+    if !danger && !big {
+        perform::call(app, ApiRequest::CreateCommands(request), Purpose::Submit, &mut effects);
+        return effects;
+    }
+    let mut lines = vec![operation.description.clone()];
+    let blast = wizard.blast();
+    lines.push(format!("{}, {} in production.", format::plural(n, "device"), format::count(blast.production)));
+    lines.push("It leaves 10 seconds after you confirm; u calls it back.".to_owned());
+    let typed = if danger { operation.name.clone() } else { n.to_string() };
+    let then = Then::Grace(Box::new(ApiRequest::CreateCommands(request)), Purpose::Submit);
+    let title = format!("{} on {}?", operation.title, format::plural(n, "device"));
+    perform::ask_typed(app, &title, lines, &operation.title, true, Some(typed), then);
+    effects
+}

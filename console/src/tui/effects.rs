@@ -1,0 +1,135 @@
+//! The seam between the TUI and the network.
+//!
+//! The TUI does no IO of its own beyond the terminal. What it wants leaves as
+//! [`Effect`]s; what the network has to say comes back as [`NetEvent`]s
+//! through the [`mailbox`](super::mailbox). The contract in full is in the
+//! module documentation of [`tui`](super).
+
+use std::path::PathBuf;
+
+use quarterdeck_protocol::{
+    api::{
+        CancelCommands, CancelledCommands, ChangeDevice, ChangeUser, Command, CreateCommands,
+        CreateEnrollmentToken, CreateProject, CreateUser, CreatedCommands, DeviceHealth,
+        EnrollmentToken, Problem, ProjectSettings, Role,
+    },
+    ids::{CommandId, DeviceId, ProjectId},
+    live::{ClientMessage, ServerMessage},
+};
+
+/// What `update` asks of the world.
+#[derive(Debug, Clone)]
+pub enum Effect {
+    /// For the network.
+    Net(NetRequest),
+    /// To the operator's clipboard, by OSC 52.
+    CopyToClipboard(String),
+    /// A file of the operator's: an export or a screen dump. `name` has no folder.
+    WriteFile { name: String, content: String },
+    /// Saved views and the like, kept between runs.
+    SaveState(String),
+    /// Rings the bell and shows a desktop notification, where the terminal can.
+    Notify(String),
+    /// Ends the program.
+    Quit,
+}
+
+/// What the TUI asks of the network.
+#[derive(Debug, Clone)]
+pub enum NetRequest {
+    /// Sent on the live WebSocket as it is; dropped while there is no connection.
+    Live(ClientMessage),
+    /// One HTTP request; answered exactly once, by [`NetEvent::Answer`] with the same id.
+    Call { id: RequestId, call: ApiRequest },
+    /// Goes on with another project of the same server: a new connection, so a new `hello`.
+    OpenProject(ProjectId),
+}
+
+/// Tells the calls of one run of the TUI apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// An HTTP request, in the project that is open.
+#[derive(Debug, Clone)]
+pub enum ApiRequest {
+    /// Answered by [`ApiAnswer::Created`].
+    CreateCommands(CreateCommands),
+    /// Answered by [`ApiAnswer::Cancelled`].
+    CancelCommands(CancelCommands),
+    /// Answered by [`ApiAnswer::Command`].
+    RetryCommand(CommandId),
+    AcknowledgeAlert {
+        id: String,
+    },
+    SilenceAlert {
+        id: String,
+        duration_s: u64,
+    },
+    ChangeDevice {
+        id: DeviceId,
+        change: ChangeDevice,
+    },
+    RetireDevice(DeviceId),
+    ClearServiceFailed(DeviceId),
+    /// Answered by [`ApiAnswer::Health`].
+    DeviceHealth(DeviceId),
+    /// Answered by [`ApiAnswer::Settings`].
+    ProjectSettings,
+    /// What a command brought (`…/commands/{id}/output`), into a file; answered by [`ApiAnswer::Saved`].
+    SaveOutput {
+        id: CommandId,
+        path: PathBuf,
+    },
+    CreateUser(CreateUser),
+    ChangeUser {
+        username: String,
+        change: ChangeUser,
+    },
+    SetMember {
+        username: String,
+        role: Role,
+    },
+    RemoveMember {
+        username: String,
+    },
+    CreateProject(CreateProject),
+    /// Answered by [`ApiAnswer::Token`], the only one that carries the token itself.
+    CreateEnrollmentToken(CreateEnrollmentToken),
+    RevokeEnrollmentToken {
+        id: String,
+    },
+}
+
+/// The body of a successful answer, where the TUI has a use for it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ApiAnswer {
+    /// Done; of the body nothing is shown.
+    Done,
+    Created(CreatedCommands),
+    Cancelled(CancelledCommands),
+    Command(Box<Command>),
+    Health(Box<DeviceHealth>),
+    Settings(ProjectSettings),
+    Token(EnrollmentToken),
+    Saved { path: PathBuf, size_bytes: u64 },
+}
+
+/// What the network tells the TUI.
+#[derive(Debug, Clone, PartialEq)]
+pub enum NetEvent {
+    /// A message of the live WebSocket, every one of them. `hello` means that a (new)
+    /// connection stands: the TUI then subscribes to all it shows, so the network keeps no list.
+    Live(ServerMessage),
+    /// The connection is gone, or could not be made; the network keeps trying by itself.
+    Lost {
+        why: String,
+    },
+    /// The server no longer knows this login; nothing is tried again.
+    SignedOut {
+        why: String,
+    },
+    Answer {
+        id: RequestId,
+        result: Result<ApiAnswer, Problem>,
+    },
+}

@@ -1,0 +1,337 @@
+//! The loop: the only place of the TUI with a clock and with IO.
+//!
+//! ```text
+//!   select, in this order:
+//!     signal          ──▶ leave
+//!     input           ──▶ update, draw at once
+//!     writer idle     ──▶ the next frame may go
+//!     network         ──▶ update, draw within a frame's time
+//!     channel free    ──▶ the next request goes
+//!     a frame is due  ──▶ draw
+//!     time            ──▶ update, draw
+//! ```
+//!
+//! A frame is drawn at most every [`FRAME_MS`], at once after a key, and only
+//! when the one before has left the writer. What did not change is not written.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::Context as _;
+use crossterm::event::EventStream;
+use futures_util::StreamExt as _;
+use quarterdeck_protocol::time::Timestamp;
+use ratatui::{buffer::Buffer, layout::{Rect, Size}};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    Exit, NetHandle, TuiOptions,
+    app::{App, Link, keymap::Keymap, msg::Msg, update::update, views::Views},
+    effects::{ApiRequest, Effect, NetRequest},
+    outbox::Outbox,
+    term::{
+        caps::Caps,
+        frame::Encoder,
+        input,
+        screen::{self, Screen, Written},
+    },
+    view,
+};
+
+/// Frames are at least this far apart, in milliseconds.
+const FRAME_MS: u64 = 33;
+/// The same on a slow link.
+const FRAME_SLOW_MS: u64 = 250;
+/// A write that takes this long is a slow one, in milliseconds.
+const SLOW_WRITE_MS: u128 = 200;
+/// So many slow writes in a row turn low bandwidth on.
+const SLOW_WRITES: u32 = 3;
+
+pub(super) async fn run(options: TuiOptions, net: NetHandle) -> anyhow::Result<Exit> {
+    let keymap = options.keymap.as_deref().map(Keymap::parse).transpose()?;
+    let caps = Caps::detect(&options, |name| std::env::var(name).ok());
+    let (width, height) = crossterm::terminal::size().context("stdout is not a terminal")?;
+    let zone = jiff::tz::TimeZone::system();
+    let mut app = App::new(&options, &caps, Size { width, height }, now(), zone);
+    app.keymap = keymap.unwrap_or_default();
+    if let Some(path) = &options.state_file
+        && let Ok(text) = tokio::fs::read_to_string(path).await
+    {
+        app.views = Views::parse(&text);
+    }
+    let (screen, idle) = Screen::enter(caps.mouse).context("could not take the terminal")?;
+    let mut console = Console {
+        encoder: Encoder::new(caps.abilities),
+        buffer: Buffer::empty(Rect::ZERO),
+        screen,
+        busy: false,
+        dirty: true,
+        extra: Vec::new(),
+        title: String::new(),
+        takes_osc: caps.takes_osc,
+        slow_writes: 0,
+        last_frame: Instant::now(),
+        outbox: Outbox::default(),
+        options,
+        app,
+        exit: None,
+    };
+    console.serve(net, idle).await
+}
+
+/// The state with everything around it that is not pure.
+struct Console {
+    app: App,
+    options: TuiOptions,
+    encoder: Encoder,
+    buffer: Buffer,
+    screen: Screen,
+    /// A frame is under way.
+    busy: bool,
+    /// Something may have changed since the last frame.
+    dirty: bool,
+    /// Bytes that go with the next frame: clipboard, bell.
+    extra: Vec<u8>,
+    title: String,
+    takes_osc: bool,
+    slow_writes: u32,
+    last_frame: Instant,
+    outbox: Outbox,
+    exit: Option<Exit>,
+}
+
+impl Console {
+    async fn serve(
+        &mut self,
+        net: NetHandle,
+        mut idle: tokio::sync::mpsc::Receiver<Written>,
+    ) -> anyhow::Result<Exit> {
+        let mut events = EventStream::new();
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut network_ended = false;
+        self.draw();
+        while self.exit.is_none() {
+            let frame_due = self.last_frame + self.frame_time();
+            let may_draw = self.dirty && !self.busy;
+            let wake = self.wake();
+            tokio::select! {
+                biased;
+                _ = terminate.recv() => self.exit = Some(Exit::Terminated),
+                _ = hangup.recv() => self.exit = Some(Exit::Terminated),
+                _ = interrupt.recv() => self.exit = Some(Exit::Terminated),
+                event = events.next() => match event {
+                    Some(Ok(event)) => {
+                        if let Some(input) = input::from_event(event) {
+                            self.update(Msg::Input(input)).await;
+                            self.draw();
+                        }
+                    }
+                    Some(Err(_)) | None => self.exit = Some(Exit::Terminated),
+                },
+                Some(written) = idle.recv() => self.written(written),
+                batch = net.mailbox.take() => {
+                    self.update(Msg::Net(batch)).await;
+                    if matches!(self.app.link, Link::SignedOut { .. }) && self.app.wall.is_none() {
+                        self.exit = Some(Exit::SignedOut);
+                    }
+                }
+                permit = net.requests.reserve(), if !self.outbox.is_empty() && !network_ended => {
+                    match permit {
+                        Ok(permit) => if let Some(request) = self.outbox.pop() {
+                            permit.send(request);
+                        },
+                        Err(_) => network_ended = true,
+                    }
+                }
+                () = sleep_until(frame_due), if may_draw => self.draw(),
+                () = sleep_until(wake) => self.update(Msg::Tick).await,
+            }
+        }
+        Ok(self.exit.unwrap_or(Exit::Quit))
+    }
+
+    fn frame_time(&self) -> Duration {
+        let slow = self.app.low_bandwidth;
+        Duration::from_millis(if slow { FRAME_SLOW_MS } else { FRAME_MS })
+    }
+
+    /// When the state changes by itself.
+    fn wake(&self) -> Instant {
+        let ms = self.app.next_wake().millis_since(now()).max(1);
+        Instant::now() + Duration::from_millis(ms.unsigned_abs())
+    }
+
+    async fn update(&mut self, msg: Msg) {
+        self.app.now = now();
+        self.dirty = true;
+        let effects = update(&mut self.app, msg);
+        self.perform(effects).await;
+    }
+
+    async fn perform(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Net(request) => {
+                    let request = self.in_export_dir(request);
+                    if !self.outbox.push(request) {
+                        self.say("the network does not take any more requests", true);
+                    }
+                }
+                Effect::CopyToClipboard(text) => match screen::clipboard(&text) {
+                    Some(bytes) if self.takes_osc => self.extra.extend(bytes),
+                    _ => self.say("too long for the clipboard: export it with x", true),
+                },
+                Effect::Notify(text) => {
+                    let bytes = if self.takes_osc { screen::notify(&text) } else { vec![7] };
+                    self.extra.extend(bytes);
+                }
+                Effect::WriteFile { name, content } => self.write_file(&name, content).await,
+                Effect::SaveState(text) => self.save_state(text).await,
+                Effect::Quit => self.exit = Some(Exit::Quit),
+            }
+        }
+    }
+
+    /// Files that the network writes go where all exports go.
+    fn in_export_dir(&self, request: NetRequest) -> NetRequest {
+        match request {
+            NetRequest::Call { id, call: ApiRequest::SaveOutput { id: command, path } } => {
+                let path = self.options.export_dir.clone().unwrap_or_default().join(path);
+                NetRequest::Call { id, call: ApiRequest::SaveOutput { id: command, path } }
+            }
+            other => other,
+        }
+    }
+
+    async fn write_file(&mut self, name: &str, content: String) {
+        let path = self.options.export_dir.clone().unwrap_or_default().join(name);
+        match tokio::fs::write(&path, content).await {
+            Ok(()) => self.say(&format!("written to {}", path.display()), false),
+            Err(error) => self.say(&format!("{}: {error}", path.display()), true),
+        }
+    }
+
+    async fn save_state(&mut self, text: String) {
+        let Some(path) = self.options.state_file.clone() else { return };
+        if let Err(error) = replace_file(&path, text).await {
+            self.say(&format!("{}: {error}", path.display()), true);
+        }
+    }
+
+    fn say(&mut self, text: &str, is_error: bool) {
+        let effects = update(&mut self.app, Msg::Said { text: text.to_owned(), is_error });
+        self.dirty = true;
+        for effect in effects {
+            if let Effect::Net(request) = effect {
+                self.outbox.push(request);
+            }
+        }
+    }
+
+    fn written(&mut self, written: Written) {
+        self.busy = false;
+        match written {
+            Written::Failed => self.exit = Some(Exit::Terminated),
+            Written::After(time) if time.as_millis() >= SLOW_WRITE_MS => {
+                self.slow_writes += 1;
+                if self.slow_writes == SLOW_WRITES && !self.app.low_bandwidth {
+                    self.app.low_bandwidth = true;
+                    self.say("the link is slow: low bandwidth is on", true);
+                }
+            }
+            Written::After(_) => self.slow_writes = 0,
+        }
+    }
+
+    /// Draws the state and hands the writer what differs; keeps it for later while the writer is busy.
+    fn draw(&mut self) {
+        if self.busy {
+            return;
+        }
+        let area = Rect::from((ratatui::layout::Position::ORIGIN, self.app.size));
+        if self.buffer.area != area {
+            self.buffer = Buffer::empty(area);
+        }
+        if std::mem::take(&mut self.app.redraw) {
+            self.encoder.forget();
+        }
+        let mut drawn = view::draw(&self.app, &mut self.buffer);
+        // What is on the screen decides what is asked for, and where text ends: settle that first.
+        if drawn.layout != self.app.layout {
+            self.app.now = now();
+            for effect in update(&mut self.app, Msg::Drawn(drawn.layout.clone())) {
+                if let Effect::Net(request) = effect {
+                    self.outbox.push(request);
+                }
+            }
+            drawn = view::draw(&self.app, &mut self.buffer);
+        }
+        self.dirty = false;
+        if std::mem::take(&mut self.app.dump) {
+            self.dump();
+        }
+        let mut frame = self.encoder.encode(&self.buffer, drawn.cursor);
+        let title = self.app.title();
+        if title != self.title && self.takes_osc {
+            frame.extend(screen::title(&title));
+            self.title = title;
+        }
+        frame.append(&mut self.extra);
+        if frame.is_empty() {
+            return;
+        }
+        self.last_frame = Instant::now();
+        self.busy = true;
+        self.screen.write(frame);
+    }
+
+    /// Writes what is on the screen to a file, as text.
+    fn dump(&mut self) {
+        let stamp = jiff::Timestamp::from(self.app.now).strftime("%Y%m%d-%H%M%S").to_string();
+        let path = self.options.export_dir.clone().unwrap_or_default();
+        let path = path.join(format!("screen-{stamp}.txt"));
+        match std::fs::write(&path, screen_text(&self.buffer)) {
+            Ok(()) => self.say(&format!("written to {}", path.display()), false),
+            Err(error) => self.say(&format!("{}: {error}", path.display()), true),
+        }
+    }
+}
+
+/// The screen as lines of text.
+fn screen_text(buffer: &Buffer) -> String {
+    let mut text = String::new();
+    for row in buffer.content.chunks(usize::from(buffer.area.width.max(1))) {
+        let mut covered = 0;
+        let mut line = String::new();
+        for cell in row {
+            if covered > 0 {
+                covered -= 1;
+                continue;
+            }
+            covered = unicode_width::UnicodeWidthStr::width(cell.symbol()).saturating_sub(1);
+            line.push_str(cell.symbol());
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// Replaces a file as a whole: a crash leaves the old one or the new one.
+async fn replace_file(path: &Path, text: String) -> std::io::Result<()> {
+    if let Some(folder) = path.parent() {
+        tokio::fs::create_dir_all(folder).await?;
+    }
+    let beside = path.with_extension("new");
+    tokio::fs::write(&beside, text).await?;
+    tokio::fs::rename(&beside, path).await
+}
+
+/// The wall clock: the one place of the TUI that asks it.
+fn now() -> Timestamp {
+    jiff::Timestamp::now().into()
+}

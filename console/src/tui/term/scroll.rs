@@ -1,0 +1,110 @@
+//! Finds rows that only moved, so that the terminal can move them itself.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use ratatui::buffer::Buffer;
+
+/// A region that scrolls: rows `top` to `bottom` (inclusive), by `lines`; up when positive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scroll {
+    pub top: u16,
+    pub bottom: u16,
+    pub lines: i32,
+}
+
+/// Fewer rows than this are not worth a region.
+const ROWS_MIN: usize = 3;
+
+/// Finds the one scroll that makes most rows of `prev` those of `next`; `None` when none helps.
+pub fn find(prev: &Buffer, next: &Buffer) -> Option<Scroll> {
+    let (before, after) = (hashes(prev), hashes(next));
+    let blank = after.iter().position(|row| row.is_blank).map(|at| after[at].hash);
+    let changed = |y: usize| before[y].hash != after[y].hash;
+    let first = (0..after.len()).find(|&y| changed(y))?;
+    let last = (0..after.len()).rev().find(|&y| changed(y))?;
+    let span = last - first + 1;
+    let mut best: Option<(usize, Scroll)> = None;
+    for distance in 1..span {
+        for up in [true, false] {
+            // Row `y` comes from row `y + distance` when the region moves up.
+            let mut gain = 0_usize;
+            let (mut low, mut high) = (usize::MAX, 0);
+            for step in 0..span - distance {
+                let (to, from) = if up {
+                    (first + step, first + step + distance)
+                } else {
+                    (first + step + distance, first + step)
+                };
+                let moved = before[from].hash == after[to].hash;
+                if moved && changed(to) && Some(after[to].hash) != blank {
+                    gain += 1;
+                    low = low.min(to.min(from));
+                    high = high.max(to.max(from));
+                }
+            }
+            if gain >= ROWS_MIN && best.is_none_or(|(most, _)| gain > most) {
+                let lines = distance as i32 * if up { 1 } else { -1 };
+                best = Some((gain, Scroll { top: low as u16, bottom: high as u16, lines }));
+            }
+        }
+    }
+    best.map(|(_, scroll)| scroll)
+}
+
+struct Row {
+    hash: u64,
+    is_blank: bool,
+}
+
+fn hashes(buffer: &Buffer) -> Vec<Row> {
+    let width = usize::from(buffer.area.width);
+    buffer
+        .content
+        .chunks(width.max(1))
+        .map(|cells| {
+            let mut hasher = DefaultHasher::new();
+            cells.hash(&mut hasher);
+            Row { hash: hasher.finish(), is_blank: cells.iter().all(|c| c.symbol() == " ") }
+        })
+        .collect()
+}
+
+/// Moves the rows of a buffer as the terminal does; rows that come in are blank.
+pub fn apply(buffer: &mut Buffer, scroll: Scroll) {
+    let width = usize::from(buffer.area.width);
+    let (top, bottom) = (usize::from(scroll.top), usize::from(scroll.bottom));
+    let lines = scroll.lines.unsigned_abs() as usize;
+    let region = &mut buffer.content[top * width..(bottom + 1) * width];
+    let cells = (lines * width).min(region.len());
+    if scroll.lines > 0 {
+        region.rotate_left(cells);
+        let kept = region.len() - cells;
+        region[kept..].iter_mut().for_each(ratatui::buffer::Cell::reset);
+    } else {
+        region.rotate_right(cells);
+        region[..cells].iter_mut().for_each(ratatui::buffer::Cell::reset);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_that_moved_up_by_two_is_found_below_its_header() {
+        let prev = Buffer::with_lines(["head", "a", "b", "c", "d", "e", "f", "foot"]);
+        let next = Buffer::with_lines(["head", "c", "d", "e", "f", "g", "h", "foot"]);
+        let scroll = find(&prev, &next);
+        assert_eq!(scroll, Some(Scroll { top: 1, bottom: 6, lines: 2 }));
+        let back = find(&next, &prev);
+        assert_eq!(back, Some(Scroll { top: 1, bottom: 6, lines: -2 }));
+    }
+
+    #[test]
+    fn rows_that_only_differ_are_no_scroll() {
+        let prev = Buffer::with_lines(["a", "b", "c", "d"]);
+        let next = Buffer::with_lines(["w", "x", "y", "z"]);
+        assert_eq!(find(&prev, &next), None);
+        assert_eq!(find(&prev, &prev), None);
+    }
+}

@@ -1,0 +1,106 @@
+//! State to cells. Pure: the same state draws the same screen.
+//!
+//! ```text
+//!   header      where one is, how fresh it is, who one is
+//!   body        the screen
+//!   grace       what waits to be sent (only while something does)
+//!   footer      the keys that matter here, or the line being typed
+//! ```
+
+use ratatui::{
+    buffer::Buffer,
+    layout::{Position, Rect},
+};
+
+use super::{
+    app::{App, Freshness, msg::Layout, nav::Place},
+    theme::Tone,
+};
+use canvas::{Canvas, cut_bottom, cut_top};
+
+pub mod canvas;
+pub mod footer;
+pub mod header;
+pub mod overlay;
+pub mod screens;
+pub mod texts;
+pub mod widgets;
+
+/// What was drawn where.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Drawn {
+    pub layout: Layout,
+    /// Where the terminal's cursor belongs.
+    pub cursor: Option<Position>,
+}
+
+/// Draws the whole screen.
+pub fn draw(app: &App, buffer: &mut Buffer) -> Drawn {
+    buffer.reset();
+    let mut drawn = Drawn::default();
+    let mut cursor = None;
+    let mut canvas = Canvas::new(buffer, &app.theme, &mut cursor);
+    let area = canvas.area();
+    if let Some(wall) = &app.wall {
+        screens::wall::draw(&mut canvas, area, app, wall, &mut drawn.layout);
+    } else {
+        draw_console(&mut canvas, area, app, &mut drawn.layout);
+    }
+    if let Some(overlay) = &app.overlay {
+        overlay::draw(&mut canvas, area, app, overlay);
+    }
+    drawn.cursor = cursor;
+    drawn
+}
+
+fn draw_console(canvas: &mut Canvas<'_>, area: Rect, app: &App, layout: &mut Layout) {
+    let mut body = area;
+    let head = cut_top(&mut body, 1);
+    header::draw(canvas, head, app);
+    if body.height >= 3 {
+        let foot = cut_bottom(&mut body, 1);
+        footer::draw(canvas, foot, app);
+    }
+    if let Some(grace) = app.calls.grace.last()
+        && body.height >= 3
+    {
+        let row = cut_bottom(&mut body, 1);
+        footer::grace(canvas, row, app, grace);
+    }
+    // A tall screen has room to breathe.
+    if body.height >= 20 {
+        cut_top(&mut body, 1);
+    }
+    screen(canvas, body, app, layout);
+    let known = matches!(
+        app.freshness(),
+        Freshness::Live(_) | Freshness::Frozen(_) | Freshness::Connecting
+    );
+    if !known && app.nav.here != Place::NewCommand {
+        canvas.dim(body);
+        footer::lost(canvas, body, app);
+    }
+    footer::toasts(canvas, body, app);
+}
+
+fn screen(canvas: &mut Canvas<'_>, area: Rect, app: &App, layout: &mut Layout) {
+    let mut canvas = canvas.within(area);
+    let canvas = &mut canvas;
+    match &app.nav.here {
+        Place::Overview => screens::overview::draw(canvas, area, app, layout),
+        Place::Devices => screens::devices::draw(canvas, area, app, layout),
+        Place::Device(id) => screens::device::draw(canvas, area, app, id, layout),
+        Place::Commands => screens::commands::draw(canvas, area, app, layout),
+        Place::Command(id) => screens::command::draw(canvas, area, app, *id, layout),
+        Place::NewCommand => match &app.wizard {
+            Some(wizard) => screens::wizard::draw(canvas, area, app, wizard, layout),
+            None => {
+                let text = "The wizard is closed. Esc goes back, n opens a new one.";
+                canvas.put(area.x + 2, area.y, text, Tone::Muted);
+            }
+        },
+        Place::Alerts => screens::lists::alerts(canvas, area, app, layout),
+        Place::Audit => screens::lists::audit(canvas, area, app, layout),
+        Place::Users => screens::users::draw(canvas, area, app, layout),
+    }
+}

@@ -1,0 +1,152 @@
+//! The bottom: keys, toasts, what waits to be sent, what is being typed.
+
+use quarterdeck_protocol::time::Timestamp;
+use ratatui::layout::Rect;
+
+use super::{
+    canvas::{Canvas, width},
+    widgets::input,
+};
+use crate::tui::{
+    app::{
+        App, Link,
+        actions::{ACTIONS, Spec},
+        calls::Grace,
+        columns::noun,
+        dialog::{Overlay, PromptKind},
+        filter,
+        windows::listing,
+    },
+    format,
+    theme::Tone,
+};
+
+/// Draws the footer: the line being typed, else the keys of this screen.
+pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App) {
+    if let Some(Overlay::Prompt(prompt)) = &app.overlay {
+        let (sign, hint) = match prompt.kind {
+            PromptKind::Filter(key) => {
+                let keys = filter::keys(listing(key));
+                let shown = keys.iter().take(4).copied().collect::<Vec<_>>().join(": ");
+                let hint = if keys.is_empty() {
+                    "words, !not, ~fuzzy".to_owned()
+                } else {
+                    format!("{shown}: words, !not, ~fuzzy")
+                };
+                ("/", hint)
+            }
+            PromptKind::Search => ("/", "Enter finds, n and N go on".to_owned()),
+            PromptKind::Jump => ("'", "row number, device or command id".to_owned()),
+        };
+        let x = canvas.put(area.x + 1, area.y, sign, Tone::Key);
+        let unicode = app.theme.unicode;
+        let hint_wide = width(&hint, unicode);
+        let room = area.right().saturating_sub(x + 1);
+        let typed = width(prompt.field.text(), unicode) + 4;
+        if room > typed + hint_wide + 2 {
+            let muted = canvas.style(Tone::Muted);
+            canvas.put_right(area.right().saturating_sub(1), area.y, &hint, muted);
+        }
+        input::line(canvas, x, area.y, room, &prompt.field, true, false);
+        return;
+    }
+    let mut hints: Vec<(&Spec, String, &'static str, u8)> = ACTIONS
+        .iter()
+        .filter_map(|spec| {
+            let (word, rank) = spec.footer?;
+            let key = app.keymap.hint(spec.action)?;
+            let shown = app.concerns(spec) && app.available(spec.action).is_ok();
+            shown.then_some((spec, key, word, rank))
+        })
+        .collect();
+    let unicode = app.theme.unicode;
+    let wide = |key: &str, word: &str| width(key, unicode) + 1 + width(word, unicode) + 3;
+    let room = area.width.saturating_sub(2);
+    while hints.iter().map(|(_, key, word, _)| wide(key, word)).sum::<u16>() > room + 3 {
+        let Some(most) = hints.iter().map(|(_, _, _, rank)| *rank).max() else { break };
+        let at = hints.iter().rposition(|(_, _, _, rank)| *rank == most);
+        hints.remove(at.unwrap_or(0));
+        if hints.is_empty() {
+            break;
+        }
+    }
+    // What matters most stands first.
+    hints.sort_by_key(|(_, _, _, rank)| if *rank == 0 { 9 } else { *rank });
+    let mut x = area.x + 1;
+    for (_, key, word, _) in hints {
+        x = canvas.put(x, area.y, &key, Tone::Key);
+        x = canvas.put(x + 1, area.y, word, Tone::Muted) + 3;
+    }
+}
+
+/// Says what waits to be sent, and how to call it back.
+pub fn grace(canvas: &mut Canvas<'_>, area: Rect, app: &App, grace: &Grace) {
+    let style = canvas.style(Tone::Alarm);
+    canvas.fill(area, style);
+    let left = (grace.until.millis_since(app.now).max(0) + 999) / 1000;
+    let glyph = app.theme.glyphs.danger;
+    let text = format!(" {glyph} {} leaves in {left}s", grace.title);
+    let x = canvas.text(area.x, area.y, &text, style, area.width);
+    let more = match app.calls.grace.len() {
+        0 | 1 => String::new(),
+        n => format!(" (and {} more)", n - 1),
+    };
+    let hint = format!("   u calls it back{more}");
+    canvas.text(x, area.y, &hint, style, area.right().saturating_sub(x));
+}
+
+/// Says over a dimmed screen since when it is not known to be so, and why.
+pub fn lost(canvas: &mut Canvas<'_>, area: Rect, app: &App) {
+    let (text, since): (String, Option<Timestamp>) = match &app.link {
+        Link::Lost { since, why } => (why.clone(), Some(*since)),
+        Link::SignedOut { why } => {
+            (format!("signed out: {why}. Run `quarterdeck login`, then start again."), None)
+        }
+        Link::Connected => ("the server is silent".to_owned(), app.heard_at),
+        Link::Connecting => return,
+    };
+    let when = since.map_or_else(String::new, |at| {
+        let server = at.plus_millis(app.skew_ms);
+        format!("  as of {} UTC  {} ", format::clock(server), app.theme.glyphs.dot)
+    });
+    let text = format!("{when} {text} ");
+    let wide = width(&text, app.theme.unicode).min(area.width);
+    let x = area.x + (area.width - wide) / 2;
+    let y = area.bottom().saturating_sub(1);
+    let style = canvas.style(Tone::Alarm);
+    canvas.text(x, y, &text, style, wide);
+}
+
+/// Draws the toasts above the footer, the newest lowest.
+pub fn toasts(canvas: &mut Canvas<'_>, area: Rect, app: &App) {
+    let lost = u16::from(!app.link.is_connected());
+    let ground = canvas.style(Tone::Bar);
+    for (up, toast) in app.toasts.iter().rev().enumerate() {
+        let Some(y) = area.bottom().checked_sub(up as u16 + 1 + lost).filter(|y| *y >= area.y)
+        else {
+            return;
+        };
+        let text = format!(" {} ", toast.text);
+        let wide = width(&text, app.theme.unicode).min(area.width.saturating_sub(2));
+        let x = area.right().saturating_sub(wide + 1);
+        let style = ground.patch(canvas.style(toast.tone));
+        canvas.fill(Rect::new(x, y, wide, 1), style);
+        canvas.text(x, y, &text, style, wide);
+    }
+}
+
+/// `3 of 1 204`, with what is marked: for the rule above a table.
+pub fn position(app: &App, key: crate::tui::store::WindowKey) -> String {
+    let (list, window) = (app.list(key), app.store.window(key));
+    let mut text = String::new();
+    if !list.marks.is_empty() {
+        text.push_str(&format!("{} marked   ", format::count(list.marks.len() as u64)));
+    }
+    if window.total == 0 {
+        text.push_str(&format!("no {}s", noun(key)));
+    } else {
+        let at = format::count(list.cursor + 1);
+        text.push_str(&format!("{at} of {}", format::count(window.total)));
+    }
+    text
+}

@@ -1,0 +1,12 @@
+//! The screens, each a function of the state.
+
+pub mod cells;
+pub mod command;
+pub mod commands;
+pub mod device;
+pub mod devices;
+pub mod lists;
+pub mod overview;
+pub mod users;
+pub mod wall;
+pub mod wizard;

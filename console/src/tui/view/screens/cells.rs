@@ -1,0 +1,364 @@
+//! What stands in the cells of the tables.
+
+use std::collections::BTreeMap;
+
+use quarterdeck_protocol::{api::Device, command::CommandStatus, operations, time::Timestamp};
+use serde_json::Value;
+
+use crate::tui::{
+    app::{App, columns::Column, nav::short_id},
+    format,
+    store::{CommandRow, Row},
+    theme::Tone,
+    view::widgets::table::Cell,
+};
+
+/// A row that a newer server sends and this console cannot read.
+fn unreadable(column: &Column, row: &Row) -> Cell {
+    if column.rank == 0 { Cell::text(format!("{} (unreadable)", row.key), Tone::Faint) } else { Cell::default() }
+}
+
+/// `a=1 b=2`
+pub fn tags(tags: &BTreeMap<String, String>, without: &str) -> String {
+    let pairs: Vec<String> =
+        tags.iter().filter(|(k, _)| *k != without).map(|(k, v)| format!("{k}={v}")).collect();
+    pairs.join(" ")
+}
+
+pub fn device(app: &App, row: &Row, column: &Column, _: u16) -> Cell {
+    let Some(device) = row.device() else { return unreadable(column, row) };
+    let now = app.server_now();
+    match column.id {
+        "id" => {
+            let cell = Cell::text(device.id.as_str(), Tone::Text);
+            match app.calls.doing(&row.key) {
+                Some(doing) => cell.and(format!(" {} {doing}", app.theme.glyphs.pending), Tone::Warn),
+                None => cell,
+            }
+        }
+        "status" => Cell::badge(app.theme.device(device.status)),
+        "type" => Cell::text(&device.kind, Tone::Muted),
+        "site" => Cell::text(device.tags.get("site").map_or("", String::as_str), Tone::Muted),
+        "tags" => Cell::text(tags(&device.tags, "site"), Tone::Muted),
+        "health" => health(app, device),
+        "open_commands" => match device.open_commands {
+            0 => Cell::text(app.theme.glyphs.dot, Tone::Faint),
+            n => Cell::text(format::count(n), Tone::Busy),
+        },
+        "agent_version" => {
+            Cell::text(device.agent_version.as_deref().unwrap_or("-"), Tone::Muted)
+        }
+        "last_seen_at" => Cell::text(format::age(device.last_seen_at, now), Tone::Muted),
+        _ => Cell::default(),
+    }
+}
+
+/// The worst that is known of a device, in a few words.
+pub fn health(app: &App, device: &Device) -> Cell {
+    let glyphs = app.theme.glyphs;
+    if let Some(failed) = &device.service_failed {
+        return Cell::text(format!("{} {} failed", glyphs.no, failed.unit), Tone::Bad);
+    }
+    match device.process_status.as_deref() {
+        Some("running") => Cell::text(format!("{} running", glyphs.yes), Tone::Good),
+        Some(state @ ("crashed" | "failed")) => {
+            Cell::text(format!("{} {state}", glyphs.no), Tone::Bad)
+        }
+        Some(state) => Cell::text(state, Tone::Muted),
+        None => Cell::text(glyphs.dot, Tone::Faint),
+    }
+}
+
+pub fn command(app: &App, row: &Row, column: &Column, wide: u16) -> Cell {
+    let Some(found) = row.command() else { return unreadable(column, row) };
+    let command = &found.command;
+    let now = app.server_now();
+    match column.id {
+        "type" => Cell::text(operation(app, &command.kind), Tone::Text),
+        "device_id" => {
+            let cell = match found.device_status {
+                Some(status) => {
+                    let badge = app.theme.device(status);
+                    Cell::text(format!("{} ", badge.glyph), badge.tone)
+                }
+                None => Cell::default(),
+            };
+            cell.and(command.device_id.as_str(), Tone::Text)
+        }
+        "status" => status(app, found, wide),
+        "detail" => Cell::text(detail(found), Tone::Muted),
+        "created_by" => Cell::text(&command.created_by, Tone::Muted),
+        "id" => Cell::text(short_id(&row.key), Tone::Faint),
+        "priority" => Cell::text(command.priority.to_string(), Tone::Muted),
+        "created_at" => Cell::text(format::age(Some(command.created_at), now), Tone::Muted),
+        "duration" => Cell::text(took(found, now), Tone::Muted),
+        _ => Cell::default(),
+    }
+}
+
+/// Icon and name of an operation.
+pub fn operation(app: &App, name: &str) -> String {
+    let (icon, _) = operation_parts(app, name);
+    if icon.is_empty() { name.to_owned() } else { format!("{icon} {name}") }
+}
+
+/// The icon of an operation, where one can be shown, and its title.
+pub fn operation_parts(app: &App, name: &str) -> (String, String) {
+    static BUILTINS: std::sync::OnceLock<Vec<operations::Operation>> = std::sync::OnceLock::new();
+    let all = BUILTINS.get_or_init(operations::builtin);
+    let found = all.iter().find(|op| op.name == name);
+    let icon = match found {
+        Some(operation) if app.theme.unicode => operation.icon.clone(),
+        None if app.theme.unicode => "◇".to_owned(),
+        _ => String::new(),
+    };
+    (icon, found.map_or_else(|| name.to_owned(), |op| op.title.clone()))
+}
+
+/// Status with progress, and what we have asked for and do not know yet.
+pub fn status(app: &App, found: &CommandRow, wide: u16) -> Cell {
+    let command = &found.command;
+    let badge = app.theme.command(command.status);
+    let cell = Cell::badge(badge);
+    if let Some(doing) = app.calls.doing(&command.id.to_string()) {
+        return cell.and(format!(" {}{doing}", app.theme.glyphs.pending), Tone::Warn);
+    }
+    if command.cancel_requested_at.is_some() && !command.status.is_terminal() {
+        return cell.and(format!(" {}stopping", app.theme.glyphs.pending), Tone::Warn);
+    }
+    let Some(progress) = command.progress.filter(|_| !command.status.is_terminal()) else {
+        return cell;
+    };
+    if wide < 22 {
+        return cell.and(format!(" {progress}%"), Tone::Muted);
+    }
+    let glyphs = app.theme.glyphs;
+    let full = usize::from(progress.min(100)) * 6 / 100;
+    cell.and(" ", Tone::Text)
+        .and(glyphs.bar_full.repeat(full), badge.tone)
+        .and(glyphs.bar_empty.repeat(6 - full), Tone::Faint)
+        .and(format!(" {progress}%"), Tone::Muted)
+}
+
+/// What a command's row says beside its status: its step, or why it failed.
+pub fn detail(found: &CommandRow) -> String {
+    let command = &found.command;
+    if let Some(code) = &command.error_code {
+        let exit = match command.exit_code {
+            Some(exit) if exit != 0 => format!(" exit {exit}"),
+            _ => String::new(),
+        };
+        return match &command.error_message {
+            Some(message) => format!("{code}{exit}: {message}"),
+            None => format!("{code}{exit}"),
+        };
+    }
+    if command.status.is_terminal() {
+        return command.notes.clone();
+    }
+    command.step.clone().or_else(|| command.state.clone()).unwrap_or_else(|| command.notes.clone())
+}
+
+/// How long it ran, or has run, or has waited.
+pub fn took(found: &CommandRow, now: Timestamp) -> String {
+    let command = &found.command;
+    let Some(started) = command.started_at else {
+        return "-".to_owned();
+    };
+    let end = command.finished_at.unwrap_or(now);
+    let ms = end.millis_since(started);
+    if command.status == CommandStatus::ExecutionStarted
+        || command.status == CommandStatus::AwaitingReconnect
+    {
+        // It still runs: whole seconds, so that the screen is quiet.
+        return format::age_ms(ms);
+    }
+    format::duration_ms(ms)
+}
+
+pub fn alert(app: &App, row: &Row, column: &Column, _: u16) -> Cell {
+    let Some(alert) = row.alert() else { return unreadable(column, row) };
+    let now = app.server_now();
+    match column.id {
+        "severity" => Cell::badge(app.theme.severity(alert.severity)),
+        "cause" => {
+            let tone = if alert.resolved_at.is_some() { Tone::Muted } else { Tone::Text };
+            Cell::text(&alert.cause, tone)
+        }
+        "device" => {
+            let id = alert.device_id.as_ref().map_or("", |id| id.as_str());
+            Cell::text(id, Tone::Muted)
+        }
+        "kind" => Cell::text(alert.kind.replace('_', " "), Tone::Muted),
+        "count" => Cell::text(format::count(alert.count), Tone::Muted),
+        "first_seen_at" => Cell::text(format::age(Some(alert.first_seen_at), now), Tone::Muted),
+        "last_seen_at" => Cell::text(format::age(Some(alert.last_seen_at), now), Tone::Muted),
+        "state" => alert_state(app, alert),
+        _ => Cell::default(),
+    }
+}
+
+pub fn alert_state(app: &App, alert: &quarterdeck_protocol::api::Alert) -> Cell {
+    let glyphs = app.theme.glyphs;
+    let now = app.server_now();
+    if let Some(doing) = app.calls.doing(&alert.id) {
+        return Cell::text(format!("{} {doing}", glyphs.pending), Tone::Warn);
+    }
+    if let Some(at) = alert.resolved_at {
+        let age = format::age(Some(at), now);
+        return Cell::text(format!("{} resolved {age}", glyphs.yes), Tone::Good);
+    }
+    if let Some(until) = alert.silenced_until.filter(|until| *until > now) {
+        let left = format::age_ms(until.millis_since(now));
+        return Cell::text(format!("{} silenced {left}", glyphs.frozen), Tone::Muted);
+    }
+    match &alert.acknowledged_by {
+        Some(by) => Cell::text(format!("{} ack {by}", glyphs.yes), Tone::Muted),
+        None => Cell::text(format!("{} unacked", glyphs.danger), Tone::Warn),
+    }
+}
+
+pub fn audit(app: &App, row: &Row, column: &Column, _: u16) -> Cell {
+    let Some(entry) = row.audit() else { return unreadable(column, row) };
+    match column.id {
+        "seq" => Cell::text(entry.seq.to_string(), Tone::Faint),
+        "at" => {
+            let time = format::utc(entry.at);
+            Cell::text(time.trim_end_matches(" UTC"), Tone::Muted)
+        }
+        "actor" => Cell::text(&entry.actor, Tone::Text),
+        "action" => Cell::text(&entry.action, Tone::Text),
+        "object" => Cell::text(&entry.object, Tone::Muted),
+        "outcome" => Cell::badge(app.theme.audit(entry.outcome)),
+        "from" => Cell::text(&entry.from, Tone::Muted),
+        "detail" => Cell::text(compact(&entry.detail), Tone::Muted),
+        _ => Cell::default(),
+    }
+}
+
+pub fn timeline(app: &App, row: &Row, column: &Column, _: u16) -> Cell {
+    let Some(entry) = row.timeline() else { return unreadable(column, row) };
+    match column.id {
+        "at" => Cell::text(format::clock(entry.at), Tone::Muted),
+        "event" => Cell::text(entry.event.replace('_', " "), event_tone(&entry.event)),
+        "by" => Cell::text(&entry.by, Tone::Muted),
+        "detail" => {
+            let mut text = compact(&entry.detail);
+            if let Some(id) = entry.command_id
+                && matches!(app.nav.here, crate::tui::app::nav::Place::Device(_))
+            {
+                text = format!("{} {text}", short_id(&id.to_string()));
+            }
+            Cell::text(text, Tone::Muted)
+        }
+        _ => Cell::default(),
+    }
+}
+
+fn event_tone(event: &str) -> Tone {
+    match event {
+        "completed" | "online" => Tone::Good,
+        "failed" | "timed_out" | "offline" | "service_failed" => Tone::Bad,
+        "expired" | "cancelled" | "blocked_safety" | "late" | "stale" => Tone::Warn,
+        "execution_started" | "progress" | "accepted" | "awaiting_reconnect" => Tone::Busy,
+        _ => Tone::Text,
+    }
+}
+
+/// JSON on one line: `a=1 b="x"`, nothing for nothing.
+pub fn compact(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Object(map) => map
+            .iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(name, value)| match value {
+                Value::String(text) => format!("{name}={text}"),
+                other => format!("{name}={other}"),
+            })
+            .collect::<Vec<_>>()
+            .join(" "),
+        other => other.to_string(),
+    }
+}
+
+pub fn user(app: &App, row: &Row, column: &Column, _: u16) -> Cell {
+    let Some(user) = row.user() else { return unreadable(column, row) };
+    let now = app.server_now();
+    let glyphs = app.theme.glyphs;
+    match column.id {
+        "username" => {
+            let cell = Cell::text(&user.username, Tone::Text);
+            match app.calls.doing(&row.key) {
+                Some(doing) => cell.and(format!(" {} {doing}", glyphs.pending), Tone::Warn),
+                None => cell,
+            }
+        }
+        "state" if user.disabled => Cell::text(format!("{} disabled", glyphs.no), Tone::Muted),
+        "state" => Cell::text(format!("{} active", glyphs.yes), Tone::Good),
+        "roles" if user.admin => Cell::text("server admin", Tone::Accent),
+        "roles" => {
+            let roles: Vec<String> =
+                user.projects.iter().map(|(p, role)| format!("{p}: {}", role.as_str())).collect();
+            Cell::text(roles.join(", "), Tone::Muted)
+        }
+        "last_login_at" => Cell::text(format::age(user.last_login_at, now), Tone::Muted),
+        "created_at" => Cell::text(format::age(Some(user.created_at), now), Tone::Muted),
+        _ => Cell::default(),
+    }
+}
+
+pub fn member(_: &App, row: &Row, column: &Column, _: u16) -> Cell {
+    let Some(member) = row.member() else { return unreadable(column, row) };
+    match column.id {
+        "username" => Cell::text(&member.username, Tone::Text),
+        "role" => Cell::text(member.role.as_str(), Tone::Accent),
+        _ => Cell::default(),
+    }
+}
+
+pub fn project(app: &App, row: &Row, column: &Column, _: u16) -> Cell {
+    let Some(project) = row.project() else { return unreadable(column, row) };
+    match column.id {
+        "id" => {
+            let here = project.id.as_str() == app.session.project;
+            let cell = Cell::text(project.id.as_str(), Tone::Text);
+            if here { cell.and(format!(" {} open", app.theme.glyphs.live), Tone::Good) } else { cell }
+        }
+        "name" => Cell::text(&project.name, Tone::Muted),
+        "role" => Cell::text(project.role.as_str(), Tone::Accent),
+        "created_at" => {
+            Cell::text(format::age(Some(project.created_at), app.server_now()), Tone::Muted)
+        }
+        _ => Cell::default(),
+    }
+}
+
+pub fn token(app: &App, row: &Row, column: &Column, _: u16) -> Cell {
+    let Some(token) = row.token() else { return unreadable(column, row) };
+    let now = app.server_now();
+    let glyphs = app.theme.glyphs;
+    match column.id {
+        "id" => Cell::text(short_id(&token.id), Tone::Text),
+        "state" if token.revoked_at.is_some() => {
+            Cell::text(format!("{} revoked", glyphs.no), Tone::Muted)
+        }
+        "state" if token.expires_at <= now => {
+            Cell::text(format!("{} expired", glyphs.dot), Tone::Muted)
+        }
+        "state" if token.used >= token.uses => {
+            Cell::text(format!("{} used up", glyphs.dot), Tone::Muted)
+        }
+        "state" => Cell::text(format!("{} good", glyphs.yes), Tone::Good),
+        "used" => Cell::text(format!("{} of {}", token.used, token.uses), Tone::Muted),
+        "expires_at" if token.expires_at > now => {
+            Cell::text(format!("in {}", format::age_ms(token.expires_at.millis_since(now))), Tone::Muted)
+        }
+        "expires_at" => Cell::text("-", Tone::Faint),
+        "tags" => Cell::text(tags(&token.tags, ""), Tone::Muted),
+        "created_by" => Cell::text(&token.created_by, Tone::Muted),
+        "created_at" => Cell::text(format::age(Some(token.created_at), now), Tone::Muted),
+        _ => Cell::default(),
+    }
+}

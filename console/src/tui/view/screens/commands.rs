@@ -1,0 +1,74 @@
+//! All commands, and a peek at the output of the one under the cursor.
+
+use ratatui::layout::Rect;
+
+use super::cells;
+use crate::tui::{
+    app::{App, msg::Layout},
+    store::{CommandRow, WindowKey},
+    theme::Tone,
+    view::{
+        canvas::{Canvas, cut_bottom, cut_left, cut_top},
+        texts,
+        widgets::{panel, table},
+    },
+};
+
+pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App, layout: &mut Layout) {
+    let mut rest = area;
+    let list = app.list(WindowKey::Commands);
+    let row = app.store.window(WindowKey::Commands).row(list.cursor);
+    if area.height >= 18 && area.width >= 60 && !app.peek.hidden {
+        let high = (area.height / 4).clamp(5, 12);
+        let peek = cut_bottom(&mut rest, high);
+        if let Some(command) = row.and_then(|row| row.command()) {
+            let is_watched = app.peek.shown.as_deref() == row.map(|row| row.key.as_str());
+            draw_peek(canvas, peek, app, command, is_watched, layout);
+        }
+    }
+    let none = ["No commands yet.", "n sends the first: choose devices, then what they shall do."];
+    let filtered = ["No command matches the filter.", "Esc drops it."];
+    let none: &[&str] = if list.filter.is_empty() { &none } else { &filtered };
+    let look = table::Look {
+        key: WindowKey::Commands,
+        title: "Commands",
+        focused: !app.peek.focused,
+        none,
+    };
+    table::draw(canvas, rest, app, look, layout, cells::command);
+}
+
+fn draw_peek(
+    canvas: &mut Canvas<'_>,
+    area: Rect,
+    app: &App,
+    found: &CommandRow,
+    is_watched: bool,
+    layout: &mut Layout,
+) {
+    let mut rest = area;
+    let line = cut_top(&mut rest, 1);
+    let command = &found.command;
+    let badge = app.theme.command(command.status);
+    let title = format!(
+        "{} on {}   {} {}",
+        command.kind, command.device_id, badge.glyph, badge.word
+    );
+    let hint = if app.peek.focused { "Esc leaves, / searches" } else { "Tab focuses, Enter opens" };
+    panel::rule(canvas, line, &title, hint, app.peek.focused);
+    cut_left(&mut rest, 3);
+    let mut text = if is_watched { texts::lines(app) } else { Vec::new() };
+    let detail = cells::detail(found);
+    if text.is_empty() && !detail.is_empty() {
+        let tone = if command.error_code.is_some() { Tone::Bad } else { Tone::Muted };
+        text.push(texts::Line::new(detail, tone));
+    } else if let Some(code) = &command.error_code {
+        let message = command.error_message.as_deref().unwrap_or_default();
+        text.push(texts::Line::new(format!("{code}: {message}"), Tone::Bad));
+    }
+    if text.is_empty() {
+        let said = if is_watched { "no output" } else { "" };
+        text.push(texts::Line::new(said, Tone::Faint));
+    }
+    texts::draw(canvas, rest, app, text, layout);
+}

@@ -1,0 +1,292 @@
+//! The fleet at a glance: big numbers, commands, sites, open alerts.
+
+use quarterdeck_protocol::api::Overview;
+use ratatui::layout::Rect;
+
+use super::cells;
+use crate::tui::{
+    app::{App, msg::Layout},
+    format,
+    store::WindowKey,
+    theme::Tone,
+    view::{
+        canvas::{Canvas, cut_left, cut_top, width},
+        widgets::{bars, panel, table},
+    },
+};
+
+/// Draws the overview; each part as the height allows.
+pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App, layout: &mut Layout) {
+    let mut rest = area;
+    let Some(overview) = app.store.overview() else {
+        let window = app.store.window(WindowKey::Overview);
+        panel::empty(canvas, area, window, &["The server sent no overview."]);
+        return;
+    };
+    let big = area.height >= 24 && area.width >= 76;
+    if big {
+        let row = cut_top(&mut rest, bars::big_rows(app.theme.unicode) + 4);
+        tiles(canvas, row, app, overview);
+        let lines = cut_top(&mut rest, 9);
+        let mut left = lines;
+        let commands_area = cut_left(&mut left, lines.width / 2);
+        commands(canvas, commands_area, app, overview);
+        cut_left(&mut left, 2);
+        sites(canvas, left, app, overview);
+    } else {
+        let facts = cut_top(&mut rest, compact_rows(area));
+        compact(canvas, facts, app, overview);
+    }
+    let title = "Open alerts";
+    let none = ["No open alert.", "All is quiet."];
+    let key = WindowKey::OpenAlerts;
+    let look = table::Look { key, title, focused: true, none: &none };
+    table::draw(canvas, rest, app, look, layout, cells::alert);
+}
+
+/// One of the big numbers.
+struct Tile {
+    title: &'static str,
+    value: u64,
+    tone: Tone,
+    note: String,
+    values: Vec<u64>,
+}
+
+fn tile_list(app: &App, overview: &Overview) -> Vec<Tile> {
+    let devices = &overview.devices;
+    let known = devices.online + devices.stale + devices.offline;
+    let open: u64 = overview.open_commands.values().sum();
+    let running = overview.open_commands.get("execution_started").copied().unwrap_or(0);
+    let alerts = overview.alerts.critical + overview.alerts.warning;
+    let worst = overview.offline_by_site.first().map_or_else(String::new, |site| {
+        format!("   worst {} {}", site.site, format::count(site.count))
+    });
+    vec![
+        Tile {
+            title: "ONLINE",
+            value: devices.online,
+            tone: Tone::Good,
+            note: format!("of {}{}", format::count(known), stale(devices.stale)),
+            values: app.samples.iter().map(|sample| sample.online).collect(),
+        },
+        Tile {
+            title: "OFFLINE",
+            value: devices.offline,
+            tone: if devices.offline > 0 { Tone::Bad } else { Tone::Muted },
+            note: format!("{}{worst}", format::percent(devices.offline, known)),
+            values: app.samples.iter().map(|sample| sample.offline).collect(),
+        },
+        Tile {
+            title: "OPEN COMMANDS",
+            value: open,
+            tone: if open > 0 { Tone::Busy } else { Tone::Muted },
+            note: format!("{} running", format::count(running)),
+            values: app.samples.iter().map(|sample| sample.open).collect(),
+        },
+        Tile {
+            title: "ALERTS",
+            value: alerts,
+            tone: match (overview.alerts.critical, alerts) {
+                (0, 0) => Tone::Muted,
+                (0, _) => Tone::Warn,
+                _ => Tone::Bad,
+            },
+            note: format!(
+                "{} critical, {} unacked",
+                format::count(overview.alerts.critical),
+                format::count(overview.alerts.unacknowledged)
+            ),
+            values: Vec::new(),
+        },
+    ]
+}
+
+fn stale(n: u64) -> String {
+    if n == 0 { String::new() } else { format!("   {} stale", format::count(n)) }
+}
+
+/// Draws the big numbers side by side.
+pub fn tiles(canvas: &mut Canvas<'_>, area: Rect, app: &App, overview: &Overview) {
+    let tiles = tile_list(app, overview);
+    let mut rest = Rect { height: area.height.saturating_sub(1), ..area };
+    let n = tiles.len() as u16;
+    for (at, tile) in tiles.iter().enumerate() {
+        let left = n - at as u16;
+        let wide = rest.width / left;
+        let mut cell = cut_left(&mut rest, wide);
+        if left > 1 {
+            cell.width = cell.width.saturating_sub(1);
+        }
+        let inside = panel::boxed(canvas, cell, tile.title, Tone::Faint);
+        let digits = format::count(tile.value);
+        let x = inside.x + 2;
+        let fits = bars::big_width(&digits) + 3 <= inside.width;
+        if fits {
+            bars::big(canvas, x, inside.y, &digits, tile.tone);
+        } else {
+            let style = canvas.style(tile.tone);
+            canvas.text(x, inside.y + 1, &digits, style, inside.width.saturating_sub(2));
+        }
+        let used = if fits { bars::big_width(&digits) } else { digits.len() as u16 };
+        let room = inside.right().saturating_sub(x + used + 3);
+        if tile.values.len() > 1 && room >= 6 {
+            let y = inside.y + bars::big_rows(app.theme.unicode).saturating_sub(1);
+            let spark = Rect::new(inside.right().saturating_sub(room.min(24) + 1), y, room.min(24), 1);
+            bars::sparkline(canvas, spark, &tile.values, Tone::Faint);
+        }
+        let muted = canvas.style(Tone::Muted);
+        let y = inside.bottom().saturating_sub(1);
+        canvas.text(x, y, &tile.note, muted, inside.width.saturating_sub(3));
+    }
+}
+
+/// Rows of the short form.
+const fn compact_rows(area: Rect) -> u16 {
+    match area.height {
+        ..6 => 1,
+        6..12 => 3,
+        _ => 5,
+    }
+}
+
+/// The same numbers in lines, for small screens.
+fn compact(canvas: &mut Canvas<'_>, area: Rect, app: &App, overview: &Overview) {
+    let devices = &overview.devices;
+    let get = |map: &std::collections::BTreeMap<String, u64>, key: &str| {
+        map.get(key).copied().unwrap_or(0)
+    };
+    let open = &overview.open_commands;
+    let recent = &overview.recent_commands;
+    let online = app.theme.device(quarterdeck_protocol::device::DeviceStatus::Online);
+    let offline = app.theme.device(quarterdeck_protocol::device::DeviceStatus::Offline);
+    let lines: Vec<Vec<(String, Tone)>> = vec![
+        vec![
+            (format!("{} {} online", online.glyph, format::count(devices.online)), Tone::Good),
+            (
+                format!("{} {} offline", offline.glyph, format::count(devices.offline)),
+                if devices.offline > 0 { Tone::Bad } else { Tone::Muted },
+            ),
+            (format!("{} stale", format::count(devices.stale)), Tone::Muted),
+        ],
+        vec![
+            (format!("{} running", format::count(get(open, "execution_started"))), Tone::Busy),
+            (format!("{} queued", format::count(get(open, "queued"))), Tone::Waiting),
+            (format!("{} failed in 15 min", format::count(get(recent, "failed"))), Tone::Muted),
+        ],
+        vec![
+            (
+                format!("{} critical", format::count(overview.alerts.critical)),
+                if overview.alerts.critical > 0 { Tone::Bad } else { Tone::Muted },
+            ),
+            (format!("{} warning", format::count(overview.alerts.warning)), Tone::Warn),
+            (format!("{} unacked", format::count(overview.alerts.unacknowledged)), Tone::Muted),
+        ],
+        vec![(
+            overview
+                .offline_by_site
+                .iter()
+                .take(4)
+                .map(|site| format!("{} {}", site.site, format::count(site.count)))
+                .collect::<Vec<_>>()
+                .join("   "),
+            Tone::Muted,
+        )],
+    ];
+    let labels = ["Devices", "Commands", "Alerts", "Offline at"];
+    let label_wide = if area.width >= 50 { 12 } else { 0 };
+    for (y, (label, parts)) in (area.y..area.bottom()).zip(labels.iter().zip(lines)) {
+        if label_wide > 0 {
+            canvas.put(area.x + 1, y, label, Tone::Muted);
+        }
+        let mut x = area.x + 1 + label_wide;
+        for (text, tone) in parts {
+            if x + width(&text, app.theme.unicode) > area.right() {
+                break;
+            }
+            x = canvas.put(x, y, &text, tone) + 3;
+        }
+    }
+}
+
+/// Counts of commands by status, with bars.
+pub fn commands(canvas: &mut Canvas<'_>, area: Rect, app: &App, overview: &Overview) {
+    use quarterdeck_protocol::command::CommandStatus as S;
+    let mut rest = area;
+    let line = cut_top(&mut rest, 1);
+    panel::rule(canvas, line, "Commands", "15 min", false);
+    let get = |map: &std::collections::BTreeMap<String, u64>, status: S| {
+        map.get(status.as_str()).copied().unwrap_or(0)
+    };
+    let (open, recent) = (&overview.open_commands, &overview.recent_commands);
+    let ended: u64 = recent.values().sum();
+    let rows = [
+        (S::ExecutionStarted, get(open, S::ExecutionStarted), false),
+        (S::Queued, get(open, S::Queued) + get(open, S::Published) + get(open, S::Accepted), false),
+        (S::Completed, get(recent, S::Completed), true),
+        (S::Failed, get(recent, S::Failed), true),
+        (S::TimedOut, get(recent, S::TimedOut), true),
+    ];
+    let most = rows.iter().map(|(_, n, _)| *n).max().unwrap_or(0);
+    let numbers = rest.width >= 34;
+    for (status, n, is_share) in rows {
+        let row = cut_top(&mut rest, 1);
+        if row.height == 0 {
+            return;
+        }
+        let badge = app.theme.command(status);
+        let tone = if n == 0 { Tone::Faint } else { badge.tone };
+        let text = format!("{} {}", badge.glyph, badge.word);
+        canvas.put(row.x + 1, row.y, &text, tone);
+        let style = canvas.style(if n == 0 { Tone::Faint } else { Tone::Strong });
+        let at = row.x + 21;
+        canvas.put_right(at.min(row.right()), row.y, &format::count(n), style);
+        if numbers {
+            let share = if is_share { format::percent(n, ended) } else { String::new() };
+            let muted = canvas.style(Tone::Muted);
+            canvas.put_right(at + 9, row.y, &share, muted);
+            let x = at + 11;
+            let room = row.right().saturating_sub(x + 1);
+            bars::plain_bar(canvas, x, row.y, room, n, most, badge.tone);
+        }
+    }
+    let mut parts = Vec::new();
+    let ms = |ms: Option<u64>| ms.map(|ms| format::duration_ms(ms as i64));
+    if let Some(p50) = ms(overview.p50_ms) {
+        parts.push(format!("p50 {p50}"));
+    }
+    if let Some(p95) = ms(overview.p95_ms) {
+        parts.push(format!("p95 {p95}"));
+    }
+    if let Some(at) = overview.oldest_queued_at {
+        parts.push(format!("oldest queued {}", format::age(Some(at), app.server_now())));
+    }
+    if rest.height > 0 {
+        let muted = canvas.style(Tone::Muted);
+        canvas.text(rest.x + 1, rest.y, &parts.join("   "), muted, rest.width.saturating_sub(1));
+    }
+}
+
+/// Devices that are offline, by site.
+pub fn sites(canvas: &mut Canvas<'_>, area: Rect, app: &App, overview: &Overview) {
+    let mut rest = area;
+    let line = cut_top(&mut rest, 1);
+    panel::rule(canvas, line, "Offline by site", "", false);
+    if overview.offline_by_site.is_empty() {
+        let text = format!("{} every site is complete", app.theme.glyphs.yes);
+        canvas.put(rest.x + 1, rest.y, &text, Tone::Good);
+        return;
+    }
+    let most = overview.offline_by_site.iter().map(|site| site.count).max().unwrap_or(0);
+    let name_wide = 14.min(rest.width / 3);
+    for (y, site) in (rest.y..rest.bottom()).zip(&overview.offline_by_site) {
+        let name = if site.site.is_empty() { "(no site)" } else { site.site.as_str() };
+        let text = canvas.style(Tone::Text);
+        canvas.text(rest.x + 1, y, name, text, name_wide);
+        let at = rest.x + name_wide + 8;
+        let strong = canvas.style(Tone::Strong);
+        canvas.put_right(at, y, &format::count(site.count), strong);
+        let room = rest.right().saturating_sub(at + 3);
+        bars::plain_bar(canvas, at + 2, y, room, site.count, most, Tone::Bad);
+    }
+}

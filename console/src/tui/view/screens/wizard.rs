@@ -1,0 +1,358 @@
+//! The wizard of a new command, step by step.
+
+use quarterdeck_protocol::{command::Priority, operations::Operation};
+use ratatui::layout::Rect;
+
+use super::cells;
+use crate::tui::{
+    app::{
+        App,
+        msg::Layout,
+        wizard::{SITES_SHOWN, Step, Wizard, command_line},
+        wizard_input,
+    },
+    format,
+    store::WindowKey,
+    theme::{Depth, Tone},
+    view::{
+        canvas::{Canvas, cut_bottom, cut_left, cut_top, width},
+        overlay::wrapped,
+        texts::{self, Line},
+        widgets::{form, panel, table},
+    },
+};
+
+/// A card's size.
+const CARD_WIDE: u16 = 36;
+const CARD_HIGH: u16 = 5;
+
+pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App, wizard: &Wizard, layout: &mut Layout) {
+    let mut rest = area;
+    let line = cut_top(&mut rest, 1);
+    steps(canvas, line, app, wizard);
+    if rest.height > 12 {
+        cut_top(&mut rest, 1);
+    }
+    if let Some(error) = &wizard.error {
+        let row = cut_bottom(&mut rest, 1);
+        let text = format!("{} {error}", app.theme.glyphs.no);
+        canvas.put(row.x + 1, row.y, &text, Tone::Bad);
+    }
+    match wizard.step {
+        Step::Targets => targets(canvas, rest, app, layout),
+        Step::Operation => operations(canvas, rest, app, wizard, layout),
+        Step::Configure => configure(canvas, rest, app, wizard),
+        Step::Review => review(canvas, rest, app, wizard, layout),
+    }
+}
+
+/// The way through the wizard, with where one is.
+fn steps(canvas: &mut Canvas<'_>, area: Rect, app: &App, wizard: &Wizard) {
+    let glyphs = app.theme.glyphs;
+    let unicode = app.theme.unicode;
+    let narrow = area.width < 60;
+    let mut x = area.x + 1;
+    for (at, step) in Step::ALL.into_iter().enumerate() {
+        let (mark, tone) = match step.cmp(&wizard.step) {
+            std::cmp::Ordering::Less => (glyphs.yes.to_owned(), Tone::Good),
+            std::cmp::Ordering::Equal => ((at + 1).to_string(), Tone::Chosen),
+            std::cmp::Ordering::Greater => ((at + 1).to_string(), Tone::Faint),
+        };
+        if narrow && step != wizard.step {
+            continue;
+        }
+        let text = if narrow {
+            format!(" {} of {} {} ", at + 1, Step::ALL.len(), step.title())
+        } else {
+            format!(" {mark} {} ", step.title())
+        };
+        let style = canvas.style(tone);
+        x = canvas.text(x, area.y, &text, style, area.right().saturating_sub(x));
+        if step != Step::Review && !narrow {
+            let faint = canvas.style(Tone::Faint);
+            canvas.repeat(x, area.y, glyphs.horizontal, 2, faint);
+            x += 2;
+        }
+    }
+    let mut summary = Vec::new();
+    if !wizard.targets.is_empty() && wizard.step != Step::Targets {
+        summary.push(format::plural(wizard.targets.len() as u64, "device"));
+    }
+    if let Some(operation) = &wizard.operation
+        && wizard.step > Step::Operation
+    {
+        summary.push(operation.title.clone());
+    }
+    let text = summary.join("   ");
+    if x + width(&text, unicode) + 2 < area.right() {
+        let accent = canvas.style(Tone::Accent);
+        canvas.put_right(area.right().saturating_sub(1), area.y, &text, accent);
+    }
+}
+
+fn targets(canvas: &mut Canvas<'_>, area: Rect, app: &App, layout: &mut Layout) {
+    let key = WindowKey::WizardDevices;
+    let marked = app.list(key).marks.len() as u64;
+    let mut rest = area;
+    if rest.height > 6 {
+        let hint = cut_bottom(&mut rest, 1);
+        let text = if marked == 0 {
+            "Space marks, A marks all shown, / filters. Enter goes on with the device under the cursor."
+                .to_owned()
+        } else {
+            format!("Enter goes on with the {} marked.", format::plural(marked, "device"))
+        };
+        canvas.put(hint.x + 3, hint.y, &text, Tone::Muted);
+    }
+    let none = ["No device matches.", "Esc drops the filter."];
+    let look = table::Look { key, title: "For which devices?", focused: true, none: &none };
+    table::draw(canvas, rest, app, look, layout, cells::device);
+}
+
+fn operations(
+    canvas: &mut Canvas<'_>,
+    area: Rect,
+    app: &App,
+    wizard: &Wizard,
+    layout: &mut Layout,
+) {
+    let all = wizard_input::operations(app);
+    let mut rest = area;
+    let line = cut_top(&mut rest, 1);
+    panel::rule(canvas, line, "What shall they do?", &format!("{} operations", all.len()), true);
+    if all.is_empty() {
+        let window = app.store.window(WindowKey::Operations);
+        panel::empty(canvas, rest, window, &["The server knows no operation."]);
+        return;
+    }
+    // Too low for cards: a list.
+    let as_list = rest.height < CARD_HIGH * 2 || rest.width < CARD_WIDE + 2;
+    let columns = if as_list { 1 } else { (rest.width / CARD_WIDE).clamp(1, 5) };
+    let high = if as_list { 1 } else { CARD_HIGH };
+    layout.card_columns = usize::from(columns);
+    let per_screen = usize::from((rest.height / high).max(1));
+    let row_of = |at: usize| at / usize::from(columns);
+    let top = (row_of(wizard.card) + 1).saturating_sub(per_screen);
+    let wide = rest.width / columns;
+    for (at, operation) in all.iter().enumerate() {
+        let (row, column) = (row_of(at), at % usize::from(columns));
+        if row < top || row >= top + per_screen {
+            continue;
+        }
+        let card = Rect {
+            x: rest.x + column as u16 * wide,
+            y: rest.y + (row - top) as u16 * high,
+            width: wide.saturating_sub(u16::from(!as_list)),
+            height: high,
+        };
+        let chosen = at == wizard.card;
+        if as_list {
+            list_row(canvas, card, app, operation, chosen);
+        } else {
+            draw_card(canvas, card, app, operation, chosen);
+        }
+    }
+}
+
+fn about(app: &App, operation: &Operation) -> String {
+    let icon = if app.theme.unicode { format!("{} ", operation.icon) } else { String::new() };
+    let title = if operation.title.is_empty() { &operation.name } else { &operation.title };
+    format!("{icon}{title}")
+}
+
+fn list_row(canvas: &mut Canvas<'_>, area: Rect, app: &App, operation: &Operation, chosen: bool) {
+    if chosen {
+        if !app.low_bandwidth {
+            let selected = canvas.style(Tone::Selected);
+            canvas.fill(area, selected);
+        }
+        let accent = canvas.style(Tone::Accent);
+        canvas.text(area.x, area.y, app.theme.glyphs.cursor, accent, 1);
+    }
+    let tone = if operation.dangerous { Tone::Bad } else { Tone::Text };
+    let style = canvas.style(tone);
+    let x = canvas.text(area.x + 2, area.y, &about(app, operation), style, 24);
+    let muted = canvas.style(Tone::Muted);
+    let x = x.max(area.x + 24) + 1;
+    canvas.text(x, area.y, &operation.description, muted, area.right().saturating_sub(x));
+}
+
+fn draw_card(canvas: &mut Canvas<'_>, area: Rect, app: &App, operation: &Operation, chosen: bool) {
+    let tone = if chosen { Tone::Accent } else { Tone::Faint };
+    let title = about(app, operation);
+    let title = if chosen && app.theme.depth == Depth::None { format!("[{title}]") } else { title };
+    let inside = panel::boxed(canvas, area, &title, tone);
+    let text = Rect { x: inside.x + 1, width: inside.width.saturating_sub(2), ..inside };
+    let lines = wrapped(&operation.description, text.width);
+    let style = canvas.style(if chosen { Tone::Text } else { Tone::Muted });
+    for (y, line) in (text.y..text.bottom().saturating_sub(1)).zip(&lines) {
+        canvas.text(text.x, y, line, style, text.width);
+    }
+    let y = text.bottom().saturating_sub(1);
+    let secs = i64::from(operation.estimated_duration_s) * 1000;
+    let faint = canvas.style(Tone::Muted);
+    let x = canvas.text(text.x, y, &format!("~{}", format::age_ms(secs)), faint, text.width);
+    if operation.dangerous {
+        let bad = canvas.style(Tone::Bad);
+        let text_ = format!("{} dangerous", app.theme.glyphs.danger);
+        canvas.text(x + 2, y, &text_, bad, text.right().saturating_sub(x + 2));
+    }
+    if operation.source == quarterdeck_protocol::operations::OperationSource::Device {
+        let note = format!("on {}", format::plural(operation.device_count, "device"));
+        let muted = canvas.style(Tone::Muted);
+        if x + width(&note, app.theme.unicode) + 2 < text.right() {
+            canvas.put_right(text.right(), y, &note, muted);
+        }
+    }
+}
+
+fn configure(canvas: &mut Canvas<'_>, area: Rect, app: &App, wizard: &Wizard) {
+    let mut rest = area;
+    let title = wizard.operation.as_ref().map_or("Configure", |operation| operation.title.as_str());
+    let line = cut_top(&mut rest, 1);
+    panel::rule(canvas, line, title, "* is needed", true);
+    if rest.height > 10 {
+        cut_top(&mut rest, 1);
+    }
+    if rest.height > 4 {
+        let hint = cut_bottom(&mut rest, 1);
+        let text = "Tab next field   Enter on the last, or C-n anywhere, goes on   Esc back";
+        canvas.put(hint.x + 2, hint.y, text, Tone::Faint);
+    }
+    let wide = Rect { x: rest.x + 1, width: rest.width.saturating_sub(2), ..rest };
+    form::draw(canvas, wide, &wizard.form, app.overlay.is_none());
+}
+
+fn review(canvas: &mut Canvas<'_>, area: Rect, app: &App, wizard: &Wizard, layout: &mut Layout) {
+    let mut rest = area;
+    let buttons = cut_bottom(&mut rest, 1);
+    if rest.height > 8 {
+        cut_bottom(&mut rest, 1);
+    }
+    let line = cut_top(&mut rest, 1);
+    panel::rule(canvas, line, "Is this right?", "y copies the command line", true);
+    cut_left(&mut rest, 2);
+    texts::draw(canvas, rest, app, review_lines(app, wizard), layout);
+    draw_buttons(canvas, buttons, app, wizard);
+}
+
+fn draw_buttons(canvas: &mut Canvas<'_>, area: Rect, app: &App, wizard: &Wizard) {
+    let glyphs = app.theme.glyphs;
+    if wizard.pending.is_some() {
+        let text = format!("{} sent, waiting for the server's word ...", glyphs.pending);
+        canvas.put(area.x + 2, area.y, &text, Tone::Warn);
+        return;
+    }
+    if !app.calls.grace.is_empty() {
+        let text = format!("{} waits in its grace; u calls it back", glyphs.pending);
+        canvas.put(area.x + 2, area.y, &text, Tone::Warn);
+        return;
+    }
+    let danger = wizard.operation.as_ref().is_some_and(|operation| operation.dangerous);
+    let n = format::plural(wizard.targets.len() as u64, "device");
+    let mono = app.theme.depth == Depth::None;
+    let label = |word: &str, chosen: bool| {
+        if mono && chosen { format!("[ {word} ]") } else { format!("  {word}  ") }
+    };
+    let idle = canvas.style(Tone::Field);
+    let chosen = canvas.style(if danger { Tone::Alarm } else { Tone::Chosen });
+    let send = label(&format!("Send to {n}"), wizard.send_focused);
+    let style = if wizard.send_focused { chosen } else { idle };
+    let x = canvas.text(area.x + 2, area.y, &send, style, area.width.saturating_sub(2));
+    let leave = label("Leave", !wizard.send_focused);
+    let chosen = canvas.style(Tone::Chosen);
+    let style = if wizard.send_focused { idle } else { chosen };
+    canvas.text(x + 2, area.y, &leave, style, area.right().saturating_sub(x + 2));
+}
+
+fn fact(out: &mut Vec<Line>, label: &str, value: impl Into<String>, tone: Tone) {
+    out.push(Line(vec![(format!("{label:<14}"), Tone::Muted), (value.into(), tone)]));
+}
+
+/// What will be sent, to whom, and what it touches.
+pub fn review_lines(app: &App, wizard: &Wizard) -> Vec<Line> {
+    let mut out = Vec::new();
+    let (Some(operation), Some(request)) = (&wizard.operation, wizard.request(false)) else {
+        return out;
+    };
+    let glyphs = app.theme.glyphs;
+    let blast = wizard.blast();
+    let tone = if operation.dangerous { Tone::Bad } else { Tone::Strong };
+    fact(&mut out, "Operation", about(app, operation), tone);
+    let some = wizard.targets.keys().take(3).cloned().collect::<Vec<_>>().join(", ");
+    let more = wizard.targets.len().saturating_sub(3);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let devices = format!("{}: {some}{more}", format::plural(blast.devices, "device"));
+    fact(&mut out, "Targets", devices, Tone::Text);
+    let payload = cells::compact(&request.payload);
+    if !payload.is_empty() {
+        fact(&mut out, "Payload", payload, Tone::Text);
+    }
+    let priority = wizard.priority();
+    let band = Priority::try_from(priority).map_or("", Priority::band);
+    let delivery = format!(
+        "priority {priority} {band}, may run {}, waits {} for devices that are offline",
+        format::duration_ms(i64::from(wizard.timeout_s()) * 1000),
+        format::duration_ms(i64::from(wizard.expires_in_s()) * 1000)
+    );
+    fact(&mut out, "Delivery", delivery, Tone::Text);
+    let estimate = format::duration_ms(i64::from(operation.estimated_duration_s) * 1000);
+    let text = format!("about {estimate} on each device, side by side");
+    fact(&mut out, "Takes", text, Tone::Text);
+    if !wizard.notes().is_empty() {
+        fact(&mut out, "Notes", wizard.notes(), Tone::Text);
+    }
+    out.push(Line::default());
+    out.push(Line::new("Blast radius", Tone::Accent));
+    let sites = blast
+        .sites
+        .iter()
+        .take(SITES_SHOWN)
+        .map(|(site, n)| format!("{site} {n}"))
+        .collect::<Vec<_>>()
+        .join("   ");
+    let others = blast.sites.len().saturating_sub(SITES_SHOWN);
+    let others = if others > 0 { format!("   and {others} more") } else { String::new() };
+    fact(&mut out, "Sites", format!("{sites}{others}"), Tone::Text);
+    let share = format::percent(blast.production, blast.devices);
+    let tone = if blast.production > 0 { Tone::Warn } else { Tone::Good };
+    fact(&mut out, "Production", format!("{} of {} ({share})", blast.production, blast.devices), tone);
+    let online = format!("{} online", format::count(blast.online));
+    fact(&mut out, "Reached now", online, Tone::Good);
+    if blast.offline > 0 {
+        let last = blast.oldest_contact.map_or_else(String::new, |at| {
+            format!(", the longest silent for {}", format::age(Some(at), app.server_now()))
+        });
+        let waits = format::duration_ms(i64::from(wizard.expires_in_s()) * 1000);
+        let text = format!(
+            "{} {} not online{last}; theirs wait up to {waits}",
+            glyphs.danger,
+            format::count(blast.offline)
+        );
+        fact(&mut out, "Offline", text, Tone::Warn);
+    }
+    if blast.unknown > 0 {
+        let text = format!("{} whose state is not known here", format::count(blast.unknown));
+        fact(&mut out, "Unknown", text, Tone::Muted);
+    }
+    if operation.reboots {
+        let text = format!(
+            "{} takes the host down; at most {} times in {} min per device",
+            glyphs.danger,
+            app.settings.reboot_limit,
+            app.settings.reboot_window_s / 60
+        );
+        fact(&mut out, "Safety", text, Tone::Warn);
+    }
+    let over = u64::from(app.settings.confirm_over_devices);
+    if operation.dangerous || blast.devices > over {
+        let text = "asks for a typed confirmation, and leaves 10 s after it";
+        fact(&mut out, "Confirmation", text, Tone::Warn);
+    }
+    out.push(Line::default());
+    out.push(Line::new("The same on the command line", Tone::Accent));
+    let confirm = operation.dangerous || blast.devices > over;
+    let line = wizard.request(confirm).map(|request| command_line(&request)).unwrap_or_default();
+    out.push(Line::new(line, Tone::Text));
+    out
+}

@@ -1,0 +1,385 @@
+//! Text that scrolls: JSON, live output, facts. Lines first, cells later, so
+//! that searching, copying and drawing see the same.
+
+use quarterdeck_protocol::{
+    api::{Device, OutputChunk},
+    text,
+};
+use ratatui::layout::Rect;
+use serde_json::Value;
+use unicode_segmentation::UnicodeSegmentation;
+use unicode_width::UnicodeWidthStr;
+
+use crate::tui::{
+    app::{
+        App,
+        msg::Layout,
+        nav::Place,
+        perform,
+        tabs::{CommandTab, DeviceTab},
+    },
+    format,
+    store::WindowKey,
+    theme::Tone,
+    view::canvas::Canvas,
+};
+
+/// The most lines that are shown of one text.
+const LINES_MAX: usize = 20_000;
+
+/// A line in pieces, each in its tone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Line(pub Vec<(String, Tone)>);
+
+impl Line {
+    pub fn new(text: impl Into<String>, tone: Tone) -> Self {
+        Self(vec![(text.into(), tone)])
+    }
+
+    fn plain(&self) -> String {
+        self.0.iter().map(|(text, _)| text.as_str()).collect()
+    }
+}
+
+/// The text of the screen that is shown; empty where there is none.
+pub fn lines(app: &App) -> Vec<Line> {
+    match &app.nav.here {
+        Place::Commands => peek_lines(app),
+        Place::Command(id) => {
+            let row = app.store.window(WindowKey::CommandRow).find(&id.to_string());
+            let Some(row) = row.and_then(|row| row.command()) else { return Vec::new() };
+            match app.tabs.command {
+                CommandTab::Payload => json_lines(&row.command.payload),
+                CommandTab::Response => super::screens::command::response(app, &row.command),
+                CommandTab::Logs => {
+                    let window = app.store.window(WindowKey::CommandOutput);
+                    let chunks: Vec<&OutputChunk> =
+                        window.rows().iter().filter_map(|row| row.output()).collect();
+                    if chunks.is_empty() {
+                        kept_output(&row.command)
+                    } else {
+                        output_lines(&chunks)
+                    }
+                }
+                CommandTab::Overview => super::screens::command::overview(app, row),
+                CommandTab::Timeline => Vec::new(),
+            }
+        }
+        Place::Device(id) => {
+            let device = perform::device(app, id.as_str());
+            match app.tabs.device {
+                DeviceTab::Overview => {
+                    device.map(|device| super::screens::device::overview(app, device)).unwrap_or_default()
+                }
+                DeviceTab::Health => health_lines(app, device),
+                DeviceTab::Commands | DeviceTab::Timeline => Vec::new(),
+            }
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn peek_lines(app: &App) -> Vec<Line> {
+    let window = app.store.window(WindowKey::PeekOutput);
+    let chunks: Vec<&OutputChunk> = window.rows().iter().filter_map(|row| row.output()).collect();
+    output_lines(&chunks)
+}
+
+/// The text without its looks, for the clipboard and files.
+pub fn plain(app: &App) -> String {
+    let lines: Vec<String> = lines(app).iter().map(Line::plain).collect();
+    lines.join("\n")
+}
+
+/// The lines in which the searched text is.
+pub fn matches(app: &App) -> Vec<usize> {
+    let needle = app.viewer.search.to_lowercase();
+    if needle.is_empty() {
+        return Vec::new();
+    }
+    let wide = app.layout.viewer.map_or(usize::MAX, |(area, _)| usize::from(area.width));
+    wrap(lines(app), wide)
+        .iter()
+        .enumerate()
+        .filter(|(_, line)| line.plain().to_lowercase().contains(&needle))
+        .map(|(at, _)| at)
+        .collect()
+}
+
+/// Draws the part of a text that is seen.
+pub fn draw(
+    canvas: &mut Canvas<'_>,
+    area: Rect,
+    app: &App,
+    text: Vec<Line>,
+    layout: &mut Layout,
+) {
+    let lines = wrap(text, usize::from(area.width));
+    let last = lines.len().saturating_sub(usize::from(area.height));
+    let top = if app.viewer.follow { last } else { app.viewer.top.min(last) };
+    layout.viewer = Some((area, lines.len()));
+    let needle = app.viewer.search.to_lowercase();
+    for (y, line) in (area.y..area.bottom()).zip(lines.iter().skip(top)) {
+        let found = !needle.is_empty() && line.plain().to_lowercase().contains(&needle);
+        let mut x = area.x;
+        for (text, tone) in &line.0 {
+            let style = canvas.style(if found { Tone::Match } else { *tone });
+            x = canvas.text(x, y, text, style, area.right().saturating_sub(x));
+        }
+    }
+}
+
+/// Breaks lines that are wider than the screen.
+fn wrap(lines: Vec<Line>, wide: usize) -> Vec<Line> {
+    let wide = wide.max(8);
+    let mut out = Vec::with_capacity(lines.len());
+    for line in lines {
+        let total: usize = line.0.iter().map(|(text, _)| text::line(text).width()).sum();
+        if total <= wide {
+            out.push(line);
+            continue;
+        }
+        let mut row = Line::default();
+        let mut at = 0;
+        for (text, tone) in line.0 {
+            let safe = text::line(&text).into_owned();
+            let mut piece = String::new();
+            for part in safe.graphemes(true) {
+                let part_wide = part.width();
+                if at + part_wide > wide {
+                    row.0.push((std::mem::take(&mut piece), tone));
+                    out.push(std::mem::take(&mut row));
+                    at = 0;
+                }
+                piece.push_str(part);
+                at += part_wide;
+            }
+            row.0.push((piece, tone));
+        }
+        out.push(row);
+    }
+    out.truncate(LINES_MAX);
+    out
+}
+
+/// JSON, indented, a tone for each kind of token.
+pub fn json_lines(value: &Value) -> Vec<Line> {
+    let mut out = vec![Line::default()];
+    json(value, 0, &mut out);
+    out
+}
+
+fn json(value: &Value, depth: usize, out: &mut Vec<Line>) {
+    let put = |out: &mut Vec<Line>, text: String, tone: Tone| {
+        if let Some(line) = out.last_mut() {
+            line.0.push((text, tone));
+        }
+    };
+    let indent = |depth: usize| Line::new("  ".repeat(depth), Tone::Text);
+    match value {
+        Value::Null => put(out, "null".to_owned(), Tone::Muted),
+        Value::Bool(on) => put(out, on.to_string(), Tone::Warn),
+        Value::Number(number) => put(out, number.to_string(), Tone::Busy),
+        Value::String(text) => string(text, depth, out),
+        Value::Array(items) if items.is_empty() => put(out, "[]".to_owned(), Tone::Muted),
+        Value::Object(map) if map.is_empty() => put(out, "{}".to_owned(), Tone::Muted),
+        Value::Array(items) => {
+            put(out, "[".to_owned(), Tone::Muted);
+            for (at, item) in items.iter().enumerate() {
+                out.push(indent(depth + 1));
+                json(item, depth + 1, out);
+                if at + 1 < items.len() {
+                    put(out, ",".to_owned(), Tone::Muted);
+                }
+            }
+            out.push(indent(depth));
+            put(out, "]".to_owned(), Tone::Muted);
+        }
+        Value::Object(map) => {
+            put(out, "{".to_owned(), Tone::Muted);
+            for (at, (name, item)) in map.iter().enumerate() {
+                out.push(indent(depth + 1));
+                put(out, name.clone(), Tone::Accent);
+                put(out, ": ".to_owned(), Tone::Muted);
+                json(item, depth + 1, out);
+                if at + 1 < map.len() {
+                    put(out, ",".to_owned(), Tone::Muted);
+                }
+            }
+            out.push(indent(depth));
+            put(out, "}".to_owned(), Tone::Muted);
+        }
+    }
+}
+
+/// A string on one line as JSON has it; one of several lines as a block, so that it can be read.
+fn string(text: &str, depth: usize, out: &mut Vec<Line>) {
+    if text.trim_end().contains('\n') {
+        for line in text::block(text).trim_end().lines() {
+            let bar = format!("{}| ", "  ".repeat(depth + 1));
+            out.push(Line(vec![(bar, Tone::Faint), (line.to_owned(), Tone::Good)]));
+        }
+        return;
+    }
+    if let Some(line) = out.last_mut() {
+        line.0.push((Value::from(text).to_string(), Tone::Good));
+    }
+}
+
+/// Output as it came, each line with its time and stream.
+fn output_lines(chunks: &[&OutputChunk]) -> Vec<Line> {
+    let mut out = Vec::new();
+    // The unfinished line of each stream, and when it began.
+    let mut open: [(String, Option<quarterdeck_protocol::time::Timestamp>); 2] = Default::default();
+    let push = |out: &mut Vec<Line>, stderr: bool, at, text: &str| {
+        let (name, tone) = if stderr { ("err", Tone::Warn) } else { ("out", Tone::Text) };
+        let time = format!("{} ", format::clock(at));
+        out.push(Line(vec![
+            (time, Tone::Faint),
+            (format!("{name}  "), if stderr { Tone::Warn } else { Tone::Muted }),
+            (text.to_owned(), tone),
+        ]));
+    };
+    for chunk in chunks {
+        let stderr = chunk.stream == "stderr";
+        let (pending, began) = &mut open[usize::from(stderr)];
+        let begun = *began.get_or_insert(chunk.at);
+        pending.push_str(&chunk.text);
+        if let Some(end) = pending.rfind('\n') {
+            let rest = pending.split_off(end + 1);
+            let whole = std::mem::replace(pending, rest);
+            *began = (!pending.is_empty()).then_some(chunk.at);
+            for line in text::block(&whole).trim_end_matches('\n').split('\n') {
+                push(&mut out, stderr, begun, line);
+            }
+        }
+    }
+    for (stderr, (pending, began)) in [false, true].into_iter().zip(open) {
+        if let Some(at) = began.filter(|_| !pending.is_empty()) {
+            push(&mut out, stderr, at, &text::block(&pending));
+        }
+    }
+    out
+}
+
+/// The whole output that the server kept, when nothing came live.
+fn kept_output(command: &quarterdeck_protocol::api::Command) -> Vec<Line> {
+    let mut out = Vec::new();
+    for (text, name, tone) in
+        [(&command.stdout, "out", Tone::Text), (&command.stderr, "err", Tone::Warn)]
+    {
+        for line in text::block(text.as_deref().unwrap_or_default()).trim_end().lines() {
+            let label = (format!("{name}  "), if name == "err" { Tone::Warn } else { Tone::Muted });
+            out.push(Line(vec![label, (line.to_owned(), tone)]));
+        }
+    }
+    out
+}
+
+fn health_lines(app: &App, device: Option<&Device>) -> Vec<Line> {
+    let now = app.server_now();
+    let mut out = Vec::new();
+    if let Some(failed) = device.and_then(|device| device.service_failed.as_ref()) {
+        let text = format!(
+            "{} {} gave up {} ago: {}",
+            app.theme.glyphs.danger,
+            failed.unit,
+            format::age(Some(failed.at), now),
+            failed.reason
+        );
+        out.push(Line::new(text, Tone::Bad));
+        out.push(Line::default());
+    }
+    match app.shown_health() {
+        None => out.push(Line::new("asking for the last report ...", Tone::Faint)),
+        Some(health) => match &health.report {
+            None => out.push(Line::new("The device has not reported yet.", Tone::Muted)),
+            Some(report) => {
+                let age = format::age(health.received_at, now);
+                out.push(Line::new(format!("reported {age} ago"), Tone::Muted));
+                out.push(Line::default());
+                processes(app, report, &mut out);
+                out.extend(json_lines(report));
+            }
+        },
+    }
+    out
+}
+
+fn processes(app: &App, report: &Value, out: &mut Vec<Line>) {
+    let Some(processes) = report["processes"].as_array().filter(|list| !list.is_empty()) else {
+        return;
+    };
+    for process in processes {
+        let name = process["name"].as_str().unwrap_or("?");
+        let state = process["state"].as_str().unwrap_or("?");
+        let (glyph, tone) = match state {
+            "running" => (app.theme.glyphs.yes, Tone::Good),
+            "crashed" | "failed" => (app.theme.glyphs.no, Tone::Bad),
+            _ => (app.theme.glyphs.dot, Tone::Muted),
+        };
+        out.push(Line(vec![
+            (format!("{glyph} {state:<10} "), tone),
+            (name.to_owned(), Tone::Text),
+        ]));
+    }
+    out.push(Line::default());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quarterdeck_protocol::time::Timestamp;
+    use serde_json::json;
+
+    fn shown(lines: &[Line]) -> Vec<String> {
+        lines.iter().map(Line::plain).collect()
+    }
+
+    #[test]
+    fn json_is_indented_and_scripts_can_be_read() {
+        let value = json!({"script": "id\nuptime\n", "args": ["a"], "n": null});
+        assert_eq!(
+            shown(&json_lines(&value)),
+            [
+                "{",
+                "  args: [",
+                "    \"a\"",
+                "  ],",
+                "  n: null,",
+                "  script: ",
+                "    | id",
+                "    | uptime",
+                "}"
+            ]
+        );
+    }
+
+    #[test]
+    fn lines_that_come_in_pieces_are_put_together_by_stream() {
+        let chunk = |stream: &str, text: &str| OutputChunk {
+            stream: stream.into(),
+            offset: 0,
+            text: text.into(),
+            at: Timestamp::from_millis(0),
+        };
+        let chunks =
+            [chunk("stdout", "one\ntw"), chunk("stderr", "oops\n"), chunk("stdout", "o\nthr")];
+        let refs: Vec<&OutputChunk> = chunks.iter().collect();
+        assert_eq!(
+            shown(&output_lines(&refs)),
+            [
+                "00:00:00 out  one",
+                "00:00:00 err  oops",
+                "00:00:00 out  two",
+                "00:00:00 out  thr"
+            ]
+        );
+    }
+
+    #[test]
+    fn wide_lines_are_broken_at_the_border() {
+        let lines = wrap(vec![Line::new("abcdefghijkl", Tone::Text)], 8);
+        assert_eq!(shown(&lines), ["abcdefgh", "ijkl"]);
+    }
+}

@@ -1,0 +1,14 @@
+//! The program `quarterdeck` against a server that says what each test needs.
+
+mod cli {
+    pub(crate) mod program;
+    pub(crate) mod samples;
+    pub(crate) mod stub;
+
+    mod help;
+    mod listing;
+    mod live;
+    mod login;
+    mod running;
+    mod session;
+}

@@ -1,0 +1,52 @@
+//! Help, completions, man pages: what the program says of itself.
+
+use super::program::Program;
+
+#[tokio::test]
+async fn help_says_what_there_is() {
+    let program = Program::new();
+    for args in [
+        &["--help"][..],
+        &["login", "--help"],
+        &["devices", "--help"],
+        &["commands", "--help"],
+        &["run", "--help"],
+        &["audit", "--help"],
+        &["alerts", "--help"],
+        &["enroll-token", "create", "--help"],
+    ] {
+        let ended = program.run(args).await.expect(0);
+        insta::assert_snapshot!(args.join("_").replace("--", ""), ended.stdout);
+    }
+}
+
+#[tokio::test]
+async fn completions_exist_for_each_shell() {
+    let program = Program::new();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let ended = program.run(&["completions", shell]).await.expect(0);
+        assert!(ended.stdout.contains("clear-service-failed"), "{shell}");
+    }
+    program.run(&["completions", "perl"]).await.expect(2);
+}
+
+#[tokio::test]
+async fn man_pages_go_to_stdout_or_into_a_folder() {
+    let program = Program::new();
+    let ended = program.run(&["man"]).await.expect(0);
+    assert!(ended.stdout.contains(".TH quarterdeck 1"), "{}", ended.stdout);
+    let dir = program.home.path().join("man/man1");
+    program.run(&["man", "--dir", &dir.display().to_string()]).await.expect(0);
+    for page in ["quarterdeck.1", "quarterdeck-run.1", "quarterdeck-devices-show.1"] {
+        assert!(dir.join(page).is_file(), "{page}");
+    }
+}
+
+#[tokio::test]
+async fn no_option_takes_a_secret() {
+    let program = Program::new();
+    let ended = program.run(&["completions", "fish"]).await.expect(0);
+    for option in ["-l token ", "-l password ", "-l secret "] {
+        assert!(!ended.stdout.contains(option), "{option}");
+    }
+}

@@ -1,0 +1,151 @@
+//! The network's end of the seam to the full-screen console, over real sockets.
+
+use std::time::Duration;
+
+use quarterdeck_console::{
+    net::session,
+    tui::{
+        self, NetHandle,
+        effects::{ApiAnswer, ApiRequest, NetRequest, RequestId},
+        mailbox::{Batch, LinkEvent},
+    },
+};
+use quarterdeck_protocol::{
+    api::{CreateCommands, Targets},
+    ids::{CommandId, ProjectId},
+    live::ClientMessage,
+};
+use serde_json::json;
+use tokio::task::JoinHandle;
+
+use super::{
+    live::{accept, client, heard, hello, say},
+    samples::{BATCH, command, command_id},
+    stub::{Reply, Request, Stub},
+};
+
+fn server(request: &Request) -> Reply {
+    let route = request.route();
+    if route.ends_with("/tickets") {
+        Reply::json(201, &json!({"ticket": "one-use", "expires_in": 30}))
+    } else if route == "POST /projects/default/commands" {
+        let commands = [command(1, "queued")];
+        Reply::json(
+            201,
+            &json!({"batch_id": BATCH, "count": 1, "offline": 0, "warnings": [], "commands": commands}),
+        )
+    } else if route.ends_with("/retry") {
+        Reply::problem(409, "not_finished", "it runs still")
+    } else if route.ends_with("/output") {
+        Reply { status: 200, headers: vec![], body: b"syslog\n".to_vec(), is_cut: false }
+    } else if route.contains("/alerts/") {
+        Reply::cut()
+    } else {
+        Reply::problem(401, "unauthenticated", "no")
+    }
+}
+
+fn start(stub: &Stub) -> (NetHandle, JoinHandle<()>) {
+    let (handle, peer) = tui::net_channel();
+    let project = ProjectId::new("default").expect("a name");
+    (handle, tokio::spawn(session::serve(client(stub), project, peer)))
+}
+
+async fn take(handle: &NetHandle) -> Batch {
+    tokio::time::timeout(Duration::from_secs(30), handle.mailbox.take()).await.expect("in time")
+}
+
+async fn call(handle: &NetHandle, id: u64, call: ApiRequest) -> Batch {
+    let request = NetRequest::Call { id: RequestId(id), call };
+    handle.requests.send(request).await.expect("served");
+    loop {
+        let batch = take(handle).await;
+        if !batch.answers.is_empty() {
+            assert_eq!(batch.answers.len(), 1);
+            assert_eq!(batch.answers[0].0, RequestId(id));
+            return batch;
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_call_is_answered_with_its_body_or_a_problem() {
+    let stub = Stub::start(server).await;
+    let (handle, task) = start(&stub);
+    let mut socket = accept(&stub).await;
+    say(&mut socket, &hello()).await;
+    assert!(matches!(take(&handle).await.link, Some(LinkEvent::Connected(_))));
+
+    let create = CreateCommands {
+        targets: Targets { devices: vec!["pi-1".into()], groups: vec![] },
+        kind: "ping".into(),
+        payload: json!({}),
+        priority: None,
+        timeout_s: None,
+        expires_in_s: None,
+        notes: String::new(),
+        confirm: false,
+    };
+    let batch = call(&handle, 1, ApiRequest::CreateCommands(create)).await;
+    let Ok(ApiAnswer::Created(created)) = &batch.answers[0].1 else { panic!("{batch:?}") };
+    assert_eq!(created.count, 1);
+
+    let id: CommandId = command_id(1).parse().expect("an id");
+    let batch = call(&handle, 2, ApiRequest::RetryCommand(id)).await;
+    let Err(problem) = &batch.answers[0].1 else { panic!("{batch:?}") };
+    assert_eq!((problem.status, problem.code.as_str()), (409, "not_finished"));
+
+    let batch = call(&handle, 3, ApiRequest::AcknowledgeAlert { id: "7".into() }).await;
+    let Err(problem) = &batch.answers[0].1 else { panic!("{batch:?}") };
+    assert_eq!((problem.status, problem.code.as_str()), (0, "unreachable"));
+    assert!(problem.detail.contains("may have been done"), "{}", problem.detail);
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("log");
+    let batch = call(&handle, 4, ApiRequest::SaveOutput { id, path: path.clone() }).await;
+    let saved = ApiAnswer::Saved { path: path.clone(), size_bytes: 7 };
+    assert_eq!(batch.answers[0].1, Ok(saved));
+    assert_eq!(std::fs::read(&path).expect("saved"), b"syslog\n");
+
+    // The login ends: that is an answer and the end of it all.
+    let batch = call(&handle, 5, ApiRequest::ProjectSettings).await;
+    let Err(problem) = &batch.answers[0].1 else { panic!("{batch:?}") };
+    assert_eq!(problem.code, "signed_out");
+    assert!(matches!(batch.link, Some(LinkEvent::SignedOut { .. })));
+
+    drop(handle);
+    tokio::time::timeout(Duration::from_secs(5), task).await.expect("ends soon").expect("well");
+}
+
+#[tokio::test]
+async fn another_project_is_another_connection() {
+    let stub = Stub::start(server).await;
+    let (handle, _task) = start(&stub);
+    let mut socket = accept(&stub).await;
+    say(&mut socket, &hello()).await;
+    take(&handle).await;
+
+    let other = ProjectId::new("plant-2").expect("a name");
+    handle.requests.send(NetRequest::OpenProject(other)).await.expect("served");
+    let mut socket = accept(&stub).await;
+    say(&mut socket, &hello()).await;
+    assert!(matches!(take(&handle).await.link, Some(LinkEvent::Connected(_))));
+    assert!(stub.routes().iter().any(|route| route == "POST /projects/plant-2/tickets"));
+    handle.requests.send(NetRequest::Live(ClientMessage::Ping { nonce: 1 })).await.expect("served");
+    assert_eq!(heard(&mut socket).await, json!({"type": "ping", "nonce": 1}));
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_holds_up_nothing() {
+    let stub = Stub::start(|_| Reply::cut()).await;
+    let (handle, task) = start(&stub);
+    for nonce in 0..2_000 {
+        let request = NetRequest::Live(ClientMessage::Ping { nonce });
+        tokio::time::timeout(Duration::from_secs(5), handle.requests.send(request))
+            .await
+            .expect("taken at once")
+            .expect("served");
+    }
+    drop(handle);
+    tokio::time::timeout(Duration::from_secs(5), task).await.expect("ends soon").expect("well");
+}
