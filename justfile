@@ -1,0 +1,37 @@
+# The daily commands. CI runs the same ones: see .ci/run.
+
+# List them.
+default:
+    @just --list
+
+# All that must pass before anything lands; as root on Debian it installs what tests need.
+ci:
+    .ci/run
+
+# Format everything.
+fmt:
+    cargo fmt --all
+
+# Warnings are errors.
+lint:
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# All tests, or those whose name contains NAME.
+test *NAME:
+    cargo test --workspace --locked -- {{ NAME }}
+
+# End-to-end tests alone: real programs, real processes.
+e2e *NAME:
+    cargo test -p quarterdeck-tests --locked --test e2e -- {{ NAME }}
+
+# The console on a live demo fleet.
+demo *ARGS:
+    cargo demo {{ ARGS }}
+
+# One benchmark, its figure beside its peer's: fanout, ingest, memory, agent_idle; add --short for a quick run.
+bench NAME *ARGS:
+    cargo bench --locked -p quarterdeck-tests --bench {{ NAME }} -- {{ ARGS }}
+
+# The three programs as they are shipped.
+release:
+    cargo build --release --locked --workspace --bins

@@ -1,0 +1,218 @@
+//! Fan-out of one command to all connected devices, against a bare Mosquitto.
+//!
+//! Ours: one submission, a row a device, and each of the three answers of each
+//! device acknowledged after its commit. The peer: the same messages between
+//! the same simulator and a client that stores nothing. Both in the same run,
+//! taking turns, so that a noisy machine disturbs both.
+
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use quarterdeck_tests::{
+    Fleet,
+    api::{Api, submission},
+    clock,
+    mosquitto::{Access, Mosquitto},
+    mqtt::{
+        Login,
+        codec::{self, Packet, Publish, Qos},
+    },
+    report::{Options, Report, Wanted, median, resident_bytes},
+    simulator::{
+        self,
+        answering::Simulator,
+        connection::{Topics, now_text},
+    },
+};
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+/// How many messages the storing-nothing client has unacknowledged at any time.
+const CLIENT_INFLIGHT: usize = 20;
+const DEADLINE: Duration = Duration::from_mins(5);
+
+fn main() -> Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(run(Options::from_args()))
+}
+
+async fn run(options: Options) -> Result<ExitCode> {
+    let devices = options.pick(500, 10_000);
+    let rounds = options.pick(1, 3);
+    simulator::raise_open_files()?;
+    let mut report = Report::new(
+        options,
+        &format!("fan-out of one command to {devices} devices, {rounds} rounds"),
+    );
+
+    let mut fleet = Fleet::start().await?;
+    let token = fleet.enrollment_token(u32::try_from(devices)?).await?;
+    let logins = simulator::enroll(&fleet.api().with_kept_connections()?, &token, devices).await?;
+    let pid = fleet.server().process().pid();
+    let mosquitto = Mosquitto::start(Access::Open).await?;
+
+    let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        let rate = quarterdeck(fleet.api(), fleet.mqtt_port()?, &logins).await?;
+        ours.push(rate);
+        if let Some(mosquitto) = &mosquitto {
+            let peer = bare_broker(mosquitto.port(), devices).await?;
+            theirs.push(peer);
+            ratios.push(rate / peer);
+        }
+    }
+    let stored = fleet.api().count("@/commands?status=completed").await?;
+    ensure!(stored == (devices * rounds) as u64, "{stored} commands are stored as completed");
+
+    report.line("Quarterdeck, all durable, median", median(&ours), "commands/s");
+    if ratios.is_empty() {
+        report.line("Mosquitto: not installed", f64::NAN, "");
+    } else {
+        report.line("Mosquitto, nothing stored, median", median(&theirs), "commands/s");
+        report.promised("ratio, median of rounds", median(&ratios), "×", Wanted::AtLeast(2.0));
+    }
+    report.line("server resident after it", resident_bytes(pid)? as f64 / 1e6, "MB");
+    Ok(report.finish())
+}
+
+/// Commands a second, from the submission to the last acknowledged answer.
+async fn quarterdeck(api: &Api, port: u16, logins: &[Login]) -> Result<f64> {
+    let devices = Simulator::connect(port, logins).await?;
+    let names: Vec<&str> = logins
+        .iter()
+        .filter_map(|login| login.client_id.split_once(':'))
+        .map(|(_, id)| id)
+        .collect();
+    let begun = clock::now();
+    let create = submission(&names, "ping", json!({}));
+    let (submitted, answered) =
+        tokio::join!(api.submit(&create), devices.wait_answered(names.len() as u64, DEADLINE));
+    let took = begun.elapsed();
+    ensure!(submitted?.count == names.len() as u64, "not all were submitted");
+    answered?;
+    ensure!(
+        devices.counts().commands.load(std::sync::atomic::Ordering::Relaxed) == names.len() as u64
+    );
+    Ok(names.len() as f64 / took.as_secs_f64())
+}
+
+/// The same over a broker, to and from a client that stores nothing.
+async fn bare_broker(port: u16, count: usize) -> Result<f64> {
+    let logins = simulator::strangers(count);
+    let devices = Simulator::connect(port, &logins).await?;
+    let topics =
+        logins.iter().map(|login| Ok(Topics::of(login)?.commands)).collect::<Result<_>>()?;
+    let mut client = Relay::connect(port, topics).await?;
+    let begun = clock::now();
+    client.run(begun).await?;
+    let took = begun.elapsed();
+    devices.wait_answered(count as u64, DEADLINE).await?;
+    Ok(count as f64 / took.as_secs_f64())
+}
+
+/// A client that sends each device a command and counts the answers.
+struct Relay {
+    stream: TcpStream,
+    read: Vec<u8>,
+    out: Vec<u8>,
+    topics: Vec<String>,
+    sent: usize,
+    inflight: usize,
+    completed: usize,
+}
+
+impl Relay {
+    async fn connect(port: u16, topics: Vec<String>) -> Result<Self> {
+        let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        stream.set_nodelay(true)?;
+        let (read, out) = (Vec::with_capacity(1 << 16), Vec::with_capacity(1 << 16));
+        let mut this = Self { stream, read, out, topics, sent: 0, inflight: 0, completed: 0 };
+        let connect = codec::Connect {
+            client_id: "server",
+            keep_alive_s: 600,
+            clean_session: true,
+            ..codec::Connect::default()
+        };
+        codec::write_connect(&mut this.out, &connect);
+        let filter = "roboticks/+/devices/+/commands/response";
+        codec::write_subscribe(&mut this.out, 65_535, filter, Qos::ExactlyOnce);
+        let mut subscribed = false;
+        while !subscribed {
+            this.exchange(|packet| subscribed |= matches!(packet, Packet::SubAck { .. })).await?;
+        }
+        Ok(this)
+    }
+
+    async fn run(&mut self, begun: Instant) -> Result<()> {
+        while self.completed < self.topics.len() {
+            while self.inflight < CLIENT_INFLIGHT && self.sent < self.topics.len() {
+                self.command();
+            }
+            let (mut released, mut completed) = (0, 0);
+            self.exchange(|packet| match packet {
+                Packet::PubComp { .. } => released += 1,
+                Packet::Publish { payload, .. } => {
+                    let is_last =
+                        payload.windows(20).any(|part| part == br#""status":"completed""#);
+                    completed += usize::from(is_last);
+                }
+                _ => {}
+            })
+            .await?;
+            self.inflight -= released;
+            self.completed += completed;
+            ensure!(begun.elapsed() < DEADLINE, "{} of {}", self.completed, self.topics.len());
+        }
+        Ok(())
+    }
+
+    fn command(&mut self) {
+        let at = now_text();
+        let payload = json!({
+            "schema_version": "1.0", "command_id": clock::new_uuid(), "type": "ping", "payload": {},
+            "priority": 5, "issued_at": at, "expires_at": at, "timeout_s": 300,
+            "issued_by": "admin", "sent_at": at
+        });
+        let publish = Publish {
+            topic: &self.topics[self.sent],
+            qos: Qos::ExactlyOnce,
+            id: (self.sent % 60_000) as u16 + 1,
+            retained: false,
+            duplicate: false,
+        };
+        codec::write_publish(&mut self.out, &publish, payload.to_string().as_bytes());
+        self.sent += 1;
+        self.inflight += 1;
+    }
+
+    /// Sends what there is, waits for more, and answers it.
+    async fn exchange(&mut self, mut see: impl FnMut(&Packet<'_>)) -> Result<()> {
+        self.stream.write_all(&self.out).await?;
+        self.out.clear();
+        let length = self.stream.read_buf(&mut self.read).await?;
+        ensure!(length > 0, "Mosquitto ended the connection");
+        let mut used = 0;
+        while let Some((packet, length)) =
+            codec::read(&self.read[used..]).context("from Mosquitto")?
+        {
+            see(&packet);
+            match packet {
+                Packet::Publish { qos: Qos::ExactlyOnce, id, .. } => {
+                    codec::write_pubrec(&mut self.out, id);
+                }
+                Packet::PubRec { id } => codec::write_pubrel(&mut self.out, id),
+                Packet::PubRel { id } => codec::write_pubcomp(&mut self.out, id),
+                _ => {}
+            }
+            used += length;
+        }
+        self.read.drain(..used);
+        Ok(())
+    }
+}

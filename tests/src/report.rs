@@ -1,0 +1,171 @@
+//! How benchmarks print a figure beside its peer's.
+//!
+//! ```text
+//! fan-out of one command to 10,000 devices
+//!   Quarterdeck, all rows durable        21,300 commands/s
+//!   Mosquitto, nothing stored             9,700 commands/s
+//!   ratio, median of 3                     2.20 ×            wanted ≥ 2.0: held
+//! ```
+//!
+//! A figure that does not hold is said, and changes the exit code only with
+//! `--strict`: a busy machine is no reason to fail a build.
+
+use std::{env, fmt, fs, process::ExitCode, time::Duration};
+
+use anyhow::{Context, Result};
+
+/// What a benchmark was asked on its command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Options {
+    /// A small, quick run: whether it works, not how fast it is.
+    pub short: bool,
+    /// A figure that does not hold fails the run.
+    pub strict: bool,
+}
+
+impl Options {
+    pub fn from_args() -> Self {
+        let mut options = Self::default();
+        for arg in env::args().skip(1) {
+            match arg.as_str() {
+                "--short" => options.short = true,
+                "--strict" => options.strict = true,
+                // Cargo's own.
+                "--bench" => {}
+                other => eprintln!("unknown option {other}; there are --short and --strict"),
+            }
+        }
+        options
+    }
+
+    /// The first in a short run, else the second.
+    pub fn pick<T>(self, short: T, full: T) -> T {
+        if self.short { short } else { full }
+    }
+}
+
+/// What a figure must be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Wanted {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+impl Wanted {
+    fn is_held_by(self, value: f64) -> bool {
+        match self {
+            Self::AtLeast(least) => value >= least,
+            Self::AtMost(most) => value <= most,
+        }
+    }
+}
+
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AtLeast(least) => write!(f, "≥ {}", number(*least)),
+            Self::AtMost(most) => write!(f, "≤ {}", number(*most)),
+        }
+    }
+}
+
+/// Prints one benchmark's figures as they come.
+#[derive(Debug)]
+pub struct Report {
+    options: Options,
+    missed: u32,
+}
+
+impl Report {
+    pub fn new(options: Options, title: &str) -> Self {
+        let short = if options.short { "  (short run: figures mean little)" } else { "" };
+        println!("{title}{short}");
+        Self { options, missed: 0 }
+    }
+
+    /// A figure to look at.
+    pub fn line(&self, what: &str, value: f64, unit: &str) {
+        println!("  {what:<44}{:>14} {unit}", number(value));
+    }
+
+    /// A figure that was promised.
+    pub fn promised(&mut self, what: &str, value: f64, unit: &str, wanted: Wanted) {
+        let held = wanted.is_held_by(value);
+        self.missed += u32::from(!held);
+        let verdict = if held { "held" } else { "MISSED" };
+        println!("  {what:<44}{:>14} {unit:<16} wanted {wanted}: {verdict}", number(value));
+    }
+
+    pub fn finish(self) -> ExitCode {
+        if self.missed > 0 && self.options.strict && !self.options.short {
+            return ExitCode::FAILURE;
+        }
+        ExitCode::SUCCESS
+    }
+}
+
+/// The middle of some numbers.
+pub fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => f64::NAN,
+        count if count % 2 == 1 => sorted[count / 2],
+        count => f64::midpoint(sorted[count / 2 - 1], sorted[count / 2]),
+    }
+}
+
+/// The resident memory of a process, in bytes.
+pub fn resident_bytes(pid: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS")?;
+    let kilobytes: u64 = line.split_whitespace().nth(1).context("no VmRSS")?.parse()?;
+    Ok(kilobytes * 1024)
+}
+
+/// The CPU time that all threads of a process have used.
+pub fn cpu_time(pid: u32) -> Result<Duration> {
+    let mut nanos = 0_u64;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        // Finer than the ticks of /proc/PID/stat, which an idle agent does not reach.
+        let schedstat = fs::read_to_string(task?.path().join("schedstat"))?;
+        nanos += schedstat.split_whitespace().next().context("no schedstat")?.parse::<u64>()?;
+    }
+    Ok(Duration::from_nanos(nanos))
+}
+
+fn number(value: f64) -> String {
+    if value.abs() < 100.0 {
+        return format!("{value:.2}");
+    }
+    let digits = format!("{:.0}", value.abs());
+    let mut out = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    if value < 0.0 { format!("-{out}") } else { out }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_printed_for_people() {
+        for (value, text) in [(2.2, "2.20"), (70_123.4, "70,123"), (1_234_567.0, "1,234,567")] {
+            assert_eq!(number(value), text);
+        }
+        assert!((median(&[3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
+        assert!(Wanted::AtLeast(2.0).is_held_by(2.0) && !Wanted::AtMost(1.0).is_held_by(1.1));
+    }
+
+    #[test]
+    fn a_process_has_memory_and_uses_time() {
+        let pid = std::process::id();
+        assert!(resident_bytes(pid).expect("read") > 100_000);
+        assert!(cpu_time(pid).expect("read") > Duration::ZERO);
+    }
+}
