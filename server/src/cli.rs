@@ -8,11 +8,14 @@ mod backup;
 mod logging;
 mod serve;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{self, Config, ConfigError, Options};
+use crate::{
+    config::{self, Config, ConfigError, Options},
+    limits::{self, Limit},
+};
 
 /// The server of Quarterdeck, an operations console for device fleets.
 #[derive(Debug, Parser)]
@@ -117,10 +120,11 @@ fn text_environment() -> impl Iterator<Item = (String, String)> {
 }
 
 fn print_limits() {
-    let mut text = String::new();
-    for limit in crate::limits::ALL {
-        text.push_str(&format!("{:<28} {:>14}  {}\n", limit.name, limit.value, limit.over));
+    let mut out = std::io::stdout().lock();
+    for Limit { name, value, over } in limits::ALL {
+        // A reader that has gone away, e.g. `head`, wants no more.
+        if writeln!(out, "{name:<28} {value:>14}  {over}").is_err() {
+            return;
+        }
     }
-    // A reader that has gone away, e.g. `head`, wants no more.
-    let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
 }

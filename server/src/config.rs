@@ -11,10 +11,12 @@ use std::{
     fmt, fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
+    str::FromStr as _,
 };
 
 use etcetera::BaseStrategy as _;
 use serde::Deserialize;
+use sqlx::postgres::PgConnectOptions;
 use url::Url;
 
 use crate::{
@@ -208,19 +210,16 @@ fn check(
     let http = listener(take("http"), "127.0.0.1:8470", "http", &plaintext)?;
     let (mqtt, external, password, ca) =
         (take("mqtt"), take("broker"), take("broker_password_file"), take("broker_ca_file"));
-    let broker = match external {
-        Some(url) => {
-            if let Some(mqtt) = mqtt {
-                return Err(mqtt.refuse("expected only without --broker: there is no embedded broker then"));
-            }
-            external_broker(&url, password, ca)?
+    let broker = if let Some(url) = external {
+        if let Some(mqtt) = mqtt {
+            return Err(mqtt.refuse("expected only without --broker: there is no embedded broker then"));
         }
-        None => {
-            if let Some(alone) = password.or(ca) {
-                return Err(alone.refuse("expected only with --broker"));
-            }
-            Broker::Embedded { listen: listener(mqtt, "127.0.0.1:8471", "mqtt", &plaintext)? }
+        external_broker(&url, password, ca)?
+    } else {
+        if let Some(alone) = password.or(ca) {
+            return Err(alone.refuse("expected only with --broker"));
         }
+        Broker::Embedded { listen: listener(mqtt, "127.0.0.1:8471", "mqtt", &plaintext)? }
     };
     let mqtt_url = take("mqtt_url").map(|given| advertised(&given)).transpose()?;
     let data_dir = data_dir(take("data_dir"))?;
@@ -373,9 +372,9 @@ fn database(url: Option<Given>, file: Option<Given>, data_dir: &Path) -> Result<
             (file, text)
         }
     };
-    let is_postgres = Url::parse(&text)
-        .is_ok_and(|url| matches!(url.scheme(), "postgres" | "postgresql") && url.host_str().is_some());
-    if is_postgres {
+    let is_postgres =
+        Url::parse(&text).is_ok_and(|url| matches!(url.scheme(), "postgres" | "postgresql"));
+    if is_postgres && PgConnectOptions::from_str(&text).is_ok() {
         return Ok(Location::Postgres(text));
     }
     Err(given.refuse_unseen("expected postgres://user:password@host[:port]/database; without it SQLite in the data folder is used"))

@@ -13,8 +13,9 @@ use nix::fcntl::{Flock, FlockArg};
 const LOCK: &str = "lock";
 /// Where files that commands bring or take lie.
 const UPLOADS: &str = "uploads";
-/// For nobody but the owner.
+/// For nobody but the owner, and what others would have beyond that.
 const PRIVATE: u32 = 0o700;
+const OTHERS: u32 = 0o077;
 
 /// Says why a folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +70,7 @@ impl DataDir {
 fn make_private(path: &Path) -> Result<(), DataDirError> {
     let failed = |source| DataDirError::Io { path: path.to_owned(), source };
     let about = fs::metadata(path).map_err(failed)?;
-    if about.mode() & 0o077 == 0 {
+    if about.mode() & OTHERS == 0 {
         return Ok(());
     }
     // Somebody's /tmp or home is not to become private by a mistyped option.

@@ -88,6 +88,7 @@ pub struct After {
     changes: Vec<Change>,
     deliver: Vec<(ProjectId, DeviceId)>,
     cancels: Vec<(ProjectId, DeviceId, CommandId)>,
+    taken: Vec<((ProjectId, DeviceId), String)>,
     disconnect: Vec<(ProjectId, DeviceId)>,
 }
 
@@ -430,8 +431,9 @@ impl Engine {
 
     /// Does what a committed transaction asked for: announces, publishes, disconnects.
     pub fn after_commit(&self, after: After) {
-        let After { changes, deliver, cancels, disconnect } = after;
+        let After { changes, deliver, cancels, taken, disconnect } = after;
         self.0.announcer.announce(changes);
+        self.0.delivery.taken(taken);
         for (project, device) in &disconnect {
             self.0.delivery.disconnect(project, device);
         }

@@ -8,7 +8,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, OnceLock},
+    sync::Arc,
     time::Duration,
 };
 
@@ -17,7 +17,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     auth::{limiter::Limiter, password::{PasswordError, Passwords}, tickets::Tickets},
-    clock::{Anchor, Clock},
+    clock::Clock,
     config::{Broker, Config},
     data_dir::{DataDir, DataDirError},
     engine::{self, Engine},
@@ -26,7 +26,7 @@ use crate::{
     live::Hub,
     mqtt::{
         embedded, external,
-        link::{Authenticator, Denied, DeviceIdentity, InboundReceiver, Link},
+        link::{InboundReceiver, Link},
     },
     store::{Store, StoreError, audit::Auditor, idempotency, meta, sessions},
 };
@@ -95,7 +95,7 @@ impl Server {
         let store = Store::open(&config.database).await?;
         let clock = match clock {
             Some(clock) => clock,
-            None => system_clock(&store).await?,
+            None => Engine::restore_clock(&store).await?,
         };
         let keys =
             first_start::keys(&store, &clock, config.admin_password, first_start::print_password).await?;
@@ -107,14 +107,13 @@ impl Server {
         };
         let files = Files::open(data_dir.uploads()).map_err(StartError::Files)?;
 
-        let authenticator = Arc::new(LateEngine::default());
+        let settings = |mqtt_url: &str| engine::Settings { mqtt_url: mqtt_url.to_owned(), ca_pem: None };
+        // The broker asks the engine who may connect; the engine tells devices the broker's address.
+        let engine = Engine::new(store.clone(), clock.clone(), auditor.clone(), settings(""));
         let Way { link, inbound, url, is_ready } =
-            open_way(config.broker, &store, &clock, Arc::clone(&authenticator)).await?;
-        let mqtt_url = config.mqtt_url.unwrap_or_else(|| url.clone());
-        let settings = engine::Settings { mqtt_url, ca_pem: None };
-        let engine = Engine::new(store.clone(), clock.clone(), auditor.clone(), settings);
+            open_way(config.broker, &store, &clock, &engine).await?;
+        engine.set_settings(settings(config.mqtt_url.as_ref().unwrap_or(&url)));
         let engine_running = engine.run(Arc::clone(&link), inbound);
-        authenticator.0.set(engine.clone()).ok();
 
         let stop = CancellationToken::new();
         let app = Arc::new(App {
@@ -189,15 +188,6 @@ async fn within(said: &'static str, limit_ms: u64, step: impl Future<Output = ()
     }
 }
 
-/// The machine's clock, its steady part continued from the last run.
-pub async fn system_clock(store: &Store) -> Result<Clock, StoreError> {
-    let mut tx = store.read().await?;
-    let anchor: Option<Anchor> = meta::get(&mut tx, "clock.anchor")
-        .await?
-        .and_then(|text| serde_json::from_str(&text).ok());
-    Ok(Clock::system(anchor.as_ref()))
-}
-
 /// The way to the devices, open.
 struct Way {
     link: Arc<dyn Link>,
@@ -210,12 +200,12 @@ async fn open_way(
     broker: Broker,
     store: &Store,
     clock: &Clock,
-    authenticator: Arc<LateEngine>,
+    engine: &Engine,
 ) -> Result<Way, StartError> {
     match broker {
         Broker::Embedded { listen } => {
             let (broker, inbound) =
-                embedded::start(embedded::Config { listen }, authenticator).await?;
+                embedded::start(embedded::Config { listen }, Arc::new(engine.clone())).await?;
             let url = format!("mqtt://{}", broker.address());
             Ok(Way { link: Arc::new(broker), inbound, url, is_ready: Box::new(|| true) })
         }
@@ -260,25 +250,6 @@ fn random() -> f64 {
         return 0.5;
     }
     f64::from(u32::from_le_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
-}
-
-/// The broker is there before the engine, which must know its address.
-#[derive(Debug, Default)]
-struct LateEngine(OnceLock<Engine>);
-
-#[async_trait::async_trait]
-impl Authenticator for LateEngine {
-    async fn authenticate(
-        &self,
-        user: &str,
-        secret: &[u8],
-        _client_id: &str,
-    ) -> Result<DeviceIdentity, Denied> {
-        match self.0.get() {
-            Some(engine) => engine.authenticate_device(user, secret).await,
-            None => Err(Denied::Unavailable),
-        }
-    }
 }
 
 /// Forgets what is too old to be asked for.

@@ -373,7 +373,7 @@ async fn a_publish_on_a_foreign_topic_ends_the_connection_and_reaches_nobody() {
                 loop {
                     match device.events.recv().await.expect("polling") {
                         Ok(Event::Incoming(packet)) => {
-                            assert!(!is_ack(&packet), "{topic} was acknowledged")
+                            assert!(!is_ack(&packet), "{topic} was acknowledged");
                         }
                         Ok(Event::Outgoing(_)) => {}
                         Err(_) => return,
@@ -956,7 +956,7 @@ mod v5 {
         let (_client, mut wrong) = AsyncClient::new(options(&server, "wrong"), 10);
         match soon("an answer", wrong.poll()).await {
             Err(ConnectionError::ConnectionRefused(code)) => {
-                assert_eq!(code, ConnectReturnCode::BadUserNamePassword)
+                assert_eq!(code, ConnectReturnCode::BadUserNamePassword);
             }
             other => panic!("{other:?}"),
         }
@@ -971,7 +971,7 @@ mod v5 {
         let (_client, mut foreign) = AsyncClient::new(foreign, 10);
         match soon("an answer", foreign.poll()).await {
             Err(ConnectionError::ConnectionRefused(code)) => {
-                assert_eq!(code, ConnectReturnCode::NotAuthorized)
+                assert_eq!(code, ConnectReturnCode::NotAuthorized);
             }
             other => panic!("{other:?}"),
         }
@@ -1042,10 +1042,10 @@ mod v5 {
             match qos {
                 QoS::AtMostOnce => {}
                 QoS::AtLeastOnce => {
-                    drop(until("a PUBACK", &|p| matches!(p, Incoming::PubAck(_))).await)
+                    drop(until("a PUBACK", &|p| matches!(p, Incoming::PubAck(_))).await);
                 }
                 QoS::ExactlyOnce => {
-                    drop(until("a PUBCOMP", &|p| matches!(p, Incoming::PubComp(_))).await)
+                    drop(until("a PUBCOMP", &|p| matches!(p, Incoming::PubComp(_))).await);
                 }
             }
         }

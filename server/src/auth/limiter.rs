@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn an_attacker_in_the_office_does_not_lock_out_who_signed_in_there_before() {
         let limiter = Limiter::default();
-        let refused = (0..ADDRESS_BURST + 1)
+        let refused = (0..=ADDRESS_BURST)
             .filter(|n| limiter.take(OFFICE, &format!("guess-{n}"), false, 0).is_err())
             .count();
         assert_eq!(refused, 1);

@@ -15,9 +15,9 @@ use crate::{
     clock::Clock,
     config::{Config, ConfigError},
     data_dir::DataDir,
+    engine::Engine,
     first_start,
     http::server_chain,
-    server::system_clock,
     store::{
         Location, Store, StoreError,
         audit::{Actor, Auditor, NewEntry},
@@ -66,7 +66,7 @@ pub(super) async fn open(config: &Config) -> anyhow::Result<Opened> {
         bail!("there is no database {}: start the server, or `quarterdeck-server migrate`, first", path.display());
     }
     let store = Store::open(&config.database).await?;
-    let clock = system_clock(&store).await?;
+    let clock = Engine::restore_clock(&store).await?;
     let mut tx = store.read().await?;
     let seeds = Seeds::get(&mut tx).await?;
     drop(tx);
@@ -80,7 +80,7 @@ pub(super) async fn migrate(config: Config) -> anyhow::Result<()> {
     // Another version of the server must not be at work meanwhile.
     let _data_dir = DataDir::open(&config.data_dir)?;
     let store = Store::open(&config.database).await?;
-    let clock = system_clock(&store).await?;
+    let clock = Engine::restore_clock(&store).await?;
     first_start::keys(&store, &clock, config.admin_password, first_start::print_password).await?;
     store.close().await;
     println!("the database is up to date");

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use anyhow::Context as _;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -12,6 +13,7 @@ use crate::{config::Config, server::Server};
 const IMPATIENT: i32 = 130;
 
 pub(super) async fn run(config: Config) -> anyhow::Result<()> {
+    raise_open_files();
     let mut stop = Stop::new().context("cannot listen for signals")?;
     let running = tokio::select! {
         running = Server::start(config, None) => running?,
@@ -30,6 +32,15 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Each connection is an open file, and the usual limit is a thousand: takes all that the system allows.
+fn raise_open_files() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 struct Stop {

@@ -10,12 +10,15 @@ use std::collections::HashMap;
 
 use quarterdeck_protocol::{
     command::{CommandStatus, error_code},
-    ids::{CommandId, DeviceId, ProjectId},
+    ids::{DeviceId, ProjectId},
     live::Listing,
     time::Timestamp,
 };
 
-use super::{After, Change, Engine, ingest::message::Said};
+use super::{
+    After, Change, Engine,
+    ingest::{DeviceKey, message::Said},
+};
 use crate::{
     clock::Now,
     domain::{
@@ -114,7 +117,7 @@ impl Batch {
         let work = &mut self.works[*index];
         let step = command::step(&work.state, event, now.steady_ms)?;
         if step.effect == Some(Effect::SendCancel)
-            && let Some((project, device, command)) = work.ids()
+            && let (Some((project, device)), Ok(command)) = (work.key(), work.loaded.id.parse())
         {
             after.cancels.push((project, device, command));
         }
@@ -151,7 +154,7 @@ impl Batch {
                     if heard { &mut undelivered } else { &mut delivered }.push(work.loaded.id.clone());
                 }
                 if work.before.awaits_delivery() && !status.awaits_delivery() {
-                    engine.0.delivery.taken(&work.loaded.project_id, &work.loaded.device_id, &work.loaded.id, after);
+                    after.taken.extend(work.key().map(|key| (key, work.loaded.id.clone())));
                 }
             }
             if announces && let Ok(project) = ProjectId::new(&work.loaded.project_id) {
@@ -173,12 +176,8 @@ impl Batch {
 }
 
 impl Working {
-    fn ids(&self) -> Option<(ProjectId, DeviceId, CommandId)> {
-        Some((
-            ProjectId::new(&self.loaded.project_id).ok()?,
-            DeviceId::new(&self.loaded.device_id).ok()?,
-            self.loaded.id.parse().ok()?,
-        ))
+    fn key(&self) -> Option<DeviceKey> {
+        Some((ProjectId::new(&self.loaded.project_id).ok()?, DeviceId::new(&self.loaded.device_id).ok()?))
     }
 
     /// Puts the next phase, and what came with it, into the row.

@@ -30,7 +30,10 @@ use serde_json::value::RawValue;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{After, Change, Engine, ingest::{self, DeviceKey}};
+use super::{
+    After, Change, Engine,
+    ingest::{self, DeviceKey},
+};
 use crate::{
     mqtt::link::{Link, PublishError, PublishRequest, Qos},
     store::{
@@ -69,7 +72,10 @@ struct State {
 /// A device that hears commands.
 #[derive(Debug, Default)]
 struct Listener {
+    /// What it was sent on this connection and has not accepted.
     sent: HashSet<String>,
+    /// What it accepted since its outbox was last read: it may stand in what was read before.
+    taken: HashSet<String>,
     /// The outbox had more than the window took.
     has_more: bool,
     is_pending: bool,
@@ -147,16 +153,28 @@ impl Delivery {
         }
     }
 
-    /// A device has accepted a command, or it ended: there is room for the next.
-    pub(super) fn taken(&self, project: &str, device: &str, command: &str, after: &mut After) {
-        let (Ok(project), Ok(device)) = (ProjectId::new(project), DeviceId::new(device)) else { return };
-        let key = (project, device);
+    /// Devices have accepted commands, or those ended: there is room for the next.
+    pub(super) fn taken(&self, commands: Vec<(DeviceKey, String)>) {
+        if commands.is_empty() {
+            return;
+        }
         let mut state = self.state();
-        let Some(listener) = state.listeners.get_mut(&key) else { return };
-        listener.sent.remove(command);
-        // Not for each one: the window is filled up when half of it is free.
-        if listener.has_more && listener.sent.len() <= WINDOW_MAX_COMMANDS as usize / 2 {
-            after.deliver.push(key);
+        let State { listeners, pending, .. } = &mut *state;
+        for (key, command) in commands {
+            let Some(listener) = listeners.get_mut(&key) else { continue };
+            listener.sent.remove(&command);
+            listener.taken.insert(command);
+            // Not for each one: the window is filled up when half of it is free.
+            let has_room = listener.sent.len() <= WINDOW_MAX_COMMANDS as usize / 2;
+            if listener.has_more && has_room && !listener.is_pending {
+                listener.is_pending = true;
+                pending.push(key);
+            }
+        }
+        let is_needed = !pending.is_empty();
+        drop(state);
+        if is_needed {
+            self.wake.notify_one();
         }
     }
 
@@ -205,6 +223,7 @@ impl Delivery {
             if let Some(listener) = state.listeners.get_mut(key) {
                 listener.is_pending = false;
                 listener.has_more = false;
+                listener.taken.clear();
             }
         }
         let count = state.cancels.len().min(DEVICES_MAX);
@@ -277,7 +296,7 @@ impl Delivery {
             {
                 let mut state = self.state();
                 let Some(listener) = state.listeners.get_mut(&key) else { continue };
-                if listener.is_full || !listener.sent.insert(one.id.clone()) {
+                if listener.is_full || listener.taken.contains(&one.id) || !listener.sent.insert(one.id.clone()) {
                     continue;
                 }
             }

@@ -57,7 +57,9 @@ pub(super) async fn acknowledge(
     PathId(id): PathId,
 ) -> Result<axum::Json<Alert>> {
     let actor = member.caller.actor();
-    Ok(axum::Json(app.engine.acknowledge_alert(&actor, &member.project, &id).await?))
+    let alert = app.engine.acknowledge_alert(&actor, &member.project, &id).await?;
+    app.audit_changed_of(&member.project);
+    Ok(axum::Json(alert))
 }
 
 /// Keeps an alert quiet for a while.
@@ -70,5 +72,7 @@ pub(super) async fn silence(
     Json { value: SilenceAlert { duration_s }, .. }: Json<SilenceAlert>,
 ) -> Result<axum::Json<Alert>> {
     let actor = member.caller.actor();
-    Ok(axum::Json(app.engine.silence_alert(&actor, &member.project, &id, duration_s).await?))
+    let alert = app.engine.silence_alert(&actor, &member.project, &id, duration_s).await?;
+    app.audit_changed_of(&member.project);
+    Ok(axum::Json(alert))
 }

@@ -59,11 +59,13 @@ pub(super) async fn create(
     Json { value: request, bytes }: Json<CreateCommands>,
 ) -> Result<Response> {
     let key = key.of(member.project.as_str(), &member.caller.name, &bytes);
-    let (engine, actor, project) = (app.engine.clone(), member.caller.actor(), member.project);
-    once(&app, key, StatusCode::CREATED, move |tx| {
+    let (engine, actor, project) = (app.engine.clone(), member.caller.actor(), member.project.clone());
+    let response = once(&app, key, StatusCode::CREATED, move |tx| {
         Box::pin(async move { Ok(engine.submit_in(tx, &actor, &project, &request).await?) })
     })
-    .await
+    .await?;
+    app.audit_changed_of(&member.project);
+    Ok(response)
 }
 
 /// Reads one command, whole.
@@ -90,7 +92,9 @@ pub(super) async fn cancel(
 ) -> Result<axum::Json<Command>> {
     let id = command_id(&id)?;
     let actor = member.caller.actor();
-    Ok(axum::Json(app.engine.cancel(&actor, &member.project, id).await?))
+    let command = app.engine.cancel(&actor, &member.project, id).await?;
+    app.audit_changed_of(&member.project);
+    Ok(axum::Json(command))
 }
 
 /// Cancels many commands, by id or by batch.
@@ -102,7 +106,9 @@ pub(super) async fn cancel_many(
     Json { value: request, .. }: Json<CancelCommands>,
 ) -> Result<axum::Json<CancelledCommands>> {
     let actor = member.caller.actor();
-    Ok(axum::Json(app.engine.cancel_many(&actor, &member.project, request).await?))
+    let cancelled = app.engine.cancel_many(&actor, &member.project, request).await?;
+    app.audit_changed_of(&member.project);
+    Ok(axum::Json(cancelled))
 }
 
 /// What a retry may say.
@@ -131,11 +137,13 @@ pub(super) async fn retry(
         json::parse(&bytes)?
     };
     let key = key.of(member.project.as_str(), &member.caller.name, &bytes);
-    let (engine, actor, project) = (app.engine.clone(), member.caller.actor(), member.project);
-    once(&app, key, StatusCode::CREATED, move |tx| {
+    let (engine, actor, project) = (app.engine.clone(), member.caller.actor(), member.project.clone());
+    let response = once(&app, key, StatusCode::CREATED, move |tx| {
         Box::pin(async move { Ok(engine.retry_in(tx, &actor, &project, id, body.confirm).await?) })
     })
-    .await
+    .await?;
+    app.audit_changed_of(&member.project);
+    Ok(response)
 }
 
 /// Lists what happened to a command, in order.

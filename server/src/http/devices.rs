@@ -74,7 +74,9 @@ pub(super) async fn change(
 ) -> Result<axum::Json<Device>> {
     let device = device_id(&device)?;
     let actor = member.caller.actor();
-    Ok(axum::Json(app.engine.change_device(&actor, &member.project, &device, request).await?))
+    let device = app.engine.change_device(&actor, &member.project, &device, request).await?;
+    app.audit_changed_of(&member.project);
+    Ok(axum::Json(device))
 }
 
 /// Takes a device out of service: it is disconnected and cannot sign in any more.
@@ -87,6 +89,7 @@ pub(super) async fn delete(
 ) -> Result<StatusCode> {
     let device = device_id(&device)?;
     app.engine.retire(&member.caller.actor(), &member.project, &device).await?;
+    app.audit_changed_of(&member.project);
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -99,7 +102,9 @@ pub(super) async fn retire(
     PathId(device): PathId,
 ) -> Result<axum::Json<Device>> {
     let device = device_id(&device)?;
-    Ok(axum::Json(app.engine.retire(&member.caller.actor(), &member.project, &device).await?))
+    let device = app.engine.retire(&member.caller.actor(), &member.project, &device).await?;
+    app.audit_changed_of(&member.project);
+    Ok(axum::Json(device))
 }
 
 /// Lets a device that exists, or is retired, enrol once more.
@@ -112,7 +117,9 @@ pub(super) async fn enroll_again(
 ) -> Result<axum::Json<Device>> {
     let device = device_id(&device)?;
     let actor = member.caller.actor();
-    Ok(axum::Json(app.engine.allow_enroll_again(&actor, &member.project, &device).await?))
+    let device = app.engine.allow_enroll_again(&actor, &member.project, &device).await?;
+    app.audit_changed_of(&member.project);
+    Ok(axum::Json(device))
 }
 
 /// Makes or renews the secret of a device that cannot run the agent; an unknown device is made.
@@ -126,6 +133,7 @@ pub(super) async fn credentials(
     let device = DeviceId::new(&device).map_err(|e| Error::invalid("device", e.to_string()))?;
     let actor = member.caller.actor();
     let answer = app.engine.issue_credentials(&actor, &member.project, &device).await?;
+    app.audit_changed_of(&member.project);
     let mut response = (StatusCode::CREATED, axum::Json(answer)).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
@@ -141,7 +149,9 @@ pub(super) async fn clear_service_failed(
 ) -> Result<axum::Json<Device>> {
     let device = device_id(&device)?;
     let actor = member.caller.actor();
-    Ok(axum::Json(app.engine.clear_service_failed(&actor, &member.project, &device).await?))
+    let device = app.engine.clear_service_failed(&actor, &member.project, &device).await?;
+    app.audit_changed_of(&member.project);
+    Ok(axum::Json(device))
 }
 
 /// Reads a device's last health report.

@@ -35,12 +35,10 @@ use crate::{
 /// Enrolment tokens begin so.
 const PREFIX: &str = "qde_";
 /// Devices that may enrol with one token.
-pub const TOKEN_USES_MAX: u32 = 100_000;
+const TOKEN_USES_MAX: u32 = 100_000;
 /// The longest life of a token, in seconds.
-pub const TOKEN_EXPIRES_MAX_S: u64 = 365 * 24 * 3600;
-/// The longest nonce, type and certificate request that a device may send, in bytes.
-const NONCE_MAX_BYTES: usize = 128;
-const KIND_MAX_BYTES: usize = 64;
+const TOKEN_EXPIRES_MAX_S: u64 = 365 * 24 * 3600;
+/// The longest certificate request that a device may send, in bytes.
 const CSR_MAX_BYTES: usize = 16 * 1024;
 
 /// Lists the project's enrolment tokens, newest first; never their secrets.
@@ -159,15 +157,8 @@ pub(super) async fn enroll(
     From(from): From,
     Json { value: request, .. }: Json<EnrollRequest>,
 ) -> Result<Response> {
-    let long = |field: &str, max: usize| Err(Error::invalid(field, format!("expected at most {max} bytes")));
-    if request.nonce.as_ref().is_some_and(|nonce| nonce.len() > NONCE_MAX_BYTES) {
-        return long("nonce", NONCE_MAX_BYTES);
-    }
-    if request.kind.as_ref().is_some_and(|kind| kind.len() > KIND_MAX_BYTES) {
-        return long("type", KIND_MAX_BYTES);
-    }
     if request.csr_pem.as_ref().is_some_and(|csr| csr.len() > CSR_MAX_BYTES) {
-        return long("csr_pem", CSR_MAX_BYTES);
+        return Err(Error::invalid("csr_pem", format!("expected at most {CSR_MAX_BYTES} bytes")));
     }
     // All guesses at tokens from one address count together.
     let guess = app
@@ -178,6 +169,8 @@ pub(super) async fn enroll(
     match app.engine.enroll(&from.to_string(), request).await {
         Ok(answer) => {
             app.limiter.give_back(guess);
+            // Its token has one use less.
+            app.changed(&answer.project_id, Listing::EnrollmentTokens, "");
             let mut response = (StatusCode::CREATED, axum::Json(answer)).into_response();
             response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
             Ok(response)

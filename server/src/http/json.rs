@@ -84,21 +84,29 @@ fn is_json(headers: &HeaderMap) -> bool {
     kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
 }
 
-/// Reads JSON into a type.
+/// Reads a JSON object into a type.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     scan(bytes)?;
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let field = field_of(&error.path().to_string(), &error.inner().to_string());
-        match error.inner().classify() {
-            serde_json::error::Category::Data => Error::invalid(field, said(error.inner())),
-            _ => Error::malformed("malformed_json", format!("malformed JSON: {}", error.inner())),
+    let malformed =
+        |error: serde_json::Error| Error::malformed("malformed_json", format!("malformed JSON: {error}"));
+    // Whether it is JSON at all does not hang on what is expected of it.
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| Error::malformed("malformed_json", format!("not UTF-8: {error}")))?;
+    serde_json::from_str::<serde::de::IgnoredAny>(text).map_err(malformed)?;
+    // serde would also take an array, its items in the order of the fields.
+    if !text.trim_start().starts_with('{') {
+        let detail = "expected a JSON object";
+        return Err(Error::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail));
+    }
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        if !error.inner().is_data() {
+            // What a skipped text may have and a read one may not: half of a surrogate pair.
+            return malformed(error.into_inner());
         }
-    })?;
-    deserializer
-        .end()
-        .map_err(|error| Error::malformed("malformed_json", format!("malformed JSON: {error}")))?;
-    Ok(value)
+        let field = field_of(&error.path().to_string(), &error.inner().to_string());
+        Error::invalid(field, said(error.inner()))
+    })
 }
 
 /// Refuses, before anything is built, what nests too deep; and NUL, which a
@@ -187,17 +195,27 @@ mod tests {
         for body in ["", "{", "{}x", "nul", "{\"type\":\"\u{1}\"}", "{'a':1}"] {
             assert_eq!(refused(body).0, 400, "{body:?}");
         }
-        assert_eq!(parse::<String>(b"\"\xff\"").expect_err("not UTF-8").status.as_u16(), 400);
+        assert_eq!(parse::<serde_json::Value>(b"{\"x\":\"\xff\"}").expect_err("not UTF-8").status.as_u16(), 400);
+    }
+
+    #[test]
+    fn an_array_is_no_request() {
+        assert_eq!(refused(r#"[{"devices":[]},"ping"]"#), (422, None));
+        assert_eq!(refused("7"), (422, None));
     }
 
     #[test]
     fn deep_json_is_refused_before_it_is_built() {
+        let code = |json: &str| {
+            let body = format!("{{\"x\":{json}}}");
+            parse::<serde_json::Value>(body.as_bytes()).map(drop).map_err(|error| error.code)
+        };
         let deep = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
-        assert!(parse::<serde_json::Value>(deep(64).as_bytes()).is_ok());
-        assert_eq!(parse::<serde_json::Value>(deep(65).as_bytes()).expect_err("deep").code, "too_deep");
-        assert_eq!(refused(&deep(500_000)).0, 400);
-        assert!(parse::<serde_json::Value>(format!("\"{}\"", "[".repeat(100)).as_bytes()).is_ok());
-        assert_eq!(parse::<serde_json::Value>(br#""\u0000""#).expect_err("NUL").status.as_u16(), 422);
-        assert!(parse::<serde_json::Value>(br#""\\u0000""#).is_ok());
+        assert_eq!(code(&deep(63)), Ok(()));
+        assert_eq!(code(&deep(64)), Err("too_deep"));
+        assert_eq!(code(&deep(500_000)), Err("too_deep"));
+        assert_eq!(code(&format!("\"{}\"", "[".repeat(100))), Ok(()));
+        assert_eq!(code(r#""\u0000""#), Err("invalid"));
+        assert_eq!(code(r#""\\u0000""#), Ok(()));
     }
 }

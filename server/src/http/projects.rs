@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// The longest name of a project, in characters.
-pub const PROJECT_NAME_MAX_CHARS: usize = 200;
+const PROJECT_NAME_MAX_CHARS: usize = 200;
 /// What a setting may be: nothing that switches a safety rule off by an absurd number.
 const LIMIT_MAX: u32 = 1_000;
 const WINDOW_MIN_S: u32 = 1;

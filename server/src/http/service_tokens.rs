@@ -35,9 +35,9 @@ use crate::{
 };
 
 /// The longest name of a token, in characters.
-pub const TOKEN_NAME_MAX_CHARS: usize = 100;
+const TOKEN_NAME_MAX_CHARS: usize = 100;
 /// The longest life of a token, in seconds; one without an end is allowed as well.
-pub const TOKEN_EXPIRES_MAX_S: u64 = 10 * 365 * 24 * 3600;
+const TOKEN_EXPIRES_MAX_S: u64 = 10 * 365 * 24 * 3600;
 /// How often a use is written down, per token, in milliseconds.
 const USE_NOTED_EVERY_MS: i64 = 60_000;
 /// Tokens whose last use is remembered in memory.

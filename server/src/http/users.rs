@@ -117,8 +117,7 @@ pub(super) async fn disable(
     PathId(username): PathId,
 ) -> Result<StatusCode> {
     let request = ChangeUser { disabled: Some(true), ..ChangeUser::default() };
-    apply(&app, &caller, username, request, "user.disable").await?;
-    Ok(StatusCode::NO_CONTENT)
+    apply(&app, &caller, username, request, "user.disable").await.map(|_| StatusCode::NO_CONTENT)
 }
 
 async fn apply(

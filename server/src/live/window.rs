@@ -29,6 +29,8 @@ use crate::{
 const REST_FACTOR: u32 = 4;
 /// A window is read again after so long even when nobody announced a change, in milliseconds.
 const RESYNC_MS: u64 = 30_000;
+/// Operations are read again at most this often: devices change all the time, what they announce seldom.
+const OPERATIONS_INTERVAL_MS: u64 = 2_000;
 /// An overview is: its numbers are of the last 15 minutes, and age by themselves.
 const RESYNC_OVERVIEW_MS: u64 = 5_000;
 
@@ -126,6 +128,8 @@ impl Window {
             Listing::Overview => {
                 matches!(change.listing, Listing::Devices | Listing::Commands | Listing::Alerts | Listing::Overview)
             }
+            // What they announce may have changed.
+            Listing::Operations => matches!(change.listing, Listing::Devices | Listing::Operations),
             // The timeline of a device has its commands too.
             Listing::Timeline if change.listing == Listing::Commands => self.filter.contains_key("device"),
             listing if listing != change.listing => false,
@@ -165,6 +169,7 @@ impl Window {
         self.read_at = Instant::now();
         let interval = Duration::from_millis(match self.listing {
             Listing::Overview => super::OVERVIEW_MAX_AGE_MS as u64,
+            Listing::Operations => OPERATIONS_INTERVAL_MS,
             _ => CHANGES_MIN_INTERVAL_MS,
         });
         self.rests_until = self.read_at + interval.max(took * REST_FACTOR);

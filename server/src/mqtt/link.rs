@@ -209,7 +209,8 @@ pub struct AckHandle {
 }
 
 impl AckHandle {
-    pub(super) fn pair() -> (Self, AckWaiter) {
+    /// Makes a handle and its waiting end: for brokers, and whoever stands for one.
+    pub fn pair() -> (Self, AckWaiter) {
         let (sender, receiver) = oneshot::channel();
         (Self { sender: Some(sender), budget: None }, AckWaiter(receiver))
     }
@@ -246,11 +247,11 @@ impl AckHandle {
 
 /// The broker's end of an [`AckHandle`].
 #[derive(Debug)]
-pub(super) struct AckWaiter(oneshot::Receiver<bool>);
+pub struct AckWaiter(oneshot::Receiver<bool>);
 
 impl AckWaiter {
     /// Waits for the commit; a dropped handle is a failure.
-    pub(super) async fn committed(self) -> bool {
+    pub async fn committed(self) -> bool {
         self.0.await.unwrap_or(false)
     }
 }

@@ -230,7 +230,8 @@ impl Select {
     pub(crate) fn keys(&self, slice: Slice<'_>, limit: u32) -> Result<Sql, InvalidQuery> {
         let Self { from, id, filter, sort } = self;
         let (column, direction) = (sort.column.sql, if sort.descending { "DESC" } else { "ASC" });
-        let mut sql = Sql::new(&format!("SELECT CAST({column} AS TEXT), {id} {from} WHERE "));
+        // Named apart from its column: PostgreSQL would sort by the text.
+        let mut sql = Sql::new(&format!("SELECT CAST({column} AS TEXT) AS k, {id} {from} WHERE "));
         sql.append(filter);
         if let Slice::After(Some(cursor)) = slice {
             let (value, last) = sort.read_cursor(cursor)?;

@@ -1,0 +1,150 @@
+//! What is wrong, too big, too deep or unknown is refused in words.
+
+use reqwest::{Method, header};
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use super::support::{Fixture, send};
+
+const COMMANDS: &str = "/projects/default/commands";
+
+#[tokio::test]
+async fn a_body_that_is_no_json_is_400_and_json_of_another_shape_422() {
+    let fixture = Fixture::start().await;
+    let admin = fixture.admin().await;
+    let post = |body: String| {
+        let request = fixture.request(Method::POST, COMMANDS, &admin).header(header::CONTENT_TYPE, "application/json");
+        send(request.body(body))
+    };
+    for body in ["", "{", "{\"targets\":", "[1,2", "not json"] {
+        post(body.to_owned()).await.problem(400, "malformed_json");
+    }
+    post(format!("{}{}", "[".repeat(100_000), "]".repeat(100_000))).await.problem(400, "too_deep");
+    for (body, field) in [
+        (json!({ "targets": {}, "type": "ping", "colour": 1 }), "colour"),
+        (json!({ "targets": { "devices": [1] }, "type": "ping" }), "targets.devices[0]"),
+        (json!({ "type": "ping" }), "targets"),
+    ] {
+        assert_eq!(post(body.to_string()).await.problem(422, "invalid")["field"], field);
+    }
+    post(r#"{"targets":{},"type":"a\u0000b"}"#.to_owned()).await.problem(422, "invalid");
+}
+
+#[tokio::test]
+async fn a_body_without_the_type_of_json_is_415() {
+    let fixture = Fixture::start().await;
+    let admin = fixture.admin().await;
+    let request = fixture.request(Method::POST, COMMANDS, &admin).body("{}");
+    send(request).await.problem(415, "unsupported_media_type");
+}
+
+#[tokio::test]
+async fn a_body_over_one_mebibyte_is_413() {
+    let fixture = Fixture::start().await;
+    let admin = fixture.admin().await;
+    let large = json!({ "targets": {}, "type": "ping", "notes": "x".repeat(1024 * 1024) }).to_string();
+    let post = || fixture.request(Method::POST, COMMANDS, &admin).header(header::CONTENT_TYPE, "application/json");
+    send(post().body(large.clone())).await.problem(413, "too_large");
+    // Without a length, found on the way.
+    let chunks: Vec<Result<Vec<u8>, std::io::Error>> =
+        large.into_bytes().chunks(8192).map(|chunk| Ok(chunk.to_vec())).collect();
+    let body = reqwest::Body::wrap_stream(futures_util::stream::iter(chunks));
+    send(post().body(body)).await.problem(413, "too_large");
+}
+
+#[tokio::test]
+async fn an_unknown_parameter_and_a_bad_page_are_named() {
+    let fixture = Fixture::start().await;
+    let admin = fixture.admin().await;
+    for (query, field) in [
+        ("limit=0", "limit"),
+        ("limit=1001", "limit"),
+        ("limit=ten", "limit"),
+        ("limit=1&limit=2", "limit"),
+        ("cursor=nonsense", "cursor"),
+        ("sort=colour", "sort"),
+        ("colour=red", "colour"),
+        ("status=purple", "status"),
+        ("from=yesterday", "from"),
+    ] {
+        let problem = fixture.get(&format!("{COMMANDS}?{query}"), &admin).await.problem(422, "invalid");
+        assert_eq!(problem["field"], field, "{query}");
+    }
+    for listing in ["devices", "alerts", "audit", "members", "operations", "enrollment-tokens"] {
+        for query in ["colour=red", "limit=0", "sort=colour"] {
+            let path = format!("/projects/default/{listing}?{query}");
+            let field = query.split('=').next().unwrap();
+            assert_eq!(fixture.get(&path, &admin).await.problem(422, "invalid")["field"], field, "{path}");
+        }
+        let path = format!("/projects/default/{listing}?cursor=%00");
+        assert_eq!(fixture.get(&path, &admin).await.problem(422, "invalid")["field"], "cursor");
+    }
+}
+
+#[tokio::test]
+async fn unknown_paths_and_methods_are_problems_too() {
+    let fixture = Fixture::start().await;
+    let admin = fixture.admin().await;
+    for path in ["/", "/api/v1", "/api/v1/nothing", "/api/v2/devices", "/projects/default/devices/"] {
+        let url = if path.starts_with("/api") || path == "/" { format!("{}{path}", fixture.running.http) } else { fixture.url(path) };
+        send(fixture.client.get(url).bearer_auth(&admin)).await.problem(404, "not_found");
+    }
+    let answer = fixture.call(Method::DELETE, "/users", &admin, None).await;
+    assert!(answer.headers["allow"].to_str().unwrap().contains("POST"));
+    answer.problem(405, "method_not_allowed");
+    fixture.get("/projects/default/devices/%ff", &admin).await.problem(400, "bad_path");
+    fixture.get("/projects/%ff/devices", &admin).await.problem(400, "bad_path");
+    fixture.get("/projects/default/devices/a%00b", &admin).await.problem(400, "bad_path");
+    fixture.get("/projects/default/commands/not-an-id", &admin).await.problem(404, "not_found");
+}
+
+#[tokio::test]
+async fn answers_carry_the_headers_that_a_browser_needs() {
+    let fixture = Fixture::start().await;
+    let answer = fixture.get("/healthz", "").await;
+    assert_eq!(answer.headers["x-content-type-options"], "nosniff");
+    assert_eq!(answer.headers["cache-control"], "no-store");
+    assert!(answer.headers.contains_key("x-request-id"));
+    assert!(!answer.headers.contains_key("server"));
+}
+
+async fn raw(fixture: &Fixture, request: &[u8]) -> String {
+    let mut stream = TcpStream::connect(fixture.running.http_address).await.expect("connected");
+    stream.write_all(request).await.expect("written");
+    stream.shutdown().await.ok();
+    let mut answer = Vec::new();
+    // The server may reset a connection whose request it did not read to the end.
+    stream.read_to_end(&mut answer).await.ok();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_http_harm_nobody() {
+    let fixture = Fixture::start().await;
+    let long_head = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(200_000));
+    let many_headers = format!("GET / HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(200));
+    for request in [b"\x00\x01\x02\r\n\r\n".as_slice(), b"GET", long_head.as_bytes(), many_headers.as_bytes()] {
+        let answer = raw(&fixture, request).await;
+        assert!(!answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    fixture.get("/healthz", "").await.expect(200);
+}
+
+#[tokio::test]
+async fn the_server_says_that_it_lives_serves_and_measures() {
+    let fixture = Fixture::start().await;
+    assert_eq!(fixture.get("/healthz", "").await.expect(200)["status"], "ok");
+    let ready = fixture.get("/readyz", "").await.expect(200);
+    assert_eq!((ready["store"].as_str(), ready["broker"].as_str()), (Some("ok"), Some("ok")));
+    let metrics = fixture.get("/metrics", "").await;
+    assert!(metrics.headers["content-type"].to_str().unwrap().starts_with("text/plain"));
+    assert!(metrics.text.contains("quarterdeck_http_requests_total"), "{}", metrics.text);
+    // Ids would make a series each.
+    let admin = fixture.admin().await;
+    fixture.get("/projects/default/devices/some-device", &admin).await.expect(404);
+    let metrics = fixture.get("/metrics", "").await.text;
+    assert!(!metrics.contains("some-device") && metrics.contains("/devices/{device}"));
+}
