@@ -29,7 +29,7 @@ use crate::{
 /// Wrong usage: nothing was bound or written.
 const EXIT_USAGE: u8 = 2;
 /// Threads beside the loop: for fsync, and for work that may block.
-const BLOCKING_THREADS_MAX: usize = 8;
+const BLOCKING_THREADS_MAX: usize = 64;
 const THREAD_STACK_BYTES: usize = 512 * 1024;
 
 /// The daemon on a device: it runs the operations that its fleet's operators ask for.

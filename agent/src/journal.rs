@@ -134,7 +134,7 @@ impl Journal {
     /// Opens the log, cuts off a torn tail and says what is unfinished.
     pub fn open(folder: Arc<dyn LogFolder>) -> Result<(Self, Replay), JournalError> {
         let file = folder.open().map_err(JournalError::io("open", "journal"))?;
-        let file_len = file.len().map_err(JournalError::io("measure", "journal"))?;
+        let file_len = file.len_bytes().map_err(JournalError::io("measure", "journal"))?;
         let mut journal = Self {
             folder,
             file,

@@ -24,3 +24,4 @@ pub mod journal;
 pub mod local_status;
 pub mod operations;
 pub mod work;
+pub mod workflow;

@@ -18,7 +18,13 @@ pub mod script;
 pub mod tail;
 pub mod transfers;
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use quarterdeck_protocol::{command::error_code, ids::CommandId, limits::RESULT_MAX_BYTES};
 use serde_json::Value;
@@ -34,8 +40,11 @@ use crate::{
     },
     enroll::Credentials,
     io::process::{Ending, Finished, Launcher, ProcessError},
-    work::{Reports, WorkEnd},
+    work::{Failed, Reports, WorkEnd},
 };
+
+/// Threads that may hang in the kernel at once.
+const HANGING_MAX_THREADS: usize = 4;
 
 /// What all operations may use.
 #[derive(Debug)]
@@ -86,8 +95,7 @@ pub async fn run(
         }
         Operation::DiskUsage(payload) => {
             let payload = payload.clone();
-            // A network file system that is gone may hold this for ever.
-            or_ended(end, blocking(move || info::disk_usage(&payload))).await
+            or_ended(end, may_hang(move || info::disk_usage(&payload))).await
         }
         Operation::NetworkInfo => blocking(network::network_info).await,
     }
@@ -110,15 +118,33 @@ async fn blocking(work: impl FnOnce() -> WorkEnd + Send + 'static) -> WorkEnd {
     }
 }
 
+/// Looks at a file system, which may hold the thread for ever if its server is
+/// gone: on a thread of its own, so that the journal never waits for one.
+async fn may_hang(work: impl FnOnce() -> WorkEnd + Send + 'static) -> WorkEnd {
+    static RUNNING: AtomicUsize = AtomicUsize::new(0);
+    if RUNNING.fetch_add(1, Ordering::SeqCst) >= HANGING_MAX_THREADS {
+        RUNNING.fetch_sub(1, Ordering::SeqCst);
+        return fail(error_code::BUSY, "earlier looks at file systems still hang");
+    }
+    let (done, ended) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let end = work();
+        RUNNING.fetch_sub(1, Ordering::SeqCst);
+        // Nobody waits for it once the command was ended.
+        let _ = done.send(end);
+    });
+    ended.await.unwrap_or_else(|_| fail(error_code::INTERNAL, "the operation itself failed"))
+}
+
 fn fail(code: &'static str, message: impl Into<String>) -> WorkEnd {
-    Err((Failure::new(code, message), Outcome::default()))
+    Err(Failed::because(code, message))
 }
 
 /// Says that a file could not be dealt with; a full disk has its own code.
-fn io_failure(what: &str, error: &io::Error) -> (Failure, Outcome) {
+fn io_failure(what: &str, error: &io::Error) -> Failed {
     let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
     let code = if is_full { error_code::DISK_FULL } else { error_code::TRANSFER_FAILED };
-    (Failure::new(code, format!("{what}: {error}")), Outcome::default())
+    Failed::because(code, format!("{what}: {error}"))
 }
 
 /// A result that is too long to send is refused rather than cut into something else.
@@ -181,7 +207,7 @@ fn program_end(name: &str, finished: Result<Finished, ProcessError>) -> WorkEnd 
     };
     match failure {
         None => Ok(outcome),
-        Some(failure) => Err((failure, outcome)),
+        Some(failure) => Err(Failed::new(failure, outcome)),
     }
 }
 

@@ -12,8 +12,27 @@ use crate::{
 /// Reports that may wait for the engine; more hold up the work.
 pub const REPORTS_WAITING_MAX: usize = 64;
 
+/// Why work failed, and what it brought all the same.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Failed(Box<(Failure, Outcome)>);
+
+impl Failed {
+    pub fn new(failure: Failure, outcome: Outcome) -> Self {
+        Self(Box::new((failure, outcome)))
+    }
+
+    /// With nothing but the reason.
+    pub fn because(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(Failure::new(code, message), Outcome::default())
+    }
+
+    pub fn into_parts(self) -> (Failure, Outcome) {
+        *self.0
+    }
+}
+
 /// How work ended.
-pub type WorkEnd = Result<Outcome, (Failure, Outcome)>;
+pub type WorkEnd = Result<Outcome, Failed>;
 
 /// Which of the two streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

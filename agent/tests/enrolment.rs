@@ -5,7 +5,7 @@ mod support;
 use std::{os::unix::fs::PermissionsExt as _, process::Command};
 
 use serde_json::json;
-use support::{Bench, wait_for};
+use support::wait_for;
 
 #[test]
 fn a_device_enrols_once_and_says_that_it_is_online() {

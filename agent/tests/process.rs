@@ -1,5 +1,7 @@
 //! The process runner, with the agent's real binary as supervisor.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail here")]
+
 use std::{
     path::PathBuf,
     process::Command,
@@ -85,7 +87,7 @@ fn start(spec: Spec) -> Run {
 
 impl Run {
     async fn finish(self) -> (Finished, Arc<Mutex<Seen>>) {
-        let finished = tokio::time::timeout(Duration::from_secs(60), self.task).await;
+        let finished = tokio::time::timeout(Duration::from_mins(1), self.task).await;
         (finished.expect("it ends").unwrap().expect("it ran"), self.seen)
     }
 

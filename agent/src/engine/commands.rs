@@ -14,12 +14,12 @@ use tokio_util::sync::CancellationToken;
 use super::{After, Engine, saving::Then};
 use crate::{
     domain::{
-        command::{self, Effect, Event, Failure, Outcome, Phase, Plan, Reply, State, Step, Waits},
+        command::{self, Effect, Event, Outcome, Phase, Plan, Reply, State, Step, Waits},
         operation::{Operation, Until},
     },
     journal::record::{Record, StageEntered},
     operations,
-    work::{Report, Reports, Stream, WorkEnd},
+    work::{Failed, Report, Reports, Stream, WorkEnd},
 };
 
 /// How long `execution_started` may take to reach the broker before the host goes down, in milliseconds.
@@ -93,7 +93,7 @@ impl Engine {
             && let Err(error) = self.save(&records, then)
         {
             tracing::error!(command_id = %id, error = crate::io::http::describe(&error), "cannot save a step");
-            return self.on_step_not_saved(id, step, records);
+            return self.on_step_not_saved(id, &step, records);
         }
         let Some(live) = self.live.get_mut(&id) else { return };
         if step.effects.iter().any(|effect| matches!(effect, Effect::Reply(Reply::Started { .. })))
@@ -116,7 +116,7 @@ impl Engine {
     }
 
     /// What cannot be saved is not done; what has ended is told all the same.
-    fn on_step_not_saved(&mut self, id: CommandId, step: Step, records: Vec<Record>) {
+    fn on_step_not_saved(&mut self, id: CommandId, step: &Step, records: Vec<Record>) {
         if step.next.is_final() {
             for record in records {
                 if let Record::Reply { response, .. } = record {
@@ -189,7 +189,8 @@ impl Engine {
     pub(super) fn on_report(&mut self, id: CommandId, report: Report) {
         match report {
             Report::Over(Ok(outcome)) => self.apply(id, Event::WorkDone(outcome)),
-            Report::Over(Err((failure, outcome))) => {
+            Report::Over(Err(failed)) => {
+                let (failure, outcome) = failed.into_parts();
                 self.apply(id, Event::WorkFailed(failure, outcome));
             }
             Report::Ready { mark, go } => {
@@ -235,9 +236,8 @@ impl Engine {
 }
 
 fn panicked() -> WorkEnd {
-    let failure =
-        Failure::new(error_code::INTERNAL, "the operation itself failed; the agent's log says why");
-    Err((failure, Outcome::default()))
+    let message = "the operation itself failed; the agent's log says why";
+    Err(Failed::because(error_code::INTERNAL, message))
 }
 
 /// What of a step is to be saved, and what is to be done after.

@@ -23,7 +23,7 @@ use crate::{
     },
     io::mqtt::Receipt,
     journal::{
-        Kept, Seen,
+        Seen,
         record::{Received, Record},
     },
 };
@@ -59,10 +59,11 @@ impl Engine {
             return self.acknowledge(&receipt);
         }
         match self.journal.seen(id) {
-            Some(Seen::Open(kept) | Seen::Ended(kept)) => {
+            Some(Seen::Open(_) | Seen::Ended(_)) => {
                 tracing::debug!(command_id = %id, "a command came again");
-                self.answer_again(id, kept);
-                self.acknowledge(&receipt);
+                // Its first coming may still be on its way to the disk.
+                let acknowledge = self.later(receipt);
+                self.once_saved([acknowledge, Then::SayAgain { id }]);
             }
             Some(Seen::CancelledBefore) => {
                 let failure = Failure::new(error_code::CANCELLED, "cancelled before it came");
@@ -107,8 +108,7 @@ impl Engine {
         let priority = message.priority;
         let received =
             Received { message, wall, boot_id: self.here.boot_id.clone(), at: now, expires_at };
-        let then =
-            [Then::Acknowledge { link: self.link.clone(), receipt }, Then::Send { id, n: 0 }];
+        let then = [self.later(receipt), Then::Send { id, n: 0 }];
         match self.save(&[Record::Received(Box::new(received))], then) {
             Ok(()) => {
                 tracing::info!(command_id = %id, "accepted");
@@ -135,8 +135,7 @@ impl Engine {
         let response = self.failed_response(id, failure);
         let wall = self.context.clock.wall();
         let record = Record::Reply { n: 0, response: Box::new(response.clone()), wall };
-        let then =
-            [Then::Acknowledge { link: self.link.clone(), receipt }, Then::Send { id, n: 0 }];
+        let then = [self.later(receipt), Then::Send { id, n: 0 }];
         if self.save(&[record], then).is_err() {
             self.outbox.push_unsaved(&response);
         }
@@ -152,7 +151,7 @@ impl Engine {
     /// A malformed message changes nothing, least of all a command that is known.
     fn answer_malformed(&mut self, id: CommandId, why: String) {
         match self.journal.seen(id) {
-            Some(Seen::Open(kept) | Seen::Ended(kept)) => self.answer_again(id, kept),
+            Some(Seen::Open(_) | Seen::Ended(_)) => self.once_saved([Then::SayAgain { id }]),
             Some(Seen::CancelledBefore) | None => {
                 let failure = Failure::new(error_code::REJECTED, why);
                 self.outbox.push_unsaved(&self.failed_response(id, failure));
@@ -161,7 +160,8 @@ impl Engine {
     }
 
     /// Says again what was said last, unless that is still on its way.
-    fn answer_again(&mut self, id: CommandId, kept: Kept) {
+    pub(super) fn say_again(&mut self, id: CommandId) {
+        let Some(Seen::Open(kept) | Seen::Ended(kept)) = self.journal.seen(id) else { return };
         if self.outbox.holds(id, kept.n) {
             return;
         }
@@ -169,6 +169,10 @@ impl Engine {
             Ok(response) => self.outbox.push_unsaved(&response),
             Err(error) => tracing::error!(command_id = %id, %error, "a saved reply cannot be read"),
         }
+    }
+
+    fn later(&self, receipt: Receipt) -> Then {
+        Then::Acknowledge { link: self.link.clone(), receipt }
     }
 
     pub(super) fn on_cancel(&mut self, payload: &Bytes, receipt: Receipt) {
@@ -181,20 +185,19 @@ impl Engine {
         };
         let id = message.command_id;
         tracing::info!(command_id = %id, "cancelled by the server");
+        let acknowledge = self.later(receipt);
         if self.live.contains_key(&id) {
             self.apply(id, Event::Cancel);
-            return self.acknowledge(&receipt);
+            return self.once_saved([acknowledge]);
         }
         match self.journal.seen(id) {
-            Some(Seen::Open(kept) | Seen::Ended(kept)) => {
-                self.answer_again(id, kept);
-                self.acknowledge(&receipt);
+            Some(Seen::Open(_) | Seen::Ended(_)) => {
+                self.once_saved([acknowledge, Then::SayAgain { id }]);
             }
-            Some(Seen::CancelledBefore) => self.acknowledge(&receipt),
+            Some(Seen::CancelledBefore) => self.once_saved([acknowledge]),
             None => {
                 let record = Record::Cancelled { id, wall: self.context.clock.wall() };
-                let then = [Then::Acknowledge { link: self.link.clone(), receipt }];
-                if let Err(error) = self.save(&[record], then) {
+                if let Err(error) = self.save(&[record], [acknowledge]) {
                     tracing::error!(command_id = %id, %error, "cannot save a cancellation");
                 }
             }

@@ -30,6 +30,10 @@ pub(super) enum Then {
     },
     /// A program may start.
     LetGo(oneshot::Sender<()>),
+    /// What was said last of a command that came again.
+    SayAgain {
+        id: CommandId,
+    },
 }
 
 type CompactionEnd = Result<Compacted, JournalError>;
@@ -37,6 +41,7 @@ type CompactionEnd = Result<Compacted, JournalError>;
 /// What is under way to the disk.
 #[derive(Debug, Default)]
 pub(super) struct Saving {
+    synced: Lsn,
     waiting: VecDeque<(Lsn, Then)>,
     sync: Option<(Lsn, JoinHandle<io::Result<()>>)>,
     compaction: Option<JoinHandle<CompactionEnd>>,
@@ -94,6 +99,13 @@ impl Engine {
         Ok(())
     }
 
+    /// Has `then` done once all that was written so far is saved; at once if it is.
+    pub(super) fn once_saved(&mut self, then: impl IntoIterator<Item = Then>) {
+        let (lsn, _) = self.journal.to_sync();
+        self.saving.waiting.extend(then.into_iter().map(|then| (lsn, then)));
+        self.act_on_saved();
+    }
+
     /// Writes a record that nothing waits for.
     pub(super) fn note(&mut self, record: Record) {
         if let Err(error) = self.journal.append(&[record]) {
@@ -124,11 +136,8 @@ impl Engine {
     pub(super) fn on_saving(&mut self, done: Done) {
         match done {
             Done::Synced(lsn, Ok(())) => {
-                while self.saving.waiting.front().is_some_and(|(needed, _)| *needed <= lsn) {
-                    if let Some((_, then)) = self.saving.waiting.pop_front() {
-                        self.act(then);
-                    }
-                }
+                self.saving.synced = lsn;
+                self.act_on_saved();
                 self.compact_on();
             }
             Done::Synced(_, Err(error)) => self.on_save_failed(&error),
@@ -139,6 +148,15 @@ impl Engine {
                     "the journal cannot be compacted"
                 ),
             },
+        }
+    }
+
+    fn act_on_saved(&mut self) {
+        let synced = self.saving.synced;
+        while self.saving.waiting.front().is_some_and(|(needed, _)| *needed <= synced) {
+            if let Some((_, then)) = self.saving.waiting.pop_front() {
+                self.act(then);
+            }
         }
     }
 
@@ -153,7 +171,7 @@ impl Engine {
                 // Saying it harms nothing, and the broker's acknowledgement is asked for again.
                 Then::Send { id, n } => self.outbox.push_saved(id, n),
                 // A message without acknowledgement is sent again; a program is not let go.
-                Then::Acknowledge { .. } | Then::LetGo(_) => {}
+                Then::Acknowledge { .. } | Then::LetGo(_) | Then::SayAgain { .. } => {}
             }
         }
         self.compact_on();
@@ -168,6 +186,7 @@ impl Engine {
             }
             Then::Send { id, n } => self.outbox.push_saved(id, n),
             Then::RunWork { id, index } => self.run_work(id, index),
+            Then::SayAgain { id } => self.say_again(id),
             Then::LetGo(go) => {
                 // Work that was ended meanwhile no longer waits for it.
                 let _ = go.send(());

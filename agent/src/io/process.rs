@@ -132,17 +132,16 @@ pub async fn run(
     if timeout(Duration::from_millis(END_MARGIN_MS), child.wait()).await.is_err() {
         let _ = child.start_kill();
     }
-    let ending = match running.ending {
-        Some(ending) => ending,
-        None => {
-            let id = reports.id.to_string();
-            let boot_id = launcher.boot_id.clone();
-            let swept = tokio::task::spawn_blocking(move || {
-                procfs::kill_leftovers(&mark, &id, &boot_id);
-            });
-            let _ = swept.await;
-            Ending::Lost
-        }
+    let ending = if let Some(ending) = running.ending {
+        ending
+    } else {
+        let id = reports.id.to_string();
+        let boot_id = launcher.boot_id.clone();
+        let swept = tokio::task::spawn_blocking(move || {
+            procfs::kill_leftovers(&mark, &id, &boot_id);
+        });
+        let _ = swept.await;
+        Ending::Lost
     };
     Ok(Finished {
         ending,

@@ -29,7 +29,10 @@ use std::{
     },
     path::PathBuf,
     process::{Command, ExitCode, Stdio},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread,
     time::Duration,
 };
@@ -158,8 +161,11 @@ fn supervise() -> io::Result<()> {
     );
 
     let mut said_by_listener = said.try_clone()?;
-    thread::spawn(move || listen(&mut told, to_starter, &mut said_by_listener, group, &spec));
-    wait_for(group, &mut said);
+    let (has_begun, begun) = mpsc::channel();
+    thread::spawn(move || {
+        listen(&mut told, to_starter, &mut said_by_listener, group, &spec, &has_begun)
+    });
+    wait_for(group, &mut said, &begun);
     Ok(())
 }
 
@@ -171,7 +177,10 @@ fn say(to: &mut UnixStream, said: &Said) {
 }
 
 /// Reaps whatever ends below; returns when the program has, and nothing is being ended.
-fn wait_for(group: Pid, said: &mut UnixStream) {
+///
+/// `begun` is over when it is known whether the starter became the program:
+/// until then its end says nothing.
+fn wait_for(group: Pid, said: &mut UnixStream, begun: &mpsc::Receiver<()>) {
     loop {
         let (pid, code, signal) = match waitpid(None, None) {
             Ok(WaitStatus::Exited(pid, code)) => (pid, Some(code), None),
@@ -184,6 +193,8 @@ fn wait_for(group: Pid, said: &mut UnixStream) {
             }
         };
         if pid == group {
+            // An error: the listener is gone, and has nothing to say.
+            let _ = begun.recv();
             say(said, &Said::Exited { code, signal });
             if !IS_ENDING.load(Ordering::SeqCst) {
                 return;
@@ -199,6 +210,7 @@ fn listen(
     said: &mut UnixStream,
     group: Pid,
     spec: &Spec,
+    has_begun: &mpsc::Sender<()>,
 ) {
     loop {
         match read_line(told).as_deref() {
@@ -210,6 +222,7 @@ fn listen(
                 {
                     say(said, &Said::NotStarted(refusal));
                 }
+                let _ = has_begun.send(());
             }
             Ok(END) => break,
             Ok(_) => {}

@@ -39,9 +39,9 @@ pub(super) fn encode(body: &[u8], out: &mut Vec<u8>) {
 
 /// Reads a frame's header: the length of its body and its checksum; `None` if no frame begins so.
 pub(super) fn decode_header(header: [u8; HEADER_BYTES as usize]) -> Option<(usize, u32)> {
-    let [a, b, c, d, e, f, g, h] = header;
-    let length = u32::from_le_bytes([a, b, c, d]) as usize;
-    let crc = u32::from_le_bytes([e, f, g, h]);
+    let word =
+        |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("four of eight bytes"));
+    let (length, crc) = (word(0) as usize, word(4));
     // Zeros are what a file system leaves where a write never arrived.
     (1..=BODY_MAX_BYTES).contains(&length).then_some((length, crc))
 }

@@ -11,7 +11,7 @@ use std::{
 
 /// An open log.
 pub trait LogFile: Send + Sync + fmt::Debug {
-    fn len(&self) -> io::Result<u64>;
+    fn len_bytes(&self) -> io::Result<u64>;
     fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()>;
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     fn truncate(&self, len: u64) -> io::Result<()>;
@@ -79,7 +79,7 @@ impl LogFolder for DiskFolder {
 }
 
 impl LogFile for File {
-    fn len(&self) -> io::Result<u64> {
+    fn len_bytes(&self) -> io::Result<u64> {
         self.metadata().map(|data| data.len())
     }
 
@@ -105,7 +105,7 @@ impl LogFile for File {
 pub struct ReadOnly(pub File);
 
 impl LogFile for ReadOnly {
-    fn len(&self) -> io::Result<u64> {
+    fn len_bytes(&self) -> io::Result<u64> {
         self.0.metadata().map(|data| data.len())
     }
 
@@ -194,7 +194,7 @@ pub(crate) mod memory {
     }
 
     impl LogFile for MemoryFile {
-        fn len(&self) -> io::Result<u64> {
+        fn len_bytes(&self) -> io::Result<u64> {
             Ok(self.bytes.lock().unwrap().len() as u64)
         }
 

@@ -128,30 +128,24 @@ pub(super) fn disk_usage(payload: &DiskUsage) -> WorkEnd {
         return fail(error_code::INTERNAL, "cannot read the list of file systems");
     };
     let mounts: Vec<_> = mounts.lines().filter_map(Mount::parse).collect();
-    let wanted: Vec<&Mount> = match &payload.path {
-        Some(path) => {
-            let real = match fs::canonicalize(path) {
-                Ok(real) => real,
-                Err(error) => {
-                    return fail(error_code::REJECTED, format!("payload.path: {path}: {error}"));
-                }
-            };
-            // Later lines are mounted over earlier ones.
-            mounts
-                .iter()
-                .rev()
-                .filter(|mount| real.starts_with(&mount.folder))
-                .max_by_key(|mount| mount.folder.len())
-                .into_iter()
-                .collect()
-        }
-        None => {
-            let mut devices = HashSet::new();
-            mounts
-                .iter()
-                .filter(|mount| mount.is_storage() && devices.insert(&mount.device))
-                .collect()
-        }
+    let wanted: Vec<&Mount> = if let Some(path) = &payload.path {
+        let real = match fs::canonicalize(path) {
+            Ok(real) => real,
+            Err(error) => {
+                return fail(error_code::REJECTED, format!("payload.path: {path}: {error}"));
+            }
+        };
+        // Later lines are mounted over earlier ones.
+        mounts
+            .iter()
+            .rev()
+            .filter(|mount| real.starts_with(&mount.folder))
+            .max_by_key(|mount| mount.folder.len())
+            .into_iter()
+            .collect()
+    } else {
+        let mut devices = HashSet::new();
+        mounts.iter().filter(|mount| mount.is_storage() && devices.insert(&mount.device)).collect()
     };
     let file_systems: Vec<Value> = wanted
         .into_iter()
@@ -198,15 +192,12 @@ fn unescape(field: &str) -> String {
             .then(|| after.get(..3))
             .flatten()
             .and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
-        match code {
-            Some(byte) => {
-                out.push(byte);
-                rest = &after[3..];
-            }
-            None => {
-                out.push(*first);
-                rest = after;
-            }
+        if let Some(byte) = code {
+            out.push(byte);
+            rest = &after[3..];
+        } else {
+            out.push(*first);
+            rest = after;
         }
     }
     String::from_utf8_lossy(&out).into_owned()

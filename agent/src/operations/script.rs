@@ -26,9 +26,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Context, fail, io_failure, program_end};
 use crate::{
-    domain::command::{Failure, Outcome},
     io::{durable, process, procfs::COMMAND_VARIABLE, supervisor::Spec},
-    work::{Reports, WorkEnd},
+    work::{Failed, Reports, WorkEnd},
 };
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -81,7 +80,7 @@ fn write_script(
     id: CommandId,
     script: &str,
     user: Option<&User>,
-) -> Result<PathBuf, (Failure, Outcome)> {
+) -> Result<PathBuf, Failed> {
     let failed = |error| io_failure("cannot write the script", &error);
     let other = user.filter(|user| user.uid != Uid::effective());
     let folder = match other {

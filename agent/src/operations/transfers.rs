@@ -26,7 +26,7 @@ use super::{
     tail::begin_of_last_lines,
 };
 use crate::{
-    domain::command::{Failure, Outcome},
+    domain::command::Outcome,
     io::{
         durable,
         files::{self, FileError, NewFile},
@@ -34,7 +34,7 @@ use crate::{
         supervisor::Spec,
         transfer::{self, Server, TransferError, Transferred},
     },
-    work::{Reports, WorkEnd},
+    work::{Failed, Reports, WorkEnd},
 };
 
 /// The longest log that is collected, in bytes.
@@ -43,29 +43,21 @@ const COLLECTED: &str = "collected";
 const NAME: &str = "name";
 const FETCHED: &str = "fetched";
 
-type Failed = (Failure, Outcome);
-
-fn file_failure(error: FileError) -> Failed {
-    match &error {
-        FileError::NotAllowed { .. } => {
-            (Failure::new(error_code::NOT_ALLOWED, error.to_string()), Outcome::default())
-        }
+fn file_failure(error: &FileError) -> Failed {
+    let code = match error {
+        FileError::NotAllowed { .. } => error_code::NOT_ALLOWED,
         FileError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
-            (Failure::new(error_code::DISK_FULL, error.to_string()), Outcome::default())
+            error_code::DISK_FULL
         }
-        FileError::Io { .. } | FileError::NotAFile { .. } => {
-            (Failure::new(error_code::TRANSFER_FAILED, error.to_string()), Outcome::default())
-        }
-    }
+        FileError::Io { .. } | FileError::NotAFile { .. } => error_code::TRANSFER_FAILED,
+    };
+    Failed::because(code, error.to_string())
 }
 
-fn transfer_failure(error: TransferError) -> Failed {
-    match &error {
+fn transfer_failure(error: &TransferError) -> Failed {
+    match error {
         TransferError::Write { source } => io_failure("cannot save what was taken", source),
-        _ => (
-            Failure::new(error_code::TRANSFER_FAILED, crate::io::http::describe(&error)),
-            Outcome::default(),
-        ),
+        _ => Failed::because(error_code::TRANSFER_FAILED, crate::io::http::describe(error)),
     }
 }
 
@@ -73,7 +65,7 @@ async fn off_the_loop<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failed> + Send + 'static,
 ) -> Result<T, Failed> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
-        Err((Failure::new(error_code::INTERNAL, "the transfer itself failed"), Outcome::default()))
+        Err(Failed::because(error_code::INTERNAL, "the transfer itself failed"))
     })
 }
 
@@ -147,7 +139,7 @@ async fn collect_journal(
 }
 
 fn copy_tail(allowed: &[PathBuf], path: &Path, lines: u64, into: &Path) -> Result<(), Failed> {
-    let mut source = files::open_to_read(allowed, path).map_err(file_failure)?;
+    let mut source = files::open_to_read(allowed, path).map_err(|error| file_failure(&error))?;
     let copied = (|| {
         let size = source.metadata()?.len();
         let begin = begin_of_last_lines(&source, size, lines, LOG_MAX_BYTES)?;
@@ -168,7 +160,10 @@ pub(super) async fn upload_collected(context: &Context, id: CommandId) -> WorkEn
 
 async fn upload(context: &Context, id: CommandId, name: &str, file: File) -> WorkEnd {
     let server = Server { credentials: &context.credentials, clock: &*context.clock };
-    let done = server.upload(&id.to_string(), name, file).await.map_err(transfer_failure)?;
+    let done = server
+        .upload(&id.to_string(), name, file)
+        .await
+        .map_err(|error| transfer_failure(&error))?;
     result(json!({ "size_bytes": done.size_bytes, "sha256": done.sha256, "name": name }))
 }
 
@@ -178,7 +173,7 @@ pub(super) async fn pull(context: &Context, payload: &FilePull, id: CommandId) -
     let path = PathBuf::from(&payload.path);
     let name = name_of(&path);
     let allowed = context.config.allowed_paths.clone();
-    let open = move || files::open_to_read(&allowed, &path).map_err(file_failure);
+    let open = move || files::open_to_read(&allowed, &path).map_err(|error| file_failure(&error));
     let file = off_the_loop(open).await?;
     upload(context, id, &name, file).await
 }
@@ -192,7 +187,9 @@ pub(super) async fn fetch(context: &Context, payload: &FilePush, id: CommandId) 
     // Before anything is brought: whether it may go there at all.
     let (allowed, path) = (context.config.allowed_paths.clone(), PathBuf::from(&payload.path));
     off_the_loop(move || {
-        NewFile::create(&allowed, &path, &id.to_string()).map(drop).map_err(file_failure)
+        NewFile::create(&allowed, &path, &id.to_string())
+            .map(drop)
+            .map_err(|error| file_failure(&error))
     })
     .await?;
     if let Some(upload_id) = payload.upload_id {
@@ -201,7 +198,7 @@ pub(super) async fn fetch(context: &Context, payload: &FilePush, id: CommandId) 
         let server = Server { credentials: &context.credentials, clock: &*context.clock };
         let expected = payload.sha256.as_deref();
         let done = server.download(&upload_id.to_string(), &mut target, expected).await;
-        done.map_err(transfer_failure)?;
+        done.map_err(|error| transfer_failure(&error))?;
         return Ok(Outcome::default());
     }
     let content = match (&payload.content, &payload.content_base64) {
@@ -218,7 +215,8 @@ pub(super) async fn fetch(context: &Context, payload: &FilePush, id: CommandId) 
         (None, None) => return fail(error_code::REJECTED, "payload.content: expected a content"),
     };
     let found = transfer::hex(&Sha256::digest(&content));
-    transfer::check_sha256(payload.sha256.as_deref(), &found).map_err(transfer_failure)?;
+    transfer::check_sha256(payload.sha256.as_deref(), &found)
+        .map_err(|error| transfer_failure(&error))?;
     fs::write(&fetched, content).map_err(|error| io_failure("cannot save", &error))?;
     Ok(Outcome::default())
 }
@@ -233,19 +231,20 @@ pub(super) async fn install(context: &Context, payload: &FilePush, id: CommandId
         let mut source = File::open(&fetched).map_err(unreadable)?;
         let size_bytes = source.metadata().map_err(unreadable)?.len();
         if size_bytes > UPLOAD_MAX_BYTES {
-            return Err(transfer_failure(TransferError::TooLarge { size_bytes }));
+            return Err(transfer_failure(&TransferError::TooLarge { size_bytes }));
         }
         let sha256 = transfer::sha256_of(&mut source, size_bytes).map_err(unreadable)?;
         io::Seek::rewind(&mut source).map_err(unreadable)?;
-        let mut target = NewFile::create(&allowed, &path, &id.to_string()).map_err(file_failure)?;
+        let mut target = NewFile::create(&allowed, &path, &id.to_string())
+            .map_err(|error| file_failure(&error))?;
         let mut buffer = vec![0; 64 * 1024];
         loop {
             match io::Read::read(&mut source, &mut buffer).map_err(unreadable)? {
                 0 => break,
-                n => target.write(&buffer[..n]).map_err(file_failure)?,
+                n => target.write(&buffer[..n]).map_err(|error| file_failure(&error))?,
             }
         }
-        target.install(mode).map_err(file_failure)?;
+        target.install(mode).map_err(|error| file_failure(&error))?;
         Ok(Transferred { size_bytes, sha256 })
     })
     .await?;

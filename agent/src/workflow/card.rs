@@ -58,7 +58,10 @@ pub fn parse(operation: &str, file: &str, bytes: &[u8]) -> Result<Operation, Inv
         return Err(invalid(String::new(), "expected at most 64 KiB"));
     }
     let value: Value = serde_json::from_slice(bytes).map_err(|error| {
-        invalid(format!(":{}:{}", error.line(), error.column()), &format!("this is no JSON: {error}"))
+        invalid(
+            format!(":{}:{}", error.line(), error.column()),
+            &format!("this is no JSON: {error}"),
+        )
     })?;
     let Value::Object(fields) = value else {
         return Err(invalid(String::new(), "expected a JSON object"));
@@ -96,7 +99,11 @@ pub fn parse(operation: &str, file: &str, bytes: &[u8]) -> Result<Operation, Inv
     Ok(card)
 }
 
-fn text(fields: &Map<String, Value>, key: &str, max_chars: usize) -> Result<Option<String>, String> {
+fn text(
+    fields: &Map<String, Value>,
+    key: &str,
+    max_chars: usize,
+) -> Result<Option<String>, String> {
     match fields.get(key) {
         None => Ok(None),
         Some(Value::String(text)) if !text.is_empty() && text.chars().count() <= max_chars => {
@@ -115,7 +122,10 @@ mod tests {
         let file = br#"{"icon":"x","name":"Flash","description":"d","estimated_duration":300,"dangerous":true,
             "reboots":true,"form_schema":{"type":"object","properties":{}},"more":1}"#;
         let card = parse("flash", "flash.json", file).expect("valid");
-        assert_eq!((card.name.as_str(), card.title.as_str(), card.estimated_duration_s), ("flash", "Flash", 300));
+        assert_eq!(
+            (card.name.as_str(), card.title.as_str(), card.estimated_duration_s),
+            ("flash", "Flash", 300)
+        );
         assert!(card.dangerous && card.reboots && card.source == OperationSource::Device);
         assert_eq!(parse("my_flash", "f", b"{}").expect("all is optional"), plain("my_flash"));
     }
@@ -127,7 +137,10 @@ mod tests {
             ("[]", "flash.json: expected a JSON object"),
             ("{\"name\":1}", "flash.json: name: expected a text of 1 to 80 characters"),
             ("{\"dangerous\":\"yes\"}", "flash.json: dangerous: expected true or false"),
-            ("{\"estimated_duration\":-1}", "flash.json: estimated_duration: expected a whole number"),
+            (
+                "{\"estimated_duration\":-1}",
+                "flash.json: estimated_duration: expected a whole number",
+            ),
             ("{\"form_schema\":{}}", "flash.json: form_schema: expected a JSON Schema"),
         ] {
             let error = parse("flash", "flash.json", file.as_bytes()).expect_err(file).to_string();

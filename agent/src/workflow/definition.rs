@@ -15,6 +15,8 @@ mod leads;
 mod problem;
 mod reader;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -66,10 +68,18 @@ pub struct State {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// Nothing: a place for extensions.
-    Proceed { next: Target },
-    Script { line: CommandLine, handlers: ScriptHandlers },
+    Proceed {
+        next: Target,
+    },
+    Script {
+        line: CommandLine,
+        handlers: ScriptHandlers,
+    },
     /// The next state is durable before the script starts; nobody awaits its end.
-    BackgroundScript { line: CommandLine, next: Target },
+    BackgroundScript {
+        line: CommandLine,
+        next: Target,
+    },
     /// Starts a command of another workflow.
     Operation {
         name: Template,
@@ -78,13 +88,33 @@ pub enum Action {
         next: Target,
     },
     /// `operation = "builtin:…"`: starts the agent's own handler of this operation.
-    BuiltinOperation { input: Fields, next: Target },
-    AwaitOperation { output: Fields, handlers: AwaitHandlers },
-    AwaitAgentRestart { handlers: AwaitHandlers },
+    BuiltinOperation {
+        input: Fields,
+        next: Target,
+    },
+    AwaitOperation {
+        output: Fields,
+        handlers: AwaitHandlers,
+    },
+    AwaitAgentRestart {
+        handlers: AwaitHandlers,
+    },
     /// Hands over to code of the agent and awaits its end.
-    Builtin { call: BuiltinCall, input: Fields, handlers: AwaitHandlers },
-    RestartAgent { next: Target },
-    Iterate { over: Path, source: Arc<str>, next: Target, on_success: Target, on_error: Target },
+    Builtin {
+        call: BuiltinCall,
+        input: Fields,
+        handlers: AwaitHandlers,
+    },
+    RestartAgent {
+        next: Target,
+    },
+    Iterate {
+        over: Path,
+        source: Arc<str>,
+        next: Target,
+        on_success: Target,
+        on_error: Target,
+    },
     /// The end; the requester clears the command.
     Cleanup,
 }
@@ -95,7 +125,10 @@ pub enum BuiltinCall {
     /// `builtin`: the handler of the workflow's own operation.
     Own,
     /// `builtin:<operation>:<step>`.
-    Step { operation: Arc<str>, step: Arc<str> },
+    Step {
+        operation: Arc<str>,
+        step: Arc<str>,
+    },
     Download,
     Upload,
 }
@@ -178,7 +211,11 @@ impl Definition {
         let shape = state::read_file(text, &mut reader);
         let (problems, mut notes) = reader.finish();
         if !problems.is_empty() {
-            return Err(InvalidDefinition { file: file.to_owned(), operation: shape.operation, problems });
+            return Err(InvalidDefinition {
+                file: file.to_owned(),
+                operation: shape.operation,
+                problems,
+            });
         }
         let mut definition = Self::new(
             &shape.operation.unwrap_or_default(),
@@ -235,7 +272,9 @@ impl Definition {
         let mut at = 0;
         while let Some(name) = found.get(at) {
             let leads = self.action(name).map(Action::leads).unwrap_or_default();
-            found.extend(leads.into_iter().filter_map(|lead| lead.status).filter(|s| seen.insert(s)));
+            found.extend(
+                leads.into_iter().filter_map(|lead| lead.status).filter(|s| seen.insert(s)),
+            );
             at += 1;
         }
         found

@@ -63,7 +63,9 @@ pub fn step(
     match (command.phase, event) {
         (Phase::Cleared, _) => Err(Refused::Cleared),
         (_, Event::Incoming(Incoming::Cleared)) => Ok(at.cleared()),
-        (Phase::Ended { told: false }, Event::Published) => Ok(at.stay(Phase::Ended { told: true })),
+        (Phase::Ended { told: false }, Event::Published) => {
+            Ok(at.stay(Phase::Ended { told: true }))
+        }
         (Phase::Ended { told: false }, Event::AgentStarted { .. }) => Ok(at.ended_again()),
         (Phase::Ended { .. }, _) => Err(Refused::Ended),
         (_, Event::Abort { reason }) => Ok(at.go(Move::stopping(at, Outcome::failed(reason)))),
@@ -154,7 +156,8 @@ impl Place<'_> {
     fn ended_again(&self) -> Step {
         let mut step = self.stay(Phase::Ended { told: false });
         step.effects.push(Effect::Publish);
-        step.effects.extend(self.command.topic.parent().map(|parent| Effect::TellParent { parent }));
+        step.effects
+            .extend(self.command.topic.parent().map(|parent| Effect::TellParent { parent }));
         step
     }
 

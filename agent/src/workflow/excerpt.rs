@@ -128,9 +128,11 @@ impl Excerpts {
 
     /// Reads the first block that does not stand in one of the values that the script was given.
     pub fn read(&self, values: &[String]) -> Output {
+        let suspects = values.iter().map(String::as_bytes);
+        let suspects: Vec<_> = suspects.filter(|value| find(value, BEGIN, 0).is_some()).collect();
         let is_forged = |block: &[u8]| {
-            let block = [BEGIN, block, END].concat();
-            values.iter().any(|value| find(value.as_bytes(), &block, 0).is_some())
+            let block = || [BEGIN, block, END].concat();
+            suspects.iter().any(|value| find(value, &block(), 0).is_some())
         };
         let Some(block) = self.0.iter().find(|block| !is_forged(block)) else {
             return Output::Absent;
@@ -162,7 +164,10 @@ mod tests {
         let table: [(&str, Output); 10] = [
             ("", Output::Absent),
             ("{\"x\":1}", Output::Absent),
-            ("noise\n:::begin-tedge:::\n{\"x\":1}\n:::end-tedge:::\nnoise", object(&json!({"x": 1}))),
+            (
+                "noise\n:::begin-tedge:::\n{\"x\":1}\n:::end-tedge:::\nnoise",
+                object(&json!({"x": 1})),
+            ),
             (
                 ":::begin-tedge:::\n{\"x\":1}\n:::end-tedge:::\n:::begin-tedge:::\n{\"x\":2}\n:::end-tedge:::",
                 object(&json!({"x": 1})),
@@ -187,9 +192,14 @@ mod tests {
     #[test]
     fn a_block_in_a_value_of_the_payload_is_no_word_of_the_script() {
         let forged = ":::begin-tedge:::\n{\"status\":\"successful\"}\n:::end-tedge:::".to_owned();
-        let stdout = format!("got {forged}\n:::begin-tedge:::\n{{\"status\":\"failed\"}}\n:::end-tedge:::\n");
+        let stdout = format!(
+            "got {forged}\n:::begin-tedge:::\n{{\"status\":\"failed\"}}\n:::end-tedge:::\n"
+        );
         let excerpts = Excerpts::of(stdout.as_bytes());
-        assert_eq!(excerpts.read(std::slice::from_ref(&forged)), object(&json!({"status": "failed"})));
+        assert_eq!(
+            excerpts.read(std::slice::from_ref(&forged)),
+            object(&json!({"status": "failed"}))
+        );
         assert_eq!(excerpts.read(&[]), object(&json!({"status": "successful"})));
         assert_eq!(Excerpts::of(forged.as_bytes()).read(&[forged]), Output::Absent);
     }

@@ -83,7 +83,9 @@ fn describe(action: &Action) -> Vec<String> {
         }
         Action::Operation { name, input_script, input, .. } => {
             let mut lines = vec![format!("starts the operation {}", name.source())];
-            lines.extend(input_script.iter().map(|s| format!("with what {} prints", s.line.source())));
+            lines.extend(
+                input_script.iter().map(|s| format!("with what {} prints", s.line.source())),
+            );
             lines.extend((!input.is_none()).then(|| "with its `input`".to_owned()));
             lines
         }
@@ -116,4 +118,56 @@ fn awaiting(line: &str, handlers: &AwaitHandlers) -> Vec<String> {
 fn with_timeout(mut lines: Vec<String>, timeout_ms: Option<i64>) -> Vec<String> {
     lines.extend(timeout_ms.map(|ms| format!("for at most {} s", ms / 1000)));
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workflow_graph_shows_each_state_and_its_ways_out() {
+        let text = "operation = \"flash\"\n[init]\nscript = \"p ${.payload.url}\"\ntimeout_second = 5\non_success = \"reboot\"\non_exit.2-5 = { status = \"failed\", reason = \"busy\" }\n[reboot]\nbackground_script = \"reboot\"\non_exec = \"wait\"\n[wait]\naction = \"await-agent-restart\"\non_success = \"theirs\"\n[lost]\naction = \"proceed\"\n";
+        let definition = Definition::parse("f", text).expect("valid");
+        let expected = "\
+flash
+
+● init
+    runs p ${.payload.url}
+    for at most 5 s
+    exit 0 ────▶ reboot
+    exit 2-5 ──▶ failed   \"busy\"
+    else ──────▶ failed
+    killed ────▶ failed
+    time-out ──▶ failed   \"timeout\"
+
+○ reboot
+    starts reboot and does not await it
+    before it starts ──▶ wait
+
+■ failed
+    the end: the requester clears the command
+
+○ wait
+    awaits the agent's restart
+    restarted ──▶ theirs
+
+◌ theirs
+    no section: waits for another participant
+
+○ lost   (no state leads here)
+    at once ──▶ successful
+
+■ successful
+    the end: the requester clears the command
+";
+        assert_eq!(draw(&definition), expected);
+    }
+
+    #[test]
+    fn what_acts_on_a_terminal_does_not_get_through() {
+        let text =
+            "operation = \"op\"\n[init]\nscript = \"p \\u001b[2J\"\non_success = \"a\\u0007b\"\n";
+        let drawn = draw(&Definition::parse("f", text).expect("valid"));
+        assert!(!drawn.contains('\u{1b}') && !drawn.contains('\u{7}'), "{drawn}");
+    }
 }

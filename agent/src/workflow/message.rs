@@ -65,8 +65,8 @@ pub fn read(bytes: &[u8]) -> Result<Incoming, Garbage> {
     let Value::Object(mut payload) = value else {
         return Err(Garbage::NotAnObject);
     };
-    if payload.values().any(|value| is_deeper(value, PAYLOAD_MAX_DEPTH - 1)) {
-        return Err(TooBig::Deep.into());
+    for value in payload.values() {
+        measure(value, PAYLOAD_MAX_DEPTH - 1)?;
     }
     match payload.remove(STATUS) {
         Some(Value::String(status)) if !status.is_empty() => {
@@ -78,14 +78,46 @@ pub fn read(bytes: &[u8]) -> Result<Incoming, Garbage> {
 
 /// Checks that a payload may be saved and published.
 pub fn check(payload: &Payload) -> Result<(), TooBig> {
-    if payload.values().any(|value| is_deeper(value, PAYLOAD_MAX_DEPTH - 1)) {
-        return Err(TooBig::Deep);
+    let mut most_bytes = 2_usize;
+    for (key, value) in payload {
+        most_bytes = most_bytes.saturating_add(measure(value, PAYLOAD_MAX_DEPTH - 1)?);
+        most_bytes = most_bytes.saturating_add(text_bytes(key) + 2);
+    }
+    if most_bytes <= PAYLOAD_MAX_BYTES {
+        return Ok(());
     }
     let mut counted = Counter(0);
     match serde_json::to_writer(&mut counted, payload) {
         Ok(()) if counted.0 <= PAYLOAD_MAX_BYTES => Ok(()),
         Ok(()) | Err(_) => Err(TooBig::Long),
     }
+}
+
+/// Bounds from above how many bytes a value takes as JSON: cheaper than to write it.
+fn measure(value: &Value, levels: usize) -> Result<usize, TooBig> {
+    const NUMBER_MAX_BYTES: usize = 32;
+    let mut bytes = 2_usize;
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => bytes = NUMBER_MAX_BYTES,
+        Value::String(text) => bytes = text_bytes(text),
+        Value::Array(_) | Value::Object(_) if levels == 0 => return Err(TooBig::Deep),
+        Value::Array(items) => {
+            for item in items {
+                bytes = bytes.saturating_add(measure(item, levels - 1)? + 1);
+            }
+        }
+        Value::Object(fields) => {
+            for (key, field) in fields {
+                bytes = bytes.saturating_add(measure(field, levels - 1)? + text_bytes(key) + 2);
+            }
+        }
+    }
+    Ok(bytes)
+}
+
+/// A text as JSON: at worst each byte is written as six.
+const fn text_bytes(text: &str) -> usize {
+    text.len() * 6 + 2
 }
 
 /// A command's message: its status and its payload as one object.
@@ -119,14 +151,6 @@ impl Serialize for Message<'_> {
     }
 }
 
-fn is_deeper(value: &Value, levels: usize) -> bool {
-    match value {
-        Value::Array(items) => levels == 0 || items.iter().any(|v| is_deeper(v, levels - 1)),
-        Value::Object(fields) => levels == 0 || fields.values().any(|v| is_deeper(v, levels - 1)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
-    }
-}
-
 struct Counter(usize);
 
 impl std::io::Write for Counter {
@@ -146,15 +170,31 @@ mod tests {
 
     #[test]
     fn f8_garbage_is_told_apart() {
-        for garbage in ["not json {", "[1]", "\"x\"", "{\"x\":1}", "{\"status\":1}", "{\"status\":\"\"}"] {
+        for garbage in
+            ["not json {", "[1]", "\"x\"", "{\"x\":1}", "{\"status\":1}", "{\"status\":\"\"}"]
+        {
             assert!(read(garbage.as_bytes()).is_err(), "{garbage}");
         }
         assert!(read(b"\xff\xfe").is_err());
-        assert!(matches!(read(&vec![b' '; PAYLOAD_MAX_BYTES + 1]), Err(Garbage::TooBig(TooBig::Long))));
+        assert!(matches!(
+            read(&vec![b' '; PAYLOAD_MAX_BYTES + 1]),
+            Err(Garbage::TooBig(TooBig::Long))
+        ));
         let deep = format!("{{\"status\":\"init\",\"x\":{}{}}}", "[".repeat(110), "]".repeat(110));
         assert!(matches!(read(deep.as_bytes()), Err(Garbage::TooBig(TooBig::Deep))));
         let deeper = format!("{{\"status\":\"init\",\"x\":{}", "[".repeat(100_000));
         assert!(read(deeper.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn a_payload_is_checked_for_what_it_takes_as_json() {
+        let of = |value: serde_json::Value| Payload::from_iter([("k".to_owned(), value)]);
+        assert_eq!(check(&of("x".repeat(1_000_000).into())), Ok(()));
+        assert_eq!(check(&of("x".repeat(PAYLOAD_MAX_BYTES).into())), Err(TooBig::Long));
+        assert_eq!(check(&of("\u{1}".repeat(200_000).into())), Err(TooBig::Long));
+        let nested = |levels| (0..levels).fold(Value::Null, |inner, _| Value::Array(vec![inner]));
+        assert_eq!(check(&of(nested(PAYLOAD_MAX_DEPTH - 1))), Ok(()));
+        assert_eq!(check(&of(nested(PAYLOAD_MAX_DEPTH))), Err(TooBig::Deep));
     }
 
     #[test]
@@ -165,7 +205,9 @@ mod tests {
     #[test]
     fn f5_what_is_read_is_written_unchanged() {
         let text = r#"{"status":"init","b":false,"big":9007199254740993,"keep":{"a":[1,{"z":null}],"t":"é \"q\" \\"},"n":1.5}"#;
-        let Incoming::State(baton) = read(text.as_bytes()).expect("valid") else { panic!("a state") };
+        let Incoming::State(baton) = read(text.as_bytes()).expect("valid") else {
+            panic!("a state")
+        };
         let message = Message { status: &baton.status, payload: &baton.payload };
         assert_eq!(message.to_json(), text);
         assert_eq!(message.to_value()["status"], "init");

@@ -87,10 +87,10 @@ impl Outcome {
     }
 }
 
-/// Decides where the end of a script leads.
+/// Decides where the end of a script leads; `program` names it where a reason needs its name.
 pub fn of_script(
     handlers: &ScriptHandlers,
-    program: &str,
+    program: impl Fn() -> String,
     end: &ScriptEnd,
     output: Output,
 ) -> Outcome {
@@ -101,22 +101,24 @@ pub fn of_script(
             let handler = exits.iter().find(|exit| (exit.from..=exit.to).contains(code));
             match handler {
                 Some(exit) => {
-                    Outcome::to_or(&exit.target, exited(program, *code)).merging(object(output))
+                    Outcome::to_or(&exit.target, exited(&program(), *code)).merging(object(output))
                 }
-                None => Outcome::to_or(&handlers.on_error, unexpected(program, *code, output)),
+                None => Outcome::to_or(&handlers.on_error, unexpected(&program(), *code, output)),
             }
         }
         ScriptEnd::Killed(signal) => {
-            Outcome::to_or(&handlers.on_kill, format!("{program} killed by signal {signal}"))
+            let reason = format!("{} killed by signal {signal}", program());
+            Outcome::to_or(&handlers.on_kill, reason)
         }
         ScriptEnd::NotLaunched(error) => {
-            Outcome::to_or(&handlers.on_error, format!("Failed to launch {program}: {error}"))
+            let reason = format!("Failed to launch {}: {error}", program());
+            Outcome::to_or(&handlers.on_error, reason)
         }
         ScriptEnd::TimedOut => Outcome::to_or(&handlers.on_timeout, TIMEOUT),
     }
 }
 
-fn of_success(handlers: &ScriptHandlers, program: &str, output: Output) -> Outcome {
+fn of_success(handlers: &ScriptHandlers, program: impl Fn() -> String, output: Output) -> Outcome {
     let states = match &handlers.on_zero {
         OnZero::To(target) => return Outcome::to(target).merging(object(output)),
         OnZero::OneOf(states) => Some(states),
@@ -135,7 +137,7 @@ fn of_success(handlers: &ScriptHandlers, program: &str, output: Output) -> Outco
             Some(status) => format!("printed the status {status:?}, which on_stdout does not list"),
         },
     };
-    let problem = format!("{program} {problem}");
+    let problem = format!("{} {problem}", program());
     let outcome = match states {
         Some(_) => Outcome::to_or(&handlers.on_error, &problem),
         None => Outcome::failed(&problem),
@@ -154,7 +156,9 @@ pub fn of_input_script(program: &str, end: &ScriptEnd, output: Output) -> Result
         },
         ScriptEnd::Exited(code) => format!("exited with {code}"),
         ScriptEnd::Killed(signal) => format!("killed by signal {signal}"),
-        ScriptEnd::NotLaunched(error) => return Err(format!("Failed to launch {program}: {error}")),
+        ScriptEnd::NotLaunched(error) => {
+            return Err(format!("Failed to launch {program}: {error}"));
+        }
         ScriptEnd::TimedOut => "timeout".to_owned(),
     };
     Err(format!("input_script {program} {problem}"))

@@ -215,9 +215,16 @@ mod tests {
     #[test]
     fn f3_what_is_no_topic_of_a_command_is_refused() {
         for text in [
-            "", "te", "te/device/main///cmd/restart", "te/device/main///cmd/restart/",
-            "te/device/main///cmd//1", "device/main///cmd/o/1", "te/device/main///evt/o/1",
-            "/device/main///cmd/o/1", "te/device/+///cmd/o/1", "te/device/main///cmd/o/#",
+            "",
+            "te",
+            "te/device/main///cmd/restart",
+            "te/device/main///cmd/restart/",
+            "te/device/main///cmd//1",
+            "device/main///cmd/o/1",
+            "te/device/main///evt/o/1",
+            "/device/main///cmd/o/1",
+            "te/device/+///cmd/o/1",
+            "te/device/main///cmd/o/#",
         ] {
             assert!(CommandTopic::parse(text).is_err(), "{text}");
         }

@@ -38,7 +38,7 @@ impl Stub {
                 let state = Arc::clone(&shared);
                 thread::spawn(move || {
                     // A client that goes away is the client's business.
-                    let _ = serve(stream, &state);
+                    let _ = serve(&stream, &state);
                 });
             }
         });
@@ -54,7 +54,8 @@ impl Stub {
     }
 }
 
-fn serve(stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
+fn serve(stream: &TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
+    let mut writer = stream;
     let mut reader = BufReader::new(stream.try_clone()?);
     loop {
         let mut first = String::new();
@@ -79,8 +80,8 @@ fn serve(stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
         let (status, answer) =
             respond(&mut state.lock().unwrap(), method, path, body, authorization);
         let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n", answer.len());
-        (&stream).write_all(head.as_bytes())?;
-        (&stream).write_all(&answer)?;
+        writer.write_all(head.as_bytes())?;
+        writer.write_all(&answer)?;
     }
 }
 

@@ -1,6 +1,13 @@
 //! A private broker, a stub of the server's HTTP interface, and a real agent.
 
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part of this")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_debug_implementations,
+    clippy::unwrap_used,
+    clippy::needless_pass_by_value,
+    reason = "each test file uses its own part of this"
+)]
 
 pub mod http;
 
@@ -304,9 +311,7 @@ impl Bench {
     }
 
     pub fn wait_final(&self, id: &str) -> Value {
-        wait_for(&format!("an end of {id}"), || {
-            self.responses(id).into_iter().find(|r| is_final(r))
-        })
+        wait_for(&format!("an end of {id}"), || self.responses(id).into_iter().find(is_final))
     }
 
     pub fn finals(&self, id: &str) -> usize {

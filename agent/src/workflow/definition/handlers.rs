@@ -36,14 +36,27 @@ pub(super) struct Written<T> {
 pub(super) fn is_handler(key: &str) -> bool {
     matches!(
         key,
-        "on_success" | "on_error" | "on_kill" | "on_timeout" | "on_exec" | "on_next" | "on_stdout"
-            | "on_exit" | "timeout_second"
+        "on_success"
+            | "on_error"
+            | "on_kill"
+            | "on_timeout"
+            | "on_exec"
+            | "on_next"
+            | "on_stdout"
+            | "on_exit"
+            | "timeout_second"
     )
 }
 
 impl Handlers {
     /// Reads one key; `path` is its full name.
-    pub(super) fn read(&mut self, reader: &mut Reader<'_>, key: &str, path: &str, value: Found<'_, '_>) {
+    pub(super) fn read(
+        &mut self,
+        reader: &mut Reader<'_>,
+        key: &str,
+        path: &str,
+        value: Found<'_, '_>,
+    ) {
         let span = value.span();
         let written = |value| Written { value, span: span.clone() };
         match key {
@@ -60,7 +73,9 @@ impl Handlers {
             }
             "on_exit" => match value.get_ref() {
                 DeValue::Table(table) => self.read_exits(reader, path, table),
-                _ => reader.wrong(&span, path, "expected exit codes, as in on_exit.2-5 = \"state\""),
+                _ => {
+                    reader.wrong(&span, path, "expected exit codes, as in on_exit.2-5 = \"state\"");
+                }
             },
             _ => {}
         }
@@ -77,7 +92,11 @@ impl Handlers {
             }
             match exit_codes(code.get_ref()) {
                 Some((from, to)) if to < from => {
-                    reader.wrong(&span, &path, format!("{to} is below {from}: expected {to}-{from}"));
+                    reader.wrong(
+                        &span,
+                        &path,
+                        format!("{to} is below {from}: expected {to}-{from}"),
+                    );
                 }
                 Some((from, to)) => {
                     self.exits.push(Written { value: ExitHandler { from, to, target }, span });
@@ -92,13 +111,19 @@ impl Handlers {
     }
 
     /// Checks the handlers of a script, and fills in what they leave out.
-    pub(super) fn for_script(self, reader: &mut Reader<'_>, state: &str, workflow: &Handlers) -> ScriptHandlers {
+    pub(super) fn for_script(
+        self,
+        reader: &mut Reader<'_>,
+        state: &str,
+        workflow: &Handlers,
+    ) -> ScriptHandlers {
         for pair in self.exits.windows(2) {
             if let [first, second] = pair
                 && second.value.from <= first.value.to
             {
                 let ExitHandler { from, to, .. } = first.value;
-                let text = format!("overlaps with {from}-{to}: expected one handler for each exit code");
+                let text =
+                    format!("overlaps with {from}-{to}: expected one handler for each exit code");
                 reader.wrong(&second.span, &format!("{state}.on_exit"), text);
             }
         }
@@ -171,7 +196,9 @@ impl Handlers {
 fn target(reader: &mut Reader<'_>, path: &str, value: Found<'_, '_>) -> Option<Target> {
     const EXPECTED: &str = "expected a state: \"name\" or { status = \"name\", reason = \"why\" }";
     match value.get_ref() {
-        DeValue::String(_) => Some(Target { status: state_name(reader, path, value)?, reason: None }),
+        DeValue::String(_) => {
+            Some(Target { status: state_name(reader, path, value)?, reason: None })
+        }
         DeValue::Array(states) if states.len() == 1 && states[0].get_ref().is_str() => {
             Some(Target { status: state_name(reader, path, &states[0])?, reason: None })
         }
@@ -205,7 +232,11 @@ fn state_name(reader: &mut Reader<'_>, path: &str, value: Found<'_, '_>) -> Opti
     Some(name.into())
 }
 
-fn state_names(reader: &mut Reader<'_>, path: &str, value: Found<'_, '_>) -> Option<Vec<StateName>> {
+fn state_names(
+    reader: &mut Reader<'_>,
+    path: &str,
+    value: Found<'_, '_>,
+) -> Option<Vec<StateName>> {
     let DeValue::Array(states) = value.get_ref() else {
         reader.wrong(&value.span(), path, "expected a list of states, as in [\"a\", \"b\"]");
         return None;

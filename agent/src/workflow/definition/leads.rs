@@ -61,7 +61,8 @@ impl ScriptHandlers {
         }
         for exit in self.on_exit.iter().filter(|exit| exit.to > 0) {
             let (from, to) = (exit.from.max(1), exit.to);
-            let when = if from == to { format!("exit {from}") } else { format!("exit {from}-{to}") };
+            let when =
+                if from == to { format!("exit {from}") } else { format!("exit {from}-{to}") };
             leads.push(Lead::new(when, &exit.target));
         }
         leads.push(Lead::new("else", &self.on_error));

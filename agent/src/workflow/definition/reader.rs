@@ -8,10 +8,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{
-    Problem,
-    problem::PROBLEMS_MAX,
-};
+use super::{Problem, problem::PROBLEMS_MAX};
 use crate::workflow::{
     mapping::{Fields, Mapping},
     substitution::Template,
@@ -62,7 +59,12 @@ impl<'a> Reader<'a> {
 
     /// Notes what is wrong with the file as a whole.
     pub(super) fn wrong_file(&mut self, key: &str, text: &str) {
-        self.problems.push(Problem { line: 0, column: 0, key: key.to_owned(), text: text.to_owned() });
+        self.problems.push(Problem {
+            line: 0,
+            column: 0,
+            key: key.to_owned(),
+            text: text.to_owned(),
+        });
     }
 
     /// Notes what is odd and harms nothing.
@@ -83,7 +85,12 @@ impl<'a> Reader<'a> {
         tree.into_inner()
     }
 
-    pub(super) fn text<'t>(&mut self, key: &str, value: Found<'t, '_>, what: &str) -> Option<&'t str> {
+    pub(super) fn text<'t>(
+        &mut self,
+        key: &str,
+        value: Found<'t, '_>,
+        what: &str,
+    ) -> Option<&'t str> {
         let text = value.get_ref().as_str();
         if text.is_none() {
             let found = value.get_ref().type_str();
@@ -115,7 +122,8 @@ impl<'a> Reader<'a> {
             }
             other => {
                 let found = other.type_str();
-                let text = format!("expected a table, or one expression for an object, found {found}");
+                let text =
+                    format!("expected a table, or one expression for an object, found {found}");
                 self.wrong(&value.span(), key, text);
                 Fields::None
             }

@@ -41,7 +41,8 @@ pub(super) fn read_file<'a>(text: &'a str, reader: &mut Reader<'a>) -> Shape {
                 reader.odd(&key.span(), name, "is ignored for a whole workflow");
             }
         } else if name != "operation" && !value.get_ref().is_table() {
-            let expected = "is unknown: expected operation, on_error, on_timeout, timeout_second or a [state]";
+            let expected =
+                "is unknown: expected operation, on_error, on_timeout, timeout_second or a [state]";
             reader.wrong(&key.span(), name, expected);
         }
     }
@@ -59,7 +60,8 @@ pub(super) fn read_file<'a>(text: &'a str, reader: &mut Reader<'a>) -> Shape {
         }
     }
     if !tree.get(INIT).is_some_and(|init| init.get_ref().is_table()) {
-        reader.wrong_file(INIT, "is missing: expected an [init] section, where each command starts");
+        reader
+            .wrong_file(INIT, "is missing: expected an [init] section, where each command starts");
     }
     states.sort_by_key(|state| state.line);
     pass_scheduled(&mut states);
@@ -268,7 +270,9 @@ impl<'t, 'i> Section<'t, 'i> {
             "cleanup" => return Some(Action::Cleanup),
             "proceed" => {
                 let next = self.handlers.on_success.take().map(|written| written.value);
-                return Some(Action::Proceed { next: next.unwrap_or_else(|| Target::to(SUCCESSFUL)) });
+                return Some(Action::Proceed {
+                    next: next.unwrap_or_else(|| Target::to(SUCCESSFUL)),
+                });
             }
             "restart-agent" => {
                 let on_success = self.handlers.on_success.take().map(|written| written.value);

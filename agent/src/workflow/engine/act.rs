@@ -103,16 +103,16 @@ impl Place<'_> {
             Some(Action::Operation { input_script: Some(script), .. }) => (&script.line, None),
             _ => return Err(Refused::OutOfPlace),
         };
-        let program = line.program(context);
+        let program = || line.program(context);
         let values = if excerpts.is_empty() { Vec::new() } else { line.substituted(context) };
         let output = excerpts.read(&values);
         let Some(handlers) = handlers else {
-            return Ok(match of_input_script(&program, end, output) {
+            return Ok(match of_input_script(&program(), end, output) {
                 Ok(fields) => self.start_operation(fields),
                 Err(reason) => self.go(Move::alone(Outcome::failed(reason))),
             });
         };
-        let outcome = of_script(handlers, &program, end, output);
+        let outcome = of_script(handlers, program, end, output);
         Ok(self.go(Move::keeping(self, outcome)))
     }
 
@@ -171,7 +171,8 @@ impl Place<'_> {
             Some(Sub::Builtin { .. }) | None => &self.command.topic,
         };
         if &*baton.status == FAILED {
-            let why = baton.payload.get(REASON).and_then(Value::as_str).unwrap_or("no reason given");
+            let why =
+                baton.payload.get(REASON).and_then(Value::as_str).unwrap_or("no reason given");
             let reason = format!("sub-operation {} failed: {why}", topic.operation());
             return Ok(Outcome::to_or(&handlers.on_error, reason));
         }

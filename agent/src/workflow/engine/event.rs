@@ -64,7 +64,10 @@ pub enum Effect {
     Launch(Launch),
     /// Publish a sub-operation's `init` and begin it. When its topic is already on the board
     /// it is left alone, and its end is told: at once, if it has ended.
-    StartOperation { topic: CommandTopic, payload: Payload },
+    StartOperation {
+        topic: CommandTopic,
+        payload: Payload,
+    },
     /// Have the agent's own code do something, and await its end.
     InvokeBuiltin {
         call: BuiltinCall,
@@ -75,11 +78,17 @@ pub enum Effect {
     /// End the script or builtin that runs; its end is of no interest any more.
     StopWork,
     /// Give [`Event::TimerDue`] then. One timer a command: a later one replaces it.
-    ArmTimer { due_at: Moment },
+    ArmTimer {
+        due_at: Moment,
+    },
     /// Clear the retained message of a finished sub-operation, and forget it (U1).
-    ClearOperation { topic: CommandTopic },
+    ClearOperation {
+        topic: CommandTopic,
+    },
     /// Tell the command's end to the one that started it: [`Event::OperationEnded`].
-    TellParent { parent: CommandTopic },
+    TellParent {
+        parent: CommandTopic,
+    },
     /// Take the command off the board.
     Forget,
     Log(String),
@@ -107,7 +116,10 @@ pub enum Purpose {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Launch {
     /// A detached script.
-    Script { program: String, arguments: Vec<String> },
+    Script {
+        program: String,
+        arguments: Vec<String>,
+    },
     RestartAgent,
 }
 

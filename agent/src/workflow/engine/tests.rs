@@ -1,5 +1,8 @@
 //! Tables of (state, event) → (state, effects), each named by the rule that it holds.
 
+mod operations;
+mod scripts;
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -173,10 +176,10 @@ fn f3_another_participant_may_end_a_parked_command() {
 
 #[test]
 fn f6_a_reason_stays_until_another_comes() {
-    let text = "[init]\naction=\"proceed\"\non_success={status=\"a\",reason=\"one\"}\n[a]\naction=\"proceed\"\non_success=\"b\"\n[b]\naction=\"proceed\"\non_success={status=\"theirs\",reason=\"two\"}\n";
-    let mut bench = Bench::new(&text.replace("b\"\n[b]", "x\"\n[b]"), json!({}));
-    assert_eq!((bench.status(), bench.field("reason")), ("x", json!("one")));
-    bench = Bench::new(text, json!({}));
+    let text = "[init]\naction=\"proceed\"\non_success={status=\"a\",reason=\"one\"}\n[a]\naction=\"proceed\"\non_success=\"b\"\n[b]\nscript=\"p\"\non_success={status=\"successful\",reason=\"two\"}\n";
+    let mut bench = Bench::new(text, json!({}));
+    assert_eq!((bench.status(), bench.field("reason")), ("b", json!("one")));
+    bench.exit(0, "");
     assert_eq!(bench.field("reason"), json!("two"));
 }
 
@@ -196,160 +199,6 @@ fn f10_a_second_init_is_refused() {
     assert_eq!(bench.refused(Event::Start), Refused::Duplicate);
 }
 
-// E, K, L, O: the end of a script
-
-/// (rule, handlers, end, stdout, status, reason, field x)
-type Ending = (&'static str, &'static str, ScriptEnd, &'static str, &'static str, &'static str, Value);
-
-#[test]
-fn e_k_l_o_t_the_end_of_a_script_leads_where_the_table_says() {
-    use ScriptEnd::{Exited, Killed, NotLaunched, TimedOut};
-    let absent = || json!("(none)");
-    let timeout = "timeout_second=1\n";
-    let table: Vec<Ending> = vec![
-        ("E1", "on_success=\"a\"", Exited(0), "", "a", "(none)", absent()),
-        ("E1", "on_exit.0=\"a\"", Exited(0), "", "a", "(none)", absent()),
-        ("E2", "on_exit.0-3=\"a\"", Exited(0), "", "a", "(none)", absent()),
-        ("E2", "on_exit.3=\"a\"", Exited(3), "", "a", "p exited with 3", absent()),
-        ("E2", "on_exit.2-5={status=\"a\",reason=\"r\"}", Exited(5), "", "a", "r", absent()),
-        ("E2", "on_exit.2-5=\"a\"", Exited(6), "", "failed", "p exited with 6", absent()),
-        ("E2", "on_exit.0-255=\"a\"", Exited(255), "", "a", "p exited with 255", absent()),
-        ("E3", "on_exit._=\"a\"", Exited(1), "", "a", "p exited with 1", absent()),
-        ("E4", "on_error=\"a\"", Exited(1), "", "a", "p exited with 1", absent()),
-        ("E7 E8", "on_error={status=\"a\",reason=\"r\"}", Exited(1), "", "a", "r", absent()),
-        ("E9", "on_success=\"a\"", Exited(1), "", "failed", "p exited with 1", absent()),
-        ("K1", "on_kill={status=\"a\",reason=\"r\"}", Killed(9), "", "a", "r", absent()),
-        ("K1", "on_kill=\"a\"", Killed(9), "", "a", "p killed by signal 9", absent()),
-        ("K2", "on_error=\"a\"", Killed(15), "", "failed", "p killed by signal 15", absent()),
-        ("L1", "on_error=\"a\"", NotLaunched("gone".into()), "", "a", "Failed to launch p: gone", absent()),
-        ("L1", "on_error={status=\"a\",reason=\"r\"}", NotLaunched("gone".into()), "", "a", "r", absent()),
-        ("L1", "on_success=\"a\"", NotLaunched("gone".into()), "", "failed", "Failed to launch p: gone", absent()),
-        ("O3", "on_success=\"a\"", Exited(0), "{\"x\":{\"n\":1}}", "a", "(none)", json!({"n": 1})),
-        ("O3", "on_success=\"a\"", Exited(0), "{\"x\":null}", "a", "(none)", Value::Null),
-        ("O3", "on_success=\"a\"", Exited(0), "[1,2]", "a", "(none)", absent()),
-        ("O3", "on_success=\"a\"", Exited(0), "no json", "a", "(none)", absent()),
-        ("O4", "on_success=\"a\"", Exited(0), "{\"status\":\"b\",\"x\":1}", "a", "(none)", json!(1)),
-        ("O4", "on_success={status=\"a\",reason=\"w\"}", Exited(0), "{\"reason\":\"s\"}", "a", "s", absent()),
-        ("O4", "on_success={status=\"a\",reason=\"w\"}", Exited(0), "{}", "a", "w", absent()),
-        ("O5", "on_stdout=[\"a\",\"b\"]", Exited(0), "{\"status\":\"b\",\"reason\":\"r\",\"x\":1}", "b", "r", json!(1)),
-        ("O6", "on_stdout=[\"a\"]\non_error={status=\"e\",reason=\"w\"}", Exited(0), "{\"x\":1}", "e", "w", json!(1)),
-        ("O6", "on_stdout=[\"a\"]\non_error={status=\"e\",reason=\"w\"}", Exited(0), "", "e", "w", absent()),
-        ("O6", "on_stdout=[\"a\"]\non_error={status=\"e\",reason=\"w\"}", Exited(0), "no json", "e", "w", absent()),
-        ("O6", "on_stdout=[\"a\"]\non_error={status=\"e\",reason=\"w\"}", Exited(0), "[]", "e", "w", absent()),
-        ("O6", "on_stdout=[\"a\"]\non_error={status=\"e\",reason=\"w\"}", Exited(0), "{\"status\":1}", "e", "w", absent()),
-        ("O6", "on_stdout=[\"a\"]", Exited(0), "{}", "failed", "p printed no status", absent()),
-        ("O7", "on_stdout=[\"a\"]\non_error={status=\"e\",reason=\"w\"}", Exited(0), "{\"status\":\"b\"}", "e", "w", absent()),
-        ("O5", "on_stdout=[\"a\"]\non_error=\"e\"", Exited(2), "{\"status\":\"a\"}", "e", "p exited with 2", absent()),
-        ("O8", "", Exited(0), "{\"status\":\"anything\",\"x\":1}", "anything", "(none)", json!(1)),
-        ("O8", "on_error=\"e\"", Exited(0), "", "failed", "p printed no block between the :::tedge::: markers", absent()),
-        ("O8", "", Exited(0), "{\"x\":1}", "failed", "p printed no status", json!(1)),
-        ("O9", "on_exit.3={status=\"a\",reason=\"w\"}", Exited(3), "{\"status\":\"z\",\"reason\":\"s\",\"x\":1}", "a", "s", json!(1)),
-        ("O10", "on_error={status=\"a\",reason=\"w\"}", Exited(3), "{\"reason\":\"s\",\"x\":1}", "a", "w", absent()),
-        ("O10", "on_exit._=\"a\"", Exited(3), "{\"x\":1,\"reason\":\"s\"}", "a", "p exited with 3: s", absent()),
-        ("K2", "on_kill=\"a\"", Killed(9), "{\"x\":1,\"status\":\"b\"}", "a", "p killed by signal 9", absent()),
-        ("T3", "on_timeout={status=\"a\",reason=\"late\"}\non_kill=\"b\"\non_error=\"c\"", TimedOut, "", "a", "late", absent()),
-        ("T3", "on_kill={status=\"b\",reason=\"k\"}\non_error=\"c\"", TimedOut, "", "b", "k", absent()),
-        ("T5", "on_error=\"c\"", TimedOut, "", "failed", "timeout", absent()),
-    ];
-    for (rule, handlers, end, stdout, status, reason, x) in table {
-        let limit = if end == TimedOut { timeout } else { "" };
-        let mut bench = Bench::new(&format!("{SCRIPT}{limit}{handlers}\n"), json!({}));
-        let stdout = if stdout.is_empty() { String::new() } else { block(stdout) };
-        bench.end(end, &stdout);
-        let found = (bench.status().to_owned(), bench.field("reason"), bench.field("x"));
-        assert_eq!(found, (status.to_owned(), json!(reason), x), "{rule}: {handlers}: {stdout}");
-    }
-}
-
-#[test]
-fn e6_t4_handlers_of_the_workflow_are_the_defaults_of_its_states() {
-    let with = |handlers: &str| {
-        let text = format!("on_error={{status=\"we\",reason=\"e\"}}\non_timeout=\"wt\"\ntimeout_second=7\n{SCRIPT}{handlers}");
-        Bench::new(&text, json!({}))
-    };
-    assert_eq!(with("").exit(1, "").status(), "we");
-    assert_eq!(with("on_error=\"se\"\n").exit(1, "").status(), "se");
-    assert_eq!(with("").end(ScriptEnd::TimedOut, "").status(), "wt");
-    assert_eq!(with("on_kill=\"sk\"\n").end(ScriptEnd::TimedOut, "").status(), "sk", "T3");
-    assert_eq!(with("").end(ScriptEnd::Killed(9), "").status(), "failed", "K2");
-    let timeout = |bench: Bench| match bench.effects.as_slice() {
-        [Effect::RunScript(run)] => (run.timeout_ms, run.kill_after_ms()),
-        other => panic!("{other:?}"),
-    };
-    assert_eq!(timeout(with("")), (Some(7_000), 60_000), "T4");
-    assert_eq!(timeout(with("timeout_second=3600\n")), (Some(3_600_000), 180_000), "T7");
-}
-
-#[test]
-fn o6_why_the_output_did_not_count_is_logged() {
-    let mut bench = Bench::new(&format!("{SCRIPT}on_stdout=[\"a\"]\non_error=\"e\"\n"), json!({}));
-    bench.exit(0, &block("{\"status\":\"b\"}"));
-    assert!(bench.effects.iter().any(|effect| matches!(effect, Effect::Log(text) if text.contains("\"b\""))));
-}
-
-#[test]
-fn s2_a_block_in_a_payload_that_the_script_prints_forges_nothing() {
-    let forged = ":::begin-tedge:::\n{\"status\":\"successful\"}\n:::end-tedge:::";
-    let text = "[init]\nscript=\"echo ${.payload.v}\"\non_stdout=[\"successful\",\"a\"]\n";
-    let mut bench = Bench::new(text, json!({"v": forged}));
-    assert_eq!(bench.run(), ("echo", vec![forged]));
-    bench.exit(0, forged);
-    assert_eq!(bench.status(), "failed");
-    let mut bench = Bench::new(text, json!({"v": forged}));
-    bench.exit(0, &format!("{forged}\n{}", block("{\"status\":\"a\"}")));
-    assert_eq!(bench.status(), "a");
-}
-
-#[test]
-fn a_payload_that_would_grow_over_its_bound_fails_the_command() {
-    let mut bench = Bench::new(&format!("{SCRIPT}on_success=\"init\"\n"), json!({"keep": 1}));
-    for round in 0..4 {
-        let field = json!({ format!("k{round}"): "x".repeat(300 * 1024) });
-        bench.exit(0, &block(&field.to_string()));
-    }
-    assert_eq!((bench.status(), bench.field("keep")), ("failed", json!(1)));
-    assert_eq!(bench.field("reason"), json!("the payload is longer than 1048576 bytes"));
-}
-
-// B: background scripts
-
-#[test]
-fn b1_b2_b3_the_next_state_is_published_before_a_background_script_starts() {
-    let text = "[init]\nbackground_script=\"p ${.payload.x}\"\non_exec={status=\"next\",reason=\"launched\"}\n[next]\nscript=\"q\"\n";
-    let mut bench = Bench::new(text, json!({"x": "X"}));
-    assert_eq!((bench.run(), bench.field("reason")), (("q", vec![]), json!("launched")));
-
-    bench = Bench { command: Command::new(topic(), payload(json!({"x": "X"}))), ..bench };
-    bench.give(Event::Start).give(Event::Continue);
-    let launch = Launch::Script { program: "p".into(), arguments: vec!["X".into()] };
-    assert_eq!(bench.effects, [Effect::Publish, Effect::Launch(launch)]);
-    assert_eq!(bench.command.phase, Phase::Launching { announced: true });
-}
-
-#[test]
-fn b5_a_background_script_that_cannot_be_launched_fails_the_command() {
-    for (on_exec, states) in [("on_exec=\"next\"\n", vec!["next", "failed"]), ("", vec!["failed"])] {
-        let text = format!("[init]\naction=\"proceed\"\non_success=\"go\"\n[go]\nbackground_script=\"p\"\n{on_exec}[next]\nscript=\"q\"\n");
-        let mut bench = Bench::new(&text, json!({}));
-        bench.command = Command::new(topic(), Payload::new());
-        bench.states.clear();
-        bench.give(Event::Start).give(Event::Continue).give(Event::Continue);
-        bench.give(Event::Launched(Err("p: not found".into())));
-        assert_eq!(bench.states[1..], states);
-        assert_eq!(bench.field("reason"), json!("Failed to launch p: not found"));
-    }
-}
-
-#[test]
-fn b6_b7_without_on_exec_it_is_successful_and_a_script_with_on_exec_is_one() {
-    let bench = Bench::new("[init]\nbackground_script=\"p\"\n", json!({}));
-    assert_eq!((bench.status(), &bench.states[..]), (SUCCESSFUL, &[SUCCESSFUL.to_owned()][..]));
-    let bench = Bench::new("[init]\nscript=\"p\"\non_exec=\"verify\"\n[verify]\nscript=\"q\"\n", json!({}));
-    assert_eq!((bench.status(), bench.run().0), ("verify", "q"));
-    let bench = Bench::new("[init]\nscript=\"p\"\non_exec=\"x\"\non_success=\"y\"\n", json!({}));
-    assert_eq!((bench.status(), bench.run().0), ("init", "p"));
-}
-
 // R: restart
 
 const RESTART: &str = "[init]\naction=\"proceed\"\non_success=\"go\"\n[go]\nbackground_script=\"p\"\non_exec=\"wait\"\n[wait]\naction=\"await-agent-restart\"\ntimeout_second=60\non_timeout={status=\"failed\",reason=\"no restart\"}\non_success=\"after\"\n[after]\nscript=\"q\"\non_success=\"successful\"\n";
@@ -357,7 +206,10 @@ const RESTART: &str = "[init]\naction=\"proceed\"\non_success=\"go\"\n[go]\nback
 #[test]
 fn r2_a_restart_of_the_agent_is_what_was_awaited() {
     let mut bench = Bench::new(RESTART, json!({}));
-    assert_eq!((bench.status(), bench.command.due_at()), ("wait", Some(Moment::from_millis(61_000))));
+    assert_eq!(
+        (bench.status(), bench.command.due_at()),
+        ("wait", Some(Moment::from_millis(61_000)))
+    );
     bench.give(Event::AgentStarted { same_boot: false });
     assert_eq!((bench.status(), bench.run().0), ("after", "q"));
     assert_eq!(bench.states, ["go", "wait", "after"]);
@@ -383,12 +235,16 @@ fn r3_without_a_restart_in_time_it_is_a_timeout() {
 
 #[test]
 fn r4_any_other_pending_state_is_begun_again() {
-    let mut bench = Bench::new(&format!("{SCRIPT}on_success=\"a\"\n[a]\naction=\"proceed\"\n"), json!({}));
+    let mut bench =
+        Bench::new(&format!("{SCRIPT}on_success=\"a\"\n[a]\naction=\"proceed\"\n"), json!({}));
     bench.give(Event::AgentStarted { same_boot: true });
     assert_eq!((bench.status(), bench.run().0), ("init", "p"));
     bench.give(Event::ScriptEnded { end: ScriptEnd::Exited(0), excerpts: Excerpts::default() });
     bench.give(Event::AgentStarted { same_boot: true });
-    assert_eq!((bench.status(), &bench.effects[..]), ("a", &[Effect::Publish, Effect::Continue][..]));
+    assert_eq!(
+        (bench.status(), &bench.effects[..]),
+        ("a", &[Effect::Publish, Effect::Continue][..])
+    );
 }
 
 #[test]
@@ -423,198 +279,6 @@ fn a_parked_command_is_published_again_only_if_the_broker_may_not_have_it() {
     assert_eq!(bench.effects, [Effect::Publish]);
     bench.give(Event::Published).give(Event::AgentStarted { same_boot: true });
     assert_eq!(bench.effects, []);
-}
-
-// U: sub-operations
-
-const SUB: &str = "[init]\noperation=\"sub\"\ninput.x=\"static\"\ninput.n=\"${.payload.n}\"\ninput.deep.z=\"pre-${.payload.n}\"\ninput.status=\"executing\"\non_exec=\"wait\"\n[wait]\naction=\"await-operation-completion\"\ntimeout_second=20\non_timeout={status=\"failed\",reason=\"too slow\"}\non_success=\"done\"\non_error={status=\"failed\",reason=\"sub failed\"}\noutput.res.value=\"${.payload.r}\"\noutput.st=\"${.payload.status}\"\noutput.op=\"${.topic.operation}\"\noutput.odd=\"${.some.path}\"\noutput.none=\"${.payload.none}\"\n[done]\nscript=\"q\"\n";
-
-#[test]
-fn u1_u2_u3_u6_a_sub_operation_gets_its_input_after_the_parent_is_published() {
-    let bench = Bench::new(SUB, json!({"n": 7, "other": 1}));
-    let (sub, init) = bench.started();
-    assert_eq!(sub.as_str(), "te/device/main///cmd/sub/sub:op:t1");
-    assert_eq!(init, json!({"x": "static", "n": 7, "deep": {"z": "pre-7"}}));
-    assert_eq!(bench.effects[0], Effect::Publish);
-    assert_eq!(bench.effects.last(), Some(&Effect::ArmTimer { due_at: Moment::from_millis(21_000) }));
-    assert_eq!((bench.status(), bench.states.len()), ("wait", 1));
-}
-
-#[test]
-fn u9_u10_u12_output_is_evaluated_on_the_last_state_of_the_sub_operation() {
-    let mut bench = Bench::new(SUB, json!({"n": 7}));
-    let (sub, _) = bench.started();
-    bench.give(Event::OperationEnded { topic: sub.clone(), baton: baton("successful", json!({"r": {"v": [1]}})) });
-    assert_eq!(
-        bench.command.message().to_value(),
-        json!({"status": "done", "n": 7, "res": {"value": {"v": [1]}}, "st": "successful", "op": "sub",
-            "odd": "${.some.path}", "none": ""})
-    );
-    assert_eq!(bench.effects[..2], [Effect::Publish, Effect::ClearOperation { topic: sub.clone() }]);
-    assert_eq!(bench.refused(Event::OperationEnded { topic: sub, baton: baton("successful", json!({})) }), Refused::OutOfPlace);
-}
-
-#[test]
-fn u4_u5_a_failed_sub_operation_leads_to_on_error_without_its_output() {
-    let failed = |text: &str| {
-        let mut bench = Bench::new(text, json!({}));
-        let (topic, _) = bench.started();
-        bench.give(Event::OperationEnded { topic, baton: baton("failed", json!({"reason": "inner", "r": 1})) });
-        (bench.status().to_owned(), bench.field("reason"), bench.field("res"))
-    };
-    assert_eq!(failed(SUB), ("failed".into(), json!("sub failed"), json!("(none)")));
-    let plain = "[init]\noperation=\"sub\"\non_exec=\"wait\"\n[wait]\naction=\"await-operation-completion\"\n";
-    assert_eq!(failed(plain), ("failed".into(), json!("sub-operation sub failed: inner"), json!("(none)")));
-}
-
-#[test]
-fn u7_an_input_script_comes_first_and_explicit_input_over_it() {
-    let text = "[init]\noperation=\"sub\"\ninput_script=\"p ${.payload.v}\"\ninput.b=\"explicit\"\non_exec=\"wait\"\n[wait]\naction=\"await-operation-completion\"\n";
-    let mut bench = Bench::new(text, json!({"v": "V W"}));
-    assert_eq!(bench.run(), ("p", vec!["V W"]));
-    bench.exit(0, &block("{\"status\":\"executing\",\"a\":1,\"b\":\"script\"}"));
-    assert_eq!(bench.started().1, json!({"a": 1, "b": "explicit"}));
-    bench = Bench::new(text, json!({}));
-    bench.exit(0, &block("[1]"));
-    assert_eq!(bench.started().1, json!({"b": "explicit"}), "O3");
-}
-
-#[test]
-fn u8_a_failing_input_script_fails_the_command_and_starts_nothing() {
-    let text = "on_error=\"we\"\n[init]\noperation=\"sub\"\ninput_script=\"p\"\non_error=\"e\"\non_exec=\"wait\"\n";
-    for (end, stdout) in [
-        (ScriptEnd::Exited(1), block("{}")),
-        (ScriptEnd::Killed(9), String::new()),
-        (ScriptEnd::Exited(0), String::new()),
-        (ScriptEnd::Exited(0), block("no json")),
-        (ScriptEnd::NotLaunched("gone".into()), String::new()),
-        (ScriptEnd::TimedOut, String::new()),
-    ] {
-        let mut bench = Bench::new(text, json!({}));
-        bench.end(end, &stdout);
-        assert_eq!((bench.status(), &bench.effects[..]), ("failed", &[Effect::Publish][..]));
-        assert!(bench.field("reason").as_str().is_some_and(|reason| reason.contains('p')));
-    }
-}
-
-#[test]
-fn u11_the_name_may_come_from_the_payload_and_must_be_a_name() {
-    let text = "[init]\noperation=\"${.payload.sub-operation}\"\non_exec=\"wait\"\n[wait]\naction=\"await-operation-completion\"\n";
-    let bench = Bench::new(text, json!({"sub-operation": "restart"}));
-    assert_eq!(bench.started().0.operation(), "restart");
-    for name in ["", "../x", "a/b", "#", "builtin:op"] {
-        let bench = Bench::new(text, json!({"sub-operation": name}));
-        assert_eq!(bench.status(), "failed", "{name}");
-        assert!(bench.field("reason").as_str().is_some_and(|r| r.contains("no name of an operation")));
-    }
-}
-
-#[test]
-fn u15_a_sub_operation_is_awaited_for_its_time_only() {
-    let mut bench = Bench::new(SUB, json!({}));
-    let (sub, _) = bench.started();
-    bench.pass_ms(20_000).give(Event::TimerDue);
-    assert_eq!((bench.status(), bench.field("reason")), ("failed", json!("too slow")));
-    assert_eq!(bench.effects, [Effect::Publish], "it is left to end, then cleared as an orphan");
-    let mut child = Command::new(sub, Payload::new());
-    child.phase = Phase::Ended { told: true };
-    assert!(child.is_orphan(Some(&bench.command)) && child.is_orphan(None));
-    assert!(!child.is_orphan(Some(&Bench::new(SUB, json!({})).command)));
-}
-
-#[test]
-fn u1_after_a_restart_a_sub_operation_is_asked_for_again_with_the_time_left() {
-    let mut bench = Bench::new(SUB, json!({"n": 7}));
-    let (sub, init) = bench.started();
-    bench.pass_ms(5_000).give(Event::AgentStarted { same_boot: true });
-    assert_eq!(bench.started(), (sub.clone(), init.clone()));
-    assert_eq!(bench.command.due_at(), Some(Moment::from_millis(21_000)));
-    bench.give(Event::AgentStarted { same_boot: false });
-    assert_eq!((bench.started(), bench.command.due_at()), ((sub, init), Some(Moment::from_millis(26_000))));
-}
-
-#[test]
-fn u16_an_await_without_on_success_goes_to_successful_also_for_an_own_end_of_the_sub_operation() {
-    let text = "[init]\noperation=\"sub\"\non_exec=\"wait\"\n[wait]\naction=\"await-operation-completion\"\n";
-    for status in ["successful", "restarted"] {
-        let mut bench = Bench::new(text, json!({}));
-        let (topic, _) = bench.started();
-        bench.give(Event::OperationEnded { topic, baton: baton(status, json!({})) });
-        assert_eq!(bench.status(), "successful", "A6");
-    }
-}
-
-#[test]
-fn awaiting_what_was_never_started_is_an_error_and_not_a_wait_for_ever() {
-    let text = "[init]\naction=\"await-operation-completion\"\non_error=\"e\"\n[e]\nscript=\"p\"\n";
-    assert_eq!(Bench::new(text, json!({})).status(), "e");
-}
-
-#[test]
-fn u1_a_sub_operation_tells_its_end_to_its_parent() {
-    let definition = Definition::parse("s", "operation=\"sub\"\n[init]\naction=\"proceed\"\n").expect("valid");
-    let parent = topic();
-    let command = Command::new(parent.sub("sub").expect("valid"), Payload::new());
-    let now = Moment::default();
-    let first = step(&definition, &command, Event::Start, now).expect("started");
-    let last = step(&definition, &first.next, Event::Continue, now).expect("ended");
-    assert_eq!(last.effects, [Effect::Publish, Effect::TellParent { parent }]);
-}
-
-// A: actions
-
-#[test]
-fn a3_builtin_in_both_spellings() {
-    let old = "[init]\naction=\"proceed\"\non_success=\"scheduled\"\n[scheduled]\naction=\"builtin\"\non_success=\"executing\"\n[executing]\naction=\"builtin\"\non_success=\"successful\"\n";
-    let mut bench = Bench::new(old, json!({"x": 1}));
-    assert_eq!(bench.states, ["scheduled", "executing"]);
-    let invoke = |is_resumed, fields| Effect::InvokeBuiltin {
-        call: BuiltinCall::Own,
-        payload: payload(fields),
-        is_resumed,
-    };
-    assert!(bench.effects.contains(&invoke(false, json!({"x": 1}))));
-    bench.give(Event::AgentStarted { same_boot: true });
-    assert!(bench.effects.contains(&invoke(true, json!({"x": 1}))));
-    bench.give(Event::BuiltinEnded(Ok(payload(json!({"y": 2, "status": "odd"})))));
-    assert_eq!((bench.status(), bench.field("y")), ("successful", json!(2)));
-
-    let new = "[init]\naction=\"proceed\"\non_success=\"scheduled\"\n[scheduled]\noperation=\"builtin:op\"\ninput.z=3\non_exec=\"executing\"\n[executing]\naction=\"await-operation-completion\"\noutput.got=\"${.payload.y}\"\non_success=\"successful\"\n";
-    let mut bench = Bench::new(new, json!({"x": 1}));
-    assert!(bench.effects.contains(&invoke(false, json!({"x": 1, "z": 3}))));
-    bench.give(Event::BuiltinEnded(Ok(payload(json!({"y": 2})))));
-    assert_eq!((bench.status(), bench.field("got"), bench.field("y")), ("successful", json!(2), json!("(none)")));
-}
-
-#[test]
-fn a3_a_builtin_fails_and_times_out_like_anything_else() {
-    let text = "[init]\naction=\"builtin\"\ntimeout_second=5\non_error=\"e\"\non_timeout=\"t\"\n";
-    let mut bench = Bench::new(text, json!({}));
-    bench.give(Event::BuiltinEnded(Err("no disk".into())));
-    assert_eq!((bench.status(), bench.field("reason")), ("e", json!("no disk")));
-    let mut bench = Bench::new(text, json!({}));
-    bench.pass_ms(5_000).give(Event::TimerDue);
-    assert_eq!((bench.status(), &bench.effects[0]), ("t", &Effect::StopWork));
-}
-
-#[test]
-fn a6_a7_cleanup_ends_anywhere_and_proceed_leads_to_successful() {
-    let mut bench = Bench::new("[init]\naction=\"proceed\"\non_success=\"restarted\"\n[restarted]\naction=\"cleanup\"\n", json!({}));
-    assert_eq!((bench.status(), bench.command.is_ended()), ("restarted", true));
-    bench = Bench::new("[init]\naction=\"proceed\"\non_success={status=\"failed\",reason=\"not supported\"}\n", json!({}));
-    assert_eq!((bench.status(), bench.field("reason")), ("failed", json!("not supported")));
-    bench = Bench::new("[init]\naction=\"cleanup\"\n", json!({}));
-    assert_eq!((bench.command.phase, bench.states.len()), (Phase::Ended { told: true }, 0));
-}
-
-#[test]
-fn a8_later_actions_are_known() {
-    let bench = Bench::new("[init]\naction=\"builtin:config_update:set\"\ninput.setFrom=\"${.payload.f}\"\n", json!({"f": "F"}));
-    let call = BuiltinCall::Step { operation: "config_update".into(), step: "set".into() };
-    let payload = payload(json!({"f": "F", "setFrom": "F"}));
-    assert_eq!(bench.effects, [Effect::InvokeBuiltin { call, payload, is_resumed: false }]);
-    let bench = Bench::new("[init]\naction=\"restart-agent\"\non_exec=\"wait\"\n[wait]\naction=\"await-agent-restart\"\n", json!({}));
-    assert_eq!((bench.status(), bench.command.phase), ("wait", Phase::Awaiting { due_at: None }));
 }
 
 // C: cleanup

@@ -1,0 +1,339 @@
+//! A bus in memory, an agent around the engine, and what survives the agent's death.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    fs,
+    path::PathBuf,
+    sync::{Arc, mpsc},
+    time::{Duration, Instant},
+};
+
+use quarterdeck_agent::{
+    domain::Moment,
+    workflow::{
+        command::Command,
+        definition::{Definition, INIT},
+        engine::{Effect, Event, Launch, step},
+        message::{Baton, Incoming, Message, Payload, read},
+        topic::{CommandTopic, capability},
+    },
+};
+
+use crate::process::{self, Script};
+
+pub(crate) const ROOT: &str = "te";
+pub(crate) const TARGET: &str = "device/main//";
+
+/// A message as the bus saw it; an empty payload clears.
+pub(crate) struct Seen {
+    pub topic: String,
+    pub payload: String,
+}
+
+pub(crate) struct World {
+    pub folder: PathBuf,
+    pub seen: Vec<Seen>,
+    retained: BTreeMap<String, String>,
+    /// What is on the disk: the definition's text or its fault, and the command.
+    saved: BTreeMap<CommandTopic, (Source, String)>,
+    agent: Option<Agent>,
+    begun: Instant,
+    life: u32,
+    sender: mpsc::Sender<(u32, CommandTopic, Event)>,
+    receiver: mpsc::Receiver<(u32, CommandTopic, Event)>,
+}
+
+#[derive(Default)]
+struct Agent {
+    board: BTreeMap<CommandTopic, Entry>,
+    queue: VecDeque<(CommandTopic, Event)>,
+    timers: BTreeMap<CommandTopic, Moment>,
+    scripts: HashMap<CommandTopic, Script>,
+}
+
+struct Entry {
+    source: Source,
+    definition: Arc<Definition>,
+    command: Command,
+}
+
+/// What a definition is made of again after a restart.
+#[derive(Clone)]
+enum Source {
+    Text(String),
+    Fault { operation: String, reason: String },
+}
+
+impl Source {
+    fn definition(&self) -> Definition {
+        match self {
+            Self::Text(text) => Definition::parse("wf.toml", text).expect("it was valid"),
+            Self::Fault { operation, reason } => Definition::ill_formed(operation, reason),
+        }
+    }
+}
+
+impl World {
+    #[expect(clippy::disallowed_methods, reason = "scripts take real time")]
+    pub(crate) fn new(folder: PathBuf) -> Self {
+        let (sender, receiver) = mpsc::channel();
+        Self {
+            folder,
+            seen: Vec::new(),
+            retained: BTreeMap::new(),
+            saved: BTreeMap::new(),
+            agent: None,
+            begun: Instant::now(),
+            life: 0,
+            sender,
+            receiver,
+        }
+    }
+
+    pub(crate) fn now(&self) -> Moment {
+        Moment::from_millis(i64::try_from(self.begun.elapsed().as_millis()).expect("small"))
+    }
+
+    /// Starts the agent on what was saved and on what the bus retains (R1, R5).
+    pub(crate) fn start(&mut self) {
+        self.life += 1;
+        let mut agent = Agent::default();
+        for (topic, (source, json)) in &self.saved {
+            let command = serde_json::from_str(json).expect("what was saved can be read");
+            let definition = Arc::new(source.definition());
+            let entry = Entry { source: source.clone(), definition, command };
+            agent.board.insert(topic.clone(), entry);
+            agent.queue.push_back((topic.clone(), Event::AgentStarted { same_boot: true }));
+        }
+        self.agent = Some(agent);
+        for source in self.sources() {
+            let topic = capability(ROOT, TARGET, &source.definition().operation);
+            self.publish(&topic, "{}");
+        }
+        for (topic, payload) in self.retained.clone() {
+            self.incoming(&topic, &payload);
+        }
+    }
+
+    /// Ends the agent as a crash would: only what was saved stays.
+    pub(crate) fn kill(&mut self) {
+        if let Some(agent) = self.agent.take() {
+            agent.scripts.values().for_each(Script::kill);
+        }
+    }
+
+    /// Publishes as somebody else would.
+    pub(crate) fn publish_from_outside(&mut self, topic: &str, payload: &str) {
+        self.publish(topic, payload);
+        self.incoming(topic, payload);
+    }
+
+    /// Lets things happen until something holds or the time is over.
+    pub(crate) fn until(&mut self, holds: impl Fn(&Self) -> bool, timeout: Duration) -> bool {
+        let end = self.begun.elapsed() + timeout;
+        loop {
+            self.turn();
+            if holds(self) {
+                return true;
+            }
+            if self.begun.elapsed() >= end {
+                return false;
+            }
+            if let Ok((life, topic, event)) = self.receiver.recv_timeout(Duration::from_millis(5))
+                && life == self.life
+            {
+                self.push(topic, event);
+            }
+        }
+    }
+
+    /// Does all that can be done without waiting.
+    fn turn(&mut self) {
+        let now = self.now();
+        if let Some(agent) = &mut self.agent {
+            let due = agent.timers.iter().filter(|(_, due_at)| **due_at <= now);
+            let due: Vec<_> = due.map(|(topic, _)| topic.clone()).collect();
+            for topic in due {
+                agent.timers.remove(&topic);
+                agent.queue.push_back((topic, Event::TimerDue));
+            }
+        }
+        while let Some((topic, event)) = self.agent.as_mut().and_then(|a| a.queue.pop_front()) {
+            self.give(&topic, event);
+            self.sweep();
+        }
+    }
+
+    fn push(&mut self, topic: CommandTopic, event: Event) {
+        if let Some(agent) = &mut self.agent {
+            agent.queue.push_back((topic, event));
+        }
+    }
+
+    fn give(&mut self, topic: &CommandTopic, event: Event) {
+        let now = self.now();
+        let Some(entry) = self.agent.as_mut().and_then(|agent| agent.board.get_mut(topic)) else {
+            return;
+        };
+        let Ok(done) = step(&entry.definition, &entry.command, event, now) else { return };
+        entry.command = done.next;
+        let json = serde_json::to_string(&entry.command).expect("it can be saved");
+        self.saved.insert(topic.clone(), (entry.source.clone(), json));
+        for effect in done.effects {
+            self.run(topic, effect);
+        }
+    }
+
+    fn run(&mut self, topic: &CommandTopic, effect: Effect) {
+        match effect {
+            Effect::Publish => {
+                let json = self.command(topic).map(|command| command.message().to_json());
+                self.publish(topic.as_str(), &json.expect("it is on the board"));
+                self.push(topic.clone(), Event::Published);
+            }
+            Effect::Continue => self.push(topic.clone(), Event::Continue),
+            Effect::RunScript(run) => {
+                let (sender, life, own) = (self.sender.clone(), self.life, topic.clone());
+                let script = Script::start(&run, move |end, excerpts| {
+                    let _ = sender.send((life, own, Event::ScriptEnded { end, excerpts }));
+                });
+                self.running().scripts.insert(topic.clone(), script);
+            }
+            Effect::Launch(launch) => {
+                let result = match launch {
+                    Launch::Script { program, arguments } => process::launch(&program, &arguments),
+                    Launch::RestartAgent => Ok(()),
+                };
+                self.give(topic, Event::Launched(result));
+            }
+            Effect::StartOperation { topic: sub, payload } => {
+                self.start_operation(topic, sub, payload);
+            }
+            Effect::InvokeBuiltin { .. } => {
+                self.push(topic.clone(), Event::BuiltinEnded(Err("there is none here".to_owned())));
+            }
+            Effect::StopWork => {
+                if let Some(script) = self.running().scripts.remove(topic) {
+                    script.kill();
+                }
+            }
+            Effect::ArmTimer { due_at } => {
+                self.running().timers.insert(topic.clone(), due_at);
+            }
+            Effect::ClearOperation { topic: sub } => self.clear(&sub),
+            Effect::TellParent { parent } => self.tell(topic, parent),
+            Effect::Forget => self.forget(topic),
+            Effect::Log(_) => {}
+        }
+    }
+
+    fn start_operation(&mut self, parent: &CommandTopic, sub: CommandTopic, payload: Payload) {
+        match self.command(&sub) {
+            Some(command) if command.is_ended() => self.tell(&sub, parent.clone()),
+            Some(_) => {}
+            None => {
+                let message = Message { status: INIT, payload: &payload };
+                self.publish(sub.as_str(), &message.to_json());
+                self.begin(sub, payload);
+            }
+        }
+    }
+
+    fn tell(&mut self, topic: &CommandTopic, parent: CommandTopic) {
+        let command = self.command(topic).expect("it is on the board");
+        let payload = (*command.payload).clone();
+        let baton = Baton { status: command.status.clone(), payload };
+        self.push(parent, Event::OperationEnded { topic: topic.clone(), baton });
+    }
+
+    /// Clears the finished sub-operations that nobody awaits any more.
+    fn sweep(&mut self) {
+        let Some(agent) = &self.agent else { return };
+        let parent = |command: &Command| {
+            command.topic.parent().and_then(|parent| agent.board.get(&parent)).map(|e| &e.command)
+        };
+        let commands = agent.board.values().map(|entry| &entry.command);
+        let orphans = commands.filter(|command| command.is_orphan(parent(command)));
+        let orphans: Vec<_> = orphans.map(|command| command.topic.clone()).collect();
+        for orphan in orphans {
+            self.clear(&orphan);
+        }
+    }
+
+    fn incoming(&mut self, topic: &str, payload: &str) {
+        let Ok(topic) = CommandTopic::parse(topic) else { return };
+        if self.agent.is_none() || topic.root() != ROOT || topic.target() != TARGET {
+            return;
+        }
+        let Ok(message) = read(payload.as_bytes()) else { return };
+        if self.command(&topic).is_some() {
+            self.push(topic, Event::Incoming(message));
+        } else if let Incoming::State(Baton { status, payload }) = message
+            && *status == *INIT
+        {
+            self.begin(topic, payload);
+        }
+    }
+
+    /// Takes a new command on, with the definition as it is now (V1).
+    fn begin(&mut self, topic: CommandTopic, payload: Payload) {
+        let mut sources = self.sources().into_iter().map(|source| (source.definition(), source));
+        let found = sources.find(|(definition, _)| *definition.operation == *topic.operation());
+        let Some((definition, source)) = found else { return };
+        let command = Command::new(topic.clone(), payload);
+        let entry = Entry { source, definition: Arc::new(definition), command };
+        self.running().board.insert(topic.clone(), entry);
+        self.push(topic, Event::Start);
+    }
+
+    /// Reads the folder: only `*.toml`, each by itself (D8, D10).
+    fn sources(&self) -> Vec<Source> {
+        let files = fs::read_dir(self.folder.join("workflows")).expect("a folder");
+        let paths = files.map(|file| file.expect("a file").path());
+        let paths = paths.filter(|path| path.extension().is_some_and(|ext| ext == "toml"));
+        let read = paths.filter_map(|path| {
+            let text = fs::read_to_string(&path).ok()?;
+            match Definition::parse("wf.toml", &text) {
+                Ok(_) => Some(Source::Text(text)),
+                Err(invalid) => {
+                    let reason = invalid.reason();
+                    invalid.operation.map(|operation| Source::Fault { operation, reason })
+                }
+            }
+        });
+        read.collect()
+    }
+
+    fn publish(&mut self, topic: &str, payload: &str) {
+        self.seen.push(Seen { topic: topic.to_owned(), payload: payload.to_owned() });
+        if payload.is_empty() {
+            self.retained.remove(topic);
+        } else {
+            self.retained.insert(topic.to_owned(), payload.to_owned());
+        }
+    }
+
+    fn clear(&mut self, topic: &CommandTopic) {
+        self.publish(topic.as_str(), "");
+        self.forget(topic);
+    }
+
+    fn forget(&mut self, topic: &CommandTopic) {
+        self.running().board.remove(topic);
+        self.saved.remove(topic);
+    }
+
+    fn running(&mut self) -> &mut Agent {
+        self.agent.as_mut().expect("the agent runs")
+    }
+
+    fn command(&self, topic: &CommandTopic) -> Option<&Command> {
+        self.agent.as_ref()?.board.get(topic).map(|entry| &entry.command)
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
