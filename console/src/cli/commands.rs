@@ -17,7 +17,7 @@ use quarterdeck_protocol::{
 use super::{
     context::Context,
     error::{CliError, filters_first},
-    output::{StatusLine, note},
+    output::{Printer, StatusLine, note},
     rows::{self, Details},
     units::{Moment, moment},
 };
@@ -166,10 +166,7 @@ pub async fn run(context: &mut Context, args: CommandsArgs) -> Result<(), CliErr
                     }
                 }
             }
-            printer.items(&commands)?;
-            if has_failed {
-                return Err(CliError::Said);
-            }
+            some_of(printer, &commands, has_failed)?;
         }
         CommandsCommand::Retry { ids, confirm } => {
             let mut commands: Vec<Item<Command>> = Vec::new();
@@ -183,10 +180,7 @@ pub async fn run(context: &mut Context, args: CommandsArgs) -> Result<(), CliErr
                     }
                 }
             }
-            printer.items(&commands)?;
-            if has_failed {
-                return Err(CliError::Said);
-            }
+            some_of(printer, &commands, has_failed)?;
         }
         CommandsCommand::Output { id, file } => output(context, id, file.as_deref()).await?,
         CommandsCommand::Timeline { id } => {
@@ -228,6 +222,18 @@ async fn output(context: &Context, id: CommandId, file: Option<&Path>) -> Result
     stdout.write_all(text::block(&String::from_utf8_lossy(&shown)).as_bytes()).await?;
     stdout.flush().await?;
     Ok(())
+}
+
+/// Prints what could be done of several things.
+fn some_of(
+    printer: &mut Printer,
+    commands: &[Item<Command>],
+    has_failed: bool,
+) -> Result<(), CliError> {
+    if printer.is_json() || !commands.is_empty() {
+        printer.items(commands)?;
+    }
+    if has_failed { Err(CliError::Said) } else { Ok(()) }
 }
 
 /// Says how far a transfer is.

@@ -173,7 +173,7 @@ pub async fn projects(context: &mut Context, args: ProjectsArgs) -> Result<(), C
                 fields
                     .iter()
                     .fold(Details::default(), |details, (key, value)| {
-                        details.field(key, format!(" {value}"))
+                        details.field(key, value.to_string())
                     })
                     .finish()
             })

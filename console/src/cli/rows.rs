@@ -262,7 +262,9 @@ pub fn status(command: &Command) -> String {
 pub fn took(command: &Command) -> Option<String> {
     let (start, end) = (command.started_at?, command.finished_at?);
     let millis = end.millis_since(start).max(0);
-    Some(if millis < 10_000 {
+    Some(if millis < 1_000 {
+        format!("{millis}ms")
+    } else if millis < 10_000 {
         format!("{}.{}s", millis / 1000, millis % 1000 / 100)
     } else {
         short_span(millis)
@@ -319,7 +321,11 @@ pub fn compact(value: &Value) -> String {
         Value::Object(fields) if fields.is_empty() => "-".to_owned(),
         Value::String(said) => said.clone(),
         Value::Object(fields) => {
-            fields.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(" ")
+            let plain = |v: &Value| {
+                let word = v.as_str().filter(|s| !s.is_empty() && !s.contains([' ', '=', '"']));
+                word.map_or_else(|| v.to_string(), str::to_owned)
+            };
+            fields.iter().map(|(k, v)| format!("{k}={}", plain(v))).collect::<Vec<_>>().join(" ")
         }
         other => other.to_string(),
     }
@@ -333,7 +339,7 @@ pub struct Details {
 
 impl Details {
     /// The width of the names' column, in cells.
-    const NAME_WIDTH: usize = 18;
+    const NAME_WIDTH: usize = 22;
 
     #[must_use]
     pub fn field(mut self, name: &str, value: impl AsRef<str>) -> Self {

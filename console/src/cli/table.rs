@@ -20,7 +20,7 @@ pub enum Tone {
     Dim,
 }
 
-/// One cell; its text is fit for a terminal.
+/// One cell; its text is fit for a terminal. Nothing shows as a dash, so that the columns stay countable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cell {
     text: String,
@@ -29,10 +29,13 @@ pub struct Cell {
 
 impl Cell {
     pub fn new(content: impl AsRef<str>) -> Self {
-        Self { text: text::line(content.as_ref()).into_owned(), tone: Tone::Plain }
+        let shown = match content.as_ref() {
+            "" => "-".to_owned(),
+            content => text::line(content).into_owned(),
+        };
+        Self { text: shown, tone: Tone::Plain }
     }
 
-    /// What is absent shows as a dash, so that the columns stay countable.
     pub fn maybe(content: Option<impl AsRef<str>>) -> Self {
         content.map_or_else(|| Self::new("-"), Self::new)
     }

@@ -123,6 +123,8 @@ pub struct Peek {
     pub focused: bool,
     /// The command whose output is watched: the cursor's row, a moment later.
     pub shown: Option<String>,
+    /// The cursor's row, which becomes the one shown when it is still so at `due`.
+    pub under: Option<String>,
     pub due: Option<Timestamp>,
 }
 
@@ -326,6 +328,9 @@ impl App {
             Place::Audit => Context::Audit,
             Place::Users => Context::Users,
         };
+        if own == Context::Wizard && self.current_list().is_none() {
+            return vec![own, Context::Global];
+        }
         let body = if self.current_list().is_some() { Context::List } else { Context::Viewer };
         // While a search is on, n and N are its own.
         if body == Context::Viewer && !self.viewer.search.is_empty() {
@@ -343,6 +348,9 @@ impl App {
     /// Whether an action may be done now, or why not.
     pub fn available(&self, action: Action) -> Result<(), String> {
         let needs = action.spec().needs;
+        if action == Action::WizardSelectAll && self.current_list().is_none() {
+            return Err("marks devices, in the first step".to_owned());
+        }
         if needs == Needs::Nothing {
             return Ok(());
         }

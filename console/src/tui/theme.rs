@@ -221,7 +221,7 @@ pub struct Glyphs {
     pub ascending: &'static str,
     pub descending: &'static str,
     pub bar_full: &'static str,
-    /// Eighths of a cell from the left, 1 to 7; empty when there are none.
+    /// Parts of a cell from the left, growing; empty when there are none.
     pub bar_parts: &'static [&'static str],
     pub bar_empty: &'static str,
     /// Heights from none to full.
@@ -260,9 +260,9 @@ const UNICODE: Glyphs = Glyphs {
     scroll_track: "│",
     ascending: "▴",
     descending: "▾",
-    bar_full: "█",
-    bar_parts: &["▏", "▎", "▍", "▌", "▋", "▊", "▉"],
-    bar_empty: "░",
+    bar_full: "━",
+    bar_parts: &["╸"],
+    bar_empty: "─",
     spark: &[" ", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"],
     big_full: "█",
     big_upper: "▀",
@@ -332,6 +332,16 @@ pub struct Badge {
     pub tone: Tone,
 }
 
+impl Badge {
+    /// The tone of its word: as it should be is said quietly, so that the rest is seen.
+    pub const fn word_tone(self) -> Tone {
+        match self.tone {
+            Tone::Good => Tone::Muted,
+            other => other,
+        }
+    }
+}
+
 impl Theme {
     const fn badge(
         &self,
@@ -352,8 +362,8 @@ impl Theme {
             CommandStatus::AwaitingReconnect => self.badge("↻", "@", "rebooting", Tone::Busy),
             CommandStatus::Completed => self.badge("✓", "+", "completed", Tone::Good),
             CommandStatus::Failed => self.badge("✗", "x", "failed", Tone::Bad),
-            CommandStatus::TimedOut => self.badge("⧖", "t", "timed out", Tone::Bad),
-            CommandStatus::Expired => self.badge("◷", "e", "expired", Tone::Warn),
+            CommandStatus::TimedOut => self.badge("◷", "t", "timed out", Tone::Bad),
+            CommandStatus::Expired => self.badge("⊗", "e", "expired", Tone::Warn),
             CommandStatus::Cancelled => self.badge("⊘", "-", "cancelled", Tone::Muted),
             CommandStatus::BlockedSafety => self.badge("⊠", "#", "blocked", Tone::Warn),
         }

@@ -367,7 +367,7 @@ pub const ACTIONS: &[Spec] = &[
     // The wizard.
     read(A::WizardSelectAll, "wizard.all", "Mark all devices shown", &[C::Wizard], &["A"])
         .foot("mark all", 4),
-    read(A::WizardNext, "wizard.next", "Continue", &[C::Wizard], &["C-n"]).foot("continue", 1),
+    read(A::WizardNext, "wizard.next", "Continue", &[C::Wizard], &["Enter", "C-n"]).foot("continue", 1),
     // The program.
     read(A::Freeze, "freeze", "Freeze what is shown; again to go on", EVERY_SCREEN, &["p"])
         .foot("freeze", 8),

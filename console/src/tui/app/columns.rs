@@ -52,11 +52,11 @@ impl Column {
 }
 
 const DEVICES: &[Column] = &[
-    flex("id", "DEVICE", (12, 40, 4), 0),
+    flex("id", "DEVICE", (14, 40, 4), 0),
     fixed("status", "STATUS", 9, 0),
     flex("type", "TYPE", (8, 18, 1), 4),
     flex("site", "SITE", (6, 14, 1), 3).unsorted(),
-    flex("tags", "TAGS", (12, 60, 4), 6).unsorted(),
+    flex("tags", "TAGS", (26, 60, 4), 6).unsorted(),
     flex("health", "HEALTH", (10, 30, 2), 2).unsorted(),
     fixed("open_commands", "OPEN", 4, 5).right().unsorted(),
     flex("agent_version", "AGENT", (8, 12, 1), 5),
@@ -64,11 +64,11 @@ const DEVICES: &[Column] = &[
 ];
 
 const COMMANDS: &[Column] = &[
-    flex("type", "COMMAND", (14, 30, 3), 0),
-    flex("device_id", "DEVICE", (12, 32, 3), 0).by("device"),
-    flex("status", "STATUS", (13, 26, 2), 0),
-    flex("detail", "DETAIL", (14, 60, 4), 5).unsorted(),
-    flex("created_by", "BY", (7, 14, 1), 3).by("user"),
+    flex("type", "COMMAND", (16, 26, 2), 0),
+    flex("device_id", "DEVICE", (16, 32, 3), 0).by("device"),
+    flex("status", "STATUS", (17, 26, 2), 0),
+    flex("detail", "DETAIL", (26, 70, 5), 4).unsorted(),
+    flex("created_by", "BY", (8, 14, 1), 3).by("user"),
     fixed("id", "ID", 8, 6),
     fixed("priority", "PRI", 3, 7).right(),
     fixed("created_at", "AGE", 5, 1).right(),
@@ -141,8 +141,8 @@ const OPEN_ALERTS: &[Column] = &[
 
 const DEVICE_COMMANDS: &[Column] = &[
     flex("type", "COMMAND", (14, 30, 3), 0),
-    flex("status", "STATUS", (13, 26, 2), 0),
-    flex("detail", "DETAIL", (14, 60, 4), 4).unsorted(),
+    flex("status", "STATUS", (17, 26, 2), 0),
+    flex("detail", "DETAIL", (20, 60, 4), 4).unsorted(),
     flex("created_by", "BY", (7, 14, 1), 3).by("user"),
     fixed("id", "ID", 8, 5),
     fixed("created_at", "AGE", 5, 1).right(),

@@ -63,7 +63,9 @@ impl Palette {
             } else if is_screen {
                 score += 20;
             }
-            let rank = if is_screen { at } else { at + ACTIONS.len() };
+            // Who moves does not look for it here.
+            let is_move = spec.id.starts_with("move.");
+            let rank = at + ACTIONS.len() * (usize::from(!is_screen) + usize::from(is_move));
             matched.sort_unstable();
             matched.dedup();
             let entry = Entry {

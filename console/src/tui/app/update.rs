@@ -25,6 +25,8 @@ use crate::tui::{
 
 /// How long the cursor must rest before the peek pane asks for a command's output.
 const PEEK_REST_MS: i64 = 150;
+/// The same on a slow link.
+const PEEK_REST_SLOW_MS: i64 = 600;
 /// How often the health of the device that is shown is asked for.
 const HEALTH_EVERY_MS: i64 = 15_000;
 
@@ -273,14 +275,14 @@ fn watch_criticals(app: &mut App) -> Vec<Effect> {
     let more = now_critical > app.criticals;
     let was_known = app.samples.len() > 1 || app.criticals > 0;
     app.criticals = now_critical;
-    if !more {
+    if !more || !was_known {
         return Vec::new();
     }
     let now = app.now;
     if let Some(wall) = &mut app.wall {
         wall.jump_to_alerts(now);
     }
-    if was_known && app.bell {
+    if app.bell {
         let text = format!("{}: {now_critical} critical alerts", app.session.project);
         return vec![Effect::Notify(text)];
     }
@@ -341,13 +343,24 @@ fn peek_after_a_rest(app: &mut App) {
         app.peek.due = None;
         return;
     }
+    // The first row is peeked at once.
+    if app.peek.shown.is_none() {
+        app.peek.shown = under;
+        return;
+    }
+    let moved_on = app.peek.under != under;
+    app.peek.under.clone_from(&under);
+    if moved_on {
+        let rest = if app.low_bandwidth { PEEK_REST_SLOW_MS } else { PEEK_REST_MS };
+        app.peek.due = Some(app.now.plus_millis(rest));
+        return;
+    }
     match app.peek.due {
         Some(due) if due <= app.now => {
             app.peek.shown = under;
             app.peek.due = None;
             app.viewer = super::Viewer { follow: true, ..super::Viewer::default() };
         }
-        Some(_) => {}
-        None => app.peek.due = Some(app.now.plus_millis(PEEK_REST_MS)),
+        Some(_) | None => {}
     }
 }

@@ -171,6 +171,9 @@ fn patch(old: &[Cell], new: &[Cell], y: u16, pen: &mut Pen, can: Abilities, out:
         .take_while(|&x| is_erased(&new[usize::from(x)], ground))
         .last()
         .unwrap_or(width);
+    // The right half of a wide character looks blank, and is not.
+    let is_half = tail > 0 && tail < width && cell_width(&new[usize::from(tail) - 1]) > 1;
+    let tail = tail + u16::from(is_half);
     let tail_changed = (tail..width)
         .filter(|&x| !is_erased(&old[usize::from(x)], ground))
         .count();
@@ -385,6 +388,10 @@ mod tests {
         Ok(())
     }
 
+    fn rows(n: u16) -> std::num::NonZeroU16 {
+        std::num::NonZeroU16::new(n).expect("not zero")
+    }
+
     fn color(color: Color) -> vt100::Color {
         match color {
             Color::Red => vt100::Color::Idx(1),
@@ -439,6 +446,12 @@ mod tests {
                     moved.content[..width].clone_from_slice(&buffer.content[..width]);
                     buffer = moved;
                 }
+                // The parser knows one intensity at a time.
+                for cell in &mut buffer.content {
+                    if cell.modifier.contains(Modifier::BOLD) {
+                        cell.modifier.remove(Modifier::DIM);
+                    }
+                }
                 all.push(buffer);
             }
             all
@@ -454,7 +467,7 @@ mod tests {
         ) {
             let abilities = Abilities { erases_with_background: erases, ..ALL };
             let mut encoder = Encoder::new(abilities);
-            let mut parser = vt100::Parser::new(12, 24, 0);
+            let mut parser = vt100::Parser::new(rows(12), rows(24), 0);
             parser.process(b"garbage from before\x1b[7m");
             let cursor = cursor.map(|(x, y)| Position::new(x, y));
             for screen in &screens {

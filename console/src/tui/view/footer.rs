@@ -50,12 +50,16 @@ pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App) {
         input::line(canvas, x, area.y, room, &prompt.field, true, false);
         return;
     }
+    let contexts = app.contexts();
     let mut hints: Vec<(&Spec, String, &'static str, u8)> = ACTIONS
         .iter()
         .filter_map(|spec| {
             let (word, rank) = spec.footer?;
-            let key = app.keymap.hint(spec.action)?;
-            let shown = app.concerns(spec) && app.available(spec.action).is_ok();
+            let first = *app.keymap.keys(spec.action).first()?;
+            let key = first.to_string();
+            // A key that means something else in an inner context is not this action's here.
+            let is_meant = app.keymap.actions(&contexts, first).first() == Some(&spec.action);
+            let shown = is_meant && app.available(spec.action).is_ok();
             shown.then_some((spec, key, word, rank))
         })
         .collect();

@@ -60,7 +60,7 @@ pub fn health(app: &App, device: &Device) -> Cell {
         return Cell::text(format!("{} {} failed", glyphs.no, failed.unit), Tone::Bad);
     }
     match device.process_status.as_deref() {
-        Some("running") => Cell::text(format!("{} running", glyphs.yes), Tone::Good),
+        Some("running") => Cell::text(format!("{} ", glyphs.yes), Tone::Good).and("running", Tone::Muted),
         Some(state @ ("crashed" | "failed")) => {
             Cell::text(format!("{} {state}", glyphs.no), Tone::Bad)
         }

@@ -17,13 +17,14 @@ use crate::tui::{
 pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App, layout: &mut Layout) {
     let mut rest = area;
     let list = app.list(WindowKey::Commands);
-    let row = app.store.window(WindowKey::Commands).row(list.cursor);
     if area.height >= 18 && area.width >= 60 && !app.peek.hidden {
         let high = (area.height / 4).clamp(5, 12);
         let peek = cut_bottom(&mut rest, high);
+        // The row where the cursor last came to rest: while it moves, the peek stays, and costs nothing.
+        let shown = app.peek.shown.as_deref();
+        let row = shown.and_then(|key| app.store.window(WindowKey::Commands).find(key));
         if let Some(command) = row.and_then(|row| row.command()) {
-            let is_watched = app.peek.shown.as_deref() == row.map(|row| row.key.as_str());
-            draw_peek(canvas, peek, app, command, is_watched, layout);
+            draw_peek(canvas, peek, app, command, layout);
         }
     }
     let none = ["No commands yet.", "n sends the first: choose devices, then what they shall do."];
@@ -43,7 +44,6 @@ fn draw_peek(
     area: Rect,
     app: &App,
     found: &CommandRow,
-    is_watched: bool,
     layout: &mut Layout,
 ) {
     let mut rest = area;
@@ -57,7 +57,7 @@ fn draw_peek(
     let hint = if app.peek.focused { "Esc leaves, / searches" } else { "Tab focuses, Enter opens" };
     panel::rule(canvas, line, &title, hint, app.peek.focused);
     cut_left(&mut rest, 3);
-    let mut text = if is_watched { texts::lines(app) } else { Vec::new() };
+    let mut text = texts::lines(app);
     let detail = cells::detail(found);
     if text.is_empty() && !detail.is_empty() {
         let tone = if command.error_code.is_some() { Tone::Bad } else { Tone::Muted };
@@ -67,8 +67,7 @@ fn draw_peek(
         text.push(texts::Line::new(format!("{code}: {message}"), Tone::Bad));
     }
     if text.is_empty() {
-        let said = if is_watched { "no output" } else { "" };
-        text.push(texts::Line::new(said, Tone::Faint));
+        text.push(texts::Line::new("no output", Tone::Faint));
     }
     texts::draw(canvas, rest, app, text, layout);
 }

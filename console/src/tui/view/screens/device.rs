@@ -92,9 +92,8 @@ pub fn overview(app: &App, device: &Device) -> Vec<Line> {
         fact(&mut out, "Retired", moment(app, device.retired_at), Tone::Warn);
     }
     heading(&mut out, "Health");
-    if let Some((text, tone)) = cells::health(app, device).0.into_iter().next() {
-        fact(&mut out, "Processes", text, tone);
-    }
+    let (health, tone) = cells::health(app, device).plain();
+    fact(&mut out, "Processes", health, tone);
     if let Some(failed) = &device.service_failed {
         let text = format!("{}: {}   {}", failed.unit, failed.reason, moment(app, Some(failed.at)));
         fact(&mut out, "Failed service", text, Tone::Bad);

@@ -53,10 +53,8 @@ fn draw_peek(canvas: &mut Canvas<'_>, area: Rect, app: &App, device: &Device) {
         .last_seen_at
         .map_or_else(|| "never".to_owned(), |at| format!("{} ago", format::age(Some(at), now)));
     y = panel::fact(canvas, left, y, "Last seen", &seen, Tone::Text);
-    let health = cells::health(app, device);
-    if let Some((text, tone)) = health.0.first() {
-        y = panel::fact(canvas, left, y, "Health", text, *tone);
-    }
+    let (health, tone) = cells::health(app, device).plain();
+    y = panel::fact(canvas, left, y, "Health", &health, tone);
     let open = format::plural(device.open_commands, "command");
     y = panel::fact(canvas, left, y, "Open", &open, Tone::Text);
     let deployment = device.active_deployment.as_deref().unwrap_or("-");

@@ -37,9 +37,8 @@ pub fn alerts(canvas: &mut Canvas<'_>, area: Rect, app: &App, layout: &mut Layou
                 format::count(alert.count)
             );
             y = panel::fact(canvas, peek, y, "Last seen", &last, Tone::Text);
-            if let Some((text, tone)) = cells::alert_state(app, alert).0.first() {
-                panel::fact(canvas, peek, y, "State", text, *tone);
-            }
+            let (state, tone) = cells::alert_state(app, alert).plain();
+            panel::fact(canvas, peek, y, "State", &state, tone);
         }
     }
     let none = ["No alerts.", "When a device goes or a service fails, it is said here."];

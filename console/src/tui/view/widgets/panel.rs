@@ -22,6 +22,8 @@ pub fn rule(canvas: &mut Canvas<'_>, area: Rect, title: &str, note: &str, focuse
     let title = format!(" {title} ");
     let style = canvas.style(tone);
     let room = area.width.saturating_sub(4);
+    let ground = ratatui::style::Style::reset();
+    canvas.fill(Rect::new(area.x + 2, area.y, width(&title, unicode).min(room), 1), ground);
     let end = canvas.text(area.x + 2, area.y, &title, style, room);
     if !note.is_empty() {
         let note = format!(" {note} ");
@@ -56,7 +58,10 @@ pub fn boxed(canvas: &mut Canvas<'_>, area: Rect, title: &str, tone: Tone) -> Re
     if !title.is_empty() {
         let title = format!(" {title} ");
         let strong = canvas.style(if tone == Tone::Faint { Tone::Strong } else { tone });
-        canvas.text(area.x + 2, area.y, &title, strong, area.width.saturating_sub(4));
+        let room = area.width.saturating_sub(4);
+        let wide = width(&title, canvas.theme().unicode).min(room);
+        canvas.fill(Rect::new(area.x + 2, area.y, wide, 1), ratatui::style::Style::reset());
+        canvas.text(area.x + 2, area.y, &title, strong, room);
     }
     Rect::new(area.x + 1, area.y + 1, area.width - 2, area.height - 2)
 }

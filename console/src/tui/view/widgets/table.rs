@@ -37,7 +37,16 @@ impl Cell {
     }
 
     pub fn badge(badge: Badge) -> Self {
-        Self(vec![(format!("{} {}", badge.glyph, badge.word), badge.tone)])
+        Self(vec![
+            (format!("{} ", badge.glyph), badge.tone),
+            (badge.word.to_owned(), badge.word_tone()),
+        ])
+    }
+
+    /// Its whole text, in the tone of its beginning.
+    pub fn plain(&self) -> (String, Tone) {
+        let text = self.0.iter().map(|(text, _)| text.as_str()).collect();
+        (text, self.0.first().map_or(Tone::Text, |(_, tone)| *tone))
     }
 
     #[must_use]
@@ -76,7 +85,7 @@ pub fn draw(
         }
         panel::rule(canvas, line, look.title, &note, look.focused);
     }
-    let wide = area.width.saturating_sub(GUTTER);
+    let wide = area.width.saturating_sub(GUTTER + 1);
     let placed = fit(columns(look.key), |id| list.hidden.contains(id), wide);
     if area.height > 1 {
         let head = cut_top(&mut area, 1);

@@ -1,0 +1,14 @@
+//! The TUI as its user has it: keys in, screens out, on a fleet in memory.
+
+#[path = "../examples/fake_fleet/fleet.rs"]
+mod fleet;
+#[path = "tui/any_sequence.rs"]
+mod any_sequence;
+#[path = "tui/bytes.rs"]
+mod bytes;
+#[path = "tui/runner.rs"]
+mod runner;
+#[path = "tui/screens.rs"]
+mod screens;
+#[path = "tui/stories.rs"]
+mod stories;

@@ -1,0 +1,242 @@
+//! Drives the TUI by hand: `runner.keys("3 j Enter").wait_for("Overview")`.
+//!
+//! No terminal, no clock, no network: time moves when a wait moves it, and the
+//! fleet answers at once. What a wait does not find fails with the screen.
+
+use std::collections::VecDeque;
+
+use quarterdeck_console::tui::{
+    TuiOptions,
+    app::{App, msg::Msg, update::update},
+    effects::{Effect, NetEvent, NetRequest},
+    mailbox::{MailboxReceiver, MailboxSender, mailbox},
+    term::{
+        caps::Caps,
+        frame::Encoder,
+        input::{Input, Key},
+    },
+    view::{self, Drawn},
+};
+use quarterdeck_protocol::time::Timestamp;
+use ratatui::{
+    buffer::Buffer,
+    layout::{Rect, Size},
+};
+
+use crate::fleet::Fleet;
+
+/// When every test begins.
+pub(crate) fn start() -> Timestamp {
+    "2026-11-21T06:14:52Z".parse().expect("valid")
+}
+
+pub(crate) struct Runner {
+    pub(crate) app: App,
+    pub(crate) fleet: Fleet,
+    pub(crate) buffer: Buffer,
+    pub(crate) drawn: Drawn,
+    pub(crate) effects: Vec<Effect>,
+    /// The network answers nothing.
+    pub(crate) silent: bool,
+    sender: MailboxSender,
+    receiver: MailboxReceiver,
+    queue: VecDeque<NetRequest>,
+}
+
+pub(crate) fn caps(ascii: bool, no_color: bool, low_bandwidth: bool) -> (TuiOptions, Caps) {
+    let options = TuiOptions {
+        server: "fleet.example".to_owned(),
+        project: "prod".to_owned(),
+        ascii: Some(ascii),
+        no_color: Some(no_color),
+        low_bandwidth,
+        ..TuiOptions::default()
+    };
+    let caps = Caps::detect(&options, |name| (name == "TERM").then(|| "xterm-256color".to_owned()));
+    (options, caps)
+}
+
+impl Runner {
+    pub(crate) fn new(width: u16, height: u16) -> Self {
+        let (options, caps) = caps(false, false, false);
+        Self::with(&options, &caps, width, height)
+    }
+
+    pub(crate) fn with(options: &TuiOptions, caps: &Caps, width: u16, height: u16) -> Self {
+        let mut runner = Self::unconnected(options, caps, width, height);
+        runner.connect();
+        runner
+    }
+
+    pub(crate) fn unconnected(
+        options: &TuiOptions,
+        caps: &Caps,
+        width: u16,
+        height: u16,
+    ) -> Self {
+        let (sender, receiver) = mailbox();
+        let now = start();
+        let size = Size { width, height };
+        let mut runner = Self {
+            app: App::new(options, caps, size, now, jiff::tz::TimeZone::fixed(jiff::tz::offset(1))),
+            fleet: Fleet::new(now, 240, 1_204),
+            buffer: Buffer::empty(Rect::new(0, 0, width, height)),
+            drawn: Drawn::default(),
+            effects: Vec::new(),
+            silent: false,
+            sender,
+            receiver,
+            queue: VecDeque::new(),
+        };
+        runner.settle();
+        runner
+    }
+
+    pub(crate) fn connect(&mut self) -> &mut Self {
+        self.silent = false;
+        let hello = self.fleet.hello();
+        self.event(hello)
+    }
+
+    /// Lets the network say something.
+    pub(crate) fn event(&mut self, event: NetEvent) -> &mut Self {
+        self.sender.put(event);
+        self.settle();
+        self
+    }
+
+    pub(crate) fn msg(&mut self, msg: Msg) {
+        let effects = update(&mut self.app, msg);
+        for effect in effects {
+            match effect {
+                Effect::Net(request) => self.queue.push_back(request),
+                other => self.effects.push(other),
+            }
+        }
+    }
+
+    /// Answers what was asked and draws, until nothing more happens.
+    pub(crate) fn settle(&mut self) {
+        for _ in 0..50 {
+            while let Some(request) = self.queue.pop_front() {
+                if !self.silent {
+                    for event in self.fleet.request(request) {
+                        self.sender.put(event);
+                    }
+                }
+            }
+            let batch = self.receiver.try_take();
+            if !batch.is_empty() {
+                self.msg(Msg::Net(batch));
+                continue;
+            }
+            self.draw();
+            if self.drawn.layout == self.app.layout {
+                return;
+            }
+            let layout = self.drawn.layout.clone();
+            self.msg(Msg::Drawn(layout));
+        }
+        panic!("the screen does not come to rest\n{}", self.text());
+    }
+
+    fn draw(&mut self) {
+        let area = Rect::from((ratatui::layout::Position::ORIGIN, self.app.size));
+        if self.buffer.area != area {
+            self.buffer = Buffer::empty(area);
+        }
+        self.drawn = view::draw(&self.app, &mut self.buffer);
+    }
+
+    /// Presses keys, named as in the action table, apart by spaces.
+    pub(crate) fn keys(&mut self, keys: &str) -> &mut Self {
+        for name in keys.split_whitespace() {
+            let key = Key::parse(name).unwrap_or_else(|| panic!("{name:?} is no key"));
+            self.msg(Msg::Input(Input::Key(key)));
+            self.settle();
+        }
+        self
+    }
+
+    /// Types characters one by one.
+    pub(crate) fn text_in(&mut self, text: &str) -> &mut Self {
+        for c in text.chars() {
+            self.msg(Msg::Input(Input::Key(Key::char(c))));
+        }
+        self.settle();
+        self
+    }
+
+    /// Lets time pass, with the server's heartbeat unless it is silent.
+    pub(crate) fn pass_ms(&mut self, ms: i64) -> &mut Self {
+        let mut left = ms;
+        while left > 0 {
+            let step = left.min(250);
+            left -= step;
+            self.app.now = self.app.now.plus_millis(step);
+            self.fleet.now = self.app.now;
+            if !self.silent && self.app.link.is_connected() {
+                let beat = self.fleet.heartbeat();
+                self.sender.put(beat);
+            }
+            self.msg(Msg::Tick);
+            self.settle();
+        }
+        self
+    }
+
+    /// Waits until the screen says something, for at most a minute of its time.
+    pub(crate) fn wait_for(&mut self, text: &str) -> &mut Self {
+        for _ in 0..240 {
+            if self.text().contains(text) {
+                return self;
+            }
+            self.pass_ms(250);
+            self.fleet.live(self.app.now);
+            for event in self.fleet.changes() {
+                self.sender.put(event);
+            }
+            self.settle();
+        }
+        panic!("{text:?} does not appear\n{}", self.text());
+    }
+
+    pub(crate) fn shows(&self, text: &str) -> bool {
+        self.text().contains(text)
+    }
+
+    /// The screen as lines.
+    pub(crate) fn text(&self) -> String {
+        text(&self.buffer)
+    }
+
+    pub(crate) fn resize(&mut self, width: u16, height: u16) -> &mut Self {
+        self.msg(Msg::Input(Input::Resize(Size { width, height })));
+        self.settle();
+        self
+    }
+
+    /// The bytes from the screen before to this one.
+    pub(crate) fn bytes(&self, encoder: &mut Encoder) -> usize {
+        encoder.encode(&self.buffer, self.drawn.cursor).len()
+    }
+}
+
+pub(crate) fn text(buffer: &Buffer) -> String {
+    let mut text = String::new();
+    for row in buffer.content.chunks(usize::from(buffer.area.width.max(1))) {
+        let mut covered = 0;
+        let mut line = String::new();
+        for cell in row {
+            if covered > 0 {
+                covered -= 1;
+                continue;
+            }
+            covered = unicode_width::UnicodeWidthStr::width(cell.symbol()).saturating_sub(1);
+            line.push_str(cell.symbol());
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
