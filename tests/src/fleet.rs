@@ -105,7 +105,11 @@ impl Fleet {
     pub async fn device_with(&self, id: &str, options: DeviceOptions) -> Result<Device> {
         let token = self.enrollment_token(1).await?;
         let device = Device::start(id, self.folder(), self.server.http(), &token, options)?;
-        self.online(id).await?;
+        // It is online when it connects, and says a moment later what it can do.
+        let said = |device: &quarterdeck_protocol::api::Device| {
+            device.status == DeviceStatus::Online && !device.capabilities.is_empty()
+        };
+        self.api.wait_device(id, "online with its capabilities", said).await?;
         Ok(device)
     }
 

@@ -7,6 +7,7 @@ use std::{
     num::NonZeroU16,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
@@ -24,6 +25,8 @@ use crate::{
 /// The raw bytes that are kept; a test that draws more has run wild.
 const RAW_MAX_BYTES: usize = 64 * 1024 * 1024;
 const SCROLLBACK_ROWS: usize = 1_000;
+/// More than any program waits for the rest of a sequence.
+const ESCAPE_PAUSE: Duration = Duration::from_millis(150);
 
 /// Keys that are no letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -202,7 +205,12 @@ impl Terminal {
     }
 
     pub async fn press(&mut self, key: Key) -> Result<()> {
-        self.send(&key.bytes()).await
+        self.send(&key.bytes()).await?;
+        if key == Key::Escape {
+            // Only the pause after it tells a lone escape from the first byte of another key.
+            tokio::time::sleep(ESCAPE_PAUSE).await;
+        }
+        Ok(())
     }
 
     /// Types a text, letter by letter.

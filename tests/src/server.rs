@@ -24,6 +24,8 @@ pub struct ServerOptions {
     /// Further arguments.
     pub args: Vec<String>,
     pub env: Vec<(String, String)>,
+    /// The first start is to make the admin's password itself.
+    pub without_admin_password: bool,
 }
 
 /// The one line that the server prints when it serves.
@@ -160,9 +162,11 @@ fn command(
         .arg(data_dir)
         .args(["--http", http])
         .args(&options.args)
-        .env("QUARTERDECK_ADMIN_PASSWORD", admin_password)
         .env("RUST_BACKTRACE", "1")
         .envs(options.env.iter().map(|(name, value)| (name, value)));
+    if !options.without_admin_password {
+        command.env("QUARTERDECK_ADMIN_PASSWORD", admin_password);
+    }
     // An external broker has the listener.
     if !options.env.iter().any(|(name, _)| name == "QUARTERDECK_SERVER_BROKER") {
         command.args(["--mqtt", mqtt]);

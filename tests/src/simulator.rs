@@ -20,8 +20,10 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::{api::Api, fleet, mqtt::Login};
 
-/// How many devices enrol or connect at once.
+/// How many devices connect at once.
 pub const AT_ONCE: usize = 64;
+/// How many devices enrol at once: all come from one address, as wrong guesses at tokens would.
+const ENROL_AT_ONCE: usize = 4;
 
 /// Lets this process, and those that it starts from now on, have as many open files as the system allows.
 pub fn raise_open_files() -> Result<u64> {
@@ -34,7 +36,7 @@ pub fn raise_open_files() -> Result<u64> {
 pub async fn enroll(api: &Api, token: &str, count: usize) -> Result<Vec<Login>> {
     stream::iter((0..count).map(device_name))
         .map(|name| async move { fleet::enroll(api, token, &name).await })
-        .buffered(AT_ONCE)
+        .buffered(ENROL_AT_ONCE)
         .try_collect()
         .await
 }

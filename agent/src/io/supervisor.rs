@@ -163,7 +163,7 @@ fn supervise() -> io::Result<()> {
     let mut said_by_listener = said.try_clone()?;
     let (has_begun, begun) = mpsc::channel();
     thread::spawn(move || {
-        listen(&mut told, to_starter, &mut said_by_listener, group, &spec, &has_begun)
+        listen(&mut told, to_starter, &mut said_by_listener, group, &spec, &has_begun);
     });
     wait_for(group, &mut said, &begun);
     Ok(())

@@ -3,7 +3,12 @@
 use anyhow::{Result, ensure};
 use quarterdeck_protocol::{command::CommandStatus, ids::CommandId};
 use quarterdeck_tests::{
-    Fleet, agent::DeviceOptions, api::submission, disk::SmallDisk, server::ServerOptions,
+    Fleet,
+    agent::DeviceOptions,
+    api::submission,
+    disk::SmallDisk,
+    server::ServerOptions,
+    wait::{Look, wait_for},
 };
 use reqwest::Method;
 use serde_json::json;
@@ -44,7 +49,11 @@ async fn a_server_with_a_full_disk_refuses_and_goes_on_when_there_is_space() -> 
     fleet.server().process().must_run()?;
 
     disk.free()?;
-    let after = fleet.api().script("pi-1", "echo there is space").await?;
+    let after = wait_for("the server to take commands again", || async {
+        let sent = fleet.api().script("pi-1", "echo there is space").await;
+        Ok(sent.map_or_else(|error| Look::not_yet(error), Look::Ready))
+    })
+    .await?;
     fleet.api().wait_status(after, CommandStatus::Completed).await?;
     for id in &acknowledged {
         fleet.api().wait_status(*id, CommandStatus::Completed).await?;
@@ -76,15 +85,11 @@ async fn a_device_with_a_full_disk_runs_nothing_that_it_could_not_note() -> Resu
     }
     // Whatever it says of the first: it must say or keep silent, and not repeat.
     let said = async |id| fleet.api().command(id).await.map(|command| command.status);
-    quarterdeck_tests::wait::wait_for("the device to notice", || async {
+    wait_for("the device to notice", || async {
         let status = said(ids[0]).await?;
         let log = std::fs::read_to_string(fleet.file("logs/pi-1.log")).unwrap_or_default();
         let noticed = status.is_terminal() || log.to_lowercase().contains("space");
-        Ok(if noticed {
-            quarterdeck_tests::wait::Look::Ready(())
-        } else {
-            quarterdeck_tests::wait::Look::not_yet(status)
-        })
+        Ok(if noticed { Look::Ready(()) } else { Look::not_yet(status) })
     })
     .await?;
 

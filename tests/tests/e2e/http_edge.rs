@@ -102,7 +102,7 @@ async fn malformed_deep_and_huge_bodies_are_refused_and_the_server_goes_on() -> 
         ("@/commands?sort=no_such", 422),
         ("@/commands?status=no_such", 422),
         ("@/devices/..%2f..%2fetc", 404),
-        ("@/devices/%00", 404),
+        ("@/devices/%00", 400),
         ("/no/such/route", 404),
     ] {
         fleet.api().request(Method::GET, path, &Value::Null).await?.refused(status)?;

@@ -11,6 +11,7 @@ mod clocks;
 mod commands;
 mod crashes;
 mod database;
+mod demo;
 mod disk_full;
 mod enrolment;
 mod http_edge;

@@ -121,7 +121,7 @@ async fn malformed_messages_change_nothing_and_the_device_stays() -> Result<()> 
         valid.replace("\"accepted\"", "\"exploded\""),
         valid.replace(&id.to_string(), "not-an-id"),
         valid.replace(&id.to_string(), &quarterdeck_tests::clock::new_uuid().to_string()),
-        valid.replace('}', &format!(",\"x\":{}1{}}}", "[".repeat(5_000), "]".repeat(5_000))),
+        format!("{}1{}", "[".repeat(50_000), "]".repeat(50_000)),
         valid.replace('}', ",\"progress\":900}"),
     ] {
         // Answered or thrown out; but never believed, and never the end of the server.

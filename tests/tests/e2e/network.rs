@@ -114,10 +114,10 @@ async fn the_same_nonce_gets_the_same_answer_and_another_is_refused() -> Result<
         let body = json!({"token": token, "device_id": "pi-1", "nonce": nonce});
         fleet.api().without_token().request(reqwest::Method::POST, "/enroll", &body).await
     };
-    let first: EnrollResponse = enroll("n-1").await?.read()?;
-    let again: EnrollResponse = enroll("n-1").await?.read()?;
+    let first: EnrollResponse = enroll("a-nonce-that-nobody-else-can-guess-1").await?.read()?;
+    let again: EnrollResponse = enroll("a-nonce-that-nobody-else-can-guess-1").await?.read()?;
     assert_eq!(first, again);
-    let status = enroll("n-2").await?.status;
+    let status = enroll("a-nonce-that-nobody-else-can-guess-2").await?.status;
     assert!([401, 403, 409].contains(&status), "{status}");
     Ok(())
 }

@@ -83,13 +83,9 @@ async fn a_graceful_stop_exits_0_and_the_next_start_goes_on() -> Result<()> {
 
 #[tokio::test]
 async fn a_first_start_without_a_password_prints_one_once() -> Result<()> {
-    let env = vec![("QUARTERDECK_ADMIN_PASSWORD".to_owned(), String::new())];
     let folder = tempfile::tempdir()?;
-    let mut server = quarterdeck_tests::server::Server::start(
-        folder.path(),
-        ServerOptions { env, ..Default::default() },
-    )
-    .await?;
+    let options = ServerOptions { without_admin_password: true, ..ServerOptions::default() };
+    let mut server = quarterdeck_tests::server::Server::start(folder.path(), options).await?;
     let first = server.process().stderr();
     let api = quarterdeck_tests::api::Api::new(server.http())?;
     let words = first.split(|c: char| c.is_whitespace() || "\"'`,".contains(c));

@@ -42,10 +42,9 @@ async fn a_reboot_is_completed_when_the_device_is_back_with_a_new_boot_id() -> R
     let mut device = harmless(&fleet, "pi-1").await?;
     let id = fleet.api().send("pi-1", "reboot_host", json!({})).await?;
     wait_until("the reboot", || notes(&fleet, "pi-1").contains("reboot")).await?;
-    fleet.api().wait_status(id, CommandStatus::AwaitingReconnect).await?;
-
     // A reconnect in the same boot proves nothing.
     device.kill_9();
+    fleet.api().wait_status(id, CommandStatus::AwaitingReconnect).await?;
     device.start_again()?;
     fleet.online("pi-1").await?;
     let status = fleet.api().command(id).await?.status;
@@ -67,7 +66,7 @@ async fn a_reboot_that_never_comes_back_times_out() -> Result<()> {
     answer.read::<Value>()?;
     let mut device = harmless(&fleet, "pi-1").await?;
     let id = fleet.api().send("pi-1", "reboot_host", json!({})).await?;
-    fleet.api().wait_status(id, CommandStatus::AwaitingReconnect).await?;
+    wait_until("the reboot", || notes(&fleet, "pi-1").contains("reboot")).await?;
     device.power_cut();
     fleet.api().wait_status(id, CommandStatus::TimedOut).await?;
     Ok(())
@@ -79,8 +78,10 @@ async fn the_fourth_reboot_in_fifteen_minutes_is_blocked_and_says_until_when() -
     let mut device = harmless(&fleet, "pi-1").await?;
     for round in 1..=3 {
         let id = fleet.api().send("pi-1", "reboot_host", json!({})).await?;
-        fleet.api().wait_status(id, CommandStatus::AwaitingReconnect).await?;
+        let done = || notes(&fleet, "pi-1").matches("reboot").count() == round;
+        wait_until("the reboot", done).await?;
         device.power_cut();
+        fleet.api().wait_status(id, CommandStatus::AwaitingReconnect).await?;
         device.set_boot_id(&format!("boot-{}", round + 1))?;
         device.start_again()?;
         fleet.api().wait_status(id, CommandStatus::Completed).await?;
@@ -98,7 +99,7 @@ async fn the_fourth_reboot_in_fifteen_minutes_is_blocked_and_says_until_when() -
     // Another device has a budget of its own, and so has another kind of restart.
     let _other = harmless(&fleet, "pi-2").await?;
     let id = fleet.api().send("pi-2", "reboot_host", json!({})).await?;
-    fleet.api().wait_status(id, CommandStatus::AwaitingReconnect).await?;
+    fleet.api().wait_status(id, CommandStatus::ExecutionStarted).await?;
     let id = fleet.api().send("pi-1", "restart_app", json!({"app": "kiosk"})).await?;
     fleet.api().wait_status(id, CommandStatus::Completed).await?;
     Ok(())

@@ -245,6 +245,84 @@ fn d9_b7_the_examples_of_the_source_are_valid() {
 }
 
 #[test]
+fn the_firmware_example_of_the_source_runs_as_it_is_written() {
+    let text = r#"
+operation = "firmware_update"
+
+on_error = "failed"
+
+[init]
+script = "/usr/bin/firmware_handler.sh plan"
+on_success = "executing"
+on_error = { status = "failed", reason = "not timely" }
+
+[executing]
+action = "proceed"
+on_success = "install"
+
+[install]
+script = "/usr/bin/firmware_handler.sh install ${.payload.url}"
+on_success = "reboot"
+
+[reboot]
+script = "/usr/bin/firmware_handler.sh reboot"
+on_exec = "verify"
+
+[verify]
+script = "/usr/bin/firmware_handler.sh verify"
+on_success = "commit"
+on_error = { status = "rollback", reason = "sanity check failed" }
+
+[commit]
+script = "/usr/bin/firmware_handler.sh commit"
+on_success = "successful"
+on_error = { status = "rollback", reason = "commit failed" }
+
+[rollback]
+script = "/usr/bin/firmware_handler.sh rollback"
+on_success = "failed"
+
+["device-restart"]
+background_script = "sudo reboot"
+on_exec = "waiting-for-restart"
+
+["waiting-for-restart"]
+action = "await-agent-restart"
+timeout_second = 600
+on_timeout = "rollback"
+on_success = "verify"
+
+[successful]
+action = "cleanup"
+
+[failed]
+action = "cleanup"
+"#;
+    let definition = Definition::parse("firmware_update_example.toml", text).expect("valid");
+    assert!(matches!(definition.action("reboot"), Some(Action::BackgroundScript { .. })));
+    let reachable = [
+        "init",
+        "executing",
+        "failed",
+        "install",
+        "reboot",
+        "verify",
+        "commit",
+        "rollback",
+        "successful",
+    ];
+    assert_eq!(definition.reachable(), reachable);
+    let notes: Vec<_> = definition.notes.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        notes,
+        [
+            "38:1: device-restart: no state leads here",
+            "42:1: waiting-for-restart: no state leads here"
+        ]
+    );
+}
+
+#[test]
 fn d12_unknown_keys_of_a_state_are_noted_and_ignored() {
     let text = "operation = \"op\"\non_kill = \"x\"\n[init]\naction = \"proceed\"\non_success = \"away\"\ndescription = \"d\"\n[lost]\naction = \"proceed\"\n";
     let definition = Definition::parse("wf.toml", text).expect("valid");
