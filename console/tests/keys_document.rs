@@ -38,18 +38,29 @@ fn document() -> String {
         if rows.peek().is_none() {
             continue;
         }
-        write!(text, "\n## {}\n\n| keys | action | id | needs |\n| --- | --- | --- | --- |\n", context.title())
-            .expect("writing to a string cannot fail");
+        write!(
+            text,
+            "\n## {}\n\n| keys | action | id | needs |\n| --- | --- | --- | --- |\n",
+            context.title()
+        )
+        .expect("writing to a string cannot fail");
         for spec in rows {
-            let keys: Vec<_> = spec.keys.iter().map(|key| format!("`{}`", key.replace('|', "\\|"))).collect();
+            let keys: Vec<_> =
+                spec.keys.iter().map(|key| format!("`{}`", key.replace('|', "\\|"))).collect();
             let danger = if spec.danger { " (danger)" } else { "" };
             let needs = match spec.needs {
                 Needs::Nothing => "",
                 Needs::Role(role) => role.as_str(),
                 Needs::ServerAdmin => "server admin",
             };
-            writeln!(text, "| {} | {}{danger} | `{}` | {needs} |", keys.join(" "), spec.title, spec.id)
-                .expect("writing to a string cannot fail");
+            writeln!(
+                text,
+                "| {} | {}{danger} | `{}` | {needs} |",
+                keys.join(" "),
+                spec.title,
+                spec.id
+            )
+            .expect("writing to a string cannot fail");
         }
     }
     text

@@ -1,11 +1,11 @@
 //! The TUI as its user has it: keys in, screens out, on a fleet in memory.
 
-#[path = "../examples/fake_fleet/fleet.rs"]
-mod fleet;
 #[path = "tui/any_sequence.rs"]
 mod any_sequence;
 #[path = "tui/bytes.rs"]
 mod bytes;
+#[path = "../examples/fake_fleet/fleet.rs"]
+mod fleet;
 #[path = "tui/runner.rs"]
 mod runner;
 #[path = "tui/screens.rs"]

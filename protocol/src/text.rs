@@ -116,6 +116,13 @@ pub fn cut_marker(missing_bytes: u64) -> String {
     format!("\n[… {missing_bytes} bytes cut …]\n")
 }
 
+/// Splits a text that was cut into its head, how many bytes are missing, and its tail.
+pub fn split_cut(text: &str) -> Option<(&str, u64, &str)> {
+    let (head, rest) = text.split_once("\n[… ")?;
+    let (missing, tail) = rest.split_once(" bytes cut …]\n")?;
+    Some((head, missing.parse().ok()?, tail))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,6 +149,13 @@ mod tests {
     fn a_block_keeps_its_lines_and_tab_stops() {
         assert_eq!(block("ab\tc\r\nd\te"), "ab      c\nd       e");
         assert_eq!(block("50%\r100%"), "50%^M100%");
+    }
+
+    #[test]
+    fn a_cut_is_found_again() {
+        let text = format!("head{}tail", cut_marker(1234));
+        assert_eq!(split_cut(&text), Some(("head", 1234, "tail")));
+        assert_eq!(split_cut("whole"), None);
     }
 
     proptest! {

@@ -47,7 +47,8 @@ struct Options {
 }
 
 fn options() -> Options {
-    let mut options = Options { devices: 1_000, commands: 60, rate: None, folder: std::env::temp_dir() };
+    let mut options =
+        Options { devices: 1_000, commands: 60, rate: None, folder: std::env::temp_dir() };
     let mut numbers = Vec::new();
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
@@ -70,7 +71,8 @@ fn now() -> Instant {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let options = options();
-    let folder = tempfile::Builder::new().prefix("quarterdeck-ingest-").tempdir_in(&options.folder)?;
+    let folder =
+        tempfile::Builder::new().prefix("quarterdeck-ingest-").tempdir_in(&options.folder)?;
     let store = Store::open(&Location::Sqlite(folder.path().join("quarterdeck.db"))).await?;
     let clock = Clock::system(None);
     let key = aws_lc_rs::signature::Ed25519KeyPair::from_seed_unchecked(&[7; 32])?;
@@ -80,14 +82,23 @@ async fn main() -> anyhow::Result<()> {
     let running = engine.run(Arc::new(Nobody), receiver);
 
     let project = ProjectId::new("default")?;
-    let names: Vec<DeviceId> = (0..options.devices).map(|n| DeviceId::new(&format!("pi-{n:05}"))).collect::<Result<_, _>>()?;
+    let names: Vec<DeviceId> = (0..options.devices)
+        .map(|n| DeviceId::new(&format!("pi-{n:05}")))
+        .collect::<Result<_, _>>()?;
     let (to_project, to_names, at) = (project.clone(), names.clone(), clock.wall());
     store
         .write(move |tx| {
             Box::pin(async move {
                 projects::insert(tx, &to_project, "Default", at).await?;
                 for device in &to_names {
-                    let new = devices::Enrolled { project: &to_project, device, kind: None, secret_hash: "x", nonce: None, at };
+                    let new = devices::Enrolled {
+                        project: &to_project,
+                        device,
+                        kind: None,
+                        secret_hash: "x",
+                        nonce: None,
+                        at,
+                    };
                     devices::enroll(tx, &new).await?;
                 }
                 Ok::<_, quarterdeck_server::store::StoreError>(())
@@ -100,7 +111,10 @@ async fn main() -> anyhow::Result<()> {
     let mut ids: Vec<Vec<String>> = vec![Vec::new(); options.devices];
     for _ in 0..options.commands {
         let request = CreateCommands {
-            targets: Targets { devices: names.iter().map(ToString::to_string).collect(), groups: Vec::new() },
+            targets: Targets {
+                devices: names.iter().map(ToString::to_string).collect(),
+                groups: Vec::new(),
+            },
             kind: "ping".to_owned(),
             payload: serde_json::json!({}),
             priority: None,
@@ -109,7 +123,9 @@ async fn main() -> anyhow::Result<()> {
             notes: String::new(),
             confirm: true,
         };
-        for (index, command) in engine.submit(&actor, &project, request).await?.commands.into_iter().enumerate() {
+        for (index, command) in
+            engine.submit(&actor, &project, request).await?.commands.into_iter().enumerate()
+        {
             ids[index].push(command.id.to_string());
         }
     }
@@ -118,7 +134,8 @@ async fn main() -> anyhow::Result<()> {
 
     let messages = total * 3;
     let started = now();
-    let gap = options.rate.map(|rate| Duration::from_secs_f64(options.devices as f64 / rate as f64));
+    let gap =
+        options.rate.map(|rate| Duration::from_secs_f64(options.devices as f64 / rate as f64));
     let mut tasks = Vec::new();
     for (device, ids) in names.into_iter().zip(ids) {
         let (inbound, project) = (inbound.clone(), project.clone());
@@ -164,7 +181,8 @@ async fn main() -> anyhow::Result<()> {
     }
     let elapsed = started.elapsed().as_secs_f64();
     waits.sort_unstable();
-    let at = |percent: f64| waits[((waits.len() - 1) as f64 * percent) as usize].as_secs_f64() * 1e3;
+    let at =
+        |percent: f64| waits[((waits.len() - 1) as f64 * percent) as usize].as_secs_f64() * 1e3;
     println!("ingested     {:>9.0} messages/s", messages as f64 / elapsed);
     println!("acknowledged p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms", at(0.5), at(0.99), at(1.0));
 

@@ -52,6 +52,8 @@ pub fn check_username(username: &str) -> Result<(), &'static str> {
     if is_good && username != "server" {
         Ok(())
     } else {
-        Err("expected a letter or digit, then up to 63 of letters, digits, '.', '_', '-', '@'; not \"server\"")
+        Err(
+            "expected a letter or digit, then up to 63 of letters, digits, '.', '_', '-', '@'; not \"server\"",
+        )
     }
 }

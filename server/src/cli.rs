@@ -116,7 +116,8 @@ async fn dispatch(command: Option<Command>, config: Config) -> anyhow::Result<Ex
 
 /// Variables that are no UTF-8 are not ours.
 fn text_environment() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+    std::env::vars_os()
+        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
 }
 
 fn print_limits() {

@@ -57,8 +57,17 @@ struct Inner {
 }
 
 enum Source {
-    System { steady_start_ms: i64, boottime_start_ms: i64, boot_id: String },
-    Manual { wall_ms: AtomicI64, steady_ms: AtomicI64, random: std::sync::Mutex<u64>, moved: Notify },
+    System {
+        steady_start_ms: i64,
+        boottime_start_ms: i64,
+        boot_id: String,
+    },
+    Manual {
+        wall_ms: AtomicI64,
+        steady_ms: AtomicI64,
+        random: std::sync::Mutex<u64>,
+        moved: Notify,
+    },
 }
 
 impl Clock {
@@ -67,9 +76,8 @@ impl Clock {
         let boot_id = host_boot_id();
         let boottime_start_ms = read_clock(ClockId::CLOCK_BOOTTIME);
         let wall_ms = read_clock(ClockId::CLOCK_REALTIME);
-        let steady_start_ms = anchor.map_or(0, |anchor| {
-            continued(anchor, &boot_id, boottime_start_ms, wall_ms)
-        });
+        let steady_start_ms =
+            anchor.map_or(0, |anchor| continued(anchor, &boot_id, boottime_start_ms, wall_ms));
         Self::of(Source::System { steady_start_ms, boottime_start_ms, boot_id })
     }
 
@@ -152,7 +160,8 @@ impl Clock {
     pub fn fill_random(&self, buffer: &mut [u8]) {
         match &self.0.source {
             Source::System { .. } => {
-                aws_lc_rs::rand::fill(buffer).expect("the system's generator of random bytes works");
+                aws_lc_rs::rand::fill(buffer)
+                    .expect("the system's generator of random bytes works");
             }
             Source::Manual { random, .. } => {
                 let mut state = random.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -319,7 +328,8 @@ mod tests {
 
     #[test]
     fn ids_rise_strictly_also_when_the_wall_clock_goes_back() {
-        for clock in [Clock::manual(Timestamp::from_millis(1_700_000_000_000), 0, 3), Clock::system(None)]
+        for clock in
+            [Clock::manual(Timestamp::from_millis(1_700_000_000_000), 0, 3), Clock::system(None)]
         {
             let mut last = clock.new_uuid();
             assert_eq!(last.get_version_num(), 7);
@@ -339,7 +349,8 @@ mod tests {
     #[test]
     fn a_busy_millisecond_runs_over_into_the_next() {
         let mut ids = Ids { millis: 5, tail: (1 << Ids::TAIL_BITS) - 1 };
-        let before = Uuid::from_u128(5 << 80 | 7 << 76 | 0xfff << 64 | 0b10 << 62 | ((1 << 62) - 1));
+        let before =
+            Uuid::from_u128(5 << 80 | 7 << 76 | 0xfff << 64 | 0b10 << 62 | ((1 << 62) - 1));
         assert!(ids.next(5, [0xff; 10]) > before);
         assert_eq!(ids.millis, 6);
     }

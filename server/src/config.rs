@@ -125,7 +125,11 @@ impl Given {
     }
 
     fn refuse_unseen(&self, expected: impl Into<String>) -> ConfigError {
-        ConfigError { key: self.key.clone(), value: "its value".to_owned(), expected: expected.into() }
+        ConfigError {
+            key: self.key.clone(),
+            value: "its value".to_owned(),
+            expected: expected.into(),
+        }
     }
 }
 
@@ -187,7 +191,8 @@ pub fn load(
         known.push(key);
     }
     // An orchestrator may set some of its own that begin the same way, so these only get a word.
-    for key in environment.keys().filter(|key| key.starts_with(ENVIRONMENT) && !known.contains(key)) {
+    for key in environment.keys().filter(|key| key.starts_with(ENVIRONMENT) && !known.contains(key))
+    {
         tracing::warn!(key, "no such option; the variable is ignored");
     }
     for (name, value) in flags.named() {
@@ -197,8 +202,16 @@ pub fn load(
 }
 
 const NAMES: [&str; 10] = [
-    "data_dir", "http", "mqtt", "broker", "broker_password_file", "broker_ca_file", "database",
-    "database_url_file", "mqtt_url", "allow_plaintext",
+    "data_dir",
+    "http",
+    "mqtt",
+    "broker",
+    "broker_password_file",
+    "broker_ca_file",
+    "database",
+    "database_url_file",
+    "mqtt_url",
+    "allow_plaintext",
 ];
 
 fn check(
@@ -206,13 +219,16 @@ fn check(
     admin_password: Option<String>,
 ) -> Result<Config, ConfigError> {
     let mut take = |name: &str| given.remove(name);
-    let plaintext = take("allow_plaintext").map(|given| plaintext(&given)).transpose()?.unwrap_or_default();
+    let plaintext =
+        take("allow_plaintext").map(|given| plaintext(&given)).transpose()?.unwrap_or_default();
     let http = listener(take("http"), "127.0.0.1:8470", "http", &plaintext)?;
     let (mqtt, external, password, ca) =
         (take("mqtt"), take("broker"), take("broker_password_file"), take("broker_ca_file"));
     let broker = if let Some(url) = external {
         if let Some(mqtt) = mqtt {
-            return Err(mqtt.refuse("expected only without --broker: there is no embedded broker then"));
+            return Err(
+                mqtt.refuse("expected only without --broker: there is no embedded broker then")
+            );
         }
         external_broker(&url, password, ca)?
     } else {
@@ -240,11 +256,15 @@ fn read_file(path: &Path) -> Result<Options, ConfigError> {
         value: format!("{:?}", path.display().to_string()),
         expected,
     };
-    let text = read_limited(path, FILE_MAX_BYTES).map_err(|e| refuse(format!("cannot be read: {e}")))?;
+    let text =
+        read_limited(path, FILE_MAX_BYTES).map_err(|e| refuse(format!("cannot be read: {e}")))?;
     toml::from_str(&text).map_err(|error| {
         // Its line may hold a password: the message alone says which key is wrong.
-        let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-        let key = text.lines().nth(line - 1).and_then(|l| l.split('=').next()).unwrap_or_default().trim();
+        let line = error
+            .span()
+            .map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+        let key =
+            text.lines().nth(line - 1).and_then(|l| l.split('=').next()).unwrap_or_default().trim();
         refuse(format!("line {line}, {key}: {}", error.message()))
     })
 }
@@ -293,9 +313,9 @@ fn listener(
 ) -> Result<SocketAddr, ConfigError> {
     let Some(given) = given else { return Ok(default.parse().expect("a constant address")) };
     let text = given.value.replacen("localhost:", "127.0.0.1:", 1);
-    let address: SocketAddr = text
-        .parse()
-        .map_err(|_| given.refuse("expected an address and a port, such as 127.0.0.1:8470 or [::1]:0"))?;
+    let address: SocketAddr = text.parse().map_err(|_| {
+        given.refuse("expected an address and a port, such as 127.0.0.1:8470 or [::1]:0")
+    })?;
     let is_allowed = if name == "http" { plaintext.http } else { plaintext.mqtt };
     if address.ip().to_canonical().is_loopback() || is_allowed {
         return Ok(address);
@@ -323,7 +343,9 @@ fn external_broker(
     }
     let ca_pem = match ca {
         None if url.tls => {
-            return Err(given.refuse("expected --broker-ca-file with it: the certificates that the broker is trusted by"));
+            return Err(given.refuse(
+                "expected --broker-ca-file with it: the certificates that the broker is trusted by",
+            ));
         }
         None => None,
         Some(file) => {
@@ -362,7 +384,11 @@ fn data_dir(given: Option<Given>) -> Result<PathBuf, ConfigError> {
     std::path::absolute(&path).map_err(|e| given.refuse(e.to_string()))
 }
 
-fn database(url: Option<Given>, file: Option<Given>, data_dir: &Path) -> Result<Location, ConfigError> {
+fn database(
+    url: Option<Given>,
+    file: Option<Given>,
+    data_dir: &Path,
+) -> Result<Location, ConfigError> {
     let (given, text) = match (url, file) {
         (None, None) => return Ok(Location::Sqlite(data_dir.join("quarterdeck.db"))),
         (Some(_), Some(file)) => return Err(file.refuse("expected only without --database")),
@@ -392,7 +418,11 @@ fn without_password(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn load_with(flags: Options, environment: &[(&str, &str)], file: Option<&str>) -> Result<Config, ConfigError> {
+    fn load_with(
+        flags: Options,
+        environment: &[(&str, &str)],
+        file: Option<&str>,
+    ) -> Result<Config, ConfigError> {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("server.toml");
         if let Some(text) = file {
@@ -425,16 +455,22 @@ mod tests {
         assert_eq!((error.key.as_str(), error.value.as_str()), ("--http", "\"nowhere\""));
         assert!(error.expected.contains("127.0.0.1:8470"));
 
-        let error = load_with(Options::default(), &[("QUARTERDECK_SERVER_MQTT", "x")], None).expect_err("no address");
+        let error = load_with(Options::default(), &[("QUARTERDECK_SERVER_MQTT", "x")], None)
+            .expect_err("no address");
         assert_eq!(error.key, "QUARTERDECK_SERVER_MQTT");
 
         let error = load_with(Options::default(), &[], Some("htp = 'x'")).expect_err("no such key");
         assert!(error.expected.contains("htp") && error.expected.contains("http"), "{error}");
 
         let error = load_with(Options::default(), &[], Some("\nhttp = 7")).expect_err("no text");
-        assert!(error.expected.contains("line 2, http") && error.expected.contains("string"), "{error}");
+        assert!(
+            error.expected.contains("line 2, http") && error.expected.contains("string"),
+            "{error}"
+        );
 
-        let error = load_with(Options::default(), &[("QUARTERDECK_ADMIN_PASSWORD", "hunter2")], None).expect_err("short");
+        let error =
+            load_with(Options::default(), &[("QUARTERDECK_ADMIN_PASSWORD", "hunter2")], None)
+                .expect_err("short");
         assert!(!error.to_string().contains("hunter2"), "{error}");
     }
 
@@ -456,7 +492,12 @@ mod tests {
     #[test]
     fn no_error_shows_a_password() {
         let broker = |url: &str| Options { broker: Some(url.into()), ..Options::default() };
-        for url in ["http://user:s3cret@host", "mqtt://user:s3cret@", "mqtts://u:s3cret@host", "mqtt://u:s3c@s3cret@host/x"] {
+        for url in [
+            "http://user:s3cret@host",
+            "mqtt://user:s3cret@",
+            "mqtts://u:s3cret@host",
+            "mqtt://u:s3c@s3cret@host/x",
+        ] {
             let error = load_with(broker(url), &[], None).expect_err(url);
             assert!(!error.to_string().contains("s3cret"), "{error}");
         }

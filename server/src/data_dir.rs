@@ -3,7 +3,9 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io,
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{
+        DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+    },
     path::{Path, PathBuf},
 };
 
@@ -24,7 +26,9 @@ pub enum DataDirError {
     Io { path: PathBuf, source: io::Error },
     #[error("data folder {path}: another quarterdeck-server is at work here")]
     InUse { path: PathBuf },
-    #[error("data folder {path}: others may read or write it, and it holds what is not ours; choose a new folder, or chmod 700 it")]
+    #[error(
+        "data folder {path}: others may read or write it, and it holds what is not ours; choose a new folder, or chmod 700 it"
+    )]
     NotPrivate { path: PathBuf },
 }
 

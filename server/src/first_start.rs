@@ -54,9 +54,10 @@ pub async fn keys(
         random
     });
     let hashing = clock.clone();
-    let password_hash = tokio::task::spawn_blocking(move || hash_now(&hashing, password.as_bytes()))
-        .await
-        .map_err(|_| PasswordError::Hash)??;
+    let password_hash =
+        tokio::task::spawn_blocking(move || hash_now(&hashing, password.as_bytes()))
+            .await
+            .map_err(|_| PasswordError::Hash)??;
     let seeds = Seeds::random(clock);
     let now = clock.wall();
     let admin = NewUser {
@@ -71,7 +72,9 @@ pub async fn keys(
             Box::pin(async move {
                 // Another server on the same database was first.
                 if let Some(seeds) = Seeds::get(tx).await? {
-                    tracing::warn!("another server did the first start: its admin's password holds");
+                    tracing::warn!(
+                        "another server did the first start: its admin's password holds"
+                    );
                     return Ok(seeds);
                 }
                 let auditor = Auditor::new(seeds.keys()?.audit);
@@ -80,9 +83,10 @@ pub async fn keys(
                 projects::insert(tx, &project, "Default", now).await?;
                 users::insert(tx, &admin).await?;
                 let actor = Actor::server();
-                for (action, object) in
-                    [("project.create", format!("project:{project}")), ("user.create", format!("user:{ADMIN}"))]
-                {
+                for (action, object) in [
+                    ("project.create", format!("project:{project}")),
+                    ("user.create", format!("user:{ADMIN}")),
+                ] {
                     let outcome = AuditOutcome::Ok;
                     let entry = NewEntry {
                         project: &project,

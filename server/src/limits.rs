@@ -54,7 +54,11 @@ pub const ALL: &[Limit] = &[
     limit("live_connections_per_user", live::LIVE_CONNECTIONS_PER_USER_MAX as u64, "429"),
     limit("live_windows", shared::LIVE_WINDOWS_MAX as u64, "refused"),
     limit("live_window_rows", shared::LIVE_WINDOW_MAX_ROWS as u64, "refused"),
-    limit("live_message_bytes", quarterdeck_protocol::live::CLIENT_MESSAGE_MAX_BYTES as u64, "closed with 1009"),
+    limit(
+        "live_message_bytes",
+        quarterdeck_protocol::live::CLIENT_MESSAGE_MAX_BYTES as u64,
+        "closed with 1009",
+    ),
     limit("live_window_reads", live::WINDOW_READS_MAX as u64, "they wait"),
     limit("batch_devices", shared::BATCH_MAX_DEVICES as u64, "422"),
     limit("bulk_commands", shared::BULK_MAX_COMMANDS as u64, "422"),
@@ -63,6 +67,10 @@ pub const ALL: &[Limit] = &[
     limit("mqtt_message_bytes", shared::MQTT_MESSAGE_MAX_BYTES as u64, "the connection ends"),
     limit("mqtt_connections", mqtt::limits::CONNECTIONS_MAX as u64, "refused"),
     limit("mqtt_inbound_events", mqtt::limits::INBOUND_MAX_EVENTS as u64, "devices wait"),
-    limit("mqtt_device_queue_messages", mqtt::limits::DEVICE_QUEUE_MAX_MESSAGES as u64, "stays in the store"),
+    limit(
+        "mqtt_device_queue_messages",
+        mqtt::limits::DEVICE_QUEUE_MAX_MESSAGES as u64,
+        "stays in the store",
+    ),
     limit("drain_timeout_ms", server::DRAIN_TIMEOUT_MS, "closed"),
 ];

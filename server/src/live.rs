@@ -105,7 +105,11 @@ impl Hub {
             return None;
         }
         open.insert(name.to_owned(), own + 1);
-        Some(Slot { open: Arc::clone(&self.open), name: name.to_owned(), _task: self.tasks.token() })
+        Some(Slot {
+            open: Arc::clone(&self.open),
+            name: name.to_owned(),
+            _task: self.tasks.token(),
+        })
     }
 
     /// How many connections are open.

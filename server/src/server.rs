@@ -6,17 +6,17 @@
 //!         ─▶ what they said is committed ─▶ store closed; each step within a bound
 //! ```
 
-use std::{
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    auth::{limiter::Limiter, password::{PasswordError, Passwords}, tickets::Tickets},
+    auth::{
+        limiter::Limiter,
+        password::{PasswordError, Passwords},
+        tickets::Tickets,
+    },
     clock::Clock,
     config::{Broker, Config},
     data_dir::{DataDir, DataDirError},
@@ -98,7 +98,8 @@ impl Server {
             None => Engine::restore_clock(&store).await?,
         };
         let keys =
-            first_start::keys(&store, &clock, config.admin_password, first_start::print_password).await?;
+            first_start::keys(&store, &clock, config.admin_password, first_start::print_password)
+                .await?;
         let auditor = Auditor::new(Arc::clone(&keys.audit));
         let passwords = {
             let clock = clock.clone();
@@ -107,7 +108,8 @@ impl Server {
         };
         let files = Files::open(data_dir.uploads()).map_err(StartError::Files)?;
 
-        let settings = |mqtt_url: &str| engine::Settings { mqtt_url: mqtt_url.to_owned(), ca_pem: None };
+        let settings =
+            |mqtt_url: &str| engine::Settings { mqtt_url: mqtt_url.to_owned(), ca_pem: None };
         // The broker asks the engine who may connect; the engine tells devices the broker's address.
         let engine = Engine::new(store.clone(), clock.clone(), auditor.clone(), settings(""));
         let Way { link, inbound, url, is_ready } =
@@ -172,12 +174,14 @@ impl Running {
             app.live.drained().await;
         };
         within("requests and sockets did not end in time", DRAIN_TIMEOUT_MS, drained).await;
-        within("devices' connections did not end in time", STOP_STEP_TIMEOUT_MS, link.shutdown()).await;
+        within("devices' connections did not end in time", STOP_STEP_TIMEOUT_MS, link.shutdown())
+            .await;
         within("the engine did not end in time", STOP_STEP_TIMEOUT_MS, engine.stop()).await;
         for task in tasks {
             task.abort();
         }
-        within("the store did not close in time", STOP_STEP_TIMEOUT_MS, app.store.clone().close()).await;
+        within("the store did not close in time", STOP_STEP_TIMEOUT_MS, app.store.clone().close())
+            .await;
         tracing::info!("stopped");
     }
 }
@@ -212,7 +216,11 @@ async fn open_way(
         Broker::External { url: broker, ca_pem } => {
             let client_id = client_id(store, clock).await?;
             let tls = ca_pem.as_deref().map(external::trust).transpose()?;
-            let host = if broker.host.contains(':') { format!("[{}]", broker.host) } else { broker.host.clone() };
+            let host = if broker.host.contains(':') {
+                format!("[{}]", broker.host)
+            } else {
+                broker.host.clone()
+            };
             let scheme = if broker.tls { "mqtts" } else { "mqtt" };
             let url = format!("{scheme}://{host}:{}", broker.port);
             let config = external::Config { broker, client_id, tls, random };
@@ -267,7 +275,9 @@ async fn housekeeping(app: Arc<App>) {
             })
             .await;
         match swept {
-            Ok(Ok((answers, sessions))) => tracing::debug!(answers, sessions, "forgot what is too old"),
+            Ok(Ok((answers, sessions))) => {
+                tracing::debug!(answers, sessions, "forgot what is too old");
+            }
             Ok(Err(error)) | Err(error) => tracing::warn!(%error, "housekeeping failed"),
         }
         tokio::time::sleep(Duration::from_millis(HOUSEKEEPING_PERIOD_MS)).await;

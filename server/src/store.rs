@@ -17,27 +17,33 @@
 //!
 //! Never here: a decision of the domain, the clock, a default of a setting.
 
-pub mod audit;
-pub mod idempotency;
-pub mod users;
-pub mod query;
-pub mod commands;
-pub mod batches;
-pub mod devices;
-pub mod device_events;
 pub mod alerts;
-pub mod overview;
-pub mod safety;
-pub mod uploads;
-pub mod sessions;
-pub mod service_tokens;
-pub mod projects;
-pub mod meta;
-pub mod members;
+pub mod audit;
+pub mod batches;
+pub mod commands;
+pub mod device_events;
+pub mod devices;
 pub mod enrollment_tokens;
+pub mod idempotency;
+pub mod members;
+pub mod meta;
+pub mod overview;
+pub mod projects;
+pub mod query;
+pub mod safety;
+pub mod service_tokens;
+pub mod sessions;
+pub mod uploads;
+pub mod users;
 
 use std::{
-    any::Any, future::Future, panic::AssertUnwindSafe, path::PathBuf, pin::Pin, str::FromStr,
+    any::Any,
+    future::Future,
+    panic::AssertUnwindSafe,
+    path::PathBuf,
+    pin::Pin,
+    str::FromStr,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -184,6 +190,18 @@ impl Pool {
         }
     }
 
+    /// Makes a pool like this one, which connects when it is first used.
+    fn another(&self) -> Self {
+        match self {
+            Self::Sqlite(pool) => Self::Sqlite(
+                pool.options().clone().connect_lazy_with((*pool.connect_options()).clone()),
+            ),
+            Self::Postgres(pool) => Self::Postgres(
+                pool.options().clone().connect_lazy_with((*pool.connect_options()).clone()),
+            ),
+        }
+    }
+
     async fn close(&self) {
         match self {
             Self::Sqlite(pool) => pool.close().await,
@@ -207,7 +225,33 @@ struct Waiting {
 pub struct Store {
     jobs: mpsc::Sender<Waiting>,
     readers: Pool,
-    writer: Pool,
+    writer: Writer,
+}
+
+/// The one connection that writes.
+#[derive(Debug, Clone)]
+struct Writer(Arc<Mutex<Pool>>);
+
+impl Writer {
+    fn new(pool: Pool) -> Self {
+        Self(Arc::new(Mutex::new(pool)))
+    }
+
+    fn pool(&self) -> Pool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Throws the connection away and makes another when it is next needed.
+    ///
+    /// After a failed BEGIN or COMMIT the engine may have rolled back by itself (SQLite does when
+    /// the disk is full) while the driver still counts a transaction as open, or the connection is
+    /// gone: what it thinks of itself cannot be trusted any more.
+    async fn renew(&self) {
+        let broken = self.pool();
+        let fresh = broken.another();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
+        broken.close().await;
+    }
 }
 
 impl Store {
@@ -257,6 +301,7 @@ impl Store {
             }
         };
         let (jobs, waiting) = mpsc::channel(WRITE_QUEUE_MAX_JOBS);
+        let writer = Writer::new(writer);
         tokio::spawn(write_loop(writer.clone(), waiting));
         Ok(Self { jobs, readers, writer })
     }
@@ -296,7 +341,7 @@ impl Store {
         let Self { jobs, readers, writer } = self;
         drop(jobs);
         readers.close().await;
-        writer.close().await;
+        writer.pool().close().await;
     }
 }
 
@@ -306,19 +351,25 @@ fn reader_options<DB: sqlx::Database>() -> PoolOptions<DB> {
         .acquire_timeout(Duration::from_millis(READ_WAIT_MS))
 }
 
-async fn write_loop(pool: Pool, mut waiting: mpsc::Receiver<Waiting>) {
+async fn write_loop(writer: Writer, mut waiting: mpsc::Receiver<Waiting>) {
     let mut batch = Vec::new();
     while waiting.recv_many(&mut batch, COMMIT_MAX_JOBS).await > 0 {
         let jobs = std::mem::take(&mut batch);
         metrics::histogram!("quarterdeck_store_commit_jobs").record(jobs.len() as f64);
-        commit_together(&pool, jobs).await;
+        if !commit_together(&writer.pool(), jobs).await {
+            writer.renew().await;
+        }
     }
 }
 
-async fn commit_together(pool: &Pool, jobs: Vec<Waiting>) {
+/// Runs the jobs in one transaction; answers whether the connection is still good.
+async fn commit_together(pool: &Pool, jobs: Vec<Waiting>) -> bool {
     let mut tx = match pool.begin(true).await {
         Ok(tx) => tx,
-        Err(error) => return refuse(jobs, &error),
+        Err(error) => {
+            refuse(jobs, &error);
+            return false;
+        }
     };
     let mut done = Vec::with_capacity(jobs.len());
     let mut jobs = jobs.into_iter();
@@ -337,7 +388,7 @@ async fn commit_together(pool: &Pool, jobs: Vec<Waiting>) {
                 for rest in jobs {
                     let _ = rest.answer.send(Err(StoreError::Commit(text.clone())));
                 }
-                return;
+                return false;
             }
         }
     }
@@ -346,12 +397,14 @@ async fn commit_together(pool: &Pool, jobs: Vec<Waiting>) {
             for (answer, value) in done {
                 let _ = answer.send(value);
             }
+            true
         }
         Err(error) => {
             let text = error.to_string();
             for (answer, _) in done {
                 let _ = answer.send(Err(StoreError::Commit(text.clone())));
             }
+            false
         }
     }
 }

@@ -3,7 +3,10 @@
 mod support;
 
 use quarterdeck_protocol::{command::CommandStatus as S, ids::CommandId, topics::DeviceTopic};
-use quarterdeck_server::{engine::Refused, store::{Location, commands}};
+use quarterdeck_server::{
+    engine::Refused,
+    store::{Location, commands},
+};
 use serde_json::{Value, json};
 use support::{Harness, eventually, request};
 
@@ -33,27 +36,45 @@ async fn a_command_goes_from_submission_to_completion(location: Location) {
     let command = h.submit(&["pi-1"], "run_script", json!({"script": "uptime"})).await.remove(0);
     assert_eq!(command.status, S::Queued);
 
-    let sent = eventually("the command is sent", || async { h.link.commands_to("pi-1").pop() }).await;
+    let sent =
+        eventually("the command is sent", || async { h.link.commands_to("pi-1").pop() }).await;
     assert_eq!(sent["command_id"], json!(command.id));
     assert_eq!(sent["payload"], json!({"script": "uptime"}));
-    assert_eq!((&sent["schema_version"], &sent["timeout_s"], &sent["issued_by"]), (&json!("1.0"), &json!(300), &json!("ops-1")));
+    assert_eq!(
+        (&sent["schema_version"], &sent["timeout_s"], &sent["issued_by"]),
+        (&json!("1.0"), &json!(300), &json!("ops-1"))
+    );
     assert_eq!(sent["sent_at"], json!(h.clock.wall()));
-    eventually("it is published", || async { (h.command(command.id).await.status == S::Published).then_some(()) }).await;
+    eventually("it is published", || async {
+        (h.command(command.id).await.status == S::Published).then_some(())
+    })
+    .await;
 
     for (status, more) in [
         ("accepted", json!({})),
         ("execution_started", json!({"state": "executing"})),
         ("progress", json!({"progress": 40, "step": "half"})),
-        ("completed", json!({"result": {"load": [1, 2]}, "exit_code": 0, "stdout": "up\u{0} 3 days", "stderr": ""})),
+        (
+            "completed",
+            json!({"result": {"load": [1, 2]}, "exit_code": 0, "stdout": "up\u{0} 3 days", "stderr": ""}),
+        ),
     ] {
         assert!(h.respond("pi-1", command.id, status, more).await, "{status} is acknowledged");
     }
     let done = h.command(command.id).await;
     assert_eq!(done.status, S::Completed);
     assert_eq!(done.result, Some(json!({"load": [1, 2]})));
-    assert_eq!((done.exit_code, done.progress, done.step.as_deref()), (Some(0), Some(100), Some("half")));
+    assert_eq!(
+        (done.exit_code, done.progress, done.step.as_deref()),
+        (Some(0), Some(100), Some("half"))
+    );
     assert_eq!(done.stdout.as_deref(), Some("up\u{fffd} 3 days"));
-    assert!(done.published_at.is_some() && done.accepted_at.is_some() && done.started_at.is_some() && done.finished_at.is_some());
+    assert!(
+        done.published_at.is_some()
+            && done.accepted_at.is_some()
+            && done.started_at.is_some()
+            && done.finished_at.is_some()
+    );
     assert_eq!(
         h.events(command.id).await,
         ["created", "published", "accepted", "execution_started", "progress", "completed"]
@@ -61,10 +82,15 @@ async fn a_command_goes_from_submission_to_completion(location: Location) {
     assert_eq!(h.device("pi-1").await.open_commands, 0);
     let mut tx = h.store.read().await.expect("a reader");
     let counts = commands::listing::counts(&mut tx, &h.project).await.expect("counts");
-    assert_eq!(counts.into_iter().filter(|(_, count)| *count > 0).collect::<Vec<_>>(), [(S::Completed, 1)]);
+    assert_eq!(
+        counts.into_iter().filter(|(_, count)| *count > 0).collect::<Vec<_>>(),
+        [(S::Completed, 1)]
+    );
 }
 
-async fn an_offline_device_gets_its_commands_when_it_returns_unless_they_expired(location: Location) {
+async fn an_offline_device_gets_its_commands_when_it_returns_unless_they_expired(
+    location: Location,
+) {
     let h = Harness::start(&location).await;
     h.add_devices(&["pi-1"]).await;
     let short = {
@@ -79,7 +105,10 @@ async fn an_offline_device_gets_its_commands_when_it_returns_unless_they_expired
     h.pass(10_000).await;
     assert_eq!(h.command(short).await.status, S::Expired);
     h.connect("pi-1", "b1").await;
-    eventually("the other one is sent", || async { (!h.link.commands_to("pi-1").is_empty()).then_some(()) }).await;
+    eventually("the other one is sent", || async {
+        (!h.link.commands_to("pi-1").is_empty()).then_some(())
+    })
+    .await;
     let sent = h.link.commands_to("pi-1");
     assert_eq!(sent.len(), 1);
     assert_eq!(sent[0]["command_id"], json!(long));
@@ -96,24 +125,34 @@ async fn the_more_urgent_leaves_first_and_the_window_is_bounded(location: Locati
         ids.push((priority, created.commands[0].id));
     }
     let connection = h.connect("pi-1", "b1").await;
-    eventually("a window is sent", || async { (h.link.commands_to("pi-1").len() >= 16).then_some(()) }).await;
-    let order = |sent: &[Value]| sent.iter().map(|m| m["priority"].as_u64().expect("a number")).collect::<Vec<_>>();
+    eventually("a window is sent", || async {
+        (h.link.commands_to("pi-1").len() >= 16).then_some(())
+    })
+    .await;
+    let order = |sent: &[Value]| {
+        sent.iter().map(|m| m["priority"].as_u64().expect("a number")).collect::<Vec<_>>()
+    };
     let sent = h.link.commands_to("pi-1");
     assert_eq!(order(&sent), [[1; 10].as_slice(), &[5; 6]].concat());
 
     // Its connection breaks: what it has not accepted comes again, the rest once there is room.
     h.disconnect("pi-1", connection).await;
     eventually("it is offline", || async {
-        (h.device("pi-1").await.status == quarterdeck_protocol::device::DeviceStatus::Offline).then_some(())
+        (h.device("pi-1").await.status == quarterdeck_protocol::device::DeviceStatus::Offline)
+            .then_some(())
     })
     .await;
     h.connect("pi-1", "b1").await;
-    eventually("the window is sent again", || async { (h.link.commands_to("pi-1").len() >= 32).then_some(()) }).await;
+    eventually("the window is sent again", || async {
+        (h.link.commands_to("pi-1").len() >= 32).then_some(())
+    })
+    .await;
     assert_eq!(order(&h.link.commands_to("pi-1")[16..32]), [[1; 10].as_slice(), &[5; 6]].concat());
     for (_, id) in ids.iter().filter(|(priority, _)| *priority < 9) {
         h.respond("pi-1", *id, "accepted", json!({})).await;
     }
-    eventually("all are sent", || async { (h.link.commands_to("pi-1").len() >= 46).then_some(()) }).await;
+    eventually("all are sent", || async { (h.link.commands_to("pi-1").len() >= 46).then_some(()) })
+        .await;
     assert_eq!(order(&h.link.commands_to("pi-1")[36..]), [9; 10]);
 }
 
@@ -172,7 +211,10 @@ async fn a_cancel_takes_at_once_what_no_device_has_and_asks_for_the_rest(locatio
     // Who reconnects hears it again.
     let before = h.link.cancels_to("pi-1").len();
     h.connect("pi-1", "b1").await;
-    eventually("the cancel is sent again", || async { (h.link.cancels_to("pi-1").len() > before).then_some(()) }).await;
+    eventually("the cancel is sent again", || async {
+        (h.link.cancels_to("pi-1").len() > before).then_some(())
+    })
+    .await;
     h.pass(1_000).await;
     assert_eq!(h.command(silent).await.status, S::Cancelled);
 }
@@ -218,7 +260,10 @@ async fn the_fourth_reboot_is_blocked_and_a_later_one_may_go(location: Location)
     h.connect("pi-1", "b0").await;
     for _ in 0..3 {
         let id = h.submit(&["pi-1"], "reboot_host", Value::Null).await[0].id;
-        eventually("it is published", || async { (h.command(id).await.status == S::Published).then_some(()) }).await;
+        eventually("it is published", || async {
+            (h.command(id).await.status == S::Published).then_some(())
+        })
+        .await;
         h.pass(60_000).await;
     }
     let both = h.submit(&["pi-1", "pi-2"], "reboot_host", Value::Null).await;
@@ -227,7 +272,12 @@ async fn the_fourth_reboot_is_blocked_and_a_later_one_may_go(location: Location)
     assert_eq!(both[0].blocked_until, Some(h.clock.wall().plus_seconds(900 - 180)));
     assert_eq!(h.command(both[0].id).await.status, S::BlockedSafety);
     assert_eq!(h.events(both[0].id).await, ["created", "blocked_safety"]);
-    assert!(h.open_alerts().await.iter().any(|alert| alert.kind == "safety_lockout" && alert.command_id == Some(both[0].id)));
+    assert!(
+        h.open_alerts()
+            .await
+            .iter()
+            .any(|alert| alert.kind == "safety_lockout" && alert.command_id == Some(both[0].id))
+    );
     // App restarts have a counter of their own.
     assert_eq!(h.submit(&["pi-1"], "restart_app", Value::Null).await[0].status, S::Queued);
     h.pass(720_000).await;
@@ -242,7 +292,10 @@ async fn a_reboot_is_complete_when_the_device_is_back_with_a_new_boot_id(locatio
     h.respond("pi-1", id, "accepted", json!({})).await;
     h.respond("pi-1", id, "execution_started", json!({})).await;
     h.disconnect("pi-1", connection).await;
-    eventually("it waits", || async { (h.command(id).await.status == S::AwaitingReconnect).then_some(()) }).await;
+    eventually("it waits", || async {
+        (h.command(id).await.status == S::AwaitingReconnect).then_some(())
+    })
+    .await;
     h.pass(30_000).await;
     let again = h.connect("pi-1", "b1").await;
     assert_eq!(h.command(id).await.status, S::AwaitingReconnect, "the same boot");
@@ -276,11 +329,21 @@ async fn a_retry_is_a_new_command(location: Location) {
     let h = Harness::start(&location).await;
     h.add_devices(&["pi-1"]).await;
     let first = h.submit(&["pi-1"], "run_script", json!({"script": "false"})).await.remove(0);
-    let refused = h.engine.retry(&h.actor, &h.project, first.id, true).await.expect_err("it has not ended");
+    let refused =
+        h.engine.retry(&h.actor, &h.project, first.id, true).await.expect_err("it has not ended");
     assert_eq!(refused.code(), "not_finished");
-    h.respond("pi-1", first.id, "failed", json!({"error_code": "script_failed", "error_message": "no", "exit_code": 1})).await;
+    h.respond(
+        "pi-1",
+        first.id,
+        "failed",
+        json!({"error_code": "script_failed", "error_message": "no", "exit_code": 1}),
+    )
+    .await;
     let second = h.engine.retry(&h.actor, &h.project, first.id, false).await.expect("a retry");
-    assert_eq!((second.attempt, second.retry_of, &second.payload), (2, Some(first.id), &first.payload));
+    assert_eq!(
+        (second.attempt, second.retry_of, &second.payload),
+        (2, Some(first.id), &first.payload)
+    );
     assert_ne!(second.batch_id, first.batch_id);
     assert_eq!(h.command(first.id).await.status, S::Failed);
 }
@@ -296,14 +359,28 @@ async fn live_output_is_kept_once_and_cut_at_its_bound(location: Location) {
     let bound = quarterdeck_protocol::limits::OUTPUT_KEPT_MAX_BYTES;
     let block = "x".repeat(8 * 1024);
     for index in 0..40 {
-        h.respond("pi-1", id, "progress", json!({"stderr": block, "stderr_offset": index * block.len()})).await;
+        h.respond(
+            "pi-1",
+            id,
+            "progress",
+            json!({"stderr": block, "stderr_offset": index * block.len()}),
+        )
+        .await;
     }
-    h.respond("pi-1", id, "completed", json!({"stdout": "hello world", "stderr": "xxx [cut]"})).await;
+    h.respond("pi-1", id, "completed", json!({"stdout": "hello world", "stderr": "xxx [cut]"}))
+        .await;
     let stderr = h.command(id).await.stderr.expect("kept");
-    assert!(stderr.starts_with(&"x".repeat(bound)) && stderr.len() < bound + 100, "{}", stderr.len());
+    assert!(
+        stderr.starts_with(&"x".repeat(bound)) && stderr.len() < bound + 100,
+        "{}",
+        stderr.len()
+    );
     assert!(stderr.ends_with("cut …]\n"));
     let mut tx = h.store.read().await.expect("a reader");
-    let (rows, total) = commands::output::window(&mut tx, &h.project, id, 0, 10).await.expect("a read").expect("known");
+    let (rows, total) = commands::output::window(&mut tx, &h.project, id, 0, 10)
+        .await
+        .expect("a read")
+        .expect("known");
     assert_eq!((rows.len(), total), (10, 2 + 32));
 }
 
@@ -311,13 +388,24 @@ async fn words_that_are_malformed_or_of_others_change_nothing(location: Location
     let h = Harness::start(&location).await;
     h.add_devices(&["pi-1", "pi-2"]).await;
     let id = h.submit(&["pi-1"], "ping", Value::Null).await[0].id;
-    assert!(h.respond("pi-2", id, "completed", json!({})).await, "acknowledged, or it would come for ever");
+    assert!(
+        h.respond("pi-2", id, "completed", json!({})).await,
+        "acknowledged, or it would come for ever"
+    );
     assert!(h.respond("pi-1", CommandId(uuid::Uuid::nil()), "completed", json!({})).await);
     assert!(h.say_raw("pi-1", DeviceTopic::CommandsResponse, "{".into(), None).await);
     assert!(h.say_raw("pi-1", DeviceTopic::Health, "\u{0}".into(), None).await);
     let other_version = json!({"schema_version": "9.0", "command_id": id, "status": "completed"});
     assert!(h.say("pi-1", DeviceTopic::CommandsResponse, &other_version, None).await);
-    assert!(h.say_raw("ghost", DeviceTopic::Status, r#"{"schema_version":"1.0","online":true}"#.into(), None).await);
+    assert!(
+        h.say_raw(
+            "ghost",
+            DeviceTopic::Status,
+            r#"{"schema_version":"1.0","online":true}"#.into(),
+            None
+        )
+        .await
+    );
     assert_eq!(h.command(id).await.status, S::Queued);
     assert_eq!(h.events(id).await, ["created"]);
 }
@@ -335,7 +423,10 @@ async fn a_submission_with_one_wrong_input_names_it_and_stores_nothing(location:
     };
     let cases = [
         (with(&|r| r.targets.devices.clear()), "targets.devices"),
-        (with(&|r| r.targets.devices = vec!["pi-1".into(), "pi-1".into(), "nobody".into()]), "targets.devices[2]"),
+        (
+            with(&|r| r.targets.devices = vec!["pi-1".into(), "pi-1".into(), "nobody".into()]),
+            "targets.devices[2]",
+        ),
         (with(&|r| r.targets.devices.push("a b".into())), "targets.devices[1]"),
         (with(&|r| r.targets.devices.push("gone".into())), "targets.devices[1]"),
         (with(&|r| r.targets.groups = vec!["g".into()]), "targets.groups[0]"),
@@ -350,20 +441,24 @@ async fn a_submission_with_one_wrong_input_names_it_and_stores_nothing(location:
         (with(&|r| (r.kind, r.confirm) = ("reboot_host".into(), false)), "confirm"),
     ];
     for (request, field) in cases {
-        let refused = h.engine.submit(&h.actor, &h.project, request.clone()).await.expect_err(field);
+        let refused =
+            h.engine.submit(&h.actor, &h.project, request.clone()).await.expect_err(field);
         assert_eq!(refused.field(), Some(field), "{request:?}: {refused}");
     }
     let own = request(&["pi-1"], "my_workflow", json!({"free": ["form"]}));
     h.engine.submit(&h.actor, &h.project, own).await.expect("announced by the device");
     h.settings(|settings| settings.confirm_over_devices = 0).await;
     let unconfirmed = with(&|r| r.confirm = false);
-    let refused = h.engine.submit(&h.actor, &h.project, unconfirmed).await.expect_err("more than none");
+    let refused =
+        h.engine.submit(&h.actor, &h.project, unconfirmed).await.expect_err("more than none");
     assert_eq!(refused.code(), "confirmation_required");
     let elsewhere = quarterdeck_protocol::ids::ProjectId::new("other").expect("valid");
     let refused = h.engine.submit(&h.actor, &elsewhere, ok()).await.expect_err("no such project");
     assert!(matches!(refused, Refused::NotFound { .. }));
     let mut tx = h.store.read().await.expect("a reader");
-    let all = commands::listing::total(&mut tx, &h.project, &commands::listing::Filter::default()).await.expect("a count");
+    let all = commands::listing::total(&mut tx, &h.project, &commands::listing::Filter::default())
+        .await
+        .expect("a count");
     assert_eq!(all, 1, "only the valid one");
 }
 

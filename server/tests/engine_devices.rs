@@ -61,7 +61,12 @@ async fn a_device_is_online_while_it_is_heard(location: Location) {
     assert_eq!(known.capabilities, ["my_workflow", "ping"]);
     for _ in 0..4 {
         h.pass(30_000).await;
-        health(&h, "pi-1", json!({"broker_connection": {"reconnect_count": 3, "last_disconnect_at": null}})).await;
+        health(
+            &h,
+            "pi-1",
+            json!({"broker_connection": {"reconnect_count": 3, "last_disconnect_at": null}}),
+        )
+        .await;
     }
     assert_eq!(status(&h, "pi-1").await, D::Online);
     assert_eq!(h.device("pi-1").await.broker_connection.reconnect_count, 3);
@@ -75,10 +80,15 @@ async fn a_device_is_online_while_it_is_heard(location: Location) {
     assert_eq!(h.device("pi-1").await.process_status.as_deref(), Some("crashed"));
     assert!(h.open_alerts().await.is_empty());
     h.disconnect("pi-1", connection).await;
-    eventually("it is offline", || async { (status(&h, "pi-1").await == D::Offline).then_some(()) }).await;
+    eventually("it is offline", || async {
+        (status(&h, "pi-1").await == D::Offline).then_some(())
+    })
+    .await;
     assert_eq!(kinds(&h.open_alerts().await), ["device_offline"]);
     let mut tx = h.store.read().await.expect("a reader");
-    let timeline = device_events::list(&mut tx, &h.project, &device("pi-1"), None, 100).await.expect("a timeline");
+    let timeline = device_events::list(&mut tx, &h.project, &device("pi-1"), None, 100)
+        .await
+        .expect("a timeline");
     let events: Vec<_> = timeline.iter().rev().map(|entry| entry.event.as_str()).collect();
     assert_eq!(events, ["online", "stale", "crashed", "online", "offline"]);
     assert!(timeline.windows(2).all(|pair| pair[0].seq > pair[1].seq));
@@ -114,7 +124,11 @@ async fn after_a_restart_everybodys_silence_begins_anew(location: Location) {
     let h = Harness::start_with(&location, clock).await;
     eventually("the engine listens", || async {
         let mut tx = h.store.read().await.expect("a reader");
-        quarterdeck_server::store::devices::live::due(&mut tx, h.clock.steady(), 1).await.expect("a read").is_empty().then_some(())
+        quarterdeck_server::store::devices::live::due(&mut tx, h.clock.steady(), 1)
+            .await
+            .expect("a read")
+            .is_empty()
+            .then_some(())
     })
     .await;
     h.pass(89_000).await;
@@ -134,7 +148,10 @@ async fn a_mass_event_raises_one_alert(location: Location) {
     h.pass(90_000).await;
     let alerts = h.open_alerts().await;
     assert_eq!(alerts.len(), 1, "{:?}", kinds(&alerts));
-    assert_eq!((alerts[0].kind.as_str(), alerts[0].count, &alerts[0].device_id), ("device_stale", 40, &None));
+    assert_eq!(
+        (alerts[0].kind.as_str(), alerts[0].count, &alerts[0].device_id),
+        ("device_stale", 40, &None)
+    );
     for name in &names {
         health(&h, name, json!({})).await;
     }
@@ -166,11 +183,20 @@ async fn a_failed_service_is_shown_until_somebody_clears_it(location: Location) 
     assert_eq!((shown.unit.as_str(), shown.reason.as_str()), ("app.service", "5 restarts"));
     let alerts = h.open_alerts().await;
     assert_eq!(kinds(&alerts), ["service_failed"]);
-    let seen = h.engine.acknowledge_alert(&h.actor, &h.project, &alerts[0].id).await.expect("acknowledged");
+    let seen = h
+        .engine
+        .acknowledge_alert(&h.actor, &h.project, &alerts[0].id)
+        .await
+        .expect("acknowledged");
     assert_eq!(seen.acknowledged_by.as_deref(), Some("ops-1"));
-    let quiet = h.engine.silence_alert(&h.actor, &h.project, &alerts[0].id, 60).await.expect("silenced");
+    let quiet =
+        h.engine.silence_alert(&h.actor, &h.project, &alerts[0].id, 60).await.expect("silenced");
     assert_eq!(quiet.silenced_until, Some(h.clock.wall().plus_seconds(60)));
-    let cleared = h.engine.clear_service_failed(&h.actor, &h.project, &device("pi-1")).await.expect("cleared");
+    let cleared = h
+        .engine
+        .clear_service_failed(&h.actor, &h.project, &device("pi-1"))
+        .await
+        .expect("cleared");
     assert_eq!(cleared.service_failed, None);
     assert!(h.open_alerts().await.is_empty());
     assert!(h.say("pi-1", DeviceTopic::ServiceFailed, &failed, None).await);
@@ -214,7 +240,10 @@ async fn token(h: &Harness, secret: &str, uses: i64) {
         revoked_at: None,
     };
     let hash = token_hash(secret);
-    support::write(&h.store, move |tx| Box::pin(async move { tokens::insert(tx, &stored, &hash).await })).await;
+    support::write(&h.store, move |tx| {
+        Box::pin(async move { tokens::insert(tx, &stored, &hash).await })
+    })
+    .await;
 }
 
 fn enroll(token: &str, name: &str, nonce: Option<&str>) -> EnrollRequest {
@@ -223,7 +252,10 @@ fn enroll(token: &str, name: &str, nonce: Option<&str>) -> EnrollRequest {
         device_id: device(name),
         csr_pem: None,
         kind: Some("pi".to_owned()),
-        tags: BTreeMap::from([("site".to_owned(), "paris".to_owned()), ("rack".to_owned(), "7".to_owned())]),
+        tags: BTreeMap::from([
+            ("site".to_owned(), "paris".to_owned()),
+            ("rack".to_owned(), "7".to_owned()),
+        ]),
         nonce: nonce.map(str::to_owned),
     }
 }
@@ -232,28 +264,54 @@ async fn an_enrolment_can_be_repeated_after_a_crash_but_not_by_others(location: 
     let h = Harness::start(&location).await;
     token(&h, "t1", 2).await;
     let nonce = "0123456789abcdef0123";
-    let first = h.engine.enroll("10.0.0.1", enroll("t1", "pi-1", Some(nonce))).await.expect("enrolled");
-    let again = h.engine.enroll("10.0.0.1", enroll("t1", "pi-1", Some(nonce))).await.expect("the same answer");
+    let first =
+        h.engine.enroll("10.0.0.1", enroll("t1", "pi-1", Some(nonce))).await.expect("enrolled");
+    let again = h
+        .engine
+        .enroll("10.0.0.1", enroll("t1", "pi-1", Some(nonce)))
+        .await
+        .expect("the same answer");
     assert_eq!(first, again);
     assert_eq!(first.project_id, h.project);
     for other in [None, Some("another-nonce-0123456789")] {
-        let refused = h.engine.enroll("10.0.0.2", enroll("t1", "pi-1", other)).await.expect_err("it exists");
+        let refused =
+            h.engine.enroll("10.0.0.2", enroll("t1", "pi-1", other)).await.expect_err("it exists");
         assert_eq!(refused.code(), "device_exists");
     }
     let known = h.device("pi-1").await;
-    assert_eq!((known.tags["site"].as_str(), known.tags["rack"].as_str()), ("berlin", "7"), "the token's tags stand");
+    assert_eq!(
+        (known.tags["site"].as_str(), known.tags["rack"].as_str()),
+        ("berlin", "7"),
+        "the token's tags stand"
+    );
     let secret = first.device_secret.expect("a secret");
     let user = "default/pi-1";
-    let identity = h.engine.authenticate_device(user, secret.as_bytes()).await.expect("its own secret");
+    let identity =
+        h.engine.authenticate_device(user, secret.as_bytes()).await.expect("its own secret");
     assert_eq!(identity.device_id, device("pi-1"));
-    for (user, secret) in [(user, "wrong"), (user, ""), ("default/pi-2", secret.as_str()), ("pi-1", secret.as_str())] {
-        assert_eq!(h.engine.authenticate_device(user, secret.as_bytes()).await, Err(Denied::BadCredentials), "{user}");
+    for (user, secret) in
+        [(user, "wrong"), (user, ""), ("default/pi-2", secret.as_str()), ("pi-1", secret.as_str())]
+    {
+        assert_eq!(
+            h.engine.authenticate_device(user, secret.as_bytes()).await,
+            Err(Denied::BadCredentials),
+            "{user}"
+        );
     }
     // An admin lets it enrol anew: the former secret is void.
     h.engine.allow_enroll_again(&h.actor, &h.project, &device("pi-1")).await.expect("allowed");
-    let renewed = h.engine.enroll("10.0.0.1", enroll("t1", "pi-1", None)).await.expect("anew").device_secret.expect("a secret");
+    let renewed = h
+        .engine
+        .enroll("10.0.0.1", enroll("t1", "pi-1", None))
+        .await
+        .expect("anew")
+        .device_secret
+        .expect("a secret");
     assert_ne!(renewed, secret);
-    assert_eq!(h.engine.authenticate_device(user, secret.as_bytes()).await, Err(Denied::BadCredentials));
+    assert_eq!(
+        h.engine.authenticate_device(user, secret.as_bytes()).await,
+        Err(Denied::BadCredentials)
+    );
     assert!(h.engine.authenticate_device(user, renewed.as_bytes()).await.is_ok());
     assert!(h.link.disconnected.lock().expect("lock").contains(&"pi-1".to_owned()));
 }
@@ -264,7 +322,8 @@ async fn a_token_is_good_for_its_uses(location: Location) {
     let nonce = "0123456789abcdef0123";
     h.engine.enroll("", enroll("t1", "pi-1", Some(nonce))).await.expect("enrolled");
     for (token, name) in [("t1", "pi-2"), ("unknown", "pi-2")] {
-        let refused = h.engine.enroll("", enroll(token, name, None)).await.expect_err("no use is left");
+        let refused =
+            h.engine.enroll("", enroll(token, name, None)).await.expect_err("no use is left");
         assert_eq!(refused.code(), "invalid_token");
     }
     h.engine.enroll("", enroll("t1", "pi-1", Some(nonce))).await.expect("its own answer again");
@@ -277,7 +336,13 @@ async fn a_token_is_good_for_its_uses(location: Location) {
 async fn a_retired_device_has_no_commands_and_cannot_sign_in(location: Location) {
     let h = Harness::start(&location).await;
     token(&h, "t1", 2).await;
-    let secret = h.engine.enroll("", enroll("t1", "pi-1", None)).await.expect("enrolled").device_secret.expect("a secret");
+    let secret = h
+        .engine
+        .enroll("", enroll("t1", "pi-1", None))
+        .await
+        .expect("enrolled")
+        .device_secret
+        .expect("a secret");
     h.connect("pi-1", "b1").await;
     let waits = h.submit(&["pi-1"], "ping", Value::Null).await[0].id;
     let runs = h.submit(&["pi-1"], "ping", Value::Null).await[0].id;
@@ -287,10 +352,17 @@ async fn a_retired_device_has_no_commands_and_cannot_sign_in(location: Location)
     for id in [waits, runs] {
         assert_eq!(h.command(id).await.status, CommandStatus::Cancelled);
     }
-    assert_eq!(h.engine.authenticate_device("default/pi-1", secret.as_bytes()).await, Err(Denied::Revoked));
+    assert_eq!(
+        h.engine.authenticate_device("default/pi-1", secret.as_bytes()).await,
+        Err(Denied::Revoked)
+    );
     health(&h, "pi-1", json!({})).await;
     assert_eq!(status(&h, "pi-1").await, D::Retired);
-    let refused = h.engine.issue_credentials(&h.actor, &h.project, &device("pi-1")).await.expect_err("retired");
+    let refused = h
+        .engine
+        .issue_credentials(&h.actor, &h.project, &device("pi-1"))
+        .await
+        .expect_err("retired");
     assert_eq!(refused.code(), "device_retired");
     h.engine.allow_enroll_again(&h.actor, &h.project, &device("pi-1")).await.expect("allowed");
     h.engine.enroll("", enroll("t1", "pi-1", None)).await.expect("back in service");
@@ -305,14 +377,35 @@ async fn tags_are_replaced_and_checked(location: Location) {
         kind: None,
     };
     let id = device("pi-1");
-    h.engine.change_device(&h.actor, &h.project, &id, tags(&[("site", "a"), ("env", "prod")])).await.expect("valid");
-    let changed = h.engine.change_device(&h.actor, &h.project, &id, tags(&[("site", "b")])).await.expect("valid");
+    h.engine
+        .change_device(&h.actor, &h.project, &id, tags(&[("site", "a"), ("env", "prod")]))
+        .await
+        .expect("valid");
+    let changed = h
+        .engine
+        .change_device(&h.actor, &h.project, &id, tags(&[("site", "b")]))
+        .await
+        .expect("valid");
     assert_eq!(changed.tags, BTreeMap::from([("site".to_owned(), "b".to_owned())]));
-    for bad in [("", "x"), ("a b", "x"), ("site", "x\u{0}"), (&*"k".repeat(64), "x"), ("site", &*"v".repeat(256))] {
-        let refused = h.engine.change_device(&h.actor, &h.project, &id, tags(&[bad])).await.expect_err("refused");
+    for bad in [
+        ("", "x"),
+        ("a b", "x"),
+        ("site", "x\u{0}"),
+        (&*"k".repeat(64), "x"),
+        ("site", &*"v".repeat(256)),
+    ] {
+        let refused = h
+            .engine
+            .change_device(&h.actor, &h.project, &id, tags(&[bad]))
+            .await
+            .expect_err("refused");
         assert!(refused.field().is_some_and(|field| field.starts_with("tags")), "{bad:?}");
     }
-    let unknown = h.engine.change_device(&h.actor, &h.project, &device("x"), tags(&[])).await.expect_err("unknown");
+    let unknown = h
+        .engine
+        .change_device(&h.actor, &h.project, &device("x"), tags(&[]))
+        .await
+        .expect_err("unknown");
     assert_eq!(unknown.code(), "not_found");
 }
 
@@ -324,7 +417,10 @@ async fn a_long_queue_is_an_alert_until_it_is_short(location: Location) {
         last = Some(h.submit(&["pi-1"], "ping", Value::Null).await[0].id);
     }
     h.clock.advance(10_000);
-    eventually("an alert", || async { kinds(&h.open_alerts().await).contains(&"queue_depth").then_some(()) }).await;
+    eventually("an alert", || async {
+        kinds(&h.open_alerts().await).contains(&"queue_depth").then_some(())
+    })
+    .await;
     h.engine.cancel(&h.actor, &h.project, last.expect("made")).await.expect("cancelled");
     eventually("it is over", || async {
         h.clock.advance(10_000);
@@ -341,7 +437,9 @@ async fn every_action_is_in_the_audit_chain(location: Location) {
     h.engine.retry(&h.actor, &h.project, id, false).await.expect("retried");
     h.engine.retire(&h.actor, &h.project, &device("pi-1")).await.expect("retired");
     let mut tx = h.store.read().await.expect("a reader");
-    let all = audit::list(&mut tx, &h.project, &audit::Filter::default(), false, None, 100).await.expect("a list");
+    let all = audit::list(&mut tx, &h.project, &audit::Filter::default(), false, None, 100)
+        .await
+        .expect("a list");
     let actions: Vec<_> = all.iter().map(|entry| entry.action.as_str()).collect();
     assert_eq!(actions, ["command.create", "command.cancel", "command.retry", "device.retire"]);
     assert!(all.iter().all(|entry| entry.actor == "ops-1" && entry.from == "127.0.0.1"));

@@ -29,7 +29,10 @@ on_both_engines! {
 /// 60 commands of 4 devices in all sorts of states, 2 s apart.
 async fn populated(location: &Location) -> (Harness, Vec<CommandId>) {
     let h = Harness::start(location).await;
-    h.add_devices(&["pi-1", "pi-2", "gw_1", "gw%2"].map(|name| if name == "gw%2" { "gw-2" } else { name })).await;
+    h.add_devices(
+        &["pi-1", "pi-2", "gw_1", "gw%2"].map(|name| if name == "gw%2" { "gw-2" } else { name }),
+    )
+    .await;
     let mut ids = Vec::new();
     for n in 0..60_usize {
         let device = ["pi-1", "pi-2", "gw_1", "gw-2"][n % 4];
@@ -37,11 +40,16 @@ async fn populated(location: &Location) -> (Harness, Vec<CommandId>) {
         let mut request = request(&[device], kind, json!({}));
         request.priority = Some(1 + (n % 10) as u8);
         request.notes = if n % 7 == 0 { format!("Note 100% {n}") } else { String::new() };
-        let actor = quarterdeck_server::engine::Actor { name: ["ann", "bob"][n % 2].into(), from: String::new() };
+        let actor = quarterdeck_server::engine::Actor {
+            name: ["ann", "bob"][n % 2].into(),
+            from: String::new(),
+        };
         let id = h.engine.submit(&actor, &h.project, request).await.expect("valid").commands[0].id;
         match n % 6 {
             0 => assert!(h.respond(device, id, "completed", json!({"exit_code": n % 5})).await),
-            1 => assert!(h.respond(device, id, "failed", json!({"error_code": "script_failed"})).await),
+            1 => assert!(
+                h.respond(device, id, "failed", json!({"error_code": "script_failed"})).await
+            ),
             2 => assert!(h.respond(device, id, "progress", json!({"progress": n})).await),
             3 => drop(h.engine.cancel(&actor, &h.project, id).await.expect("cancelled")),
             4 => assert!(h.respond(device, id, "accepted", json!({})).await),
@@ -58,11 +66,18 @@ fn filter(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 }
 
 /// All rows by pages of 7, checked to be those of windows of 11, and of the total.
-async fn all_commands(tx: &mut Tx, h: &Harness, pairs: &[(&str, &str)], sort: Option<&str>) -> Vec<Command> {
+async fn all_commands(
+    tx: &mut Tx,
+    h: &Harness,
+    pairs: &[(&str, &str)],
+    sort: Option<&str>,
+) -> Vec<Command> {
     let filter = commands::Filter::parse(&filter(pairs)).expect("a valid filter");
     let (mut all, mut cursor) = (Vec::new(), None);
     loop {
-        let page = commands::list(tx, &h.project, &filter, sort, cursor.as_deref(), 7).await.expect("a page");
+        let page = commands::list(tx, &h.project, &filter, sort, cursor.as_deref(), 7)
+            .await
+            .expect("a page");
         assert!(page.items.len() <= 7);
         all.extend(page.items);
         if page.next_cursor.is_none() {
@@ -73,8 +88,9 @@ async fn all_commands(tx: &mut Tx, h: &Harness, pairs: &[(&str, &str)], sort: Op
     }
     let mut keys = Vec::new();
     loop {
-        let (rows, total) =
-            commands::window(tx, &h.project, &filter, sort, keys.len() as u64, 11).await.expect("a window");
+        let (rows, total) = commands::window(tx, &h.project, &filter, sort, keys.len() as u64, 11)
+            .await
+            .expect("a window");
         assert_eq!(total, all.len() as u64, "{pairs:?} {sort:?}");
         if rows.is_empty() {
             break;
@@ -99,8 +115,21 @@ async fn pages_and_windows_of_commands_show_the_same_rows(location: Location) {
         &[("q", "100%")],
     ];
     let sorts = [
-        "created_at", "id", "device_id", "type", "status", "created_by", "priority", "progress", "finished_at",
-        "started_at", "exit_code", "error_code", "duration", "expires_at", "attempt",
+        "created_at",
+        "id",
+        "device_id",
+        "type",
+        "status",
+        "created_by",
+        "priority",
+        "progress",
+        "finished_at",
+        "started_at",
+        "exit_code",
+        "error_code",
+        "duration",
+        "expires_at",
+        "attempt",
     ];
     for pairs in filters {
         for sort in sorts {
@@ -126,13 +155,22 @@ async fn filters_of_commands_let_through_what_they_say(location: Location) {
     type Model<'a> = Box<dyn Fn(&Command) -> bool + 'a>;
     let cases: Vec<(Vec<(&str, &str)>, Model<'_>)> = vec![
         (vec![("status", "completed")], Box::new(|c| c.status == S::Completed)),
-        (vec![("status", "cancelled,accepted")], Box::new(|c| matches!(c.status, S::Cancelled | S::Accepted))),
+        (
+            vec![("status", "cancelled,accepted")],
+            Box::new(|c| matches!(c.status, S::Cancelled | S::Accepted)),
+        ),
         (vec![("status", "blocked_safety")], Box::new(|_| false)),
         (vec![("type", "ping")], Box::new(|c| c.kind == "ping")),
         (vec![("type", "ping,disk_usage")], Box::new(|c| c.kind != "system_info")),
         (vec![("device", "gw_1")], Box::new(|c| c.device_id.as_str() == "gw_1")),
-        (vec![("user", "bob"), ("type", "ping")], Box::new(|c| c.created_by == "bob" && c.kind == "ping")),
-        (vec![("user", "bob"), ("device", "pi-2")], Box::new(|c| c.created_by == "bob" && c.device_id.as_str() == "pi-2")),
+        (
+            vec![("user", "bob"), ("type", "ping")],
+            Box::new(|c| c.created_by == "bob" && c.kind == "ping"),
+        ),
+        (
+            vec![("user", "bob"), ("device", "pi-2")],
+            Box::new(|c| c.created_by == "bob" && c.device_id.as_str() == "pi-2"),
+        ),
         (vec![("batch_id", &batch)], Box::new(|c| c.batch_id == third.batch_id)),
         (vec![("from", &from)], Box::new(|c| c.created_at >= third.created_at)),
         (vec![("to", &from)], Box::new(|c| c.created_at <= third.created_at)),
@@ -151,11 +189,18 @@ async fn filters_of_commands_let_through_what_they_say(location: Location) {
     }
 }
 
-async fn all_devices(tx: &mut Tx, h: &Harness, pairs: &[(&str, &str)], sort: Option<&str>) -> Vec<Device> {
+async fn all_devices(
+    tx: &mut Tx,
+    h: &Harness,
+    pairs: &[(&str, &str)],
+    sort: Option<&str>,
+) -> Vec<Device> {
     let filter = devices::Filter::parse(&filter(pairs)).expect("a valid filter");
     let (mut all, mut cursor) = (Vec::new(), None);
     loop {
-        let page = devices::list(tx, &h.project, &filter, sort, cursor.as_deref(), 2).await.expect("a page");
+        let page = devices::list(tx, &h.project, &filter, sort, cursor.as_deref(), 2)
+            .await
+            .expect("a page");
         all.extend(page.items);
         if page.next_cursor.is_none() {
             assert_eq!(all.len() as u64, page.total);
@@ -163,10 +208,15 @@ async fn all_devices(tx: &mut Tx, h: &Harness, pairs: &[(&str, &str)], sort: Opt
         }
         cursor = page.next_cursor;
     }
-    let (rows, total) = devices::window(tx, &h.project, &filter, sort, 0, 500).await.expect("a window");
+    let (rows, total) =
+        devices::window(tx, &h.project, &filter, sort, 0, 500).await.expect("a window");
     assert_eq!(total, all.len() as u64);
     let keys: Vec<_> = rows.into_iter().map(|(key, _)| key).collect();
-    assert_eq!(keys, all.iter().map(|device| device.id.to_string()).collect::<Vec<_>>(), "{pairs:?} {sort:?}");
+    assert_eq!(
+        keys,
+        all.iter().map(|device| device.id.to_string()).collect::<Vec<_>>(),
+        "{pairs:?} {sort:?}"
+    );
     all
 }
 
@@ -175,8 +225,20 @@ async fn pages_and_windows_of_devices_show_the_same_rows(location: Location) {
     h.connect("pi-1", "b1").await;
     let mut tx = h.store.read().await.expect("a reader");
     for sort in [
-        "id", "status", "type", "tags", "last_seen_at", "enrolled_at", "agent_version", "process_status",
-        "service_failed", "active_deployment", "clock_offset_ms", "reconnect_count", "contract", "open_commands",
+        "id",
+        "status",
+        "type",
+        "tags",
+        "last_seen_at",
+        "enrolled_at",
+        "agent_version",
+        "process_status",
+        "service_failed",
+        "active_deployment",
+        "clock_offset_ms",
+        "reconnect_count",
+        "contract",
+        "open_commands",
     ] {
         let up = all_devices(&mut tx, &h, &[], Some(sort)).await;
         let mut down = all_devices(&mut tx, &h, &[], Some(&format!("-{sort}"))).await;
@@ -193,7 +255,10 @@ async fn filters_of_devices_let_through_what_they_say(location: Location) {
         tags: Some(filter(&[("site", "berlin"), ("env", "prod")])),
         kind: Some("camera".into()),
     };
-    h.engine.change_device(&h.actor, &h.project, &support::device("pi-2"), tags).await.expect("valid");
+    h.engine
+        .change_device(&h.actor, &h.project, &support::device("pi-2"), tags)
+        .await
+        .expect("valid");
     let failed = json!({"schema_version": "1.0", "unit": "app"});
     h.say("gw_1", quarterdeck_protocol::topics::DeviceTopic::ServiceFailed, &failed, None).await;
     let report = json!({"schema_version": "1.0", "processes": [{"name": "a", "state": "crashed"}]});
@@ -226,25 +291,37 @@ async fn what_is_not_understood_is_named(location: Location) {
     let (h, _) = populated(&location).await;
     let mut tx = h.store.read().await.expect("a reader");
     let all = commands::Filter::default();
-    for (sort, cursor, field) in
-        [(Some("color"), None, "sort"), (Some("--id"), None, "sort"), (None, Some("nonsense"), "cursor")]
-    {
-        let refused = commands::list(&mut tx, &h.project, &all, sort, cursor, 5).await.expect_err("refused");
+    for (sort, cursor, field) in [
+        (Some("color"), None, "sort"),
+        (Some("--id"), None, "sort"),
+        (None, Some("nonsense"), "cursor"),
+    ] {
+        let refused =
+            commands::list(&mut tx, &h.project, &all, sort, cursor, 5).await.expect_err("refused");
         let ListError::Invalid(invalid) = refused else { panic!("{refused}") };
         assert_eq!(invalid.field, field);
     }
-    let page = commands::list(&mut tx, &h.project, &all, Some("priority"), None, 5).await.expect("a page");
+    let page =
+        commands::list(&mut tx, &h.project, &all, Some("priority"), None, 5).await.expect("a page");
     let cursor = page.next_cursor.expect("more");
-    let other = commands::list(&mut tx, &h.project, &all, Some("-priority"), Some(&cursor), 5).await;
+    let other =
+        commands::list(&mut tx, &h.project, &all, Some("-priority"), Some(&cursor), 5).await;
     assert!(matches!(other, Err(ListError::Invalid(_))), "a cursor of another sort");
 }
 
 async fn a_cursor_survives_rows_that_come_and_go(location: Location) {
     let (h, ids) = populated(&location).await;
     let all = commands::Filter::default();
-    let first = commands::list(&mut h.store.read().await.expect("a reader"), &h.project, &all, None, None, 10)
-        .await
-        .expect("a page");
+    let first = commands::list(
+        &mut h.store.read().await.expect("a reader"),
+        &h.project,
+        &all,
+        None,
+        None,
+        10,
+    )
+    .await
+    .expect("a page");
     h.submit(&["pi-1"], "ping", Value::Null).await;
     let second = commands::list(
         &mut h.store.read().await.expect("a reader"),
@@ -282,13 +359,21 @@ async fn a_window_is_lean_unless_it_is_of_one_command(location: Location) {
     let id = h.submit(&["pi-1"], "run_script", json!({"script": "id"})).await[0].id;
     h.respond("pi-1", id, "completed", json!({"stdout": "root", "result": 1})).await;
     let mut tx = h.store.read().await.expect("a reader");
-    let (rows, _) =
-        commands::window(&mut tx, &h.project, &commands::Filter::default(), None, 0, 1).await.expect("a window");
+    let (rows, _) = commands::window(&mut tx, &h.project, &commands::Filter::default(), None, 0, 1)
+        .await
+        .expect("a window");
     let row: Value = serde_json::from_str(rows[0].1.get()).expect("JSON");
-    assert_eq!((&row["payload"], &row["stdout"], &row["status"]), (&Value::Null, &Value::Null, &json!("completed")));
+    assert_eq!(
+        (&row["payload"], &row["stdout"], &row["status"]),
+        (&Value::Null, &Value::Null, &json!("completed"))
+    );
     let one = commands::Filter { id: Some(id), ..commands::Filter::default() };
-    let (rows, total) = commands::window(&mut tx, &h.project, &one, None, 0, 1).await.expect("a window");
+    let (rows, total) =
+        commands::window(&mut tx, &h.project, &one, None, 0, 1).await.expect("a window");
     let row: Value = serde_json::from_str(rows[0].1.get()).expect("JSON");
-    assert_eq!((&row["payload"]["script"], &row["stdout"], total), (&json!("id"), &json!("root"), 1));
+    assert_eq!(
+        (&row["payload"]["script"], &row["stdout"], total),
+        (&json!("id"), &json!("root"), 1)
+    );
     drop(ids);
 }

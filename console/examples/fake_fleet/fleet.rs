@@ -72,7 +72,12 @@ const fn mix(n: u64) -> u64 {
 }
 
 fn command_id(n: u64) -> CommandId {
-    CommandId(uuid::Uuid::from_u128((0x0193_4c8e_u128 << 96) | (0x7000_u128 << 64) | (0x8000_u128 << 48) | u128::from(mix(n) & 0xffff_ffff)))
+    CommandId(uuid::Uuid::from_u128(
+        (0x0193_4c8e_u128 << 96)
+            | (0x7000_u128 << 64)
+            | (0x8000_u128 << 48)
+            | u128::from(mix(n) & 0xffff_ffff),
+    ))
 }
 
 impl Fleet {
@@ -108,11 +113,15 @@ impl Fleet {
             2 => DeviceStatus::Stale,
             _ => DeviceStatus::Online,
         };
-        let silent = if status == DeviceStatus::Online { (r >> 24) % 30 } else { 120 + (r >> 24) % 90_000 };
+        let silent =
+            if status == DeviceStatus::Online { (r >> 24) % 30 } else { 120 + (r >> 24) % 90_000 };
         let production = !(r >> 32).is_multiple_of(3);
         let tags = BTreeMap::from([
             ("site".to_owned(), site.to_owned()),
-            ("environment".to_owned(), if production { "production" } else { "staging" }.to_owned()),
+            (
+                "environment".to_owned(),
+                if production { "production" } else { "staging" }.to_owned(),
+            ),
             ("rack".to_owned(), format!("r{}", (r >> 40) % 40)),
         ]);
         let failed = (r >> 44) % 23 == 0;
@@ -140,7 +149,9 @@ impl Fleet {
                 reconnect_count: r % 7,
                 last_disconnect_at: (r % 7 > 0).then(|| self.now.plus_seconds(-7200)),
             },
-            process_status: Some(if (r >> 50) % 31 == 0 { "crashed" } else { "running" }.to_owned()),
+            process_status: Some(
+                if (r >> 50) % 31 == 0 { "crashed" } else { "running" }.to_owned(),
+            ),
             service_failed: failed.then(|| ServiceFailed {
                 unit: "mqtt-bridge".to_owned(),
                 reason: "start limit reached: 5 exits in 10 s".to_owned(),
@@ -177,10 +188,14 @@ impl Fleet {
             (_, 96..=97) => S::Queued,
             _ => S::ExecutionStarted,
         };
-        let created = self.now.plus_millis(-((n * n * 700 + n * 9_000) as i64).min(90_000_000_000) - 4_000);
+        let created =
+            self.now.plus_millis(-((n * n * 700 + n * 9_000) as i64).min(90_000_000_000) - 4_000);
         let started = created.plus_millis(400 + (r >> 20) as i64 % 1500);
         let took = 300 + (r >> 30) as i64 % 42_000;
-        let ran = !matches!(status, S::Queued | S::Published | S::Accepted | S::Expired | S::BlockedSafety);
+        let ran = !matches!(
+            status,
+            S::Queued | S::Published | S::Accepted | S::Expired | S::BlockedSafety
+        );
         let failed = matches!(status, S::Failed);
         let batch = uuid::Uuid::from_u128(u128::from(mix(n / 5)) << 32);
         let by = ["ops-1", "ops-2", "rollout", "service:ci"][(r >> 3) as usize % 4];
@@ -239,11 +254,29 @@ impl Fleet {
 
     fn some_alerts(&mut self) {
         let rows = [
-            (Severity::Critical, "device_offline", "site fra1: 188 devices offline since 06:09", 220, None),
+            (
+                Severity::Critical,
+                "device_offline",
+                "site fra1: 188 devices offline since 06:09",
+                220,
+                None,
+            ),
             (Severity::Warning, "clock_skew", "3 devices with clock skew over 30 s", 3700, None),
-            (Severity::Warning, "queue_depth", "120 commands wait for delivery, over 100 for 10 min", 2100, Some("ops-1")),
+            (
+                Severity::Warning,
+                "queue_depth",
+                "120 commands wait for delivery, over 100 for 10 min",
+                2100,
+                Some("ops-1"),
+            ),
             (Severity::Warning, "service_failed", "mqtt-bridge gave up restarting", 5200, None),
-            (Severity::Info, "safety_lockout", "reboot blocked: 3 reboots in 15 minutes", 9000, None),
+            (
+                Severity::Info,
+                "safety_lockout",
+                "reboot blocked: 3 reboots in 15 minutes",
+                9000,
+                None,
+            ),
         ];
         for (n, (severity, kind, cause, ago, by)) in rows.into_iter().enumerate() {
             let device = self.devices.get(n * 3).filter(|_| n >= 3).map(|d| d.id.clone());
@@ -291,10 +324,14 @@ impl Fleet {
 
     fn some_people(&mut self) {
         let default = ProjectId::new("prod").expect("a name");
-        for (n, (name, admin, role)) in
-            [("admin", true, Role::Admin), ("ops-1", false, Role::Operator), ("ops-2", false, Role::Operator), ("noc", false, Role::Viewer)]
-                .into_iter()
-                .enumerate()
+        for (n, (name, admin, role)) in [
+            ("admin", true, Role::Admin),
+            ("ops-1", false, Role::Operator),
+            ("ops-2", false, Role::Operator),
+            ("noc", false, Role::Viewer),
+        ]
+        .into_iter()
+        .enumerate()
         {
             self.users.push(User {
                 id: format!("user-{n}"),
@@ -617,7 +654,8 @@ impl Fleet {
             .map(|(site, count)| SiteCount { site: site.to_owned(), count })
             .collect();
         by_site.sort_by_key(|site| std::cmp::Reverse(site.count));
-        let severe = |severity| self.alerts.iter().filter(|a| a.severity == severity).count() as u64;
+        let severe =
+            |severity| self.alerts.iter().filter(|a| a.severity == severity).count() as u64;
         Overview {
             devices: DeviceCounts {
                 online: count(DeviceStatus::Online),
@@ -650,7 +688,8 @@ impl Fleet {
                 let mut done =
                     CancelledCommands { cancelled: 0, requested: 0, already_finished: 0 };
                 let now = self.now;
-                for c in self.commands.iter_mut().filter(|c| cancel.ids.contains(&c.id.to_string())) {
+                for c in self.commands.iter_mut().filter(|c| cancel.ids.contains(&c.id.to_string()))
+                {
                     if c.status.is_terminal() {
                         done.already_finished += 1;
                     } else if c.status.awaits_delivery() {
@@ -666,7 +705,8 @@ impl Fleet {
             }
             ApiRequest::RetryCommand(id) => {
                 let found = self.commands.iter().find(|c| c.id == id).cloned();
-                let mut command = found.ok_or_else(|| problem(404, "not_found", "There is no such command.", None))?;
+                let mut command = found
+                    .ok_or_else(|| problem(404, "not_found", "There is no such command.", None))?;
                 command.retry_of = Some(id);
                 command.attempt += 1;
                 self.queue(&mut command);
@@ -770,7 +810,12 @@ impl Fleet {
         let mut offline = 0;
         for device in &create.targets.devices {
             let Some(target) = self.devices.iter().find(|d| d.id.as_str() == device) else {
-                return Err(problem(422, "unknown_device", "No such device.", Some("targets.devices[0]")));
+                return Err(problem(
+                    422,
+                    "unknown_device",
+                    "No such device.",
+                    Some("targets.devices[0]"),
+                ));
             };
             offline += u64::from(target.status != DeviceStatus::Online);
             let mut command = Command {
@@ -786,7 +831,13 @@ impl Fleet {
             made.push(command);
         }
         let count = made.len() as u64;
-        Ok(ApiAnswer::Created(CreatedCommands { batch_id: batch, count, offline, warnings: vec![], commands: made }))
+        Ok(ApiAnswer::Created(CreatedCommands {
+            batch_id: batch,
+            count,
+            offline,
+            warnings: vec![],
+            commands: made,
+        }))
     }
 
     /// Puts a command at the beginning of its life.

@@ -9,9 +9,7 @@ mod fleet;
 
 use std::time::Duration;
 
-use quarterdeck_console::tui::{
-    NetPeer, TuiOptions, Wall, effects::NetEvent, net_channel, run,
-};
+use quarterdeck_console::tui::{NetPeer, TuiOptions, Wall, effects::NetEvent, net_channel, run};
 use quarterdeck_protocol::{api::Role, time::Timestamp};
 
 #[tokio::main]
@@ -92,6 +90,7 @@ async fn serve(mut fleet: fleet::Fleet, mut peer: NetPeer, still: bool, lose: Op
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "the example has a clock of its own")]
 fn now() -> Timestamp {
     jiff::Timestamp::now().into()
 }

@@ -27,18 +27,24 @@ pub mod answers;
 pub mod calls;
 pub mod columns;
 pub mod dialog;
+pub mod doing;
 pub mod field;
 pub mod filter;
 pub mod form;
 pub mod keymap;
 pub mod list;
+pub mod moving;
 pub mod msg;
 pub mod nav;
 pub mod overlays;
 pub mod palette;
 pub mod people;
 pub mod perform;
+pub mod pickers;
+pub mod schema;
+pub mod subjects;
 pub mod tabs;
+pub mod taking;
 pub mod update;
 pub mod views;
 pub mod wall;
@@ -75,8 +81,13 @@ pub enum Link {
     /// Since the start there was none.
     Connecting,
     Connected,
-    Lost { since: Timestamp, why: String },
-    SignedOut { why: String },
+    Lost {
+        since: Timestamp,
+        why: String,
+    },
+    SignedOut {
+        why: String,
+    },
 }
 
 impl Link {
@@ -358,12 +369,12 @@ impl App {
             return Err("read-only: start without --read-only to change anything".to_owned());
         }
         match needs {
-            Needs::Role(role) if self.session.role < role && !self.session.admin => {
-                Err(format!("needs the role {}, you are {}", role.as_str(), self.session.role.as_str()))
-            }
-            Needs::ServerAdmin if !self.session.admin => {
-                Err("needs a server admin".to_owned())
-            }
+            Needs::Role(role) if self.session.role < role && !self.session.admin => Err(format!(
+                "needs the role {}, you are {}",
+                role.as_str(),
+                self.session.role.as_str()
+            )),
+            Needs::ServerAdmin if !self.session.admin => Err("needs a server admin".to_owned()),
             Needs::Nothing | Needs::Role(_) | Needs::ServerAdmin => Ok(()),
         }
     }

@@ -111,7 +111,10 @@ pub enum ApiAnswer {
     Health(Box<DeviceHealth>),
     Settings(ProjectSettings),
     Token(EnrollmentToken),
-    Saved { path: PathBuf, size_bytes: u64 },
+    Saved {
+        path: PathBuf,
+        size_bytes: u64,
+    },
 }
 
 /// What the network tells the TUI.

@@ -106,7 +106,15 @@ impl Batch {
 
     fn put_message(&mut self, message: ServerMessage) {
         match message {
-            ServerMessage::Hello { version, project, username, role, admin, server_version, at } => {
+            ServerMessage::Hello {
+                version,
+                project,
+                username,
+                role,
+                admin,
+                server_version,
+                at,
+            } => {
                 // Rows of the connection before are answers to subscriptions that are gone.
                 self.windows.clear();
                 self.heard = Some(at);

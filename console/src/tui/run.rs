@@ -20,7 +20,10 @@ use anyhow::Context as _;
 use crossterm::event::EventStream;
 use futures_util::StreamExt as _;
 use quarterdeck_protocol::time::Timestamp;
-use ratatui::{buffer::Buffer, layout::{Rect, Size}};
+use ratatui::{
+    buffer::Buffer,
+    layout::{Rect, Size},
+};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::{Instant, sleep_until},
@@ -332,6 +335,7 @@ async fn replace_file(path: &Path, text: String) -> std::io::Result<()> {
 }
 
 /// The wall clock: the one place of the TUI that asks it.
+#[expect(clippy::disallowed_methods, reason = "this is the TUI's door to time")]
 fn now() -> Timestamp {
     jiff::Timestamp::now().into()
 }

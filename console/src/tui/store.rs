@@ -12,8 +12,8 @@ use std::{
 
 use quarterdeck_protocol::{
     api::{
-        Alert, AuditEntry, Command, Device, EnrollmentToken, Member, OutputChunk, Overview, Project,
-        TimelineEntry, User,
+        Alert, AuditEntry, Command, Device, EnrollmentToken, Member, OutputChunk, Overview,
+        Project, TimelineEntry, User,
     },
     device::DeviceStatus,
     live::{Listing, Range},
@@ -218,7 +218,9 @@ impl Window {
         let mut fresh: HashMap<String, Box<RawValue>> = slot.rows;
         if let Some(base) = slot.base {
             self.offset = base;
-        } else if self.state == State::Loading && self.subscription.is_some() && slot.order.is_none()
+        } else if self.state == State::Loading
+            && self.subscription.is_some()
+            && slot.order.is_none()
         {
             // Changes to a snapshot that never came: nothing to apply them to.
             return;
@@ -227,11 +229,11 @@ impl Window {
         self.total = slot.total;
         self.at = at;
         // A row keeps what was parsed of it while its text is the same.
-        let renew = |old: Row, fresh: &mut HashMap<String, Box<RawValue>>| match fresh.remove(&old.key)
-        {
-            Some(raw) if raw.get() != old.raw.get() => Row::new(old.key, raw),
-            _ => old,
-        };
+        let renew =
+            |old: Row, fresh: &mut HashMap<String, Box<RawValue>>| match fresh.remove(&old.key) {
+                Some(raw) if raw.get() != old.raw.get() => Row::new(old.key, raw),
+                _ => old,
+            };
         let before = std::mem::take(&mut self.rows);
         match slot.order {
             Some(order) => {
@@ -313,8 +315,7 @@ mod tests {
     #[test]
     fn changes_replace_reorder_and_drop_rows() {
         let mut window = Window::default();
-        let snapshot =
-            slot(Some(4), &[("a", "1"), ("b", "2"), ("c", "3")], Some(&["a", "b", "c"]));
+        let snapshot = slot(Some(4), &[("a", "1"), ("b", "2"), ("c", "3")], Some(&["a", "b", "c"]));
         window.apply(snapshot, None);
         assert_eq!((window.row(5).map(Row::raw), window.position("c")), (Some("2"), Some(6)));
         window.apply(slot(None, &[("b", "22"), ("d", "4")], Some(&["d", "b", "a"])), None);

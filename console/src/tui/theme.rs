@@ -145,9 +145,7 @@ impl Tone {
                 paint((227, X), (Color::LightYellow, R), NONE, Modifier::UNDERLINED)
             }
             (Self::Marked, _) => paint((222, X), (Color::Yellow, R), NONE, Modifier::UNDERLINED),
-            (Self::Bar, HighContrast) => {
-                paint((231, 16), (Color::White, Color::Black), bold, NONE)
-            }
+            (Self::Bar, HighContrast) => paint((231, 16), (Color::White, Color::Black), bold, NONE),
             (Self::Bar, _) => paint((252, 235), (Color::White, Color::Black), NONE, NONE),
             (Self::Key, _) => paint((180, X), (Color::Yellow, R), NONE, bold),
             (Self::Alarm, ColourBlind) => {

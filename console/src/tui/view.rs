@@ -92,13 +92,14 @@ fn screen(canvas: &mut Canvas<'_>, area: Rect, app: &App, layout: &mut Layout) {
         Place::Device(id) => screens::device::draw(canvas, area, app, id, layout),
         Place::Commands => screens::commands::draw(canvas, area, app, layout),
         Place::Command(id) => screens::command::draw(canvas, area, app, *id, layout),
-        Place::NewCommand => match &app.wizard {
-            Some(wizard) => screens::wizard::draw(canvas, area, app, wizard, layout),
-            None => {
+        Place::NewCommand => {
+            if let Some(wizard) = &app.wizard {
+                screens::wizard::draw(canvas, area, app, wizard, layout);
+            } else {
                 let text = "The wizard is closed. Esc goes back, n opens a new one.";
                 canvas.put(area.x + 2, area.y, text, Tone::Muted);
             }
-        },
+        }
         Place::Alerts => screens::lists::alerts(canvas, area, app, layout),
         Place::Audit => screens::lists::audit(canvas, area, app, layout),
         Place::Users => screens::users::draw(canvas, area, app, layout),

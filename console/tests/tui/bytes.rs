@@ -1,6 +1,9 @@
 //! How many bytes a screen costs (chapter 8: slow links).
 
-use quarterdeck_console::tui::{app::msg::Msg, term::{frame::Encoder, input::Input}};
+use quarterdeck_console::tui::{
+    app::msg::Msg,
+    term::{frame::Encoder, input::Input},
+};
 
 use crate::runner::{Runner, caps};
 

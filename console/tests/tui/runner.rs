@@ -68,12 +68,7 @@ impl Runner {
         runner
     }
 
-    pub(crate) fn unconnected(
-        options: &TuiOptions,
-        caps: &Caps,
-        width: u16,
-        height: u16,
-    ) -> Self {
+    pub(crate) fn unconnected(options: &TuiOptions, caps: &Caps, width: u16, height: u16) -> Self {
         let (sender, receiver) = mailbox();
         let now = start();
         let size = Size { width, height };

@@ -128,8 +128,7 @@ fn a_filter_finds_and_escape_drops_it() {
     let mut runner = Runner::new(100, 30);
     runner.keys("3 /").text_in("status:failed").keys("Enter").pass_ms(300);
     assert!(runner.shows("/status:failed"), "{}", runner.text());
-    let failed =
-        runner.fleet.commands.iter().filter(|c| c.status == CommandStatus::Failed).count();
+    let failed = runner.fleet.commands.iter().filter(|c| c.status == CommandStatus::Failed).count();
     assert!(runner.shows(&format!("1 of {failed}")), "{}", runner.text());
     runner.keys("Esc").pass_ms(300);
     assert!(runner.shows("1 of 1 204"), "{}", runner.text());
@@ -190,7 +189,10 @@ fn an_enrolment_token_is_shown_once_and_copied() {
     runner.keys("2 e").wait_for("New enrolment token");
     runner.keys("Enter Enter Tab Enter").wait_for("qde_").keys("y");
     assert!(
-        runner.effects.iter().any(|e| matches!(e, Effect::CopyToClipboard(t) if t.starts_with("qde_")))
+        runner
+            .effects
+            .iter()
+            .any(|e| matches!(e, Effect::CopyToClipboard(t) if t.starts_with("qde_")))
     );
     runner.keys("Esc");
     assert!(!runner.shows("qde_"));
@@ -264,7 +266,9 @@ fn a_view_is_saved_and_taken_again() {
     let mut runner = Runner::new(100, 30);
     runner.keys("3 /").text_in("status:failed").keys("Enter v Enter");
     runner.text_in("broken").keys("Enter").wait_for("saved as broken");
-    assert!(runner.effects.iter().any(|e| matches!(e, Effect::SaveState(t) if t.contains("broken"))));
+    assert!(
+        runner.effects.iter().any(|e| matches!(e, Effect::SaveState(t) if t.contains("broken")))
+    );
     runner.keys("Esc").pass_ms(300).keys("v Enter").pass_ms(300);
     assert!(runner.shows("/status:failed"), "{}", runner.text());
 }

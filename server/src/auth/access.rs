@@ -79,9 +79,8 @@ pub fn check(keys: &Keys, token: &str, now: Timestamp) -> Result<Access, AccessE
     // Against our own clock, below.
     validation.validate_exp = false;
     validation.validate_nbf = false;
-    let claims: Claims = decode(token, &keys.access_decoding, &validation)
-        .map_err(|_| AccessError::Invalid)?
-        .claims;
+    let claims: Claims =
+        decode(token, &keys.access_decoding, &validation).map_err(|_| AccessError::Invalid)?.claims;
     let now_s = now.as_millis().div_euclid(1000);
     if claims.nbf > now_s + LEEWAY_S {
         return Err(AccessError::Invalid);
@@ -132,12 +131,17 @@ mod tests {
         assert_eq!(check(&keys, &token, at(1)), Err(AccessError::Invalid));
         // HS256 with the public key as its secret, the classic confusion.
         let public = keys.access_decoding.try_get_as_bytes().expect("bytes");
-        let token = encode(&Header::new(Algorithm::HS256), &claims(), &EncodingKey::from_secret(public))
-            .expect("encodes");
+        let token =
+            encode(&Header::new(Algorithm::HS256), &claims(), &EncodingKey::from_secret(public))
+                .expect("encodes");
         assert_eq!(check(&keys, &token, at(1)), Err(AccessError::Invalid));
         // alg none.
         use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as B64};
-        let none = format!("{}.{}.", B64.encode(r#"{"alg":"none","typ":"JWT"}"#), B64.encode(claims().to_string()));
+        let none = format!(
+            "{}.{}.",
+            B64.encode(r#"{"alg":"none","typ":"JWT"}"#),
+            B64.encode(claims().to_string())
+        );
         assert_eq!(check(&keys, &none, at(1)), Err(AccessError::Invalid));
     }
 
@@ -147,15 +151,15 @@ mod tests {
         for missing in ["iss", "aud", "exp", "nbf", "jti", "sub"] {
             let mut claims = claims();
             claims.as_object_mut().expect("an object").remove(missing);
-            let token =
-                encode(&Header::new(Algorithm::EdDSA), &claims, &keys.access_encoding).expect("encodes");
+            let token = encode(&Header::new(Algorithm::EdDSA), &claims, &keys.access_encoding)
+                .expect("encodes");
             assert_eq!(check(&keys, &token, at(1)), Err(AccessError::Invalid), "{missing}");
         }
         for (name, value) in [("iss", "other"), ("aud", "other")] {
             let mut claims = claims();
             claims[name] = json!(value);
-            let token =
-                encode(&Header::new(Algorithm::EdDSA), &claims, &keys.access_encoding).expect("encodes");
+            let token = encode(&Header::new(Algorithm::EdDSA), &claims, &keys.access_encoding)
+                .expect("encodes");
             assert_eq!(check(&keys, &token, at(1)), Err(AccessError::Invalid), "{name}");
         }
     }

@@ -174,7 +174,9 @@ mod tests {
     fn guesses_at_a_name_from_many_addresses_run_out_but_not_for_who_is_known() {
         let limiter = Limiter::default();
         for n in 0..NAME_BURST {
-            let from = IpAddr::V4(std::net::Ipv4Addr::from(u32::from(std::net::Ipv4Addr::new(198, 51, 100, 0)) + n));
+            let from = IpAddr::V4(std::net::Ipv4Addr::from(
+                u32::from(std::net::Ipv4Addr::new(198, 51, 100, 0)) + n,
+            ));
             let _ = limiter.take(from, "ops", false, 0).expect("allowed");
         }
         assert!(limiter.take(ELSEWHERE, "ops", false, 0).is_err());

@@ -40,7 +40,9 @@ pub fn check_new(password: &str) -> Result<(), String> {
     if (PASSWORD_MIN_CHARS..=PASSWORD_MAX_CHARS).contains(&chars) {
         Ok(())
     } else {
-        Err(format!("expected {PASSWORD_MIN_CHARS} to {PASSWORD_MAX_CHARS} characters, got {chars}"))
+        Err(format!(
+            "expected {PASSWORD_MIN_CHARS} to {PASSWORD_MAX_CHARS} characters, got {chars}"
+        ))
     }
 }
 
@@ -82,7 +84,8 @@ impl Passwords {
         let exists = hash.is_some();
         let hash = hash.unwrap_or_else(|| self.nobodys_hash.to_string());
         // Nobody's password is so long; hashing megabytes would be a way to keep us busy.
-        let password = if password.len() > PASSWORD_MAX_CHARS * 4 { String::new() } else { password };
+        let password =
+            if password.len() > PASSWORD_MAX_CHARS * 4 { String::new() } else { password };
         let matches = self
             .run(move || {
                 PasswordHash::new(&hash)

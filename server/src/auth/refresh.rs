@@ -86,7 +86,9 @@ mod tests {
         assert_ne!(token, refresh.next().token(&keys));
         let other = Seeds::random(&clock).keys().expect("keys");
         assert_eq!(Refresh::read(&other, &token), None);
-        for bad in ["", "qdr_", "qdr_AAAA", &token[4..], &format!("{token}A"), &token.replace('A', "B")] {
+        for bad in
+            ["", "qdr_", "qdr_AAAA", &token[4..], &format!("{token}A"), &token.replace('A', "B")]
+        {
             if bad != token {
                 assert_eq!(Refresh::read(&keys, bad), None, "{bad}");
             }

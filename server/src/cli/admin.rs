@@ -63,7 +63,10 @@ pub(super) async fn open(config: &Config) -> anyhow::Result<Opened> {
     if let Location::Sqlite(path) = &config.database
         && !path.exists()
     {
-        bail!("there is no database {}: start the server, or `quarterdeck-server migrate`, first", path.display());
+        bail!(
+            "there is no database {}: start the server, or `quarterdeck-server migrate`, first",
+            path.display()
+        );
     }
     let store = Store::open(&config.database).await?;
     let clock = Engine::restore_clock(&store).await?;
@@ -179,8 +182,9 @@ impl PasswordFrom {
         let text = fs::read_to_string(&path)
             .with_context(|| format!("--password-file {}: cannot be read", path.display()))?;
         let password = text.trim_end_matches(['\n', '\r']).to_owned();
-        password::check_new(&password)
-            .map_err(|expected| anyhow::anyhow!("--password-file {}: {expected}", path.display()))?;
+        password::check_new(&password).map_err(|expected| {
+            anyhow::anyhow!("--password-file {}: {expected}", path.display())
+        })?;
         Ok((password, false))
     }
 }

@@ -58,9 +58,14 @@ pub(super) async fn backup(config: Config, options: Backup) -> anyhow::Result<()
         target.file_name().unwrap_or_default().to_string_lossy(),
         std::process::id()
     ));
-    fs::DirBuilder::new().mode(0o700).create(&partial).with_context(|| partial.display().to_string())?;
+    fs::DirBuilder::new()
+        .mode(0o700)
+        .create(&partial)
+        .with_context(|| partial.display().to_string())?;
     let done = copy_out(&source, &config.data_dir.join(UPLOADS), &partial).await;
-    let done = done.and_then(|()| Ok(fs::rename(&partial, &target)?)).and_then(|()| sync_folder_of(&target));
+    let done = done
+        .and_then(|()| Ok(fs::rename(&partial, &target)?))
+        .and_then(|()| sync_folder_of(&target));
     if done.is_err() {
         let _ = fs::remove_dir_all(&partial);
     }
@@ -92,7 +97,10 @@ pub(super) async fn restore(config: Config, options: Restore) -> anyhow::Result<
     let target = sqlite_of(&config)?;
     let source = options.folder.join(DATABASE);
     if !source.is_file() {
-        bail!("{} is no folder that `backup` made: there is no {DATABASE}", options.folder.display());
+        bail!(
+            "{} is no folder that `backup` made: there is no {DATABASE}",
+            options.folder.display()
+        );
     }
     let data_dir = DataDir::open(&config.data_dir).context("stop the server first")?;
     let incoming = data_dir.path().join(format!("{DATABASE}.incoming"));

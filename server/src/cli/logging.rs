@@ -17,8 +17,13 @@ pub(super) fn install() -> Result<(), ConfigError> {
         expected,
     };
     let text = std::env::var(FILTER).unwrap_or_else(|_| DEFAULT_FILTER.to_owned());
-    let filter = EnvFilter::try_new(&text)
-        .map_err(|e| refuse(FILTER, &text, format!("expected a filter such as info or quarterdeck_server=debug: {e}")))?;
+    let filter = EnvFilter::try_new(&text).map_err(|e| {
+        refuse(
+            FILTER,
+            &text,
+            format!("expected a filter such as info or quarterdeck_server=debug: {e}"),
+        )
+    })?;
     let format = std::env::var(FORMAT).unwrap_or_else(|_| "text".to_owned());
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format.as_str() {

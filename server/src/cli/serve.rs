@@ -21,7 +21,9 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
     };
     let ready = json!({ "event": "ready", "http": running.http, "mqtt": running.mqtt });
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{ready}").and_then(|()| out.flush()).context("cannot write the ready line to stdout")?;
+    writeln!(out, "{ready}")
+        .and_then(|()| out.flush())
+        .context("cannot write the ready line to stdout")?;
     drop(out);
     stop.wait().await;
     tokio::select! {

@@ -46,20 +46,37 @@ pub struct CommandState {
 pub enum Kind {
     Plain,
     /// The host goes down and comes back.
-    Reboot { ceiling_ms: i64 },
+    Reboot {
+        ceiling_ms: i64,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Phase {
     /// Not handed to any connection.
-    Queued { expires_due: i64 },
+    Queued {
+        expires_due: i64,
+    },
     /// Handed to a connection; the device may have it.
-    Published { expires_due: i64, cancel: Option<CancelPending> },
+    Published {
+        expires_due: i64,
+        cancel: Option<CancelPending>,
+    },
     /// In the device's journal.
-    Accepted { ends_due: i64, cancel: Option<CancelPending> },
-    Running { ends_due: i64, boot_id: Option<String>, cancel: Option<CancelPending> },
+    Accepted {
+        ends_due: i64,
+        cancel: Option<CancelPending>,
+    },
+    Running {
+        ends_due: i64,
+        boot_id: Option<String>,
+        cancel: Option<CancelPending>,
+    },
     /// Going down for a reboot, from the boot that `boot_id` names.
-    AwaitingReconnect { ends_due: i64, boot_id: Option<String> },
+    AwaitingReconnect {
+        ends_due: i64,
+        boot_id: Option<String>,
+    },
     Ended(CommandStatus),
 }
 
@@ -205,7 +222,9 @@ pub fn step(state: &CommandState, event: Event<'_>, now_ms: i64) -> Result<Step,
         },
         Event::Response(said) => respond(state, said, now_ms),
         Event::Cancel => cancel(state, now_ms),
-        Event::Retired => Ok(end(CommandStatus::Cancelled, By::Server, Some("the device was retired"))),
+        Event::Retired => {
+            Ok(end(CommandStatus::Cancelled, By::Server, Some("the device was retired")))
+        }
         Event::DeviceGone => match (&state.phase, state.kind) {
             (Phase::Running { boot_id, .. }, Kind::Reboot { ceiling_ms }) => {
                 Ok(await_reconnect(boot_id.clone(), now_ms + ceiling_ms, By::Server))
@@ -252,8 +271,12 @@ fn respond(state: &CommandState, said: Said<'_>, now_ms: i64) -> Result<Step, Re
         ResponseStatus::Completed => Ok(completed(state, said, now_ms)),
         ResponseStatus::Failed => {
             let (status, why) = match said.error_code {
-                Some(error_code::EXPIRED) => (CommandStatus::Expired, Some("the device took it for expired")),
-                Some(error_code::CANCELLED) if pending.is_some() => (CommandStatus::Cancelled, None),
+                Some(error_code::EXPIRED) => {
+                    (CommandStatus::Expired, Some("the device took it for expired"))
+                }
+                Some(error_code::CANCELLED) if pending.is_some() => {
+                    (CommandStatus::Cancelled, None)
+                }
                 _ => (CommandStatus::Failed, None),
             };
             Ok(end(status, By::Device, why))
@@ -276,12 +299,22 @@ fn respond(state: &CommandState, said: Said<'_>, now_ms: i64) -> Result<Step, Re
     }
 }
 
-fn started(state: &CommandState, said: Said<'_>, cancel: Option<CancelPending>, now_ms: i64) -> Phase {
+fn started(
+    state: &CommandState,
+    said: Said<'_>,
+    cancel: Option<CancelPending>,
+    now_ms: i64,
+) -> Phase {
     let ends_due = now_ms + state.timeout_ms + SILENCE_GRACE_MS;
     Phase::Running { ends_due, boot_id: said.boot_id.map(str::to_owned), cancel }
 }
 
-fn progress(state: &CommandState, said: Said<'_>, cancel: Option<CancelPending>, now_ms: i64) -> Step {
+fn progress(
+    state: &CommandState,
+    said: Said<'_>,
+    cancel: Option<CancelPending>,
+    now_ms: i64,
+) -> Step {
     let running = match &state.phase {
         Phase::Running { ends_due, boot_id, .. } => {
             Phase::Running { ends_due: *ends_due, boot_id: boot_id.clone(), cancel }
@@ -304,7 +337,9 @@ fn completed(state: &CommandState, said: Said<'_>, now_ms: i64) -> Step {
         return end(CommandStatus::Completed, By::Device, None);
     };
     let before = match &state.phase {
-        Phase::Running { boot_id, .. } | Phase::AwaitingReconnect { boot_id, .. } => boot_id.as_deref(),
+        Phase::Running { boot_id, .. } | Phase::AwaitingReconnect { boot_id, .. } => {
+            boot_id.as_deref()
+        }
         _ => None,
     };
     // A device that tells no boot ids can only be believed.
@@ -317,9 +352,10 @@ fn completed(state: &CommandState, said: Said<'_>, now_ms: i64) -> Step {
     }
     match &state.phase {
         // It says so before the server knows of its new boot; that is told in its status.
-        Phase::AwaitingReconnect { .. } => {
-            to(state.phase.clone(), note("progress", By::Device).because("completed, but not with a new boot id yet"))
-        }
+        Phase::AwaitingReconnect { .. } => to(
+            state.phase.clone(),
+            note("progress", By::Device).because("completed, but not with a new boot id yet"),
+        ),
         _ => await_reconnect(before.map(str::to_owned), now_ms + ceiling_ms, By::Device),
     }
 }
@@ -331,14 +367,20 @@ fn cancel(state: &CommandState, now_ms: i64) -> Result<Step, Refused> {
     let cancel = Some(CancelPending { silent_due: now_ms + SILENCE_GRACE_MS });
     let next = match &state.phase {
         Phase::Queued { .. } => return Ok(end(CommandStatus::Cancelled, By::Person, None)),
-        Phase::Published { expires_due, .. } => Phase::Published { expires_due: *expires_due, cancel },
+        Phase::Published { expires_due, .. } => {
+            Phase::Published { expires_due: *expires_due, cancel }
+        }
         Phase::Accepted { ends_due, .. } => Phase::Accepted { ends_due: *ends_due, cancel },
         Phase::Running { ends_due, boot_id, .. } => {
             Phase::Running { ends_due: *ends_due, boot_id: boot_id.clone(), cancel }
         }
         // A host that is going down hears nothing.
         Phase::AwaitingReconnect { .. } => {
-            return Ok(end(CommandStatus::Cancelled, By::Person, Some("the reboot itself goes on")));
+            return Ok(end(
+                CommandStatus::Cancelled,
+                By::Person,
+                Some("the reboot itself goes on"),
+            ));
         }
         Phase::Ended(status) => return Err(Refused::AlreadyEnded(*status)),
     };
@@ -357,11 +399,15 @@ fn due(state: &CommandState, now_ms: i64) -> Result<Step, Refused> {
     Ok(match &state.phase {
         Phase::Queued { .. } => end(CommandStatus::Expired, By::Server, Some("never delivered")),
         Phase::Published { .. } => end(CommandStatus::Expired, By::Server, Some("never accepted")),
-        Phase::Accepted { .. } => end(CommandStatus::TimedOut, By::Server, Some("accepted, but never started")),
+        Phase::Accepted { .. } => {
+            end(CommandStatus::TimedOut, By::Server, Some("accepted, but never started"))
+        }
         Phase::AwaitingReconnect { .. } => {
             end(CommandStatus::TimedOut, By::Server, Some("not back with a new boot id"))
         }
-        Phase::Running { .. } => end(CommandStatus::TimedOut, By::Server, Some("the device stayed silent")),
+        Phase::Running { .. } => {
+            end(CommandStatus::TimedOut, By::Server, Some("the device stayed silent"))
+        }
         Phase::Ended(status) => return Err(Refused::AlreadyEnded(*status)),
     })
 }

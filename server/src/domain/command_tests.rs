@@ -137,10 +137,22 @@ fn every_ended_status_stays_whatever_comes() {
     use CommandStatus as S;
     for status in CommandStatus::ALL.into_iter().filter(|status| status.is_terminal()) {
         let state = plain(Phase::Ended(status));
-        for event in [Event::Published, Event::Cancel, Event::Retired, Event::DeviceGone, back("b2"), Event::Due] {
-            assert_eq!(outcome(&state, event, NOW), Err(Refused::AlreadyEnded(status)), "{status} {event:?}");
+        for event in [
+            Event::Published,
+            Event::Cancel,
+            Event::Retired,
+            Event::DeviceGone,
+            back("b2"),
+            Event::Due,
+        ] {
+            assert_eq!(
+                outcome(&state, event, NOW),
+                Err(Refused::AlreadyEnded(status)),
+                "{status} {event:?}"
+            );
         }
-        for event in [said(ResponseStatus::Accepted), said(ResponseStatus::Completed), failed("x")] {
+        for event in [said(ResponseStatus::Accepted), said(ResponseStatus::Completed), failed("x")]
+        {
             let Event::Response(word) = event else { continue };
             let repeats = (status == S::Completed && word.status != ResponseStatus::Failed)
                 || (status == S::Failed && word.status != ResponseStatus::Completed);
@@ -149,7 +161,11 @@ fn every_ended_status_stays_whatever_comes() {
             } else {
                 let step = step(&state, event, NOW).expect("evidence");
                 assert_eq!(step.next, state.phase);
-                assert_eq!(step.timeline[0].map(|note| note.event), Some("late"), "{status} {event:?}");
+                assert_eq!(
+                    step.timeline[0].map(|note| note.event),
+                    Some("late"),
+                    "{status} {event:?}"
+                );
             }
         }
     }
@@ -176,7 +192,8 @@ fn what_is_due_ends_as_its_phase_says() {
 
 #[test]
 fn the_time_out_runs_from_the_start_and_the_server_waits_thirty_seconds_longer() {
-    let step = step(&plain(accepted(false)), said(ResponseStatus::ExecutionStarted), NOW).expect("started");
+    let step = step(&plain(accepted(false)), said(ResponseStatus::ExecutionStarted), NOW)
+        .expect("started");
     assert_eq!(step.next.due(), Some(NOW + TIMEOUT_MS + SILENCE_GRACE_MS));
 }
 
@@ -185,7 +202,9 @@ fn a_word_of_the_device_puts_off_the_end_of_a_cancellation_but_not_of_the_time_o
     let state = plain(running(true));
     let next = step(&state, said(ResponseStatus::Progress), NOW + 20_000).expect("progress").next;
     assert_eq!(next.due(), Some(NOW + 20_000 + SILENCE_GRACE_MS));
-    let next = step(&plain(running(false)), said(ResponseStatus::Progress), ENDS - 1).expect("progress").next;
+    let next = step(&plain(running(false)), said(ResponseStatus::Progress), ENDS - 1)
+        .expect("progress")
+        .next;
     assert_eq!(next.due(), Some(ENDS));
 }
 
@@ -243,7 +262,13 @@ fn any_event() -> impl Strategy<Value = Event<'static>> {
         ResponseStatus::Completed,
         ResponseStatus::Failed,
     ]);
-    let code = prop::sample::select(vec![None, Some("expired"), Some("cancelled"), Some("timeout"), Some("x")]);
+    let code = prop::sample::select(vec![
+        None,
+        Some("expired"),
+        Some("cancelled"),
+        Some("timeout"),
+        Some("x"),
+    ]);
     let state = prop::sample::select(vec![None, Some("executing"), Some(STATE_AWAITING_RECONNECT)]);
     let boot = || prop::sample::select(vec![None, Some("b1"), Some("b2")]);
     prop_oneof![

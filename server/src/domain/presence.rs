@@ -26,9 +26,14 @@ pub const SILENCE_MAX_MS: i64 = HEARTBEAT_PERIOD_MS * HEARTBEATS_MISSED_MAX;
 /// What is known of a device's presence. Instants are on the steady clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presence {
-    Online { heard_ms: i64, connected: bool },
+    Online {
+        heard_ms: i64,
+        connected: bool,
+    },
     /// Silent, though its connection seems to stand.
-    Stale { connected: bool },
+    Stale {
+        connected: bool,
+    },
     Offline,
     Retired,
 }
@@ -78,10 +83,18 @@ pub fn step(presence: Presence, event: Event, now_ms: i64) -> Presence {
         (Presence::Online { connected, .. } | Presence::Stale { connected }, Event::Heard) => {
             Presence::Online { heard_ms: now_ms, connected }
         }
-        (Presence::Offline, Event::Heard) => Presence::Online { heard_ms: now_ms, connected: false },
+        (Presence::Offline, Event::Heard) => {
+            Presence::Online { heard_ms: now_ms, connected: false }
+        }
         (_, Event::Gone) => Presence::Offline,
-        (Presence::Online { heard_ms, connected }, Event::Due) if heard_ms + SILENCE_MAX_MS <= now_ms => {
-            if connected { Presence::Stale { connected } } else { Presence::Offline }
+        (Presence::Online { heard_ms, connected }, Event::Due)
+            if heard_ms + SILENCE_MAX_MS <= now_ms =>
+        {
+            if connected {
+                Presence::Stale { connected }
+            } else {
+                Presence::Offline
+            }
         }
         (Presence::Online { connected, .. }, Event::ListeningAgain { forgets_connections }) => {
             Presence::Online { heard_ms: now_ms, connected: connected && !forgets_connections }
@@ -141,7 +154,11 @@ mod tests {
         ] {
             assert_eq!(step(presence, event, now), expected, "{presence:?} {event:?}");
         }
-        assert_eq!(step(ONLINE, E::Due, now - 1), ONLINE, "not before three heartbeats are missing");
+        assert_eq!(
+            step(ONLINE, E::Due, now - 1),
+            ONLINE,
+            "not before three heartbeats are missing"
+        );
     }
 
     proptest! {

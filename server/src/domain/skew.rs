@@ -18,9 +18,14 @@ mod tests {
 
     #[test]
     fn over_thirty_seconds_in_either_direction_is_off() {
-        for (offset, off) in
-            [(0, false), (30_000, false), (-30_000, false), (30_001, true), (-30_001, true), (i64::MIN, true)]
-        {
+        for (offset, off) in [
+            (0, false),
+            (30_000, false),
+            (-30_000, false),
+            (30_001, true),
+            (-30_001, true),
+            (i64::MIN, true),
+        ] {
             assert_eq!(is_off(offset), off, "{offset}");
         }
     }

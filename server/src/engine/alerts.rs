@@ -101,7 +101,8 @@ impl Alerts {
             if raised.is_empty() {
                 continue;
             }
-            let is_mass = MASS_KINDS.contains(&kind) && is_mass(tx, &project, kind, raised.len() as u64).await?;
+            let is_mass = MASS_KINDS.contains(&kind)
+                && is_mass(tx, &project, kind, raised.len() as u64).await?;
             let raises: Vec<Raise> = if is_mass {
                 vec![mass(engine, &project, kind, raised.len(), at)]
             } else {
@@ -142,7 +143,9 @@ fn mass(engine: &Engine, project: &ProjectId, kind: &'static str, count: usize, 
         key: key(kind, "*"),
         kind,
         severity: Severity::Critical,
-        cause: format!("many devices {what} at once: the network, the broker or the server may be the cause"),
+        cause: format!(
+            "many devices {what} at once: the network, the broker or the server may be the cause"
+        ),
         device_id: None,
         command_id: None,
         at,
@@ -150,7 +153,12 @@ fn mass(engine: &Engine, project: &ProjectId, kind: &'static str, count: usize, 
     }
 }
 
-async fn is_mass(tx: &mut Tx, project: &ProjectId, kind: &str, new: u64) -> Result<bool, StoreError> {
+async fn is_mass(
+    tx: &mut Tx,
+    project: &ProjectId,
+    kind: &str,
+    new: u64,
+) -> Result<bool, StoreError> {
     if store::is_open(tx, project.as_str(), &key(kind, "*")).await? {
         return Ok(true);
     }
@@ -186,7 +194,11 @@ pub(super) async fn sweep_mass(tx: &mut Tx, now: Now, after: &mut After) -> Resu
 }
 
 /// Resolves lockouts whose time is over: a new command may go.
-pub(super) async fn sweep_lockouts(tx: &mut Tx, now: Now, after: &mut After) -> Result<(), StoreError> {
+pub(super) async fn sweep_lockouts(
+    tx: &mut Tx,
+    now: Now,
+    after: &mut After,
+) -> Result<(), StoreError> {
     for (project, ids) in store::resolve_lockouts(tx, now.wall.as_millis()).await? {
         if let Ok(project) = ProjectId::new(&project) {
             announce(after, &project, vec![ids]);
@@ -259,7 +271,11 @@ fn announce(after: &mut After, project: &ProjectId, ids: Vec<String>) {
     if ids.is_empty() {
         return;
     }
-    after.changes.push(Change { project: project.clone(), listing: Listing::Overview, key: "overview".to_owned() });
+    after.changes.push(Change {
+        project: project.clone(),
+        listing: Listing::Overview,
+        key: "overview".to_owned(),
+    });
     after.changes.extend(ids.into_iter().map(|key| Change {
         project: project.clone(),
         listing: Listing::Alerts,

@@ -68,7 +68,8 @@ impl Batch {
             if self.by_id.contains_key(&row.id) {
                 continue;
             }
-            let state = row.to_state(if row.is_reboot() { ceiling_ms(&row.project_id) } else { 0 })?;
+            let state =
+                row.to_state(if row.is_reboot() { ceiling_ms(&row.project_id) } else { 0 })?;
             self.by_id.insert(row.id.clone(), self.works.len());
             self.works.push(Working {
                 before: state.phase.status(),
@@ -148,10 +149,12 @@ impl Batch {
             if status != work.before {
                 *counts.entry((work.loaded.project_id.clone(), work.before)).or_default() -= 1;
                 *counts.entry((work.loaded.project_id.clone(), status)).or_default() += 1;
-                if Counter::of(&work.loaded.kind).is_some() && work.before == CommandStatus::Queued {
+                if Counter::of(&work.loaded.kind).is_some() && work.before == CommandStatus::Queued
+                {
                     // A word of the device itself proves its delivery.
                     let heard = matches!(status, CommandStatus::Cancelled | CommandStatus::Expired);
-                    if heard { &mut undelivered } else { &mut delivered }.push(work.loaded.id.clone());
+                    if heard { &mut undelivered } else { &mut delivered }
+                        .push(work.loaded.id.clone());
                 }
                 if work.before.awaits_delivery() && !status.awaits_delivery() {
                     after.taken.extend(work.key().map(|key| (key, work.loaded.id.clone())));
@@ -177,7 +180,10 @@ impl Batch {
 
 impl Working {
     fn key(&self) -> Option<DeviceKey> {
-        Some((ProjectId::new(&self.loaded.project_id).ok()?, DeviceId::new(&self.loaded.device_id).ok()?))
+        Some((
+            ProjectId::new(&self.loaded.project_id).ok()?,
+            DeviceId::new(&self.loaded.device_id).ok()?,
+        ))
     }
 
     /// Puts the next phase, and what came with it, into the row.
@@ -197,8 +203,8 @@ impl Working {
         if event == Event::Cancel {
             update.cancel_requested_at = Some(at);
         }
-        if let Phase::Running { boot_id: Some(boot_id), .. } | Phase::AwaitingReconnect { boot_id: Some(boot_id), .. } =
-            &next
+        if let Phase::Running { boot_id: Some(boot_id), .. }
+        | Phase::AwaitingReconnect { boot_id: Some(boot_id), .. } = &next
             && self.loaded.is_reboot()
         {
             update.boot_id = Some(boot_id.clone());
@@ -212,7 +218,10 @@ impl Working {
         update.cancel_due = next.cancel().map(|cancel| cancel.silent_due);
         // What merely progresses has its due time where it was; no index need be touched.
         update.due = next.due().filter(|due| {
-            entered || status != self.before || self.state.phase.due() != Some(*due) || update.due.is_some()
+            entered
+                || status != self.before
+                || self.state.phase.due() != Some(*due)
+                || update.due.is_some()
         });
         // An answer that came late is evidence: it changes nothing but the timeline.
         if !was_ended {
@@ -229,7 +238,8 @@ impl Working {
     fn note(&mut self, note: Note, said: Option<&Said>, wall: Timestamp, actor: &str) {
         let is_repetitive = matches!(note.event, "progress" | "late");
         if is_repetitive {
-            let brings_news = note.event == "late" || said.is_none_or(|said| said.has_news(&self.loaded));
+            let brings_news =
+                note.event == "late" || said.is_none_or(|said| said.has_news(&self.loaded));
             if !brings_news || self.loaded.events + self.update.events >= TIMELINE_MAX_EVENTS {
                 return;
             }
@@ -240,7 +250,10 @@ impl Working {
             By::Person => actor,
         };
         let detail = said.map_or_else(
-            || note.why.map_or_else(String::new, |why| serde_json::json!({ "why": why }).to_string()),
+            || {
+                note.why
+                    .map_or_else(String::new, |why| serde_json::json!({ "why": why }).to_string())
+            },
             |said| said.detail(note.event, note.why),
         );
         if let (Some(said), "progress") = (said, note.event) {
@@ -257,7 +270,9 @@ fn ended(status: CommandStatus, said: Option<&Said>, at: i64) -> Ended {
         said.outcome(&mut ended);
     }
     let (code, message) = match status {
-        CommandStatus::TimedOut => (error_code::TIMEOUT, "the device did not report an end in time"),
+        CommandStatus::TimedOut => {
+            (error_code::TIMEOUT, "the device did not report an end in time")
+        }
         CommandStatus::Expired => (error_code::EXPIRED, "it was not begun before it expired"),
         CommandStatus::Cancelled => (error_code::CANCELLED, "it was cancelled"),
         CommandStatus::Failed => (error_code::INTERNAL, "the device gave no reason"),

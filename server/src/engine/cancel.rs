@@ -41,7 +41,10 @@ pub(super) async fn one(
         // Asked twice is asked once.
         Err(command::Refused::AlreadyRequested) => {}
         Err(command::Refused::AlreadyEnded(status)) => {
-            return Err(Refused::conflict("already_finished", format!("the command has ended: {status}")));
+            return Err(Refused::conflict(
+                "already_finished",
+                format!("the command has ended: {status}"),
+            ));
         }
         Err(other) => return Err(Refused::conflict("not_cancellable", other.to_string())),
     }
@@ -57,7 +60,8 @@ pub(super) async fn one(
     };
     engine.0.auditor.append(tx, entry).await?;
     after.audited(project);
-    let command = store::get(tx, project, id).await?.ok_or(Refused::NotFound { what: "command" })?;
+    let command =
+        store::get(tx, project, id).await?.ok_or(Refused::NotFound { what: "command" })?;
     Ok((command, after))
 }
 
@@ -72,13 +76,17 @@ pub(super) async fn many(
     let now = engine.clock().now();
     let (loaded, ended_before, object) = match &request.batch_id {
         Some(_) if !request.ids.is_empty() => {
-            return Err(Refused::invalid("batch_id", "expected either ids or a batch_id, not both"));
+            return Err(Refused::invalid(
+                "batch_id",
+                "expected either ids or a batch_id, not both",
+            ));
         }
         Some(batch) => of_batch(tx, project, batch).await?,
         None => of_ids(tx, project, &request.ids).await?,
     };
     let mut after = After::default();
-    let mut answer = CancelledCommands { cancelled: 0, requested: 0, already_finished: ended_before };
+    let mut answer =
+        CancelledCommands { cancelled: 0, requested: 0, already_finished: ended_before };
     let ceilings = ceilings(tx, &loaded).await?;
     let mut batch = Batch::default();
     batch.add(loaded, |project| ceilings.get(project).copied().unwrap_or_default())?;
@@ -125,7 +133,8 @@ async fn of_ids(tx: &mut Tx, project: &ProjectId, ids: &[String]) -> Result<Foun
     }
     let mut keys = Vec::with_capacity(ids.len());
     for (index, id) in ids.iter().enumerate() {
-        let id: CommandId = id.parse().map_err(|_| Refused::invalid(format!("ids[{index}]"), "expected a UUID"))?;
+        let id: CommandId =
+            id.parse().map_err(|_| Refused::invalid(format!("ids[{index}]"), "expected a UUID"))?;
         keys.push(id.to_string());
     }
     let mut wanted = keys.clone();
@@ -137,6 +146,10 @@ async fn of_ids(tx: &mut Tx, project: &ProjectId, ids: &[String]) -> Result<Foun
     if let Some(index) = keys.iter().position(|id| !known.contains(id.as_str())) {
         return Err(Refused::invalid(format!("ids[{index}]"), "no such command"));
     }
-    let object = if keys.len() == 1 { format!("command:{}", keys[0]) } else { format!("commands:{}", keys.len()) };
+    let object = if keys.len() == 1 {
+        format!("command:{}", keys[0])
+    } else {
+        format!("commands:{}", keys.len())
+    };
     Ok((loaded, 0, object))
 }

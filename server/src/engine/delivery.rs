@@ -101,7 +101,9 @@ impl Delivery {
         match kind {
             DeviceTopic::Commands => {
                 // A new connection: whatever was sent on the former one may be lost.
-                state.listeners.insert(key.clone(), Listener { is_pending: true, ..Listener::default() });
+                state
+                    .listeners
+                    .insert(key.clone(), Listener { is_pending: true, ..Listener::default() });
                 state.pending.push(key);
             }
             DeviceTopic::CommandsCancel => state.cancels.push(key),
@@ -200,7 +202,8 @@ impl Delivery {
             let message = CancelMessage { command_id, other: serde_json::Map::new() };
             let payload = serde_json::to_vec(&message).expect("an id is JSON").into();
             let kind = DeviceTopic::CommandsCancel;
-            let request = PublishRequest { project_id, device_id, kind, payload, qos: Qos::of(kind) };
+            let request =
+                PublishRequest { project_id, device_id, kind, payload, qos: Qos::of(kind) };
             if let Err(error) = link.publish(request) {
                 tracing::debug!(command = %command_id, %error, "cancellation waits for its device");
             }
@@ -260,7 +263,11 @@ impl Delivery {
     }
 }
 
-async fn pump(engine: &Engine, pending: &[DeviceKey], cancels: &[DeviceKey]) -> Result<(), StoreError> {
+async fn pump(
+    engine: &Engine,
+    pending: &[DeviceKey],
+    cancels: &[DeviceKey],
+) -> Result<(), StoreError> {
     let mut tx = engine.0.store.read().await?;
     let outgoing = if pending.is_empty() {
         Vec::new()
@@ -288,7 +295,9 @@ impl Delivery {
         let mut published = Vec::with_capacity(outgoing.len());
         let mut per_device: HashMap<DeviceKey, u32> = HashMap::new();
         for one in outgoing {
-            let (Ok(project), Ok(device)) = (ProjectId::new(&one.project_id), DeviceId::new(&one.device_id)) else {
+            let (Ok(project), Ok(device)) =
+                (ProjectId::new(&one.project_id), DeviceId::new(&one.device_id))
+            else {
                 continue;
             };
             let key = (project, device);
@@ -296,7 +305,10 @@ impl Delivery {
             {
                 let mut state = self.state();
                 let Some(listener) = state.listeners.get_mut(&key) else { continue };
-                if listener.is_full || listener.taken.contains(&one.id) || !listener.sent.insert(one.id.clone()) {
+                if listener.is_full
+                    || listener.taken.contains(&one.id)
+                    || !listener.sent.insert(one.id.clone())
+                {
                     continue;
                 }
             }

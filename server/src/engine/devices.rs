@@ -10,7 +10,9 @@ use quarterdeck_protocol::{
 };
 use serde_json::{Value, json};
 
-use super::{Actor, After, Change, Engine, Refused, alerts::Alerts, apply::Batch, ingest::ceilings};
+use super::{
+    Actor, After, Change, Engine, Refused, alerts::Alerts, apply::Batch, ingest::ceilings,
+};
 use crate::{
     domain::command::Event,
     store::{
@@ -34,7 +36,8 @@ pub(super) async fn change(
     device: &DeviceId,
     change: &ChangeDevice,
 ) -> Result<(Device, After), Refused> {
-    let known = store::get(tx, project, device).await?.ok_or(Refused::NotFound { what: "device" })?;
+    let known =
+        store::get(tx, project, device).await?.ok_or(Refused::NotFound { what: "device" })?;
     if let Some(kind) = &change.kind {
         check_type("type", kind)?;
         store::set_type(tx, project, device, kind).await?;
@@ -59,7 +62,8 @@ pub(super) async fn retire(
     device: &DeviceId,
 ) -> Result<(Device, After), Refused> {
     let now = engine.clock().now();
-    let known = store::get(tx, project, device).await?.ok_or(Refused::NotFound { what: "device" })?;
+    let known =
+        store::get(tx, project, device).await?.ok_or(Refused::NotFound { what: "device" })?;
     if !store::retire(tx, project, device, now.wall).await? {
         return Ok((known, After::default()));
     }
@@ -76,12 +80,29 @@ pub(super) async fn retire(
     batch.write(engine, tx, now, &mut after).await?;
     let mut alerts = Alerts::default();
     let key = (project.clone(), device.clone());
-    for kind in ["device_offline", "device_stale", "clock_skew", "service_failed", "safety_lockout", "queue_depth"] {
+    for kind in [
+        "device_offline",
+        "device_stale",
+        "clock_skew",
+        "service_failed",
+        "safety_lockout",
+        "queue_depth",
+    ] {
         alerts.resolve(&key, kind);
     }
     alerts.write(engine, tx, now, &mut after).await?;
     after.disconnect.push(key);
-    done(engine, tx, actor, project, device, "device.retire", json!({ "cancelled_commands": cancelled }), after).await
+    done(
+        engine,
+        tx,
+        actor,
+        project,
+        device,
+        "device.retire",
+        json!({ "cancelled_commands": cancelled }),
+        after,
+    )
+    .await
 }
 
 /// Lets a device enrol once more.
@@ -95,7 +116,8 @@ pub(super) async fn allow_enroll_again(
     if !store::allow_enroll_again(tx, project, device).await? {
         return Err(Refused::NotFound { what: "device" });
     }
-    done(engine, tx, actor, project, device, "device.allow_enroll", Value::Null, After::default()).await
+    done(engine, tx, actor, project, device, "device.allow_enroll", Value::Null, After::default())
+        .await
 }
 
 /// Takes note that somebody has seen to a failed service.
@@ -106,7 +128,8 @@ pub(super) async fn clear_service_failed(
     project: &ProjectId,
     device: &DeviceId,
 ) -> Result<(Device, After), Refused> {
-    let known = store::get(tx, project, device).await?.ok_or(Refused::NotFound { what: "device" })?;
+    let known =
+        store::get(tx, project, device).await?.ok_or(Refused::NotFound { what: "device" })?;
     store::live::set_service_failed(tx, project.as_str(), device.as_str(), None).await?;
     let mut after = After::default();
     let mut alerts = Alerts::default();
@@ -153,15 +176,23 @@ pub(super) async fn done(
     for listing in [Listing::Devices, Listing::Timeline] {
         after.changes.push(Change { project: project.clone(), listing, key: device.to_string() });
     }
-    after.changes.push(Change { project: project.clone(), listing: Listing::Overview, key: "overview".to_owned() });
-    let device = store::get(tx, project, device).await?.ok_or(Refused::NotFound { what: "device" })?;
+    after.changes.push(Change {
+        project: project.clone(),
+        listing: Listing::Overview,
+        key: "overview".to_owned(),
+    });
+    let device =
+        store::get(tx, project, device).await?.ok_or(Refused::NotFound { what: "device" })?;
     Ok((device, after))
 }
 
 /// Checks a device's type.
 pub(super) fn check_type(field: &str, kind: &str) -> Result<(), Refused> {
     if kind.len() > TYPE_MAX_BYTES || kind.chars().any(char::is_control) {
-        return Err(Refused::invalid(field, format!("expected at most {TYPE_MAX_BYTES} bytes of plain text")));
+        return Err(Refused::invalid(
+            field,
+            format!("expected at most {TYPE_MAX_BYTES} bytes of plain text"),
+        ));
     }
     Ok(())
 }
@@ -177,7 +208,9 @@ pub(super) fn check_tags(field: &str, tags: &BTreeMap<String, String>) -> Result
         if !is_name {
             return Err(Refused::invalid(
                 field,
-                format!("expected keys of 1 to {TAG_KEY_MAX_BYTES} letters, digits, '.', '_', '-', '/'"),
+                format!(
+                    "expected keys of 1 to {TAG_KEY_MAX_BYTES} letters, digits, '.', '_', '-', '/'"
+                ),
             ));
         }
         if value.len() > TAG_VALUE_MAX_BYTES || value.chars().any(char::is_control) {

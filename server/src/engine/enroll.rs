@@ -59,7 +59,8 @@ pub(super) async fn enroll(
         detail: "the enrolment token is unknown, used up, expired or revoked".to_owned(),
     };
     let now = engine.clock().wall();
-    let token = tokens::by_hash(tx, &token_hash(&request.token)).await?.ok_or_else(invalid_token)?;
+    let token =
+        tokens::by_hash(tx, &token_hash(&request.token)).await?.ok_or_else(invalid_token)?;
     let project = ProjectId::new(&token.project_id).map_err(|_| invalid_token())?;
     let device = &request.device_id;
     let nonce = usable_nonce(request)?;
@@ -96,9 +97,10 @@ pub(super) async fn enroll(
     }
     let salt = hex::encode(&engine.clock().random::<16>());
     let (secret, stored_nonce) = match nonce {
-        Some(nonce) => {
-            (derive(&request.token, &salt, &project, device, nonce), Some(format!("{}:{salt}", nonce_hash(nonce))))
-        }
+        Some(nonce) => (
+            derive(&request.token, &salt, &project, device, nonce),
+            Some(format!("{}:{salt}", nonce_hash(nonce))),
+        ),
         None => (random_secret(engine), None),
     };
     let enrolled = Enrolled {
@@ -117,7 +119,8 @@ pub(super) async fn enroll(
     let mut after = After::default();
     after.disconnect.push((project.clone(), device.clone()));
     let detail = json!({ "enrollment_token": token.id, "again": known.is_some() });
-    let (_, after) = actions::done(engine, tx, &actor, &project, device, "device.enroll", detail, after).await?;
+    let (_, after) =
+        actions::done(engine, tx, &actor, &project, device, "device.enroll", detail, after).await?;
     Ok((answer(engine, &project, device, secret), after))
 }
 
@@ -134,7 +137,10 @@ pub(super) async fn issue(
     }
     let known = store::credential(tx, project.as_str(), device.as_str()).await?;
     if known.as_ref().is_some_and(|known| known.retired_at.is_some() && !known.enroll_again) {
-        return Err(Refused::conflict("device_retired", "the device is retired; allow it to enrol again first"));
+        return Err(Refused::conflict(
+            "device_retired",
+            "the device is retired; allow it to enrol again first",
+        ));
     }
     let secret = random_secret(engine);
     let enrolled = Enrolled {
@@ -149,13 +155,26 @@ pub(super) async fn issue(
     let mut after = After::default();
     after.disconnect.push((project.clone(), device.clone()));
     let detail = json!({ "renewed": known.is_some() });
-    let (_, after) =
-        actions::done(engine, tx, actor, project, device, "device.issue_credentials", detail, after).await?;
+    let (_, after) = actions::done(
+        engine,
+        tx,
+        actor,
+        project,
+        device,
+        "device.issue_credentials",
+        detail,
+        after,
+    )
+    .await?;
     Ok((answer(engine, project, device, secret), after))
 }
 
 /// Checks `{project}/{device}` and its secret, in time that tells nothing of it.
-pub(super) async fn authenticate(engine: &Engine, user: &str, secret: &[u8]) -> Result<DeviceIdentity, Denied> {
+pub(super) async fn authenticate(
+    engine: &Engine,
+    user: &str,
+    secret: &[u8],
+) -> Result<DeviceIdentity, Denied> {
     let (project_id, device_id) = topics::parse_username(user).ok_or(Denied::BadCredentials)?;
     if secret.len() > SECRET_MAX_BYTES {
         return Err(Denied::BadCredentials);
@@ -189,7 +208,12 @@ fn usable_nonce(request: &EnrollRequest) -> Result<Option<&str>, Refused> {
     }
 }
 
-fn answer(engine: &Engine, project: &ProjectId, device: &DeviceId, secret: String) -> EnrollResponse {
+fn answer(
+    engine: &Engine,
+    project: &ProjectId,
+    device: &DeviceId,
+    secret: String,
+) -> EnrollResponse {
     let settings = engine.settings();
     EnrollResponse {
         project_id: project.clone(),

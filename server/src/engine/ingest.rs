@@ -68,7 +68,10 @@ pub(super) enum What {
     Connected,
     Gone,
     /// Said just now, not kept by a broker from before.
-    Status { status: Status, is_fresh: bool },
+    Status {
+        status: Status,
+        is_fresh: bool,
+    },
     Health(Health),
     ServiceFailed(Failed),
 }
@@ -157,15 +160,28 @@ impl Reader {
         let now_ms = engine.clock().steady();
         for event in events {
             match event {
-                Inbound::Connected { project_id, device_id, channel: Channel::Main, connection } => {
+                Inbound::Connected {
+                    project_id,
+                    device_id,
+                    channel: Channel::Main,
+                    connection,
+                } => {
                     let device = (project_id, device_id);
                     self.connections.insert(device.clone(), connection);
                     read.heard.push(Heard { device, what: What::Connected });
                 }
-                Inbound::Subscribed { project_id, device_id, channel: Channel::Main, kind, .. } => {
+                Inbound::Subscribed {
+                    project_id, device_id, channel: Channel::Main, kind, ..
+                } => {
                     engine.0.delivery.listens(&project_id, &device_id, kind);
                 }
-                Inbound::Disconnected { project_id, device_id, channel: Channel::Main, connection, .. } => {
+                Inbound::Disconnected {
+                    project_id,
+                    device_id,
+                    channel: Channel::Main,
+                    connection,
+                    ..
+                } => {
                     let device = (project_id, device_id);
                     if self.connections.get(&device) == Some(&connection) {
                         self.connections.remove(&device);
@@ -175,17 +191,22 @@ impl Reader {
                     }
                 }
                 // A connection that carries tunnels alone says nothing of presence.
-                Inbound::Connected { .. } | Inbound::Subscribed { .. } | Inbound::Disconnected { .. } => {}
+                Inbound::Connected { .. }
+                | Inbound::Subscribed { .. }
+                | Inbound::Disconnected { .. } => {}
                 Inbound::Message(message) => self.message(engine, &mut read, message, now_ms),
                 Inbound::LinkUp => engine.0.delivery.link_is_up(),
-                Inbound::LinkDown => tracing::warn!("the broker cannot be reached; devices may seem silent"),
+                Inbound::LinkDown => {
+                    tracing::warn!("the broker cannot be reached; devices may seem silent")
+                }
             }
         }
         read
     }
 
     fn message(&mut self, engine: &Engine, read: &mut Read, message: Message, now_ms: i64) {
-        let Message { project_id, device_id, kind, payload, retained, last_will, connection, ack } = message;
+        let Message { project_id, device_id, kind, payload, retained, last_will, connection, ack } =
+            message;
         let device = (project_id, device_id);
         read.acks.push(ack);
         // What an older connection says of presence is overtaken by the newer one.
@@ -223,7 +244,8 @@ impl Reader {
     }
 
     fn complain(&mut self, device: &DeviceKey, kind: DeviceTopic, error: &Malformed, now_ms: i64) {
-        metrics::counter!("quarterdeck_ingest_malformed_total", "topic" => kind.suffix()).increment(1);
+        metrics::counter!("quarterdeck_ingest_malformed_total", "topic" => kind.suffix())
+            .increment(1);
         if self.complained_ms.saturating_add(COMPLAINT_PERIOD_MS) <= now_ms {
             self.complained_ms = now_ms;
             tracing::warn!(project = %device.0, device = %device.1, topic = kind.suffix(), %error, "malformed message");
@@ -231,7 +253,12 @@ impl Reader {
     }
 }
 
-fn parse(kind: DeviceTopic, payload: &Bytes, retained: bool, last_will: bool) -> Result<Option<What>, Malformed> {
+fn parse(
+    kind: DeviceTopic,
+    payload: &Bytes,
+    retained: bool,
+    last_will: bool,
+) -> Result<Option<What>, Malformed> {
     Ok(Some(match kind {
         DeviceTopic::CommandsResponse => What::Response(Said::parse(payload)?),
         DeviceTopic::Status => {
@@ -323,9 +350,9 @@ fn respond(
     now: Now,
     after: &mut After,
 ) {
-    let is_own = commands
-        .get(&said.command_id)
-        .is_some_and(|row| row.device_id == device.1.as_str() && row.project_id == device.0.as_str());
+    let is_own = commands.get(&said.command_id).is_some_and(|row| {
+        row.device_id == device.1.as_str() && row.project_id == device.0.as_str()
+    });
     if !is_own {
         metrics::counter!("quarterdeck_ingest_foreign_total").increment(1);
         tracing::debug!(project = %device.0, device = %device.1, command = %said.command_id, "response to no command of the device");
@@ -362,7 +389,10 @@ fn reconnect(commands: &mut Batch, device: &DeviceKey, moved: &Moved, now: Now, 
 }
 
 /// How long a reboot may take, by project.
-pub(super) async fn ceilings(tx: &mut Tx, loaded: &[live::Loaded]) -> Result<HashMap<String, i64>, StoreError> {
+pub(super) async fn ceilings(
+    tx: &mut Tx,
+    loaded: &[live::Loaded],
+) -> Result<HashMap<String, i64>, StoreError> {
     let mut ceilings = HashMap::new();
     for row in loaded.iter().filter(|row| row.is_reboot()) {
         if ceilings.contains_key(&row.project_id) {
@@ -383,13 +413,20 @@ fn announce_output(chunks: &[output::Chunk], commands: &Batch, after: &mut After
         if let Some(row) = commands.get(&chunk.command_id)
             && let Ok(project) = ProjectId::new(&row.project_id)
         {
-            after.changes.push(Change { project, listing: Listing::Output, key: chunk.command_id.clone() });
+            after.changes.push(Change {
+                project,
+                listing: Listing::Output,
+                key: chunk.command_id.clone(),
+            });
         }
     }
 }
 
 /// Lets everybody's silence begin anew: the server could not hear until now.
-pub(super) async fn listen_again(engine: &Engine, forgets_connections: bool) -> Result<(), StoreError> {
+pub(super) async fn listen_again(
+    engine: &Engine,
+    forgets_connections: bool,
+) -> Result<(), StoreError> {
     let stale_due = engine.clock().steady() + presence::SILENCE_MAX_MS;
     engine
         .0

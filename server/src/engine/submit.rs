@@ -11,8 +11,8 @@ use quarterdeck_protocol::{
     command::{CommandStatus, InvalidPriority, Priority, error_code},
     ids::{BatchId, CommandId, DeviceId, ProjectId},
     limits::{
-        BATCH_MAX_DEVICES, EXPIRES_DEFAULT_S, EXPIRES_MAX_S, EXPIRES_MIN_S, NOTES_MAX_CHARS, TIMEOUT_DEFAULT_S,
-        TIMEOUT_MAX_S, TIMEOUT_MIN_S,
+        BATCH_MAX_DEVICES, EXPIRES_DEFAULT_S, EXPIRES_MAX_S, EXPIRES_MIN_S, NOTES_MAX_CHARS,
+        TIMEOUT_DEFAULT_S, TIMEOUT_MAX_S, TIMEOUT_MIN_S,
     },
     live::Listing,
     operations, payload,
@@ -76,9 +76,13 @@ pub(super) async fn retry(
     id: CommandId,
     confirm: bool,
 ) -> Result<(Command, After), Refused> {
-    let before = stored::get(tx, project, id).await?.ok_or(Refused::NotFound { what: "command" })?;
+    let before =
+        stored::get(tx, project, id).await?.ok_or(Refused::NotFound { what: "command" })?;
     if !before.status.is_terminal() {
-        return Err(Refused::conflict("not_finished", format!("the command has not ended: {}", before.status)));
+        return Err(Refused::conflict(
+            "not_finished",
+            format!("the command has not ended: {}", before.status),
+        ));
     }
     let expires_in_s = before.expires_at.millis_since(before.created_at) / 1_000;
     let request = CreateCommands {
@@ -90,7 +94,11 @@ pub(super) async fn retry(
         payload: before.payload,
         priority: Some(before.priority),
         timeout_s: Some(before.timeout_s),
-        expires_in_s: Some(u32::try_from(expires_in_s).unwrap_or(EXPIRES_DEFAULT_S).clamp(EXPIRES_MIN_S, EXPIRES_MAX_S)),
+        expires_in_s: Some(
+            u32::try_from(expires_in_s)
+                .unwrap_or(EXPIRES_DEFAULT_S)
+                .clamp(EXPIRES_MIN_S, EXPIRES_MAX_S),
+        ),
         notes: before.notes,
         confirm,
     };
@@ -102,23 +110,40 @@ pub(super) async fn retry(
     Ok((command, after))
 }
 
-async fn check(tx: &mut Tx, project: &ProjectId, request: &CreateCommands) -> Result<Checked, Refused> {
-    let settings = projects::settings(tx, project).await?.ok_or(Refused::NotFound { what: "project" })?;
+async fn check(
+    tx: &mut Tx,
+    project: &ProjectId,
+    request: &CreateCommands,
+) -> Result<Checked, Refused> {
+    let settings =
+        projects::settings(tx, project).await?.ok_or(Refused::NotFound { what: "project" })?;
     if !request.targets.groups.is_empty() {
         return Err(Refused::invalid("targets.groups[0]", "no such group"));
     }
     let priority = match request.priority {
-        Some(given) => Priority::try_from(given)
-            .map_err(|InvalidPriority(_)| Refused::invalid("priority", "expected 1 (soonest) to 10"))?,
+        Some(given) => Priority::try_from(given).map_err(|InvalidPriority(_)| {
+            Refused::invalid("priority", "expected 1 (soonest) to 10")
+        })?,
         None => Priority::DEFAULT,
     };
-    let timeout_s = within("timeout_s", request.timeout_s, TIMEOUT_MIN_S, TIMEOUT_DEFAULT_S, TIMEOUT_MAX_S)?;
-    let expires_in_s = within("expires_in_s", request.expires_in_s, EXPIRES_MIN_S, EXPIRES_DEFAULT_S, EXPIRES_MAX_S)?;
+    let timeout_s =
+        within("timeout_s", request.timeout_s, TIMEOUT_MIN_S, TIMEOUT_DEFAULT_S, TIMEOUT_MAX_S)?;
+    let expires_in_s = within(
+        "expires_in_s",
+        request.expires_in_s,
+        EXPIRES_MIN_S,
+        EXPIRES_DEFAULT_S,
+        EXPIRES_MAX_S,
+    )?;
     if request.notes.chars().count() > NOTES_MAX_CHARS || request.notes.contains('\0') {
-        return Err(Refused::invalid("notes", format!("expected at most {NOTES_MAX_CHARS} characters, none of them NUL")));
+        return Err(Refused::invalid(
+            "notes",
+            format!("expected at most {NOTES_MAX_CHARS} characters, none of them NUL"),
+        ));
     }
     let payload = if request.payload.is_null() { json!({}) } else { request.payload.clone() };
-    if request.kind.is_empty() || request.kind.len() > TYPE_MAX_BYTES || request.kind.contains('\0') {
+    if request.kind.is_empty() || request.kind.len() > TYPE_MAX_BYTES || request.kind.contains('\0')
+    {
         return Err(Refused::invalid("type", "expected the name of an operation"));
     }
     payload::check(&request.kind, &payload)?;
@@ -127,7 +152,10 @@ async fn check(tx: &mut Tx, project: &ProjectId, request: &CreateCommands) -> Re
     known_operation(tx, project, request, &devices, &mut warnings).await?;
     let offline: Vec<_> = devices.iter().filter(|device| is_offline(&statuses, device)).collect();
     if !offline.is_empty() {
-        warnings.push(format!("offline, so it waits until they return or it expires: {}", some_of(&offline)));
+        warnings.push(format!(
+            "offline, so it waits until they return or it expires: {}",
+            some_of(&offline)
+        ));
     }
     if !request.confirm {
         if operations::is_dangerous(&request.kind) {
@@ -161,7 +189,13 @@ async fn check(tx: &mut Tx, project: &ProjectId, request: &CreateCommands) -> Re
     })
 }
 
-fn within(field: &str, given: Option<u32>, least: u32, default: u32, most: u32) -> Result<u32, Refused> {
+fn within(
+    field: &str,
+    given: Option<u32>,
+    least: u32,
+    default: u32,
+    most: u32,
+) -> Result<u32, Refused> {
     let value = given.unwrap_or(default);
     if (least..=most).contains(&value) {
         Ok(value)
@@ -186,7 +220,10 @@ async fn targets(
             devices.push((index, device));
         }
         if devices.len() > BATCH_MAX_DEVICES {
-            return Err(Refused::invalid("targets.devices", format!("expected at most {BATCH_MAX_DEVICES} devices")));
+            return Err(Refused::invalid(
+                "targets.devices",
+                format!("expected at most {BATCH_MAX_DEVICES} devices"),
+            ));
         }
     }
     if devices.is_empty() {
@@ -197,7 +234,9 @@ async fn targets(
     for (index, device) in &devices {
         match statuses.get(device.as_str()).map(String::as_str) {
             None => return Err(Refused::invalid(field(*index), "no such device")),
-            Some("retired") => return Err(Refused::invalid(field(*index), "the device is retired")),
+            Some("retired") => {
+                return Err(Refused::invalid(field(*index), "the device is retired"));
+            }
             Some(_) => {}
         }
     }
@@ -213,7 +252,8 @@ async fn known_operation(
 ) -> Result<(), Refused> {
     let announcing: HashSet<String> =
         devices::announcing(tx, project, &request.kind).await?.into_iter().collect();
-    let lacking: Vec<_> = devices.iter().filter(|device| !announcing.contains(device.as_str())).collect();
+    let lacking: Vec<_> =
+        devices.iter().filter(|device| !announcing.contains(device.as_str())).collect();
     if operations::is_builtin(&request.kind) {
         // Not every device that runs it says so; but where others do, one that does not is remarkable.
         if !lacking.is_empty() && !announcing.is_empty() {
@@ -237,7 +277,8 @@ fn is_offline(statuses: &HashMap<String, String>, device: &DeviceId) -> bool {
 }
 
 fn some_of(devices: &[&DeviceId]) -> String {
-    let mut text = devices.iter().take(NAMED_MAX).map(|device| device.as_str()).collect::<Vec<_>>().join(", ");
+    let mut text =
+        devices.iter().take(NAMED_MAX).map(|device| device.as_str()).collect::<Vec<_>>().join(", ");
     if devices.len() > NAMED_MAX {
         text.push_str(&format!(" and {} more", devices.len() - NAMED_MAX));
     }
@@ -269,7 +310,8 @@ async fn store(
     batches::insert(tx, &batch).await?;
 
     let blocked = blocked_until(tx, project, &checked, now).await?;
-    let ids: Vec<CommandId> = checked.devices.iter().map(|_| CommandId(engine.clock().new_uuid())).collect();
+    let ids: Vec<CommandId> =
+        checked.devices.iter().map(|_| CommandId(engine.clock().new_uuid())).collect();
     let (allowed, refused): (Vec<_>, Vec<_>) = ids
         .iter()
         .zip(&checked.devices)
@@ -318,9 +360,14 @@ async fn store(
             listing: Listing::Commands,
             key: id.to_string(),
         }));
-        after.changes.push(Change { project: project.clone(), listing: Listing::Overview, key: "overview".to_owned() });
+        after.changes.push(Change {
+            project: project.clone(),
+            listing: Listing::Overview,
+            key: "overview".to_owned(),
+        });
     }
-    let offline = checked.devices.iter().filter(|device| is_offline(&checked.statuses, device)).count();
+    let offline =
+        checked.devices.iter().filter(|device| is_offline(&checked.statuses, device)).count();
     after.deliver = checked
         .devices
         .iter()
@@ -330,7 +377,9 @@ async fn store(
     let commands = ids
         .iter()
         .zip(&checked.devices)
-        .map(|(id, device)| shown(*id, batch_id, device, &checked, actor, now.wall, blocked.get(device.as_str())))
+        .map(|(id, device)| {
+            shown(*id, batch_id, device, &checked, actor, now.wall, blocked.get(device.as_str()))
+        })
         .collect();
     metrics::counter!("quarterdeck_commands_created_total").increment(ids.len() as u64);
     let created = CreatedCommands {
@@ -353,7 +402,8 @@ async fn blocked_until(
     let Some(counter) = Counter::of(&checked.kind) else { return Ok(BTreeMap::new()) };
     let rule = counter.rule(&checked.settings);
     let names: Vec<String> = checked.devices.iter().map(ToString::to_string).collect();
-    let before = counted::counted(tx, project, &names, counter, now.steady_ms - rule.window_ms).await?;
+    let before =
+        counted::counted(tx, project, &names, counter, now.steady_ms - rule.window_ms).await?;
     let mut blocked = BTreeMap::new();
     for device in names {
         let times = before.get(&device).map_or(&[][..], Vec::as_slice);
@@ -382,7 +432,13 @@ async fn block(
         let message = blocked_message(common.kind, *until);
         let mut timeline = common.timeline.to_owned();
         let detail = json!({ "blocked_until": until }).to_string();
-        append_event(&mut timeline, now.wall, CommandStatus::BlockedSafety.as_str(), "server", &detail);
+        append_event(
+            &mut timeline,
+            now.wall,
+            CommandStatus::BlockedSafety.as_str(),
+            "server",
+            &detail,
+        );
         let new = write::NewCommands {
             timeline: &timeline,
             events: 2,
@@ -405,7 +461,8 @@ async fn block(
 }
 
 fn blocked_message(kind: &str, until: Timestamp) -> String {
-    let what = if Counter::of(kind) == Some(Counter::AppRestart) { "app restarts" } else { "reboots" };
+    let what =
+        if Counter::of(kind) == Some(Counter::AppRestart) { "app restarts" } else { "reboots" };
     format!("too many {what} of this device in a short time; a new one may go at {until}")
 }
 
@@ -456,7 +513,11 @@ fn shown(
         priority: checked.priority.get(),
         timeout_s: checked.timeout_s,
         notes: checked.notes.clone(),
-        status: if blocked.is_some() { CommandStatus::BlockedSafety } else { CommandStatus::Queued },
+        status: if blocked.is_some() {
+            CommandStatus::BlockedSafety
+        } else {
+            CommandStatus::Queued
+        },
         progress: None,
         step: None,
         state: None,

@@ -19,7 +19,8 @@ use crate::{
     clock::ANCHOR_PERIOD_MS,
     domain::command::Event,
     store::{
-        StoreError, alerts as stored_alerts, commands::live, devices::live as devices, idempotency, meta, safety,
+        StoreError, alerts as stored_alerts, commands::live, devices::live as devices, idempotency,
+        meta, safety,
     },
 };
 
@@ -45,7 +46,9 @@ pub(super) async fn run(engine: Engine, stop: CancellationToken) {
     let mut slow_ms = i64::MIN;
     loop {
         let now_ms = engine.clock().steady();
-        if engine.clock().wall_step_ms().is_some() || anchored_ms.saturating_add(ANCHOR_PERIOD_MS as i64) <= now_ms {
+        if engine.clock().wall_step_ms().is_some()
+            || anchored_ms.saturating_add(ANCHOR_PERIOD_MS as i64) <= now_ms
+        {
             anchored_ms = now_ms;
             report("the clock's anchor", engine.keep_anchor().await);
         }
@@ -153,7 +156,9 @@ impl Engine {
 
 /// What need not be looked at each second.
 async fn slow(engine: &Engine) -> Result<(), StoreError> {
-    let queues = live::queue_depths(&mut engine.0.store.read().await?, QUEUE_DEPTH_ALERT, QUEUES_MAX).await?;
+    let queues =
+        live::queue_depths(&mut engine.0.store.read().await?, QUEUE_DEPTH_ALERT, QUEUES_MAX)
+            .await?;
     let worker = engine.clone();
     let after = engine
         .0
@@ -165,13 +170,16 @@ async fn slow(engine: &Engine) -> Result<(), StoreError> {
                 let mut raised = Alerts::default();
                 let open = stored_alerts::open_of_kinds(tx, &["queue_depth"]).await?;
                 for (project, _, device) in &open {
-                    let still = queues.iter().any(|(p, d, _)| p == project && Some(d) == device.as_ref());
-                    if !still && let Some(key) = key(project, device.as_deref().unwrap_or_default()) {
+                    let still =
+                        queues.iter().any(|(p, d, _)| p == project && Some(d) == device.as_ref());
+                    if !still && let Some(key) = key(project, device.as_deref().unwrap_or_default())
+                    {
                         raised.resolve(&key, "queue_depth");
                     }
                 }
                 for (project, device, depth) in &queues {
-                    let is_open = open.iter().any(|(p, _, d)| p == project && d.as_ref() == Some(device));
+                    let is_open =
+                        open.iter().any(|(p, _, d)| p == project && d.as_ref() == Some(device));
                     if !is_open && let Some(key) = key(project, device) {
                         let cause = format!("{depth} commands wait for {device}");
                         raised.raise(&key, "queue_depth", Severity::Warning, cause, None);

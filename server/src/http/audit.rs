@@ -41,7 +41,10 @@ pub(super) async fn list(
     let descending = paging.descending(&COLUMNS, true)?;
     let after = paging
         .after_key()?
-        .map(|key| key.parse().map_err(|_| Error::invalid("cursor", "expected a next_cursor of this listing")))
+        .map(|key| {
+            key.parse()
+                .map_err(|_| Error::invalid("cursor", "expected a next_cursor of this listing"))
+        })
         .transpose()?;
     let mut tx = app.store.read().await?;
     let items =
@@ -62,7 +65,8 @@ pub fn filter_of(given: &BTreeMap<String, String>) -> std::result::Result<Filter
             "outcome" => {
                 let outcome = audit::outcome_of(value);
                 filter.outcome = Some(
-                    outcome.ok_or_else(|| InvalidQuery::new(name, "expected ok, denied or failed"))?,
+                    outcome
+                        .ok_or_else(|| InvalidQuery::new(name, "expected ok, denied or failed"))?,
                 );
             }
             "from" => filter.from = Some(at()?),
@@ -78,7 +82,10 @@ pub fn is_descending(sort: Option<&str>) -> std::result::Result<bool, InvalidQue
     match sort {
         None | Some("-seq" | "-at") => Ok(true),
         Some("seq" | "at") => Ok(false),
-        Some(_) => Err(InvalidQuery::new("sort", "expected one of seq, at, with - before it for descending")),
+        Some(_) => Err(InvalidQuery::new(
+            "sort",
+            "expected one of seq, at, with - before it for descending",
+        )),
     }
 }
 

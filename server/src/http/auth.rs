@@ -100,7 +100,8 @@ pub(super) async fn login(
                 .await?;
             sessions::insert(tx, &new).await?;
             let session = format!("session:{}", new.id);
-            record(&auditor, tx, now, &actor, "auth.login", session, AuditOutcome::Ok, Value::Null).await
+            record(&auditor, tx, now, &actor, "auth.login", session, AuditOutcome::Ok, Value::Null)
+                .await
         })
     })
     .await?;
@@ -134,7 +135,8 @@ pub(super) async fn refresh(
                 if session.refresh_hash == given_hash {
                     let expires_at = now.plus_seconds(SESSION_IDLE_MAX_S);
                     let hash = hash_secret(&next);
-                    return if sessions::rotate(tx, &id, &given_hash, &hash, now, expires_at).await? {
+                    return if sessions::rotate(tx, &id, &given_hash, &hash, now, expires_at).await?
+                    {
                         Ok(Some((holder.username, next)))
                     } else {
                         Err(session_ended())
@@ -149,8 +151,17 @@ pub(super) async fn refresh(
                 let actor = Actor { name: holder.username, from };
                 let detail = json!({ "reason": "a refresh token was used again" });
                 let object = format!("session:{id}");
-                record(&auditor, tx, now, &actor, "auth.refresh", object, AuditOutcome::Denied, detail)
-                    .await?;
+                record(
+                    &auditor,
+                    tx,
+                    now,
+                    &actor,
+                    "auth.refresh",
+                    object,
+                    AuditOutcome::Denied,
+                    detail,
+                )
+                .await?;
                 Ok(None)
             })
         })
@@ -169,14 +180,18 @@ pub(super) async fn logout(
     SignedIn(caller): SignedIn,
 ) -> Result<StatusCode> {
     let CallerKind::User { session_id, .. } = caller.kind.clone() else {
-        return Err(Error::conflict("no_session", "a service token has no session; revoke it instead"));
+        return Err(Error::conflict(
+            "no_session",
+            "a service token has no session; revoke it instead",
+        ));
     };
     let (auditor, now, actor) = (app.auditor.clone(), app.clock.wall(), caller.actor());
     app.write(move |tx| {
         Box::pin(async move {
             sessions::revoke(tx, &session_id, now).await?;
             let object = format!("session:{session_id}");
-            record(&auditor, tx, now, &actor, "auth.logout", object, AuditOutcome::Ok, Value::Null).await
+            record(&auditor, tx, now, &actor, "auth.logout", object, AuditOutcome::Ok, Value::Null)
+                .await
         })
     })
     .await?;
@@ -191,12 +206,16 @@ pub(super) async fn me(
     SignedIn(caller): SignedIn,
 ) -> Result<axum::Json<Me>> {
     let mut tx = app.store.read().await?;
-    let projects: BTreeMap<_, _> =
-        projects::list(&mut tx, &caller.reader(), None, quarterdeck_protocol::limits::PAGE_MAX_ITEMS)
-            .await?
-            .into_iter()
-            .map(|project| (project.id, project.role))
-            .collect();
+    let projects: BTreeMap<_, _> = projects::list(
+        &mut tx,
+        &caller.reader(),
+        None,
+        quarterdeck_protocol::limits::PAGE_MAX_ITEMS,
+    )
+    .await?
+    .into_iter()
+    .map(|project| (project.id, project.role))
+    .collect();
     Ok(axum::Json(Me { admin: caller.is_server_admin(), username: caller.name, projects }))
 }
 
@@ -209,8 +228,7 @@ fn tokens(
 ) -> Result<Response> {
     let access_token = access::issue(&app.keys, &session.to_string(), username, now)
         .map_err(|_| Error::internal())?;
-    let tokens =
-        Tokens { access_token, refresh_token, expires_in: access::ACCESS_TTL_S as u64 };
+    let tokens = Tokens { access_token, refresh_token, expires_in: access::ACCESS_TTL_S as u64 };
     let mut response = axum::Json(tokens).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)

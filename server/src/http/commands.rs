@@ -8,7 +8,10 @@ use axum::{
     response::Response,
 };
 use quarterdeck_protocol::{
-    api::{CancelCommands, CancelledCommands, Command, CreateCommands, CreatedCommands, Page, TimelineEntry},
+    api::{
+        CancelCommands, CancelledCommands, Command, CreateCommands, CreatedCommands, Page,
+        TimelineEntry,
+    },
     ids::CommandId,
     time::Timestamp,
 };
@@ -59,7 +62,8 @@ pub(super) async fn create(
     Json { value: request, bytes }: Json<CreateCommands>,
 ) -> Result<Response> {
     let key = key.of(member.project.as_str(), &member.caller.name, &bytes);
-    let (engine, actor, project) = (app.engine.clone(), member.caller.actor(), member.project.clone());
+    let (engine, actor, project) =
+        (app.engine.clone(), member.caller.actor(), member.project.clone());
     let response = once(&app, key, StatusCode::CREATED, move |tx| {
         Box::pin(async move { Ok(engine.submit_in(tx, &actor, &project, &request).await?) })
     })
@@ -131,13 +135,10 @@ pub(super) async fn retry(
 ) -> Result<Response> {
     let id = command_id(&id)?;
     let bytes = json::read_body(request).await?;
-    let body = if bytes.is_empty() {
-        RetryCommand::default()
-    } else {
-        json::parse(&bytes)?
-    };
+    let body = if bytes.is_empty() { RetryCommand::default() } else { json::parse(&bytes)? };
     let key = key.of(member.project.as_str(), &member.caller.name, &bytes);
-    let (engine, actor, project) = (app.engine.clone(), member.caller.actor(), member.project.clone());
+    let (engine, actor, project) =
+        (app.engine.clone(), member.caller.actor(), member.project.clone());
     let response = once(&app, key, StatusCode::CREATED, move |tx| {
         Box::pin(async move { Ok(engine.retry_in(tx, &actor, &project, id, body.confirm).await?) })
     })
@@ -161,7 +162,10 @@ pub(super) async fn timeline(
     let descending = paging.descending(&["seq", "at"], false)?;
     let after: Option<i64> = paging
         .after_key()?
-        .map(|key| key.parse().map_err(|_| Error::invalid("cursor", "expected a next_cursor of this listing")))
+        .map(|key| {
+            key.parse()
+                .map_err(|_| Error::invalid("cursor", "expected a next_cursor of this listing"))
+        })
         .transpose()?;
     let mut tx = app.store.read().await?;
     let entries = commands::timeline(&mut tx, &member.project, id).await?;
@@ -170,7 +174,9 @@ pub(super) async fn timeline(
     if descending {
         entries.reverse();
     }
-    entries.retain(|entry| after.is_none_or(|after| if descending { entry.seq < after } else { entry.seq > after }));
+    entries.retain(|entry| {
+        after.is_none_or(|after| if descending { entry.seq < after } else { entry.seq > after })
+    });
     Ok(axum::Json(paging.page(entries, total, |entry| entry.seq.to_string())))
 }
 

@@ -22,8 +22,7 @@ use super::{
     query::Params,
 };
 use crate::store::{
-    commands,
-    device_events,
+    commands, device_events,
     devices::{self, listing},
 };
 
@@ -192,7 +191,8 @@ pub(super) async fn commands(
     let mut tx = app.store.read().await?;
     must_exist(&mut tx, &member, &device).await?;
     let page =
-        commands::listing::list(&mut tx, &member.project, &filter, sort, cursor, paging.limit).await?;
+        commands::listing::list(&mut tx, &member.project, &filter, sort, cursor, paging.limit)
+            .await?;
     Ok(axum::Json(page))
 }
 
@@ -211,7 +211,10 @@ pub(super) async fn timeline(
     paging.one_order("-seq")?;
     let before: Option<i64> = paging
         .after_key()?
-        .map(|key| key.parse().map_err(|_| Error::invalid("cursor", "expected a next_cursor of this listing")))
+        .map(|key| {
+            key.parse()
+                .map_err(|_| Error::invalid("cursor", "expected a next_cursor of this listing"))
+        })
         .transpose()?;
     let mut tx = app.store.read().await?;
     must_exist(&mut tx, &member, &device).await?;

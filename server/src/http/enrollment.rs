@@ -8,7 +8,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use quarterdeck_protocol::{
-    api::{AuditOutcome, CreateEnrollmentToken, EnrollRequest, EnrollResponse, EnrollmentToken, Page},
+    api::{
+        AuditOutcome, CreateEnrollmentToken, EnrollRequest, EnrollResponse, EnrollmentToken, Page,
+    },
     limits::{TAG_KEY_MAX_BYTES, TAG_VALUE_MAX_BYTES, TAGS_MAX},
     live::Listing,
 };
@@ -55,7 +57,8 @@ pub(super) async fn list(
     let after = paging.after_key()?;
     let mut tx = app.store.read().await?;
     let items =
-        enrollment_tokens::list(&mut tx, &member.project, after.as_deref(), paging.limit + 1).await?;
+        enrollment_tokens::list(&mut tx, &member.project, after.as_deref(), paging.limit + 1)
+            .await?;
     let total = enrollment_tokens::count(&mut tx, &member.project).await?;
     Ok(axum::Json(paging.page(items, total, |token| token.id.clone())))
 }
@@ -172,7 +175,9 @@ pub(super) async fn enroll(
             // Its token has one use less.
             app.changed(&answer.project_id, Listing::EnrollmentTokens, "");
             let mut response = (StatusCode::CREATED, axum::Json(answer)).into_response();
-            response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            response
+                .headers_mut()
+                .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
             Ok(response)
         }
         Err(refused @ Refused::Unauthorized { .. }) => {
@@ -195,7 +200,8 @@ fn check_tags(request: &CreateEnrollmentToken) -> Result<()> {
         let is_key = (1..=TAG_KEY_MAX_BYTES).contains(&key.len())
             && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/".contains(&b));
         if !is_key {
-            let expected = format!("expected 1 to {TAG_KEY_MAX_BYTES} of letters, digits, '.', '_', '-', '/'");
+            let expected =
+                format!("expected 1 to {TAG_KEY_MAX_BYTES} of letters, digits, '.', '_', '-', '/'");
             return Err(Error::invalid(format!("tags.{key}"), expected));
         }
         if value.len() > TAG_VALUE_MAX_BYTES || value.chars().any(char::is_control) {

@@ -34,9 +34,10 @@ use crate::{
     auth::{access, hash_secret},
     mqtt::link::Denied,
     store::{
+        StoreError,
         audit::{Actor, NewEntry, SERVER_CHAIN},
         projects::Reader,
-        StoreError, service_tokens, sessions,
+        service_tokens, sessions,
     },
 };
 
@@ -302,8 +303,9 @@ impl FromRequestParts<Arc<App>> for DeviceCaller {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self> {
         let from = peer(parts);
-        let (user, secret) = basic(&parts.headers)
-            .ok_or_else(|| Error::unauthorized("unauthorized", "a device signs in with Basic authentication"))?;
+        let (user, secret) = basic(&parts.headers).ok_or_else(|| {
+            Error::unauthorized("unauthorized", "a device signs in with Basic authentication")
+        })?;
         // A guess costs the same here as at a login: a secret cannot be tried out.
         let guess = app
             .limiter
@@ -362,7 +364,9 @@ fn bearer(headers: &HeaderMap) -> Result<String> {
     scheme(headers)
         .filter(|(scheme, token)| scheme.eq_ignore_ascii_case("bearer") && !token.is_empty())
         .map(|(_, token)| token.to_owned())
-        .ok_or_else(|| Error::unauthorized("unauthorized", "sign in: Authorization: Bearer TOKEN is needed"))
+        .ok_or_else(|| {
+            Error::unauthorized("unauthorized", "sign in: Authorization: Bearer TOKEN is needed")
+        })
 }
 
 fn basic(headers: &HeaderMap) -> Option<(String, String)> {
@@ -408,7 +412,11 @@ pub async fn record_denied(
             Box::pin(async move {
                 let server = ProjectId::new(SERVER_CHAIN).expect("a constant name");
                 let chain = match project {
-                    Some(project) if crate::store::projects::exists(tx, project.as_str()).await? => project,
+                    Some(project)
+                        if crate::store::projects::exists(tx, project.as_str()).await? =>
+                    {
+                        project
+                    }
                     _ => server,
                 };
                 let entry = NewEntry {
@@ -430,4 +438,3 @@ pub async fn record_denied(
         Err(error) | Ok(Err(error)) => tracing::error!(%error, "a refusal could not be recorded"),
     }
 }
-

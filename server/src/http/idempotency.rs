@@ -57,7 +57,12 @@ impl IdempotencyKey {
 }
 
 /// Does `work` once for each key, and answers with `status`; without a key, each time.
-pub async fn once<T, F>(app: &App, key: Option<Key>, status: StatusCode, work: F) -> Result<Response>
+pub async fn once<T, F>(
+    app: &App,
+    key: Option<Key>,
+    status: StatusCode,
+    work: F,
+) -> Result<Response>
 where
     T: Serialize + Send + 'static,
     F: for<'t> FnOnce(&'t mut Tx) -> Job<'t, (T, After)> + Send + 'static,

@@ -77,7 +77,8 @@ pub async fn read_body(request: Request) -> Result<Bytes, Error> {
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    let Some(value) = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()) else {
+    let Some(value) = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok())
+    else {
         return false;
     };
     let kind = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -87,8 +88,9 @@ fn is_json(headers: &HeaderMap) -> bool {
 /// Reads a JSON object into a type.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     scan(bytes)?;
-    let malformed =
-        |error: serde_json::Error| Error::malformed("malformed_json", format!("malformed JSON: {error}"));
+    let malformed = |error: serde_json::Error| {
+        Error::malformed("malformed_json", format!("malformed JSON: {error}"))
+    };
     // Whether it is JSON at all does not hang on what is expected of it.
     let text = std::str::from_utf8(bytes)
         .map_err(|error| Error::malformed("malformed_json", format!("not UTF-8: {error}")))?;
@@ -155,7 +157,9 @@ fn field_of(path: &str, message: &str) -> String {
         .find_map(|start| message.strip_prefix(start)?.split('`').next());
     match (path, named) {
         (".", Some(name)) => name.to_owned(),
-        (path, Some(name)) if path == name || path.ends_with(&format!(".{name}")) => path.to_owned(),
+        (path, Some(name)) if path == name || path.ends_with(&format!(".{name}")) => {
+            path.to_owned()
+        }
         (path, Some(name)) => format!("{path}.{name}"),
         (path, None) => path.to_owned(),
     }
@@ -195,7 +199,10 @@ mod tests {
         for body in ["", "{", "{}x", "nul", "{\"type\":\"\u{1}\"}", "{'a':1}"] {
             assert_eq!(refused(body).0, 400, "{body:?}");
         }
-        assert_eq!(parse::<serde_json::Value>(b"{\"x\":\"\xff\"}").expect_err("not UTF-8").status.as_u16(), 400);
+        assert_eq!(
+            parse::<serde_json::Value>(b"{\"x\":\"\xff\"}").expect_err("not UTF-8").status.as_u16(),
+            400
+        );
     }
 
     #[test]

@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{
-    extract::State,
-    http::StatusCode,
-};
+use axum::{extract::State, http::StatusCode};
 use quarterdeck_protocol::{
     api::{AuditOutcome, Member, Page, SetMember},
     live::Listing,
@@ -87,7 +84,8 @@ pub(super) async fn remove(
     let name = username.clone();
     app.write(move |tx| {
         Box::pin(async move {
-            let user = users::by_name(tx, &name).await?.ok_or_else(|| Error::not_found("member"))?;
+            let user =
+                users::by_name(tx, &name).await?.ok_or_else(|| Error::not_found("member"))?;
             if !members::remove(tx, &project, &user.id).await? {
                 return Err(Error::not_found("member"));
             }

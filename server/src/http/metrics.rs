@@ -34,7 +34,9 @@ impl Metrics {
         let handle = HANDLE.get_or_init(|| {
             let recorder = PrometheusBuilder::new()
                 .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &DURATION_BUCKETS_S)
-                .and_then(|b| b.set_buckets_for_metric(Matcher::Suffix("_jobs".to_owned()), &COUNT_BUCKETS))
+                .and_then(|b| {
+                    b.set_buckets_for_metric(Matcher::Suffix("_jobs".to_owned()), &COUNT_BUCKETS)
+                })
                 .expect("there are buckets")
                 .build_recorder();
             let handle = recorder.handle();
@@ -61,8 +63,14 @@ impl Metrics {
 }
 
 fn describe() {
-    metrics::describe_counter!("quarterdeck_http_requests_total", "Requests answered, by route, method and status.");
-    metrics::describe_histogram!("quarterdeck_http_request_duration_seconds", "How long answering took, by route.");
+    metrics::describe_counter!(
+        "quarterdeck_http_requests_total",
+        "Requests answered, by route, method and status."
+    );
+    metrics::describe_histogram!(
+        "quarterdeck_http_request_duration_seconds",
+        "How long answering took, by route."
+    );
     metrics::describe_counter!("quarterdeck_logins_total", "Attempts to sign in, by outcome.");
     metrics::describe_gauge!("quarterdeck_live_connections", "Open live connections.");
     metrics::describe_histogram!("quarterdeck_store_commit_jobs", "Jobs that shared one commit.");
@@ -77,7 +85,9 @@ pub async fn observe(request: Request, next: Next) -> Response {
         .get::<MatchedPath>()
         .map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
     let method = match request.method().as_str() {
-        known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known.to_owned(),
+        known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => {
+            known.to_owned()
+        }
         _ => "other".to_owned(),
     };
     let started = tokio::time::Instant::now();
@@ -86,6 +96,7 @@ pub async fn observe(request: Request, next: Next) -> Response {
     let took: Duration = started.elapsed();
     metrics::counter!("quarterdeck_http_requests_total", "route" => route.clone(), "method" => method, "status" => status)
         .increment(1);
-    metrics::histogram!("quarterdeck_http_request_duration_seconds", "route" => route).record(took.as_secs_f64());
+    metrics::histogram!("quarterdeck_http_request_duration_seconds", "route" => route)
+        .record(took.as_secs_f64());
     response
 }

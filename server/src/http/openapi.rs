@@ -149,8 +149,13 @@ fn completed(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi
     components.add_security_scheme("device", scheme(HttpAuthScheme::Basic));
     for (path, item) in &mut document.paths.paths {
         let operations = [
-            &mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch,
-            &mut item.head, &mut item.options,
+            &mut item.get,
+            &mut item.put,
+            &mut item.post,
+            &mut item.delete,
+            &mut item.patch,
+            &mut item.head,
+            &mut item.options,
         ];
         for operation in operations.into_iter().flatten() {
             complete(path, operation);
@@ -194,7 +199,8 @@ async fn identify(
 ) -> Response {
     let id = app.clock.new_uuid().to_string();
     request.extensions_mut().insert(RequestId(id.clone()));
-    let span = tracing::info_span!("request", id, method = %request.method(), path = request.uri().path());
+    let span =
+        tracing::info_span!("request", id, method = %request.method(), path = request.uri().path());
     let mut response = tracing::Instrument::instrument(next.run(request), span).await;
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(HeaderName::from_static("x-request-id"), value);
@@ -220,7 +226,9 @@ async fn security_headers(request: Request, next: Next) -> Response {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the layer hands it over so")]
-fn panicked(panic: Box<dyn std::any::Any + Send + 'static>) -> axum::http::Response<axum::body::Body> {
+fn panicked(
+    panic: Box<dyn std::any::Any + Send + 'static>,
+) -> axum::http::Response<axum::body::Body> {
     let text = panic
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())

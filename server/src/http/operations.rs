@@ -37,7 +37,10 @@ pub(super) async fn list(
 }
 
 /// Reads all operations of a project.
-pub async fn all(tx: &mut Tx, project: &ProjectId) -> std::result::Result<Vec<Operation>, StoreError> {
+pub async fn all(
+    tx: &mut Tx,
+    project: &ProjectId,
+) -> std::result::Result<Vec<Operation>, StoreError> {
     let mut announced: BTreeMap<String, u64> =
         devices::operations(tx, project).await?.into_iter().collect();
     let mut operations: Vec<Operation> = builtin()

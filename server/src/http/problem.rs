@@ -112,7 +112,9 @@ impl From<StoreError> for Error {
             // The client may repeat it with its idempotency key.
             StoreError::Commit(reason) => {
                 tracing::error!(%reason, "a commit was not confirmed");
-                Self::unavailable("whether it was stored is not known; look, or repeat it with the same Idempotency-Key")
+                Self::unavailable(
+                    "whether it was stored is not known; look, or repeat it with the same Idempotency-Key",
+                )
             }
             other => {
                 tracing::error!(error = %other, "the store failed");
@@ -165,9 +167,10 @@ pub async fn render(request: Request, next: Next) -> Response {
     if !(status.is_client_error() || status.is_server_error()) {
         return response;
     }
-    let is_text = response.headers().get(header::CONTENT_TYPE).is_none_or(|value| {
-        value.as_bytes().starts_with(b"text/plain")
-    });
+    let is_text = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_none_or(|value| value.as_bytes().starts_with(b"text/plain"));
     let error = match response.extensions().get::<Error>() {
         Some(error) => error.clone(),
         None if is_text => of_status(status),
@@ -197,7 +200,9 @@ fn into_problem(response: Response, error: Error, id: Option<RequestId>) -> Resp
     if let Some(seconds) = error.retry_after_s {
         parts.headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
-    if error.status == StatusCode::UNAUTHORIZED && !parts.headers.contains_key(header::WWW_AUTHENTICATE) {
+    if error.status == StatusCode::UNAUTHORIZED
+        && !parts.headers.contains_key(header::WWW_AUTHENTICATE)
+    {
         parts.headers.insert(
             header::WWW_AUTHENTICATE,
             HeaderValue::from_static("Bearer realm=\"quarterdeck\""),
@@ -217,7 +222,9 @@ fn of_status(status: StatusCode) -> Error {
         StatusCode::REQUEST_TIMEOUT => ("timeout", "the request took too long to arrive".into()),
         StatusCode::SERVICE_UNAVAILABLE => ("unavailable", "try again in a moment".into()),
         status if status.is_server_error() => return Error { status, ..Error::internal() },
-        status => ("bad_request", status.canonical_reason().unwrap_or("the request is wrong").into()),
+        status => {
+            ("bad_request", status.canonical_reason().unwrap_or("the request is wrong").into())
+        }
     };
     Error::new(status, code, detail)
 }

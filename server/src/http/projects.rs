@@ -61,7 +61,10 @@ pub(super) async fn create(
     Json { value: request, bytes }: Json<CreateProject>,
 ) -> Result<Response> {
     if request.name.chars().count() > PROJECT_NAME_MAX_CHARS {
-        return Err(Error::invalid("name", format!("expected at most {PROJECT_NAME_MAX_CHARS} characters")));
+        return Err(Error::invalid(
+            "name",
+            format!("expected at most {PROJECT_NAME_MAX_CHARS} characters"),
+        ));
     }
     let key = key.of("", &caller.name, &bytes);
     let (auditor, actor, now) = (app.auditor.clone(), caller.actor(), app.clock.wall());
@@ -73,8 +76,17 @@ pub(super) async fn create(
                 return Err(Error::conflict("project_exists", "there is a project with this id"));
             }
             let object = format!("project:{}", request.id);
-            record(&auditor, tx, now, &actor, "project.create", object.clone(), AuditOutcome::Ok, Value::Null)
-                .await?;
+            record(
+                &auditor,
+                tx,
+                now,
+                &actor,
+                "project.create",
+                object.clone(),
+                AuditOutcome::Ok,
+                Value::Null,
+            )
+            .await?;
             // The project's own trail begins with the project.
             let entry = NewEntry {
                 project: &request.id,
@@ -103,7 +115,10 @@ pub(super) async fn create(
 /// Reads one project.
 #[utoipa::path(get, path = "/projects/{project}", tag = "projects",
     responses((status = 200, body = Project)))]
-pub(super) async fn read(State(app): State<Arc<App>>, member: Viewer) -> Result<axum::Json<Project>> {
+pub(super) async fn read(
+    State(app): State<Arc<App>>,
+    member: Viewer,
+) -> Result<axum::Json<Project>> {
     let mut tx = app.store.read().await?;
     let project = projects::by_id(&mut tx, &member.project, member.role).await?;
     Ok(axum::Json(project.ok_or_else(|| Error::not_found("project"))?))
@@ -135,7 +150,9 @@ pub(super) async fn set_settings(
     let written = settings.clone();
     app.write(move |tx| {
         Box::pin(async move {
-            let before = projects::settings(tx, &project).await?.ok_or_else(|| Error::not_found("project"))?;
+            let before = projects::settings(tx, &project)
+                .await?
+                .ok_or_else(|| Error::not_found("project"))?;
             projects::set_settings(tx, &project, &written).await?;
             let entry = NewEntry {
                 project: &project,

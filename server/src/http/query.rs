@@ -37,7 +37,10 @@ impl Params {
         let mut params = BTreeMap::new();
         for (name, value) in url::form_urlencoded::parse(text.as_bytes()) {
             if value.contains('\0') || name.contains('\0') {
-                return Err(Error::invalid(name.replace('\0', ""), "expected a text without U+0000"));
+                return Err(Error::invalid(
+                    name.replace('\0', ""),
+                    "expected a text without U+0000",
+                ));
             }
             if params.insert(name.clone().into_owned(), value.into_owned()).is_some() {
                 return Err(Error::invalid(name, "given twice; expected once"));
@@ -95,7 +98,9 @@ impl Paging {
                     .ok()
                     .and_then(|bytes| String::from_utf8(bytes).ok())
                     .filter(|key| !key.contains('\0'))
-                    .ok_or_else(|| Error::invalid("cursor", "expected a next_cursor of this listing"))
+                    .ok_or_else(|| {
+                        Error::invalid("cursor", "expected a next_cursor of this listing")
+                    })
             })
             .transpose()
     }
@@ -103,11 +108,13 @@ impl Paging {
     /// For a listing that is sorted by one column: whether descending.
     pub fn descending(&self, columns: &[&str], default: bool) -> Result<bool> {
         let Some(sort) = &self.sort else { return Ok(default) };
-        let (name, descending) = sort.strip_prefix('-').map_or((&**sort, false), |name| (name, true));
+        let (name, descending) =
+            sort.strip_prefix('-').map_or((&**sort, false), |name| (name, true));
         if columns.contains(&name) {
             Ok(descending)
         } else {
-            let expected = format!("expected one of {}, with - before it for descending", columns.join(", "));
+            let expected =
+                format!("expected one of {}, with - before it for descending", columns.join(", "));
             Err(Error::invalid("sort", expected))
         }
     }
@@ -147,9 +154,15 @@ mod tests {
 
     #[test]
     fn a_limit_is_1_to_1000() {
-        for (text, is_good) in
-            [("", true), ("limit=1", true), ("limit=1000", true), ("limit=0", false), ("limit=1001", false), ("limit=x", false), ("limit=-1", false)]
-        {
+        for (text, is_good) in [
+            ("", true),
+            ("limit=1", true),
+            ("limit=1000", true),
+            ("limit=0", false),
+            ("limit=1001", false),
+            ("limit=x", false),
+            ("limit=-1", false),
+        ] {
             assert_eq!(Params::read(text).and_then(|mut q| q.paging()).is_ok(), is_good, "{text}");
         }
     }

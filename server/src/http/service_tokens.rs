@@ -5,11 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use axum::{
-    extract::State,
-    http::StatusCode,
-    response::Response,
-};
+use axum::{extract::State, http::StatusCode, response::Response};
 use quarterdeck_protocol::{
     api::{AuditOutcome, CreateServiceToken, Page, Role, ServiceToken},
     ids::ProjectId,
@@ -210,7 +206,8 @@ async fn administers(
     match role_now(app, caller, project).await? {
         Some(Role::Admin) => Ok(()),
         Some(_) => {
-            record_denied(app, caller.actor(), Some(project), action, "/api/v1/service-tokens").await;
+            record_denied(app, caller.actor(), Some(project), action, "/api/v1/service-tokens")
+                .await;
             Err(Error::forbidden(format!("this needs the role admin in project {project}")))
         }
         None => Err(Error::not_found(what)),

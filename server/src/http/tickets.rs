@@ -3,10 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
-    extract::{
-        State, WebSocketUpgrade,
-        ws::rejection::WebSocketUpgradeRejection,
-    },
+    extract::{State, WebSocketUpgrade, ws::rejection::WebSocketUpgradeRejection},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -78,18 +75,27 @@ pub(super) async fn live(
     check_origin(&headers)?;
     let upgrade = upgrade.map_err(|rejection| {
         let status = rejection.into_response().status();
-        Error::new(status, "websocket_expected", "this is a WebSocket: Upgrade: websocket is needed")
+        Error::new(
+            status,
+            "websocket_expected",
+            "this is a WebSocket: Upgrade: websocket is needed",
+        )
     })?;
-    let bad_ticket =
-        || Error::unauthorized("invalid_ticket", "the ticket is unknown, used, too old, or of another project");
+    let bad_ticket = || {
+        Error::unauthorized(
+            "invalid_ticket",
+            "the ticket is unknown, used, too old, or of another project",
+        )
+    };
     let project = ProjectId::new(&project).map_err(|_| bad_ticket())?;
     let ticket = ticket.ok_or_else(bad_ticket)?;
     let pass = app.tickets.redeem(&ticket, &project, app.clock.steady()).ok_or_else(bad_ticket)?;
     // Asked again: half a minute is long enough to be revoked.
     let role = role_now(&app, &pass.caller, &project).await?.ok_or_else(bad_ticket)?;
-    let slot = app.live.enter(&pass.caller.name).ok_or_else(|| {
-        Error::too_many(5, "too many live connections are open; close one")
-    })?;
+    let slot = app
+        .live
+        .enter(&pass.caller.name)
+        .ok_or_else(|| Error::too_many(5, "too many live connections are open; close one"))?;
     let upgrade = upgrade
         .max_message_size(CLIENT_MESSAGE_MAX_BYTES)
         .max_frame_size(CLIENT_MESSAGE_MAX_BYTES)
@@ -101,13 +107,14 @@ pub(super) async fn live(
 fn check_origin(headers: &HeaderMap) -> Result<()> {
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let origin_host = origin
-        .to_str()
-        .ok()
-        .and_then(|origin| origin.split_once("://"))
-        .map(|(_, host)| host);
+    let origin_host =
+        origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
     match (origin_host, host) {
         (Some(origin), Some(host)) if origin.eq_ignore_ascii_case(host) => Ok(()),
-        _ => Err(Error::new(StatusCode::FORBIDDEN, "foreign_origin", "the Origin is not this server")),
+        _ => Err(Error::new(
+            StatusCode::FORBIDDEN,
+            "foreign_origin",
+            "the Origin is not this server",
+        )),
     }
 }

@@ -33,11 +33,7 @@ use quarterdeck_protocol::{
 };
 use serde::Serialize;
 use serde_json::json;
-use tokio::{
-    fs::File,
-    io::AsyncWriteExt as _,
-    sync::Semaphore,
-};
+use tokio::{fs::File, io::AsyncWriteExt as _, sync::Semaphore};
 use tokio_util::io::ReaderStream;
 use uuid::Uuid;
 
@@ -196,7 +192,11 @@ pub(super) async fn put(
         (Who::User { project, name: caller.name.clone() }, caller.from)
     };
     may_bring(&app, &who, id).await?;
-    let _place = app.files.at_once.try_acquire().map_err(|_| Error::unavailable("too many files arrive at once"))?;
+    let _place = app
+        .files
+        .at_once
+        .try_acquire()
+        .map_err(|_| Error::unavailable("too many files arrive at once"))?;
     let declared = parts
         .headers
         .get(header::CONTENT_LENGTH)
@@ -316,7 +316,10 @@ async fn may_bring_in(tx: &mut crate::store::Tx, who: &Who, id: Uuid) -> Result<
         }
         Who::User { project, .. } => {
             if command.is_some() {
-                return Err(Error::conflict("id_taken", "this is a command's id; choose a new UUID"));
+                return Err(Error::conflict(
+                    "id_taken",
+                    "this is a command's id; choose a new UUID",
+                ));
             }
             if existing.as_ref().is_some_and(|upload| upload.project_id != project.as_str()) {
                 return Err(Error::conflict("id_taken", "choose a new UUID"));
@@ -331,7 +334,9 @@ async fn store(app: &App, who: &Who, id: Uuid, upload: Upload, actor: Actor) -> 
     let auditor = app.auditor.clone();
     let now = app.clock.wall();
     let who = match who {
-        Who::Device { project, device } => Who::Device { project: project.clone(), device: device.clone() },
+        Who::Device { project, device } => {
+            Who::Device { project: project.clone(), device: device.clone() }
+        }
         Who::User { project, name } => Who::User { project: project.clone(), name: name.clone() },
     };
     let place = app.files.place(&upload.id, &upload.sha256);
@@ -405,7 +410,8 @@ impl Incoming {
                 Error::new(StatusCode::REQUEST_TIMEOUT, "timeout", "the file stopped arriving")
             })?;
             let Some(frame) = frame else { break };
-            let frame = frame.map_err(|_| Error::malformed("incomplete_body", "the body broke off"))?;
+            let frame =
+                frame.map_err(|_| Error::malformed("incomplete_body", "the body broke off"))?;
             let Ok(data) = frame.into_data() else { continue };
             self.size_bytes += data.len() as u64;
             if self.size_bytes > UPLOAD_MAX_BYTES {
@@ -446,7 +452,11 @@ impl Drop for Incoming {
 
 fn failed(error: &io::Error) -> Error {
     if error.kind() == io::ErrorKind::StorageFull {
-        return Error::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", "the server's disk is full");
+        return Error::new(
+            StatusCode::INSUFFICIENT_STORAGE,
+            "disk_full",
+            "the server's disk is full",
+        );
     }
     tracing::error!(%error, "a file could not be stored");
     Error::internal()
@@ -466,7 +476,10 @@ fn file_name(name: Option<String>) -> Result<String> {
     if is_good {
         Ok(name)
     } else {
-        Err(Error::invalid("name", format!("expected 1 to {FILE_NAME_MAX_CHARS} characters in one line")))
+        Err(Error::invalid(
+            "name",
+            format!("expected 1 to {FILE_NAME_MAX_CHARS} characters in one line"),
+        ))
     }
 }
 

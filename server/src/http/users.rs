@@ -2,11 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{
-    extract::State,
-    http::StatusCode,
-    response::Response,
-};
+use axum::{extract::State, http::StatusCode, response::Response};
 use quarterdeck_protocol::{
     api::{AuditOutcome, ChangeUser, CreateUser, Page, User},
     live::Listing,
@@ -59,7 +55,8 @@ pub(super) async fn create(
     Json { value: request, bytes }: Json<CreateUser>,
 ) -> Result<Response> {
     check_username(&request.username).map_err(|expected| Error::invalid("username", expected))?;
-    password::check_new(&request.password).map_err(|expected| Error::invalid("password", expected))?;
+    password::check_new(&request.password)
+        .map_err(|expected| Error::invalid("password", expected))?;
     let key = key.of("", &caller.name, &bytes);
     let password_hash = app.passwords.hash(request.password).await.map_err(busy)?;
     let now = app.clock.wall();
@@ -76,8 +73,10 @@ pub(super) async fn create(
             if !users::insert(tx, &new).await? {
                 return Err(Error::conflict("username_taken", "there is a user with this name"));
             }
-            let (object, detail) = (format!("user:{}", new.username), json!({ "admin": new.is_admin }));
-            record(&auditor, tx, now, &actor, "user.create", object, AuditOutcome::Ok, detail).await?;
+            let (object, detail) =
+                (format!("user:{}", new.username), json!({ "admin": new.is_admin }));
+            record(&auditor, tx, now, &actor, "user.create", object, AuditOutcome::Ok, detail)
+                .await?;
             let user = users::by_name(tx, &new.username).await?.ok_or_else(Error::internal)?;
             Ok((users::shown(tx, user).await?, After::default()))
         })
@@ -130,7 +129,8 @@ async fn apply(
     let new_hash = match request.password {
         None => None,
         Some(password) => {
-            password::check_new(&password).map_err(|expected| Error::invalid("password", expected))?;
+            password::check_new(&password)
+                .map_err(|expected| Error::invalid("password", expected))?;
             Some(app.passwords.hash(password).await.map_err(busy)?)
         }
     };
@@ -159,8 +159,17 @@ async fn apply(
                     sessions::revoke_all(tx, &user.id, None, now).await?;
                 }
                 let object = format!("user:{}", user.username);
-                record(&auditor, tx, now, &actor, action, object, AuditOutcome::Ok, without_nulls(detail))
-                    .await?;
+                record(
+                    &auditor,
+                    tx,
+                    now,
+                    &actor,
+                    action,
+                    object,
+                    AuditOutcome::Ok,
+                    without_nulls(detail),
+                )
+                .await?;
                 Ok(users::shown(tx, user).await?)
             })
         })

@@ -178,7 +178,11 @@ impl Connection {
 
     /// When there is something to do next.
     fn wake_at(&self) -> Instant {
-        self.windows.values().map(Window::due_at).min().map_or(self.heartbeat_at, |at| at.min(self.heartbeat_at))
+        self.windows
+            .values()
+            .map(Window::due_at)
+            .min()
+            .map_or(self.heartbeat_at, |at| at.min(self.heartbeat_at))
     }
 
     fn has_work(&self, wake_at: Instant) -> bool {
@@ -191,7 +195,11 @@ impl Connection {
         }
         let now = Instant::now();
         // The one that has waited longest; each refresh makes its window wait again.
-        let due = self.windows.values_mut().filter(|window| window.due_at() <= now).min_by_key(|w| w.due_at());
+        let due = self
+            .windows
+            .values_mut()
+            .filter(|window| window.due_at() <= now)
+            .min_by_key(|w| w.due_at());
         if let Some(window) = due {
             match window.refresh(&self.app, &self.watcher, &self.hasher).await {
                 Ok(Some(message)) => return Some(message),
@@ -215,7 +223,8 @@ impl Connection {
     fn obey(&mut self, message: ClientMessage) -> Result<(), Goodbye> {
         match message {
             ClientMessage::Subscribe { id, listing, filter, sort, range } => {
-                let is_full = self.windows.len() >= LIVE_WINDOWS_MAX && !self.windows.contains_key(&id);
+                let is_full =
+                    self.windows.len() >= LIVE_WINDOWS_MAX && !self.windows.contains_key(&id);
                 if is_full {
                     let detail = format!("at most {LIVE_WINDOWS_MAX} windows; close one first");
                     return self.answer(refusal(id, "too_many_windows", detail));
@@ -232,7 +241,9 @@ impl Connection {
                 }
             }
             ClientMessage::Window { id, range } => match self.windows.get_mut(&id) {
-                None => self.answer(refusal(id, "unknown_window", "there is no such window".to_owned())),
+                None => {
+                    self.answer(refusal(id, "unknown_window", "there is no such window".to_owned()))
+                }
                 Some(window) => match window.shift(range) {
                     Ok(()) => Ok(()),
                     Err(Unwatchable { code, detail }) => self.answer(refusal(id, code, detail)),
@@ -248,7 +259,11 @@ impl Connection {
 
     fn answer(&mut self, message: ServerMessage) -> Result<(), Goodbye> {
         if self.answers.len() >= ANSWERS_MAX_MESSAGES {
-            return Err(Goodbye::new(close_code::POLICY, "too_fast", "answers are not taken as fast as they are asked for"));
+            return Err(Goodbye::new(
+                close_code::POLICY,
+                "too_fast",
+                "answers are not taken as fast as they are asked for",
+            ));
         }
         self.answers.push_back(message);
         Ok(())
@@ -270,9 +285,21 @@ impl Connection {
         self.rights_at = Instant::now() + Duration::from_millis(RIGHTS_CHECK_MS);
         let Watcher { project, caller, role } = &self.watcher;
         match standing_now(&self.app, caller, project).await {
-            Ok(Some(now)) if now.role == *role && now.is_server_admin == caller.is_server_admin() => Ok(()),
-            Ok(Some(_)) => Err(Goodbye::new(close_code::POLICY, "role_changed", "your role has changed; connect again")),
-            Ok(None) => Err(Goodbye::new(close_code::POLICY, "not_found", "you are no member of this project any more")),
+            Ok(Some(now))
+                if now.role == *role && now.is_server_admin == caller.is_server_admin() =>
+            {
+                Ok(())
+            }
+            Ok(Some(_)) => Err(Goodbye::new(
+                close_code::POLICY,
+                "role_changed",
+                "your role has changed; connect again",
+            )),
+            Ok(None) => Err(Goodbye::new(
+                close_code::POLICY,
+                "not_found",
+                "you are no member of this project any more",
+            )),
             Err(error) if error.status.is_client_error() => {
                 Err(Goodbye::new(close_code::POLICY, error.code, error.detail))
             }
@@ -291,13 +318,17 @@ async fn read(mut stream: SplitStream<WebSocket>, heard: mpsc::Sender<Incoming>)
         let incoming = match stream.next().await {
             Some(Ok(Message::Text(text))) => match serde_json::from_str(&text) {
                 Ok(message) => Incoming::Message(message),
-                Err(error) => {
-                    Incoming::Bad(Goodbye::new(close_code::POLICY, "malformed_message", error.to_string()))
-                }
+                Err(error) => Incoming::Bad(Goodbye::new(
+                    close_code::POLICY,
+                    "malformed_message",
+                    error.to_string(),
+                )),
             },
-            Some(Ok(Message::Binary(_))) => {
-                Incoming::Bad(Goodbye::new(close_code::UNSUPPORTED, "malformed_message", "expected text"))
-            }
+            Some(Ok(Message::Binary(_))) => Incoming::Bad(Goodbye::new(
+                close_code::UNSUPPORTED,
+                "malformed_message",
+                "expected text",
+            )),
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
             Some(Ok(Message::Close(_))) | None => Incoming::Gone,
             Some(Err(error)) => of_error(&error),
@@ -345,7 +376,11 @@ async fn write(mut sink: SplitSink<WebSocket, Message>, mut outgoing: mpsc::Rece
                 drop(permit);
             }
             Out::Goodbye(Goodbye { close, code, detail }) => {
-                let last = ServerMessage::Error { id: None, code: code.to_owned(), detail: detail.clone() };
+                let last = ServerMessage::Error {
+                    id: None,
+                    code: code.to_owned(),
+                    detail: detail.clone(),
+                };
                 if let Some(text) = encoded(&last) {
                     let _ = sink.send(text).await;
                 }

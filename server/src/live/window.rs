@@ -19,7 +19,7 @@ use crate::{
     engine::Change,
     http::{App, audit as audit_route, extract::Caller, operations},
     store::{
-        audit, commands, device_events, devices, alerts, enrollment_tokens, members, projects,
+        alerts, audit, commands, device_events, devices, enrollment_tokens, members, projects,
         query::{InvalidQuery, ListError, WindowRow, to_raw},
         users,
     },
@@ -82,7 +82,8 @@ impl Window {
         sort: Option<String>,
         range: Range,
     ) -> Result<Self, Unwatchable> {
-        let forbidden = |needs: &str| Unwatchable { code: "forbidden", detail: format!("this needs {needs}") };
+        let forbidden =
+            |needs: &str| Unwatchable { code: "forbidden", detail: format!("this needs {needs}") };
         match listing {
             Listing::Users if !watcher.caller.is_server_admin() => {
                 return Err(forbidden("a server admin"));
@@ -94,7 +95,17 @@ impl Window {
         }
         check(range)?;
         let now = Instant::now();
-        Ok(Self { id, listing, filter, sort, range, sent: None, is_dirty: true, rests_until: now, read_at: now })
+        Ok(Self {
+            id,
+            listing,
+            filter,
+            sort,
+            range,
+            sent: None,
+            is_dirty: true,
+            rests_until: now,
+            read_at: now,
+        })
     }
 
     /// Moves the window: a snapshot comes next.
@@ -126,16 +137,23 @@ impl Window {
         }
         match self.listing {
             Listing::Overview => {
-                matches!(change.listing, Listing::Devices | Listing::Commands | Listing::Alerts | Listing::Overview)
+                matches!(
+                    change.listing,
+                    Listing::Devices | Listing::Commands | Listing::Alerts | Listing::Overview
+                )
             }
             // What they announce may have changed.
             Listing::Operations => matches!(change.listing, Listing::Devices | Listing::Operations),
             // The timeline of a device has its commands too.
-            Listing::Timeline if change.listing == Listing::Commands => self.filter.contains_key("device"),
+            Listing::Timeline if change.listing == Listing::Commands => {
+                self.filter.contains_key("device")
+            }
             listing if listing != change.listing => false,
             Listing::Timeline | Listing::Output => {
                 change.key.is_empty()
-                    || ["command", "device"].iter().any(|name| self.filter.get(*name) == Some(&change.key))
+                    || ["command", "device"]
+                        .iter()
+                        .any(|name| self.filter.get(*name) == Some(&change.key))
             }
             Listing::Devices | Listing::Commands => {
                 self.filter.get("id").is_none_or(|id| id.is_empty() || *id == change.key)
@@ -190,7 +208,13 @@ impl Window {
         let to_row = |(key, data)| Row { key, data };
         let Some(before) = self.sent.replace(Sent { total, rows: now_sent }) else {
             let items = rows.into_iter().map(to_row).collect();
-            return Some(ServerMessage::Snapshot { id, offset: self.range.offset, total, items, at });
+            return Some(ServerMessage::Snapshot {
+                id,
+                offset: self.range.offset,
+                total,
+                items,
+                at,
+            });
         };
         let now = self.sent.as_ref()?;
         let has_order_changed = before.rows.len() != now.rows.len()
@@ -206,7 +230,8 @@ impl Window {
         if items.is_empty() && !has_order_changed && before.total == total {
             return None;
         }
-        let order = has_order_changed.then(|| now.rows.iter().map(|(key, _)| key.clone()).collect());
+        let order =
+            has_order_changed.then(|| now.rows.iter().map(|(key, _)| key.clone()).collect());
         Some(ServerMessage::Changes { id, total, items, order, at })
     }
 
@@ -238,14 +263,19 @@ impl Window {
                 only_filters(filter, &["command", "device"])?;
                 let rows = match (filter.get("command"), filter.get("device")) {
                     (Some(command), None) => {
-                        commands::timeline_window(tx, project, command_id(command)?, offset, limit).await?
+                        commands::timeline_window(tx, project, command_id(command)?, offset, limit)
+                            .await?
                     }
                     (None, Some(device)) => {
                         let device = DeviceId::new(device)
                             .map_err(|e| InvalidQuery::new("device", e.to_string()))?;
                         Some(device_events::window(tx, project, &device, offset, limit).await?)
                     }
-                    _ => return Err(InvalidQuery::new("filter", "expected one of command, device").into()),
+                    _ => {
+                        return Err(
+                            InvalidQuery::new("filter", "expected one of command, device").into()
+                        );
+                    }
                 };
                 Ok(rows.unwrap_or_default())
             }
@@ -254,14 +284,19 @@ impl Window {
                 let command = filter
                     .get("command")
                     .ok_or_else(|| InvalidQuery::new("command", "expected a command's id"))?;
-                let rows = commands::output::window(tx, project, command_id(command)?, offset, limit).await?;
+                let rows =
+                    commands::output::window(tx, project, command_id(command)?, offset, limit)
+                        .await?;
                 Ok(rows.unwrap_or_default())
             }
             Listing::Audit => {
                 let filter = audit_route::filter_of(filter)?;
                 let descending = audit_route::is_descending(sort)?;
                 let rows = audit::window(tx, project, &filter, descending, offset, limit).await?;
-                Ok((keyed(&rows, |row| row.seq.to_string())?, audit::count(tx, project, &filter).await?))
+                Ok((
+                    keyed(&rows, |row| row.seq.to_string())?,
+                    audit::count(tx, project, &filter).await?,
+                ))
             }
             Listing::Operations => {
                 only_filters(filter, &[])?;
@@ -289,7 +324,10 @@ impl Window {
             Listing::EnrollmentTokens => {
                 only_filters(filter, &[])?;
                 let rows = enrollment_tokens::window(tx, project, offset, limit).await?;
-                Ok((keyed(&rows, |row| row.id.clone())?, enrollment_tokens::count(tx, project).await?))
+                Ok((
+                    keyed(&rows, |row| row.id.clone())?,
+                    enrollment_tokens::count(tx, project).await?,
+                ))
             }
             Listing::Overview => unreachable!("answered above"),
         }
@@ -300,7 +338,10 @@ fn check(range: Range) -> Result<(), Unwatchable> {
     if (1..=LIVE_WINDOW_MAX_ROWS).contains(&range.limit) {
         return Ok(());
     }
-    Err(Unwatchable { code: "invalid", detail: format!("limit: expected 1 to {LIVE_WINDOW_MAX_ROWS}") })
+    Err(Unwatchable {
+        code: "invalid",
+        detail: format!("limit: expected 1 to {LIVE_WINDOW_MAX_ROWS}"),
+    })
 }
 
 fn keyed<T: serde::Serialize>(
@@ -345,7 +386,12 @@ mod tests {
         }
     }
 
-    fn next(window: &mut Window, rows: &[(&str, &str)], total: u64, hasher: &RandomState) -> Option<ServerMessage> {
+    fn next(
+        window: &mut Window,
+        rows: &[(&str, &str)],
+        total: u64,
+        hasher: &RandomState,
+    ) -> Option<ServerMessage> {
         let rows = rows.iter().map(|(key, data)| row(key, data)).collect();
         window.differ(rows, total, Timestamp::from_millis(0), hasher)
     }
@@ -354,7 +400,9 @@ mod tests {
     async fn only_what_differs_is_sent_and_the_order_only_when_it_changed() {
         let (mut window, hasher) = (window(), RandomState::new());
         let first = next(&mut window, &[("a", "1"), ("b", "1")], 2, &hasher);
-        assert!(matches!(first, Some(ServerMessage::Snapshot { total: 2, ref items, .. }) if items.len() == 2));
+        assert!(
+            matches!(first, Some(ServerMessage::Snapshot { total: 2, ref items, .. }) if items.len() == 2)
+        );
         assert_eq!(next(&mut window, &[("a", "1"), ("b", "1")], 2, &hasher), None);
 
         let Some(ServerMessage::Changes { items, order, .. }) =

@@ -11,8 +11,8 @@ use quarterdeck_protocol::{
 use super::{
     StoreError, Tx, on,
     query::{
-        Column, ColumnKind, InvalidQuery, ListError, Select, Slice, Sort, Sql, WindowRow, contains, cut_page, fetch_all,
-        in_order, to_raw,
+        Column, ColumnKind, InvalidQuery, ListError, Select, Slice, Sort, Sql, WindowRow, contains,
+        cut_page, fetch_all, in_order, to_raw,
     },
 };
 
@@ -79,11 +79,19 @@ pub async fn raise(tx: &mut Tx, alert: &Raise) -> Result<String, StoreError> {
 }
 
 /// Resolves the open alerts with these keys; answers their ids.
-pub async fn resolve(tx: &mut Tx, project: &str, keys: &[String], at: i64) -> Result<Vec<String>, StoreError> {
+pub async fn resolve(
+    tx: &mut Tx,
+    project: &str,
+    keys: &[String],
+    at: i64,
+) -> Result<Vec<String>, StoreError> {
     let mut resolved = Vec::new();
     for chunk in keys.chunks(512) {
         let mut sql = Sql::new("UPDATE alerts SET resolved_at = ");
-        sql.bind(at).push(" WHERE resolved_at IS NULL AND project_id = ").bind(project).push(" AND key IN ");
+        sql.bind(at)
+            .push(" WHERE resolved_at IS NULL AND project_id = ")
+            .bind(project)
+            .push(" AND key IN ");
         sql.bind_list(chunk.iter().map(String::as_str)).push(" RETURNING id");
         let rows: Vec<(String,)> = fetch_all!(tx, sql)?;
         resolved.extend(rows.into_iter().map(|(id,)| id));
@@ -101,8 +109,13 @@ pub async fn resolve_lockouts(tx: &mut Tx, now: i64) -> Result<Vec<(String, Stri
 }
 
 /// Reads which alerts of some kinds are open: project, key and device.
-pub async fn open_of_kinds(tx: &mut Tx, kinds: &[&str]) -> Result<Vec<(String, String, Option<String>)>, StoreError> {
-    let mut sql = Sql::new("SELECT project_id, key, device_id FROM alerts WHERE resolved_at IS NULL AND kind IN ");
+pub async fn open_of_kinds(
+    tx: &mut Tx,
+    kinds: &[&str],
+) -> Result<Vec<(String, String, Option<String>)>, StoreError> {
+    let mut sql = Sql::new(
+        "SELECT project_id, key, device_id FROM alerts WHERE resolved_at IS NULL AND kind IN ",
+    );
     sql.bind_list(kinds.iter().copied());
     Ok(fetch_all!(tx, sql)?)
 }
@@ -139,7 +152,12 @@ pub async fn acknowledge(
 }
 
 /// Keeps an alert quiet until then. `false` for an unknown alert.
-pub async fn silence(tx: &mut Tx, project: &ProjectId, id: &str, until: Timestamp) -> Result<bool, StoreError> {
+pub async fn silence(
+    tx: &mut Tx,
+    project: &ProjectId,
+    id: &str,
+    until: Timestamp,
+) -> Result<bool, StoreError> {
     let rows = on!(tx, conn => sqlx::query("UPDATE alerts SET silenced_until = $3 WHERE id = $1 AND project_id = $2")
         .bind(id).bind(project.as_str()).bind(until.as_millis()).execute(conn).await?.rows_affected());
     Ok(rows == 1)
@@ -165,7 +183,12 @@ impl Filter {
                 continue;
             }
             match name.as_str() {
-                "status" if matches!(value.as_str(), "open" | "acknowledged" | "unacknowledged" | "resolved") => {
+                "status"
+                    if matches!(
+                        value.as_str(),
+                        "open" | "acknowledged" | "unacknowledged" | "resolved"
+                    ) =>
+                {
                     filter.status = Some(value.clone());
                 }
                 "status" => {
@@ -176,14 +199,15 @@ impl Filter {
                 }
                 "kind" => filter.kind = Some(value.clone()),
                 "severity" => {
-                    filter.severity = Some(
-                        severity_of(value)
-                            .ok_or_else(|| InvalidQuery::new("severity", "expected one of info, warning, critical"))?,
-                    );
+                    filter.severity = Some(severity_of(value).ok_or_else(|| {
+                        InvalidQuery::new("severity", "expected one of info, warning, critical")
+                    })?);
                 }
                 "device" => {
-                    filter.device =
-                        Some(DeviceId::new(value).map_err(|error| InvalidQuery::new("device", error.to_string()))?);
+                    filter.device = Some(
+                        DeviceId::new(value)
+                            .map_err(|error| InvalidQuery::new("device", error.to_string()))?,
+                    );
                 }
                 "q" => filter.search = Some(value.chars().take(200).collect()),
                 _ => return Err(InvalidQuery::unknown_filter(name, FILTERS)),
@@ -197,8 +221,12 @@ impl Filter {
         sql.bind(project.as_str());
         match self.status.as_deref() {
             Some("open") => sql.push(" AND resolved_at IS NULL"),
-            Some("acknowledged") => sql.push(" AND resolved_at IS NULL AND acknowledged_at IS NOT NULL"),
-            Some("unacknowledged") => sql.push(" AND resolved_at IS NULL AND acknowledged_at IS NULL"),
+            Some("acknowledged") => {
+                sql.push(" AND resolved_at IS NULL AND acknowledged_at IS NOT NULL")
+            }
+            Some("unacknowledged") => {
+                sql.push(" AND resolved_at IS NULL AND acknowledged_at IS NULL")
+            }
             Some("resolved") => sql.push(" AND resolved_at IS NOT NULL"),
             _ => &mut sql,
         };
@@ -213,7 +241,9 @@ impl Filter {
         }
         if let Some(search) = &self.search {
             let pattern = contains(search);
-            sql.push(" AND (LOWER(cause) LIKE ").bind(pattern.as_str()).push(" ESCAPE '!' OR LOWER(kind) LIKE ");
+            sql.push(" AND (LOWER(cause) LIKE ")
+                .bind(pattern.as_str())
+                .push(" ESCAPE '!' OR LOWER(kind) LIKE ");
             sql.bind(pattern.as_str()).push(" ESCAPE '!' OR LOWER(device_id) LIKE ");
             sql.bind(pattern.as_str()).push(" ESCAPE '!')");
         }
@@ -302,7 +332,8 @@ struct Row {
 
 impl Row {
     fn shown(self) -> Result<Alert, StoreError> {
-        let corrupt = |what: &str| StoreError::Corrupt { what: format!("{what} of alert {}", self.id) };
+        let corrupt =
+            |what: &str| StoreError::Corrupt { what: format!("{what} of alert {}", self.id) };
         let at = |millis: Option<i64>| millis.map(Timestamp::from_millis);
         Ok(Alert {
             severity: severity_of(&self.severity).ok_or_else(|| corrupt("severity"))?,
@@ -346,5 +377,7 @@ const fn severity_rank(severity: Severity) -> i64 {
 }
 
 fn severity_of(text: &str) -> Option<Severity> {
-    [Severity::Info, Severity::Warning, Severity::Critical].into_iter().find(|one| severity_text(*one) == text)
+    [Severity::Info, Severity::Warning, Severity::Critical]
+        .into_iter()
+        .find(|one| severity_text(*one) == text)
 }

@@ -212,11 +212,7 @@ pub async fn window(
 }
 
 /// Counts the entries of a listing.
-pub async fn count(
-    tx: &mut Tx,
-    project: &ProjectId,
-    filter: &Filter,
-) -> Result<u64, StoreError> {
+pub async fn count(tx: &mut Tx, project: &ProjectId, filter: &Filter) -> Result<u64, StoreError> {
     if *filter == Filter::default() {
         // A chain has no gaps.
         let head: Option<(i64,)> = on!(tx, conn => sqlx::query_as(
@@ -278,7 +274,10 @@ async fn verify(tx: &mut Tx, project: &str, public_key: &[u8]) -> Result<Verifie
             }
             let hash = row.hash_after(project, &last_hash);
             if hash != row.hash {
-                return Err(broken(row.seq, "its hash does not match its fields and the entry before"));
+                return Err(broken(
+                    row.seq,
+                    "its hash does not match its fields and the entry before",
+                ));
             }
             last_seq = row.seq;
             last_hash = hash;
@@ -303,7 +302,9 @@ async fn verify(tx: &mut Tx, project: &str, public_key: &[u8]) -> Result<Verifie
     let signature = hex::decode(&signature).unwrap_or_default();
     UnparsedPublicKey::new(&ED25519, public_key)
         .verify(&head_text(project, seq, &hash), &signature)
-        .map_err(|_| broken(seq, "the signature of the chain's head is not by this server's key"))?;
+        .map_err(|_| {
+            broken(seq, "the signature of the chain's head is not by this server's key")
+        })?;
     Ok(Verified { project: project.to_owned(), entries: last_seq, head: last_hash })
 }
 

@@ -82,14 +82,19 @@ use columns;
 
 impl Row {
     fn shown(self) -> Result<Command, StoreError> {
-        let corrupt = |what: &str| StoreError::Corrupt { what: format!("{what} of command {}", self.id) };
-        let json = |text: &str, what: &str| serde_json::from_str::<Value>(text).map_err(|_| corrupt(what));
+        let corrupt =
+            |what: &str| StoreError::Corrupt { what: format!("{what} of command {}", self.id) };
+        let json =
+            |text: &str, what: &str| serde_json::from_str::<Value>(text).map_err(|_| corrupt(what));
         let at = |millis: Option<i64>| millis.map(Timestamp::from_millis);
         Ok(Command {
             id: self.id.parse::<CommandId>().map_err(|_| corrupt("id"))?,
             batch_id: self.batch_id.parse::<BatchId>().map_err(|_| corrupt("batch"))?,
             device_id: DeviceId::new(&self.device_id).map_err(|_| corrupt("device"))?,
-            payload: self.payload.as_deref().map_or(Ok(Value::Null), |text| json(text, "payload"))?,
+            payload: self
+                .payload
+                .as_deref()
+                .map_or(Ok(Value::Null), |text| json(text, "payload"))?,
             priority: self.priority as u8,
             timeout_s: self.timeout_s as u32,
             status: self.status.parse::<CommandStatus>().map_err(|_| corrupt("status"))?,
@@ -126,24 +131,19 @@ impl Row {
 }
 
 /// Reads a command with everything; its output as long as it is kept.
-pub async fn get(tx: &mut Tx, project: &ProjectId, id: CommandId) -> Result<Option<Command>, StoreError> {
+pub async fn get(
+    tx: &mut Tx,
+    project: &ProjectId,
+    id: CommandId,
+) -> Result<Option<Command>, StoreError> {
     let row: Option<Row> = on!(tx, conn => sqlx::query_as(concat!(
         "SELECT ", columns!(full), " WHERE c.id = $1 AND c.project_id = $2",
     )).bind(id.to_string()).bind(project.as_str()).fetch_optional(conn).await?);
     let Some(mut command) = row.map(Row::shown).transpose()? else { return Ok(None) };
-    // The last response carries less of long outputs than came live.
     let (stdout, stderr) = output::assembled(tx, id).await?;
-    command.stdout = longer(command.stdout, stdout);
-    command.stderr = longer(command.stderr, stderr);
+    command.stdout = output::whole(command.stdout, stdout);
+    command.stderr = output::whole(command.stderr, stderr);
     Ok(Some(command))
-}
-
-fn longer(said: Option<String>, live: Option<String>) -> Option<String> {
-    match (said, live) {
-        (Some(said), Some(live)) if live.len() > said.len() => Some(live),
-        (None, live) => live,
-        (said, _) => said,
-    }
 }
 
 /// One line of a timeline as it is stored.
@@ -193,7 +193,11 @@ fn read_timeline(text: &str, id: CommandId) -> Result<Vec<TimelineEntry>, StoreE
                 event: event.event,
                 by: event.by,
                 command_id: Some(id),
-                detail: if event.detail.is_null() { Value::Object(serde_json::Map::new()) } else { event.detail },
+                detail: if event.detail.is_null() {
+                    Value::Object(serde_json::Map::new())
+                } else {
+                    event.detail
+                },
             })
         })
         .collect()
@@ -228,7 +232,13 @@ mod tests {
         let id = CommandId(uuid::Uuid::nil());
         let mut text = String::new();
         append_event(&mut text, Timestamp::from_millis(1), "created", "an \"op\"\n\u{7}", "");
-        append_event(&mut text, Timestamp::from_millis(2), "progress", "device", r#"{"progress":40}"#);
+        append_event(
+            &mut text,
+            Timestamp::from_millis(2),
+            "progress",
+            "device",
+            r#"{"progress":40}"#,
+        );
         let entries = read_timeline(&text, id).expect("as written");
         assert_eq!(entries[0].by, "an \"op\"\n\u{7}");
         assert_eq!(entries[0].detail, serde_json::json!({}));

@@ -16,7 +16,10 @@ use quarterdeck_protocol::{
     time::Timestamp,
 };
 
-use super::{StoreError, Tx, on, query::{Sql, fetch_all}};
+use super::{
+    StoreError, Tx, on,
+    query::{Sql, fetch_all},
+};
 
 pub use listing::{Filter, get, list, window};
 
@@ -36,7 +39,11 @@ pub struct Credential {
 }
 
 /// Reads what signs a device in; `None` for an unknown device.
-pub async fn credential(tx: &mut Tx, project: &str, device: &str) -> Result<Option<Credential>, StoreError> {
+pub async fn credential(
+    tx: &mut Tx,
+    project: &str,
+    device: &str,
+) -> Result<Option<Credential>, StoreError> {
     Ok(on!(tx, conn => sqlx::query_as(
         "SELECT secret_hash, enroll_nonce, enroll_again, retired_at FROM devices WHERE project_id = $1 AND id = $2",
     ).bind(project).bind(device).fetch_optional(conn).await?))
@@ -68,7 +75,12 @@ pub async fn enroll(tx: &mut Tx, new: &Enrolled<'_>) -> Result<(), StoreError> {
 }
 
 /// Takes a device out of service; `false` when it is unknown or was retired before.
-pub async fn retire(tx: &mut Tx, project: &ProjectId, device: &DeviceId, at: Timestamp) -> Result<bool, StoreError> {
+pub async fn retire(
+    tx: &mut Tx,
+    project: &ProjectId,
+    device: &DeviceId,
+    at: Timestamp,
+) -> Result<bool, StoreError> {
     let rows = on!(tx, conn => sqlx::query(
         "UPDATE devices SET retired_at = $3, status = 'retired', connected = FALSE, stale_due = NULL, enroll_again = FALSE
          WHERE project_id = $1 AND id = $2 AND retired_at IS NULL",
@@ -77,7 +89,11 @@ pub async fn retire(tx: &mut Tx, project: &ProjectId, device: &DeviceId, at: Tim
 }
 
 /// Lets a device enrol once more; `false` when it is unknown.
-pub async fn allow_enroll_again(tx: &mut Tx, project: &ProjectId, device: &DeviceId) -> Result<bool, StoreError> {
+pub async fn allow_enroll_again(
+    tx: &mut Tx,
+    project: &ProjectId,
+    device: &DeviceId,
+) -> Result<bool, StoreError> {
     let rows = on!(tx, conn => sqlx::query(
         "UPDATE devices SET enroll_again = TRUE, enroll_nonce = NULL WHERE project_id = $1 AND id = $2",
     ).bind(project.as_str()).bind(device.as_str()).execute(conn).await?.rows_affected());
@@ -85,7 +101,12 @@ pub async fn allow_enroll_again(tx: &mut Tx, project: &ProjectId, device: &Devic
 }
 
 /// Changes a device's type.
-pub async fn set_type(tx: &mut Tx, project: &ProjectId, device: &DeviceId, kind: &str) -> Result<(), StoreError> {
+pub async fn set_type(
+    tx: &mut Tx,
+    project: &ProjectId,
+    device: &DeviceId,
+    kind: &str,
+) -> Result<(), StoreError> {
     on!(tx, conn => sqlx::query("UPDATE devices SET type = $3 WHERE project_id = $1 AND id = $2")
         .bind(project.as_str()).bind(device.as_str()).bind(kind).execute(conn).await?.rows_affected());
     Ok(())
@@ -98,7 +119,8 @@ pub async fn set_tags(
     device: &DeviceId,
     tags: &BTreeMap<String, String>,
 ) -> Result<(), StoreError> {
-    let text = serde_json::to_string(tags).map_err(|error| StoreError::Corrupt { what: error.to_string() })?;
+    let text = serde_json::to_string(tags)
+        .map_err(|error| StoreError::Corrupt { what: error.to_string() })?;
     on!(tx, conn => sqlx::query("UPDATE devices SET tags = $3 WHERE project_id = $1 AND id = $2")
         .bind(project.as_str()).bind(device.as_str()).bind(text).execute(conn).await?.rows_affected());
     on!(tx, conn => sqlx::query("DELETE FROM device_tags WHERE project_id = $1 AND device_id = $2")
@@ -120,10 +142,16 @@ pub async fn set_operations(
     on!(tx, conn => sqlx::query("DELETE FROM device_operations WHERE project_id = $1 AND device_id = $2")
         .bind(project.as_str()).bind(device.as_str()).execute(conn).await?.rows_affected());
     for chunk in names.chunks(256) {
-        let mut sql = Sql::new("INSERT INTO device_operations (project_id, name, device_id) VALUES ");
+        let mut sql =
+            Sql::new("INSERT INTO device_operations (project_id, name, device_id) VALUES ");
         for (index, name) in chunk.iter().enumerate() {
             sql.push(if index == 0 { "(" } else { ", (" });
-            sql.bind(project.as_str()).push(", ").bind(name.as_str()).push(", ").bind(device.as_str()).push(")");
+            sql.bind(project.as_str())
+                .push(", ")
+                .bind(name.as_str())
+                .push(", ")
+                .bind(device.as_str())
+                .push(")");
         }
         sql.push(" ON CONFLICT DO NOTHING RETURNING device_id");
         let _: Vec<(String,)> = fetch_all!(tx, sql)?;
@@ -132,7 +160,10 @@ pub async fn set_operations(
 }
 
 /// The operations that a project's devices announce, and how many do.
-pub async fn operations(tx: &mut Tx, project: &ProjectId) -> Result<Vec<(String, u64)>, StoreError> {
+pub async fn operations(
+    tx: &mut Tx,
+    project: &ProjectId,
+) -> Result<Vec<(String, u64)>, StoreError> {
     let rows: Vec<(String, i64)> = on!(tx, conn => sqlx::query_as(
         "SELECT name, COUNT(*) FROM device_operations WHERE project_id = $1 GROUP BY name ORDER BY name",
     ).bind(project.as_str()).fetch_all(conn).await?);
@@ -140,7 +171,11 @@ pub async fn operations(tx: &mut Tx, project: &ProjectId) -> Result<Vec<(String,
 }
 
 /// Which of a project's devices announce an operation.
-pub async fn announcing(tx: &mut Tx, project: &ProjectId, operation: &str) -> Result<Vec<String>, StoreError> {
+pub async fn announcing(
+    tx: &mut Tx,
+    project: &ProjectId,
+    operation: &str,
+) -> Result<Vec<String>, StoreError> {
     let rows: Vec<(String,)> = on!(tx, conn => sqlx::query_as(
         "SELECT device_id FROM device_operations WHERE project_id = $1 AND name = $2",
     ).bind(project.as_str()).bind(operation).fetch_all(conn).await?);
@@ -169,12 +204,17 @@ pub async fn count_in_service(tx: &mut Tx, project: &str) -> Result<(u64, u64), 
         "SELECT status, COUNT(*) FROM devices WHERE project_id = $1 AND status <> 'retired' GROUP BY status",
     ).bind(project).fetch_all(conn).await?);
     let all = rows.iter().map(|(_, count)| *count as u64).sum();
-    let offline = rows.iter().find(|(status, _)| status == "offline").map_or(0, |(_, count)| *count as u64);
+    let offline =
+        rows.iter().find(|(status, _)| status == "offline").map_or(0, |(_, count)| *count as u64);
     Ok((all, offline))
 }
 
 /// Reads a device's last health report; `None` for an unknown device.
-pub async fn health(tx: &mut Tx, project: &ProjectId, device: &DeviceId) -> Result<Option<DeviceHealth>, StoreError> {
+pub async fn health(
+    tx: &mut Tx,
+    project: &ProjectId,
+    device: &DeviceId,
+) -> Result<Option<DeviceHealth>, StoreError> {
     let row: Option<(Option<String>, Option<i64>)> = on!(tx, conn => sqlx::query_as(
         "SELECT health, health_at FROM devices WHERE project_id = $1 AND id = $2",
     ).bind(project.as_str()).bind(device.as_str()).fetch_optional(conn).await?);

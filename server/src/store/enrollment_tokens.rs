@@ -28,8 +28,9 @@ impl StoredToken {
 
     /// The tags that each device gets.
     pub fn tags(&self) -> Result<BTreeMap<String, String>, StoreError> {
-        serde_json::from_str(&self.tags)
-            .map_err(|_| StoreError::Corrupt { what: format!("tags of enrolment token {}", self.id) })
+        serde_json::from_str(&self.tags).map_err(|_| StoreError::Corrupt {
+            what: format!("tags of enrolment token {}", self.id),
+        })
     }
 
     /// Shows a token, without its secret.

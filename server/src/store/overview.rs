@@ -19,7 +19,11 @@ const SAMPLE_MAX_ROWS: i64 = 10_000;
 const SITES_MAX: i64 = 10;
 
 /// Reads the overview of a project.
-pub async fn read(tx: &mut Tx, project: &ProjectId, now: Timestamp) -> Result<Overview, StoreError> {
+pub async fn read(
+    tx: &mut Tx,
+    project: &ProjectId,
+    now: Timestamp,
+) -> Result<Overview, StoreError> {
     let since = now.plus_millis(-RECENT_MS).as_millis();
     let name = project.as_str();
     let (p50_ms, p95_ms) = percentiles(tx, name, since).await?;
@@ -48,13 +52,18 @@ pub async fn read(tx: &mut Tx, project: &ProjectId, now: Timestamp) -> Result<Ov
 }
 
 /// From the start on the device, where that is known, to the end.
-async fn percentiles(tx: &mut Tx, project: &str, since: i64) -> Result<(Option<u64>, Option<u64>), StoreError> {
+async fn percentiles(
+    tx: &mut Tx,
+    project: &str,
+    since: i64,
+) -> Result<(Option<u64>, Option<u64>), StoreError> {
     let rows: Vec<(i64,)> = on!(tx, conn => sqlx::query_as(
         "SELECT finished_at - COALESCE(started_at, created_at) FROM commands
          WHERE project_id = $1 AND finished_at IS NOT NULL AND finished_at > $2 AND status || '' = $3
          ORDER BY finished_at DESC LIMIT $4",
     ).bind(project).bind(since).bind(CommandStatus::Completed.as_str()).bind(SAMPLE_MAX_ROWS).fetch_all(conn).await?);
-    let mut durations: Vec<u64> = rows.into_iter().map(|(duration,)| duration.max(0) as u64).collect();
+    let mut durations: Vec<u64> =
+        rows.into_iter().map(|(duration,)| duration.max(0) as u64).collect();
     durations.sort_unstable();
     let at = |percent: usize| {
         let rank = (durations.len() * percent).div_ceil(100).max(1) - 1;
@@ -70,7 +79,9 @@ async fn devices(tx: &mut Tx, project: &str) -> Result<DeviceCounts, StoreError>
     let (failed,): (i64,) = on!(tx, conn => sqlx::query_as(
         "SELECT COUNT(*) FROM devices WHERE project_id = $1 AND service_failed_at IS NOT NULL",
     ).bind(project).fetch_one(conn).await?);
-    let of = |wanted: &str| rows.iter().find(|(status, _)| status == wanted).map_or(0, |(_, count)| *count as u64);
+    let of = |wanted: &str| {
+        rows.iter().find(|(status, _)| status == wanted).map_or(0, |(_, count)| *count as u64)
+    };
     Ok(DeviceCounts {
         online: of("online"),
         stale: of("stale"),

@@ -34,9 +34,14 @@ pub async fn exists(tx: &mut Tx, id: &str) -> Result<bool, StoreError> {
 #[derive(Debug, Clone)]
 pub enum Reader {
     ServerAdmin,
-    User { id: String },
+    User {
+        id: String,
+    },
     /// A service token: its one project.
-    Service { project: ProjectId, role: Role },
+    Service {
+        project: ProjectId,
+        role: Role,
+    },
 }
 
 #[derive(sqlx::FromRow)]
@@ -122,11 +127,7 @@ fn reader_parts(reader: &Reader) -> (bool, &str, &str) {
 }
 
 /// Reads one project, as who holds `role` in it sees it.
-pub async fn by_id(
-    tx: &mut Tx,
-    id: &ProjectId,
-    role: Role,
-) -> Result<Option<Project>, StoreError> {
+pub async fn by_id(tx: &mut Tx, id: &ProjectId, role: Role) -> Result<Option<Project>, StoreError> {
     let row: Option<(String, i64)> = on!(tx, conn => sqlx::query_as(
         "SELECT name, created_at FROM projects WHERE id = $1",
     ).bind(id.as_str()).fetch_optional(conn).await?);

@@ -101,12 +101,17 @@ impl Sort {
     }
 
     fn read_cursor(self, cursor: &str) -> Result<(Bind, String), InvalidQuery> {
-        let invalid = || InvalidQuery::new("cursor", "expected a next_cursor of this listing with the same sort");
+        let invalid = || {
+            InvalidQuery::new("cursor", "expected a next_cursor of this listing with the same sort")
+        };
         let text = BASE64_URL_SAFE_NO_PAD.decode(cursor).map_err(|_| invalid())?;
         let (sort, value, id): (String, String, String) =
             serde_json::from_slice(&text).map_err(|_| invalid())?;
         let direction = if self.descending { "-" } else { "" };
-        if sort.strip_prefix(direction) != Some(self.column.name) || id.contains('\0') || value.contains('\0') {
+        if sort.strip_prefix(direction) != Some(self.column.name)
+            || id.contains('\0')
+            || value.contains('\0')
+        {
             return Err(invalid());
         }
         let value = match self.column.kind {
@@ -273,7 +278,11 @@ pub(crate) fn cut_page(keys: &mut Vec<(String, String)>, limit: u32, sort: Sort)
 }
 
 /// Puts rows in the order of their keys; a row that is gone by now is left out.
-pub(crate) fn in_order<T>(keys: &[(String, String)], rows: Vec<T>, id: impl Fn(&T) -> String) -> Vec<T> {
+pub(crate) fn in_order<T>(
+    keys: &[(String, String)],
+    rows: Vec<T>,
+    id: impl Fn(&T) -> String,
+) -> Vec<T> {
     let mut by_id: std::collections::HashMap<String, T> =
         rows.into_iter().map(|row| (id(&row), row)).collect();
     keys.iter().filter_map(|(_, id)| by_id.remove(id)).collect()
@@ -357,7 +366,11 @@ mod tests {
         for rows in 0..2_000 {
             let sizes: Vec<_> = bulk_sizes(rows, 20).collect();
             assert_eq!(sizes.iter().sum::<usize>(), rows);
-            assert!(sizes.iter().all(|size| size.is_power_of_two() && size * 20 <= super::super::BINDS_MAX));
+            assert!(
+                sizes
+                    .iter()
+                    .all(|size| size.is_power_of_two() && size * 20 <= super::super::BINDS_MAX)
+            );
         }
     }
 

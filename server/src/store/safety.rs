@@ -23,9 +23,12 @@ pub async fn counted(
 ) -> Result<HashMap<String, Vec<Option<i64>>>, StoreError> {
     let mut found: HashMap<String, Vec<Option<i64>>> = HashMap::new();
     for chunk in devices.chunks(DEVICES_MAX) {
-        let mut sql = Sql::new("SELECT device_id, delivered_due FROM safety_events WHERE project_id = ");
+        let mut sql =
+            Sql::new("SELECT device_id, delivered_due FROM safety_events WHERE project_id = ");
         sql.bind(project.as_str()).push(" AND counter = ").bind(counter.as_str());
-        sql.push(" AND (delivered_due IS NULL OR delivered_due > ").bind(since_ms).push(") AND device_id IN ");
+        sql.push(" AND (delivered_due IS NULL OR delivered_due > ")
+            .bind(since_ms)
+            .push(") AND device_id IN ");
         sql.bind_list(chunk.iter().map(String::as_str));
         let rows: Vec<(String, Option<i64>)> = fetch_all!(tx, sql)?;
         for (device, delivered) in rows {
@@ -76,7 +79,8 @@ pub async fn delivered(tx: &mut Tx, commands: &[String], now_ms: i64) -> Result<
 /// Takes commands back that ended before they were delivered: they rebooted nothing.
 pub async fn never_delivered(tx: &mut Tx, commands: &[String]) -> Result<(), StoreError> {
     for chunk in commands.chunks(DEVICES_MAX) {
-        let mut sql = Sql::new("DELETE FROM safety_events WHERE delivered_due IS NULL AND command_id IN ");
+        let mut sql =
+            Sql::new("DELETE FROM safety_events WHERE delivered_due IS NULL AND command_id IN ");
         sql.bind_list(chunk.iter().map(String::as_str)).push(" RETURNING command_id");
         let _: Vec<(String,)> = fetch_all!(tx, sql)?;
     }

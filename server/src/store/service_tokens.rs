@@ -21,9 +21,10 @@ pub struct StoredToken {
 impl StoredToken {
     /// Shows a token, without its secret.
     pub fn shown(self) -> Result<ServiceToken, StoreError> {
-        let role = self.role.parse().map_err(|_| StoreError::Corrupt {
-            what: format!("service token {}", self.id),
-        })?;
+        let role = self
+            .role
+            .parse()
+            .map_err(|_| StoreError::Corrupt { what: format!("service token {}", self.id) })?;
         Ok(ServiceToken {
             id: self.id,
             name: self.name,

@@ -53,7 +53,6 @@ pub async fn total_bytes(tx: &mut Tx, project: &ProjectId) -> Result<u64, StoreE
     Ok(sum as u64)
 }
 
-
 /// Reads the payloads of a device's commands of one operation that have not ended.
 pub async fn wanted_by(
     tx: &mut Tx,

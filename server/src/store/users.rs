@@ -122,8 +122,12 @@ pub async fn roles(tx: &mut Tx, user_id: &str) -> Result<BTreeMap<ProjectId, Rol
     ).bind(user_id).fetch_all(conn).await?);
     rows.into_iter()
         .map(|(project, role)| {
-            let corrupt = || StoreError::Corrupt { what: format!("a membership of user {user_id}") };
-            Ok((ProjectId::new(&project).map_err(|_| corrupt())?, role.parse().map_err(|_| corrupt())?))
+            let corrupt =
+                || StoreError::Corrupt { what: format!("a membership of user {user_id}") };
+            Ok((
+                ProjectId::new(&project).map_err(|_| corrupt())?,
+                role.parse().map_err(|_| corrupt())?,
+            ))
         })
         .collect()
 }

@@ -98,7 +98,8 @@ fn filled(path: &str, project: &str) -> String {
 async fn status(fixture: &Fixture, method: &str, path: &str, token: &str) -> (u16, Value) {
     let method: Method = method.parse().expect("a method");
     // No route takes this: who may call it gets 422, 404 or 200, and changes nothing.
-    let body = (method != Method::GET && method != Method::DELETE).then(|| json!({ "nothing": true }));
+    let body =
+        (method != Method::GET && method != Method::DELETE).then(|| json!({ "nothing": true }));
     let answer = fixture.call(method, path, token, body.as_ref()).await;
     (answer.status.as_u16(), answer.body)
 }
@@ -112,7 +113,8 @@ fn the_table_has_every_route_and_no_other() {
             documented.insert((method.to_uppercase(), path.clone()));
         }
     }
-    let tabled: BTreeSet<_> = ROUTES.iter().map(|(m, p, _)| ((*m).to_owned(), (*p).to_owned())).collect();
+    let tabled: BTreeSet<_> =
+        ROUTES.iter().map(|(m, p, _)| ((*m).to_owned(), (*p).to_owned())).collect();
     assert_eq!(documented, tabled);
 }
 
@@ -125,7 +127,12 @@ async fn each_role_may_do_what_it_needs_to_and_no_more() {
     let operator = fixture.member(&server_admin, "ops", "default", "operator").await;
     let admin = fixture.member(&server_admin, "ada", "default", "admin").await;
     let stranger = fixture.member(&server_admin, "sam", "other", "admin").await;
-    let ranks = [(&viewer, Needs::Viewer), (&operator, Needs::Operator), (&admin, Needs::Admin), (&server_admin, Needs::ServerAdmin)];
+    let ranks = [
+        (&viewer, Needs::Viewer),
+        (&operator, Needs::Operator),
+        (&admin, Needs::Admin),
+        (&server_admin, Needs::ServerAdmin),
+    ];
 
     for (method, path, needs) in ROUTES {
         if *needs == Needs::Other {
@@ -148,13 +155,18 @@ async fn each_role_may_do_what_it_needs_to_and_no_more() {
             if may {
                 assert!(![401, 403].contains(&got), "{method} {path} as {rank:?}: {got} {body}");
             } else {
-                assert_eq!((got, body["code"].as_str()), (403, Some("forbidden")), "{method} {path} as {rank:?}");
+                assert_eq!(
+                    (got, body["code"].as_str()),
+                    (403, Some("forbidden")),
+                    "{method} {path} as {rank:?}"
+                );
             }
         }
         // A project of others looks like one that does not exist.
         if path.contains("{project}") {
             let (foreign, mut foreign_body) = status(&fixture, method, &own, &stranger).await;
-            let (unknown, mut unknown_body) = status(&fixture, method, &filled(path, "nope"), &stranger).await;
+            let (unknown, mut unknown_body) =
+                status(&fixture, method, &filled(path, "nope"), &stranger).await;
             assert_eq!((foreign, unknown), (404, 404), "{method} {path}");
             foreign_body["request_id"] = json!(0);
             unknown_body["request_id"] = json!(0);
@@ -162,10 +174,22 @@ async fn each_role_may_do_what_it_needs_to_and_no_more() {
         }
     }
     // Each refusal for want of a role is on record.
-    let denied = fixture.get("/projects/default/audit?outcome=denied&limit=1000", &viewer).await.expect(200);
-    let actions: BTreeSet<&str> =
-        denied["items"].as_array().unwrap().iter().map(|entry| entry["action"].as_str().unwrap()).collect();
-    for action in ["command.create", "settings.change", "device.retire", "alert.silence", "user.create", "project.create"] {
+    let denied =
+        fixture.get("/projects/default/audit?outcome=denied&limit=1000", &viewer).await.expect(200);
+    let actions: BTreeSet<&str> = denied["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| entry["action"].as_str().unwrap())
+        .collect();
+    for action in [
+        "command.create",
+        "settings.change",
+        "device.retire",
+        "alert.silence",
+        "user.create",
+        "project.create",
+    ] {
         assert!(actions.contains(action), "{action} in {actions:?}");
     }
 }
@@ -182,7 +206,8 @@ async fn service_tokens_need_the_role_in_their_project() {
     fixture.post("/service-tokens", &admin, &create("other")).await.problem(404, "not_found");
     fixture.post("/service-tokens", &admin, &create("nope")).await.problem(404, "not_found");
     let own = fixture.post("/service-tokens", &admin, &create("default")).await.expect(201);
-    let foreign = fixture.post("/service-tokens", &server_admin, &create("other")).await.expect(201);
+    let foreign =
+        fixture.post("/service-tokens", &server_admin, &create("other")).await.expect(201);
     assert_eq!(fixture.get("/service-tokens", &admin).await.expect(200)["total"], 1);
     assert_eq!(fixture.get("/service-tokens", &server_admin).await.expect(200)["total"], 2);
     assert_eq!(fixture.get("/service-tokens", &operator).await.expect(200)["total"], 0);
@@ -199,7 +224,8 @@ async fn ids_of_another_project_are_not_found() {
     fixture.project(&admin, "other").await;
     fixture.device(&admin, "other", "pi-1").await;
     let command = fixture.command(&admin, "other", "pi-1", "ping", json!({})).await;
-    let token = fixture.post("/projects/other/enrollment-tokens", &admin, &json!({})).await.expect(201);
+    let token =
+        fixture.post("/projects/other/enrollment-tokens", &admin, &json!({})).await.expect(201);
     let token = token["id"].as_str().unwrap();
     let commands = "/projects/default/commands";
     for (method, path) in [
@@ -224,7 +250,10 @@ async fn ids_of_another_project_are_not_found() {
     let cancel = json!({ "ids": [command] });
     let answer = fixture.post("/projects/default/commands/cancel", &admin, &cancel).await;
     assert_ne!(answer.status, 200, "{}", answer.text);
-    assert_eq!(fixture.get(&format!("/projects/other/commands/{command}"), &admin).await.expect(200)["status"], "queued");
+    assert_eq!(
+        fixture.get(&format!("/projects/other/commands/{command}"), &admin).await.expect(200)["status"],
+        "queued"
+    );
     let targets = json!({ "targets": { "devices": ["pi-1"] }, "type": "ping" });
     let problem = fixture.post(commands, &admin, &targets).await.expect(422);
     assert!(problem["field"].as_str().unwrap().starts_with("targets.devices"), "{problem}");

@@ -17,14 +17,19 @@ async fn a_login_gives_tokens_and_me_tells_who_it_is() {
     let tokens = fixture.login("admin", ADMIN_PASSWORD).await.expect(200);
     assert_eq!(tokens["expires_in"], 600);
     let me = fixture.get("/auth/me", tokens["access_token"].as_str().unwrap()).await.expect(200);
-    assert_eq!(me, json!({ "username": "admin", "admin": true, "projects": { "default": "admin" } }));
+    assert_eq!(
+        me,
+        json!({ "username": "admin", "admin": true, "projects": { "default": "admin" } })
+    );
 }
 
 #[tokio::test]
 async fn a_wrong_password_and_an_unknown_user_look_alike() {
     let fixture = Fixture::start().await;
-    let mut wrong = fixture.login("admin", "wrong password").await.problem(401, "wrong_credentials");
-    let mut unknown = fixture.login("nobody", "wrong password").await.problem(401, "wrong_credentials");
+    let mut wrong =
+        fixture.login("admin", "wrong password").await.problem(401, "wrong_credentials");
+    let mut unknown =
+        fixture.login("nobody", "wrong password").await.problem(401, "wrong_credentials");
     for body in [&mut wrong, &mut unknown] {
         body["request_id"] = json!("");
     }
@@ -100,14 +105,16 @@ async fn a_refresh_token_is_good_once_and_again_only_for_a_moment() {
         .problem(401, "session_ended");
 
     let admin = fixture.admin().await;
-    let audit = fixture.get("/projects/default/audit?action=auth.refresh", &admin).await.expect(200);
+    let audit =
+        fixture.get("/projects/default/audit?action=auth.refresh", &admin).await.expect(200);
     assert_eq!(audit["items"][0]["outcome"], "denied");
 }
 
 #[tokio::test]
 async fn an_older_refresh_token_ends_the_session_too() {
     let fixture = Fixture::with_clock(manual()).await;
-    let mut token = fixture.login("admin", ADMIN_PASSWORD).await.expect(200)["refresh_token"].clone();
+    let mut token =
+        fixture.login("admin", ADMIN_PASSWORD).await.expect(200)["refresh_token"].clone();
     let oldest = token.clone();
     for _ in 0..3 {
         let body = json!({ "refresh_token": token });
@@ -175,7 +182,10 @@ async fn sessions_and_tokens_outlive_a_restart() {
     let fixture = fixture.restart().await;
     fixture.get("/auth/me", &admin).await.expect(200);
     fixture.get("/projects/default/devices", service["token"].as_str().unwrap()).await.expect(200);
-    fixture.post("/auth/refresh", "", &json!({ "refresh_token": tokens["refresh_token"] })).await.expect(200);
+    fixture
+        .post("/auth/refresh", "", &json!({ "refresh_token": tokens["refresh_token"] }))
+        .await
+        .expect(200);
 }
 
 #[tokio::test]
@@ -183,17 +193,24 @@ async fn a_service_token_is_good_for_its_role_in_its_project_until_revoked() {
     let fixture = Fixture::start().await;
     let admin = fixture.admin().await;
     fixture.project(&admin, "other").await;
-    let create = json!({ "name": "ci", "project": "default", "role": "operator", "expires_in_s": 3600 });
+    let create =
+        json!({ "name": "ci", "project": "default", "role": "operator", "expires_in_s": 3600 });
     let created = fixture.post("/service-tokens", &admin, &create).await.expect(201);
     let token = created["token"].as_str().unwrap();
     assert!(token.starts_with("qds_"));
 
     let me = fixture.get("/auth/me", token).await.expect(200);
-    assert_eq!(me, json!({ "username": "service:ci", "admin": false, "projects": { "default": "operator" } }));
+    assert_eq!(
+        me,
+        json!({ "username": "service:ci", "admin": false, "projects": { "default": "operator" } })
+    );
     fixture.get("/projects/default/devices", token).await.expect(200);
     fixture.get("/projects/other/devices", token).await.problem(404, "not_found");
     fixture.get("/users", token).await.problem(403, "forbidden");
-    fixture.post("/projects/default/enrollment-tokens", token, &json!({})).await.problem(403, "forbidden");
+    fixture
+        .post("/projects/default/enrollment-tokens", token, &json!({}))
+        .await
+        .problem(403, "forbidden");
     fixture.call(Method::POST, "/auth/logout", token, None).await.problem(409, "no_session");
 
     let listed = fixture.get("/service-tokens?project=default", &admin).await.expect(200);
@@ -201,5 +218,8 @@ async fn a_service_token_is_good_for_its_role_in_its_project_until_revoked() {
     let path = format!("/service-tokens/{}", created["id"].as_str().unwrap());
     fixture.call(Method::DELETE, &path, &admin, None).await.expect(204);
     fixture.get("/projects/default/devices", token).await.problem(401, "invalid_token");
-    fixture.call(Method::DELETE, "/service-tokens/unknown", &admin, None).await.problem(404, "not_found");
+    fixture
+        .call(Method::DELETE, "/service-tokens/unknown", &admin, None)
+        .await
+        .problem(404, "not_found");
 }

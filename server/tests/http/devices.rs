@@ -10,10 +10,14 @@ async fn a_device_enrols_once_and_again_only_when_an_admin_allows_it() {
     let fixture = Fixture::start().await;
     let admin = fixture.admin().await;
     let path = "/projects/default/enrollment-tokens";
-    let token = fixture.post(path, &admin, &json!({ "uses": 5 })).await.expect(201)["token"].clone();
+    let token =
+        fixture.post(path, &admin, &json!({ "uses": 5 })).await.expect(201)["token"].clone();
     let body = json!({ "token": token, "device_id": "pi-1", "type": "PI", "tags": { "rack": "7" }, "nonce": "0123456789abcdef-1" });
     let first = fixture.post("/enroll", "", &body).await.expect(201);
-    assert_eq!((first["project_id"].as_str(), first["device_id"].as_str()), (Some("default"), Some("pi-1")));
+    assert_eq!(
+        (first["project_id"].as_str(), first["device_id"].as_str()),
+        (Some("default"), Some("pi-1"))
+    );
     assert_eq!(first["mqtt_url"], fixture.running.mqtt);
 
     // The answer was lost: the same request gets the same answer.
@@ -22,13 +26,19 @@ async fn a_device_enrols_once_and_again_only_when_an_admin_allows_it() {
     other["nonce"] = json!("0123456789abcdef-2");
     fixture.post("/enroll", "", &other).await.problem(409, "device_exists");
 
-    fixture.call(Method::POST, "/projects/default/devices/pi-1/enroll-again", &admin, None).await.expect(200);
+    fixture
+        .call(Method::POST, "/projects/default/devices/pi-1/enroll-again", &admin, None)
+        .await
+        .expect(200);
     let second = fixture.post("/enroll", "", &other).await.expect(201);
     assert_ne!(second["device_secret"], first["device_secret"]);
 
     let device = fixture.get("/projects/default/devices/pi-1", &admin).await.expect(200);
     assert_eq!((device["type"].as_str(), device["tags"]["rack"].as_str()), (Some("PI"), Some("7")));
-    assert_eq!((device["status"].as_str(), device["contract"].as_str()), (Some("offline"), Some("quarterdeck-1.0")));
+    assert_eq!(
+        (device["status"].as_str(), device["contract"].as_str()),
+        (Some("offline"), Some("quarterdeck-1.0"))
+    );
 }
 
 #[tokio::test]
@@ -41,7 +51,8 @@ async fn a_wrong_token_is_refused_recorded_and_not_to_be_guessed() {
         statuses.push(fixture.post("/enroll", "", &guess).await.status.as_u16());
     }
     assert_eq!((statuses[0], statuses[11]), (401, 429), "{statuses:?}");
-    let audit = fixture.get("/projects/default/audit?action=device.enroll", &admin).await.expect(200);
+    let audit =
+        fixture.get("/projects/default/audit?action=device.enroll", &admin).await.expect(200);
     assert_eq!(audit["items"][0]["actor"], "device:pi-1");
     assert_eq!(audit["items"][0]["outcome"], "denied");
 }
@@ -54,17 +65,29 @@ async fn devices_are_listed_filtered_sorted_and_paged() {
         fixture.device(&admin, "default", &format!("pi-{n}")).await;
     }
     let tags = json!({ "tags": { "site": "berlin" }, "type": "GATE" });
-    let changed = fixture.call(Method::PATCH, "/projects/default/devices/pi-2", &admin, Some(&tags)).await.expect(200);
-    assert_eq!((changed["tags"]["site"].as_str(), changed["type"].as_str()), (Some("berlin"), Some("GATE")));
+    let changed = fixture
+        .call(Method::PATCH, "/projects/default/devices/pi-2", &admin, Some(&tags))
+        .await
+        .expect(200);
+    assert_eq!(
+        (changed["tags"]["site"].as_str(), changed["type"].as_str()),
+        (Some("berlin"), Some("GATE"))
+    );
 
     let ids = |page: &serde_json::Value| -> Vec<String> {
-        page["items"].as_array().unwrap().iter().map(|d| d["id"].as_str().unwrap().to_owned()).collect()
+        page["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|d| d["id"].as_str().unwrap().to_owned())
+            .collect()
     };
     let path = "/projects/default/devices";
     let mut seen = Vec::new();
     let mut cursor = String::new();
     loop {
-        let page = fixture.get(&format!("{path}?limit=2&sort=-id{cursor}"), &admin).await.expect(200);
+        let page =
+            fixture.get(&format!("{path}?limit=2&sort=-id{cursor}"), &admin).await.expect(200);
         assert_eq!(page["total"], 5);
         seen.extend(ids(&page));
         let Some(next) = page["next_cursor"].as_str() else { break };
@@ -99,7 +122,8 @@ async fn a_retired_device_cannot_sign_in() {
     upload(secret).await.problem(401, "unauthorized");
     let device = fixture.get("/projects/default/devices/pi-1", &admin).await.expect(200);
     assert_eq!(device["status"], "retired");
-    let audit = fixture.get("/projects/default/audit?action=device.retire", &admin).await.expect(200);
+    let audit =
+        fixture.get("/projects/default/audit?action=device.retire", &admin).await.expect(200);
     assert_eq!(audit["total"], 1);
 }
 
@@ -118,9 +142,14 @@ async fn health_timeline_credentials_and_service_failed_answer() {
     assert_eq!(commands["items"][0]["device_id"], "pi-1");
     fixture.get(&format!("{path}/commands?device=pi-2"), &admin).await.problem(422, "invalid");
     fixture.call(Method::POST, &format!("{path}/clear_service_failed"), &admin, None).await;
-    let given = fixture.call(Method::POST, "/projects/default/devices/plc-1/credentials", &admin, None).await.expect(201);
+    let given = fixture
+        .call(Method::POST, "/projects/default/devices/plc-1/credentials", &admin, None)
+        .await
+        .expect(201);
     assert!(given["device_secret"].is_string());
-    let named = fixture.call(Method::POST, "/projects/default/devices/a%20b/credentials", &admin, None).await;
+    let named = fixture
+        .call(Method::POST, "/projects/default/devices/a%20b/credentials", &admin, None)
+        .await;
     named.problem(422, "invalid");
 }
 
@@ -132,16 +161,33 @@ async fn operations_overview_and_alerts_are_there() {
     let mut names = Vec::new();
     let mut cursor = String::new();
     loop {
-        let page = fixture.get(&format!("/projects/default/operations?limit=5{cursor}"), &admin).await.expect(200);
-        names.extend(page["items"].as_array().unwrap().iter().map(|op| op["name"].as_str().unwrap().to_owned()));
+        let page = fixture
+            .get(&format!("/projects/default/operations?limit=5{cursor}"), &admin)
+            .await
+            .expect(200);
+        names.extend(
+            page["items"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|op| op["name"].as_str().unwrap().to_owned()),
+        );
         let Some(next) = page["next_cursor"].as_str() else { break };
         cursor = format!("&cursor={next}");
     }
-    assert!(names.contains(&"ping".to_owned()) && names.last().is_some_and(|name| name == "run_script"));
+    assert!(
+        names.contains(&"ping".to_owned()) && names.last().is_some_and(|name| name == "run_script")
+    );
     let overview = fixture.get("/projects/default/overview", &admin).await.expect(200);
     assert_eq!(overview["devices"]["offline"], 1);
     let alerts = fixture.get("/projects/default/alerts", &admin).await.expect(200);
     assert!(alerts["items"].is_array());
-    fixture.call(Method::POST, "/projects/default/alerts/x/acknowledge", &admin, None).await.problem(404, "not_found");
-    fixture.post("/projects/default/alerts/x/silence", &admin, &json!({ "duration_s": 60 })).await.problem(404, "not_found");
+    fixture
+        .call(Method::POST, "/projects/default/alerts/x/acknowledge", &admin, None)
+        .await
+        .problem(404, "not_found");
+    fixture
+        .post("/projects/default/alerts/x/silence", &admin, &json!({ "duration_s": 60 }))
+        .await
+        .problem(404, "not_found");
 }

@@ -30,7 +30,9 @@ async fn the_same_key_and_body_get_the_same_answer_and_another_body_409() {
     // The same key of somebody else, or for another route, is another one.
     let ops = fixture.member(&admin, "ops", "default", "operator").await;
     post(&fixture, COMMANDS, &ops, "k-1", &body).await.expect(201);
-    post(&fixture, "/projects/default/enrollment-tokens", &admin, "k-1", &json!({})).await.problem(409, "idempotency_key_reused");
+    post(&fixture, "/projects/default/enrollment-tokens", &admin, "k-1", &json!({}))
+        .await
+        .problem(409, "idempotency_key_reused");
     // It outlives a restart.
     let fixture = fixture.restart().await;
     assert_eq!(post(&fixture, COMMANDS, &admin, "k-1", &body).await.text, first.text);
@@ -43,8 +45,11 @@ async fn of_many_at_once_one_is_done_and_all_get_its_answer() {
     fixture.device(&admin, "default", "pi-1").await;
     let body = json!({ "targets": { "devices": ["pi-1"] }, "type": "ping" });
     let asks = (0..20).map(|_| post(&fixture, COMMANDS, &admin, "once", &body));
-    let answers: BTreeSet<String> =
-        futures_util::future::join_all(asks).await.into_iter().map(|a| a.expect(201).to_string()).collect();
+    let answers: BTreeSet<String> = futures_util::future::join_all(asks)
+        .await
+        .into_iter()
+        .map(|a| a.expect(201).to_string())
+        .collect();
     assert_eq!(answers.len(), 1);
     assert_eq!(fixture.get(COMMANDS, &admin).await.expect(200)["total"], 1);
 }

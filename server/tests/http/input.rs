@@ -16,7 +16,9 @@ async fn a_body_that_is_no_json_is_400_and_json_of_another_shape_422() {
     let fixture = Fixture::start().await;
     let admin = fixture.admin().await;
     let post = |body: String| {
-        let request = fixture.request(Method::POST, COMMANDS, &admin).header(header::CONTENT_TYPE, "application/json");
+        let request = fixture
+            .request(Method::POST, COMMANDS, &admin)
+            .header(header::CONTENT_TYPE, "application/json");
         send(request.body(body))
     };
     for body in ["", "{", "{\"targets\":", "[1,2", "not json"] {
@@ -45,8 +47,13 @@ async fn a_body_without_the_type_of_json_is_415() {
 async fn a_body_over_one_mebibyte_is_413() {
     let fixture = Fixture::start().await;
     let admin = fixture.admin().await;
-    let large = json!({ "targets": {}, "type": "ping", "notes": "x".repeat(1024 * 1024) }).to_string();
-    let post = || fixture.request(Method::POST, COMMANDS, &admin).header(header::CONTENT_TYPE, "application/json");
+    let large =
+        json!({ "targets": {}, "type": "ping", "notes": "x".repeat(1024 * 1024) }).to_string();
+    let post = || {
+        fixture
+            .request(Method::POST, COMMANDS, &admin)
+            .header(header::CONTENT_TYPE, "application/json")
+    };
     send(post().body(large.clone())).await.problem(413, "too_large");
     // Without a length, found on the way.
     let chunks: Vec<Result<Vec<u8>, std::io::Error>> =
@@ -70,14 +77,19 @@ async fn an_unknown_parameter_and_a_bad_page_are_named() {
         ("status=purple", "status"),
         ("from=yesterday", "from"),
     ] {
-        let problem = fixture.get(&format!("{COMMANDS}?{query}"), &admin).await.problem(422, "invalid");
+        let problem =
+            fixture.get(&format!("{COMMANDS}?{query}"), &admin).await.problem(422, "invalid");
         assert_eq!(problem["field"], field, "{query}");
     }
     for listing in ["devices", "alerts", "audit", "members", "operations", "enrollment-tokens"] {
         for query in ["colour=red", "limit=0", "sort=colour"] {
             let path = format!("/projects/default/{listing}?{query}");
             let field = query.split('=').next().unwrap();
-            assert_eq!(fixture.get(&path, &admin).await.problem(422, "invalid")["field"], field, "{path}");
+            assert_eq!(
+                fixture.get(&path, &admin).await.problem(422, "invalid")["field"],
+                field,
+                "{path}"
+            );
         }
         let path = format!("/projects/default/{listing}?cursor=%00");
         assert_eq!(fixture.get(&path, &admin).await.problem(422, "invalid")["field"], "cursor");
@@ -88,8 +100,13 @@ async fn an_unknown_parameter_and_a_bad_page_are_named() {
 async fn unknown_paths_and_methods_are_problems_too() {
     let fixture = Fixture::start().await;
     let admin = fixture.admin().await;
-    for path in ["/", "/api/v1", "/api/v1/nothing", "/api/v2/devices", "/projects/default/devices/"] {
-        let url = if path.starts_with("/api") || path == "/" { format!("{}{path}", fixture.running.http) } else { fixture.url(path) };
+    for path in ["/", "/api/v1", "/api/v1/nothing", "/api/v2/devices", "/projects/default/devices/"]
+    {
+        let url = if path.starts_with("/api") || path == "/" {
+            format!("{}{path}", fixture.running.http)
+        } else {
+            fixture.url(path)
+        };
         send(fixture.client.get(url).bearer_auth(&admin)).await.problem(404, "not_found");
     }
     let answer = fixture.call(Method::DELETE, "/users", &admin, None).await;
@@ -126,7 +143,9 @@ async fn bytes_that_are_no_http_harm_nobody() {
     let fixture = Fixture::start().await;
     let long_head = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(200_000));
     let many_headers = format!("GET / HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(200));
-    for request in [b"\x00\x01\x02\r\n\r\n".as_slice(), b"GET", long_head.as_bytes(), many_headers.as_bytes()] {
+    for request in
+        [b"\x00\x01\x02\r\n\r\n".as_slice(), b"GET", long_head.as_bytes(), many_headers.as_bytes()]
+    {
         let answer = raw(&fixture, request).await;
         assert!(!answer.starts_with("HTTP/1.1 200"), "{answer}");
     }

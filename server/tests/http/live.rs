@@ -82,7 +82,9 @@ impl Live {
                             message["code"].as_str().unwrap_or_default().clone_into(&mut code);
                         }
                     }
-                    Some(Ok(Message::Close(frame))) => return (code, frame.map_or(0, |f| f.code.into())),
+                    Some(Ok(Message::Close(frame))) => {
+                        return (code, frame.map_or(0, |f| f.code.into()));
+                    }
                     Some(Ok(_)) => {}
                     Some(Err(_)) | None => return (code, 0),
                 }
@@ -101,15 +103,24 @@ async fn a_window_begins_with_a_snapshot_and_goes_on_with_what_changes() {
     live.subscribe(1, "devices", json!({})).await;
     let snapshot = live.next("snapshot").await;
     assert_eq!((snapshot["id"].as_u64(), snapshot["total"].as_u64()), (Some(1), Some(1)));
-    assert_eq!((snapshot["items"][0]["key"].as_str(), snapshot["items"][0]["data"]["status"].as_str()), (Some("pi-1"), Some("offline")));
+    assert_eq!(
+        (snapshot["items"][0]["key"].as_str(), snapshot["items"][0]["data"]["status"].as_str()),
+        (Some("pi-1"), Some("offline"))
+    );
 
     fixture.device(&admin, "default", "pi-0").await;
     let changes = live.next("changes").await;
     assert_eq!(changes["order"], json!(["pi-0", "pi-1"]));
-    assert_eq!((changes["total"].as_u64(), changes["items"].as_array().unwrap().len()), (Some(2), 1));
+    assert_eq!(
+        (changes["total"].as_u64(), changes["items"].as_array().unwrap().len()),
+        (Some(2), 1)
+    );
 
     let tags = json!({ "tags": { "site": "berlin" } });
-    fixture.call(Method::PATCH, "/projects/default/devices/pi-1", &admin, Some(&tags)).await.expect(200);
+    fixture
+        .call(Method::PATCH, "/projects/default/devices/pi-1", &admin, Some(&tags))
+        .await
+        .expect(200);
     loop {
         let changes = live.next("changes").await;
         let row = &changes["items"][0];
@@ -120,7 +131,10 @@ async fn a_window_begins_with_a_snapshot_and_goes_on_with_what_changes() {
     }
     live.send(json!({ "type": "window", "id": 1, "offset": 1, "limit": 1 })).await;
     let moved = live.next("snapshot").await;
-    assert_eq!((moved["offset"].as_u64(), moved["items"][0]["key"].as_str()), (Some(1), Some("pi-1")));
+    assert_eq!(
+        (moved["offset"].as_u64(), moved["items"][0]["key"].as_str()),
+        (Some(1), Some("pi-1"))
+    );
 }
 
 #[tokio::test]
@@ -153,7 +167,11 @@ async fn every_listing_can_be_watched() {
         live.subscribe(id as u32, listing, filter).await;
         let snapshot = live.next("snapshot").await;
         assert_eq!(snapshot["id"], id);
-        assert_eq!(snapshot["items"].as_array().unwrap().is_empty(), is_empty, "{listing}: {snapshot}");
+        assert_eq!(
+            snapshot["items"].as_array().unwrap().is_empty(),
+            is_empty,
+            "{listing}: {snapshot}"
+        );
     }
 }
 
@@ -202,7 +220,8 @@ async fn a_ticket_opens_one_socket_of_its_project_from_here() {
     assert_eq!(refused(url(&fixture, "default", &good)).await, 401);
 
     let with_origin = |ticket: &str, origin: &str| {
-        let mut request = url(&fixture, "default", ticket).into_client_request().expect("a request");
+        let mut request =
+            url(&fixture, "default", ticket).into_client_request().expect("a request");
         request.headers_mut().insert("origin", origin.parse().expect("a value"));
         request
     };
@@ -213,7 +232,10 @@ async fn a_ticket_opens_one_socket_of_its_project_from_here() {
 
     let plain = fixture.get("/projects/default/live?ticket=x", "").await;
     assert!(plain.status.is_client_error());
-    fixture.post("/projects/default/tickets", &admin, &json!({ "for": "tunnel" })).await.expect(404);
+    fixture
+        .post("/projects/default/tickets", &admin, &json!({ "for": "tunnel" }))
+        .await
+        .expect(404);
 }
 
 #[tokio::test]
@@ -225,7 +247,10 @@ async fn what_a_role_may_not_see_is_refused_and_the_rest_goes_on() {
     for (id, listing) in [(1, "users"), (2, "enrollment_tokens")] {
         live.subscribe(id, listing, json!({})).await;
         let error = live.next("error").await;
-        assert_eq!((error["id"].as_u64(), error["code"].as_str()), (Some(u64::from(id)), Some("forbidden")));
+        assert_eq!(
+            (error["id"].as_u64(), error["code"].as_str()),
+            (Some(u64::from(id)), Some("forbidden"))
+        );
     }
     live.subscribe(3, "devices", json!({ "colour": "red" })).await;
     let error = live.next("error").await;
@@ -247,7 +272,10 @@ async fn at_most_32_windows_are_watched() {
         live.subscribe(id, "devices", json!({})).await;
     }
     let error = live.next("error").await;
-    assert_eq!((error["id"].as_u64(), error["code"].as_str()), (Some(32), Some("too_many_windows")));
+    assert_eq!(
+        (error["id"].as_u64(), error["code"].as_str()),
+        (Some(32), Some("too_many_windows"))
+    );
 }
 
 #[tokio::test]

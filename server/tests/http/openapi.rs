@@ -22,7 +22,8 @@ async fn every_documented_route_is_served_and_the_document_is_whole() {
     // Each schema that is spoken of is there.
     let text = document.to_string();
     for reference in text.split("\"$ref\":\"").skip(1) {
-        let name = reference.split('"').next().unwrap().strip_prefix("#/components/schemas/").unwrap();
+        let name =
+            reference.split('"').next().unwrap().strip_prefix("#/components/schemas/").unwrap();
         assert!(document["components"]["schemas"][name].is_object(), "{name}");
     }
 }

@@ -30,7 +30,10 @@ async fn users_are_made_listed_changed_and_disabled() {
     fixture.call(Method::DELETE, "/users/viv", &admin, None).await.expect(204);
     let page = fixture.get("/users", &admin).await.expect(200);
     assert_eq!(page["items"][2]["disabled"], true);
-    fixture.call(Method::PATCH, "/users/nobody", &admin, Some(&json!({}))).await.problem(404, "not_found");
+    fixture
+        .call(Method::PATCH, "/users/nobody", &admin, Some(&json!({})))
+        .await
+        .problem(404, "not_found");
 }
 
 #[tokio::test]
@@ -57,11 +60,17 @@ async fn the_last_server_admin_stays_one() {
     let fixture = Fixture::start().await;
     let admin = fixture.admin().await;
     for change in [json!({ "disabled": true }), json!({ "admin": false })] {
-        fixture.call(Method::PATCH, "/users/admin", &admin, Some(&change)).await.problem(409, "last_admin");
+        fixture
+            .call(Method::PATCH, "/users/admin", &admin, Some(&change))
+            .await
+            .problem(409, "last_admin");
     }
     let body = json!({ "username": "second", "password": "long enough", "admin": true });
     fixture.post("/users", &admin, &body).await.expect(201);
-    fixture.call(Method::PATCH, "/users/admin", &admin, Some(&json!({ "admin": false }))).await.expect(200);
+    fixture
+        .call(Method::PATCH, "/users/admin", &admin, Some(&json!({ "admin": false })))
+        .await
+        .expect(200);
     fixture.get("/users", &admin).await.problem(403, "forbidden");
 }
 
@@ -71,7 +80,10 @@ async fn a_user_sees_their_own_projects() {
     let admin = fixture.admin().await;
     fixture.project(&admin, "alpha").await;
     fixture.project(&admin, "beta").await;
-    fixture.post("/projects", &admin, &json!({ "id": "alpha" })).await.problem(409, "project_exists");
+    fixture
+        .post("/projects", &admin, &json!({ "id": "alpha" }))
+        .await
+        .problem(409, "project_exists");
     fixture.post("/projects", &admin, &json!({ "id": "a/b" })).await.problem(422, "invalid");
     let ops = fixture.member(&admin, "ops", "alpha", "operator").await;
     let mine = fixture.get("/projects", &ops).await.expect(200);
@@ -94,9 +106,15 @@ async fn members_come_change_their_role_and_go() {
     fixture.post("/projects/default/commands", &ops, &json!({})).await.problem(422, "invalid");
     let members = fixture.get("/projects/default/members", &ops).await.expect(200);
     assert_eq!(members["items"], json!([{ "username": "ops", "role": "operator" }]));
-    fixture.call(Method::PUT, path, &admin, Some(&json!({ "role": "king" }))).await.problem(422, "invalid");
+    fixture
+        .call(Method::PUT, path, &admin, Some(&json!({ "role": "king" })))
+        .await
+        .problem(422, "invalid");
     let nobody = "/projects/default/members/nobody";
-    fixture.call(Method::PUT, nobody, &admin, Some(&json!({ "role": "viewer" }))).await.problem(404, "not_found");
+    fixture
+        .call(Method::PUT, nobody, &admin, Some(&json!({ "role": "viewer" })))
+        .await
+        .problem(404, "not_found");
     fixture.call(Method::DELETE, path, &admin, None).await.expect(204);
     fixture.call(Method::DELETE, path, &admin, None).await.problem(404, "not_found");
     fixture.get("/projects/default/members", &ops).await.problem(404, "not_found");
@@ -110,12 +128,19 @@ async fn settings_are_replaced_whole_and_checked() {
     let mut settings = fixture.get(path, &admin).await.expect(200);
     assert_eq!(settings["reboot_limit"], 3);
     settings["reboot_limit"] = json!(5);
-    assert_eq!(fixture.call(Method::PUT, path, &admin, Some(&settings)).await.expect(200), settings);
+    assert_eq!(
+        fixture.call(Method::PUT, path, &admin, Some(&settings)).await.expect(200),
+        settings
+    );
     assert_eq!(fixture.get(path, &admin).await.expect(200), settings);
     settings["reboot_window_s"] = json!(0);
-    let problem = fixture.call(Method::PUT, path, &admin, Some(&settings)).await.problem(422, "invalid");
+    let problem =
+        fixture.call(Method::PUT, path, &admin, Some(&settings)).await.problem(422, "invalid");
     assert_eq!(problem["field"], "reboot_window_s");
-    let problem = fixture.call(Method::PUT, path, &admin, Some(&json!({ "reboots": 1 }))).await.problem(422, "invalid");
+    let problem = fixture
+        .call(Method::PUT, path, &admin, Some(&json!({ "reboots": 1 })))
+        .await
+        .problem(422, "invalid");
     assert_eq!(problem["field"], "reboots");
 }
 
@@ -138,7 +163,10 @@ async fn enrolment_tokens_are_shown_once_and_can_be_revoked() {
     let revoke = format!("{path}/{}", created["id"].as_str().unwrap());
     fixture.call(Method::DELETE, &revoke, &admin, None).await.expect(204);
     fixture.call(Method::DELETE, &revoke, &admin, None).await.expect(204);
-    fixture.call(Method::DELETE, &format!("{path}/x"), &admin, None).await.problem(404, "not_found");
+    fixture
+        .call(Method::DELETE, &format!("{path}/x"), &admin, None)
+        .await
+        .problem(404, "not_found");
     fixture.post("/enroll", "", &enroll("pi-2")).await.expect(401);
     for (field, body) in [
         ("uses", json!({ "uses": 0 })),

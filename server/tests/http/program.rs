@@ -62,7 +62,8 @@ impl Serving {
         self.signal(signal);
         let status = self.child.wait().expect("ended");
         let mut said = String::new();
-        std::io::Read::read_to_string(&mut self.child.stderr.take().expect("piped"), &mut said).expect("text");
+        std::io::Read::read_to_string(&mut self.child.stderr.take().expect("piped"), &mut said)
+            .expect("text");
         (status.code(), said)
     }
 
@@ -83,7 +84,8 @@ impl Drop for Serving {
 #[tokio::test]
 async fn it_says_one_line_serves_and_ends_at_a_signal() {
     let folder = tempfile::tempdir().expect("a folder");
-    let serving = Serving::start(program(folder.path()).env("QUARTERDECK_ADMIN_PASSWORD", "given password"));
+    let serving =
+        Serving::start(program(folder.path()).env("QUARTERDECK_ADMIN_PASSWORD", "given password"));
     assert_eq!(serving.ready["event"], "ready");
     assert!(serving.ready["mqtt"].as_str().unwrap().starts_with("mqtt://127.0.0.1:"));
     assert_eq!(serving.ready.as_object().unwrap().len(), 3);
@@ -92,7 +94,8 @@ async fn it_says_one_line_serves_and_ends_at_a_signal() {
     assert_eq!(serving.login("given password").await.status(), 200);
 
     // Two servers do not share a folder.
-    let (code, out, err) = run(program(folder.path()).args(["--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"]));
+    let (code, out, err) =
+        run(program(folder.path()).args(["--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"]));
     assert_eq!((code, out.as_str()), (1, ""));
     assert!(err.contains("another quarterdeck-server is at work"), "{err}");
 
@@ -106,7 +109,14 @@ async fn a_random_password_is_shown_once() {
     let folder = tempfile::tempdir().expect("a folder");
     let (code, said) = Serving::start(&mut program(folder.path())).stop(Signal::SIGINT);
     assert_eq!(code, Some(0));
-    let password = said.split("has the password ").nth(1).expect("shown").split(' ').next().unwrap().to_owned();
+    let password = said
+        .split("has the password ")
+        .nth(1)
+        .expect("shown")
+        .split(' ')
+        .next()
+        .unwrap()
+        .to_owned();
     let serving = Serving::start(&mut program(folder.path()));
     assert_eq!(serving.login(&password).await.status(), 200);
     let (_, said) = serving.stop(Signal::SIGTERM);
@@ -116,13 +126,19 @@ async fn a_random_password_is_shown_once() {
 #[tokio::test]
 async fn a_server_that_was_killed_has_all_that_it_said_yes_to() {
     let folder = tempfile::tempdir().expect("a folder");
-    let serving = Serving::start(program(folder.path()).env("QUARTERDECK_ADMIN_PASSWORD", "given password"));
+    let serving =
+        Serving::start(program(folder.path()).env("QUARTERDECK_ADMIN_PASSWORD", "given password"));
     let tokens: Value = serving.login("given password").await.json().await.unwrap();
     let (code, _) = serving.stop(Signal::SIGKILL);
     assert_eq!(code, None);
     let serving = Serving::start(&mut program(folder.path()));
     let url = format!("{}/api/v1/auth/me", serving.ready["http"].as_str().unwrap());
-    let me = http_client().get(url).bearer_auth(tokens["access_token"].as_str().unwrap()).send().await.unwrap();
+    let me = http_client()
+        .get(url)
+        .bearer_auth(tokens["access_token"].as_str().unwrap())
+        .send()
+        .await
+        .unwrap();
     assert_eq!(me.status(), 200);
 }
 
@@ -143,7 +159,11 @@ fn wrong_options_are_refused_before_anything_is_written() {
         (vec!["--database-url-file", "/nonexistent"], None, vec!["--database-url-file"]),
         (vec!["--allow-plaintext", "ftp"], None, vec!["--allow-plaintext", "ftp"]),
         (vec![], Some(("QUARTERDECK_SERVER_HTTP", "x")), vec!["QUARTERDECK_SERVER_HTTP", "\"x\""]),
-        (vec![], Some(("QUARTERDECK_ADMIN_PASSWORD", "short")), vec!["QUARTERDECK_ADMIN_PASSWORD", "8 to 128"]),
+        (
+            vec![],
+            Some(("QUARTERDECK_ADMIN_PASSWORD", "short")),
+            vec!["QUARTERDECK_ADMIN_PASSWORD", "8 to 128"],
+        ),
         (vec![], Some(("QUARTERDECK_LOG", "=,=")), vec!["QUARTERDECK_LOG"]),
         (vec!["--colour", "red"], None, vec!["--colour"]),
         (vec!["frobnicate"], None, vec!["frobnicate"]),
@@ -170,7 +190,8 @@ async fn users_are_made_and_passwords_reset_beside_a_running_server() {
     assert_eq!(code, 1);
     assert!(err.contains("start the server"), "{err}");
 
-    let serving = Serving::start(program(folder.path()).env("QUARTERDECK_ADMIN_PASSWORD", "given password"));
+    let serving =
+        Serving::start(program(folder.path()).env("QUARTERDECK_ADMIN_PASSWORD", "given password"));
     let tokens: Value = serving.login("given password").await.json().await.unwrap();
     let (code, out, err) = run(program(folder.path()).args(["create-user", "ops", "--admin"]));
     assert_eq!(code, 0, "{err}");
@@ -187,7 +208,12 @@ async fn users_are_made_and_passwords_reset_beside_a_running_server() {
     assert_eq!(serving.login("given password").await.status(), 401);
     assert_eq!(serving.login("a new password").await.status(), 200);
     let url = format!("{}/api/v1/auth/me", serving.ready["http"].as_str().unwrap());
-    let old = http_client().get(url).bearer_auth(tokens["access_token"].as_str().unwrap()).send().await.unwrap();
+    let old = http_client()
+        .get(url)
+        .bearer_auth(tokens["access_token"].as_str().unwrap())
+        .send()
+        .await
+        .unwrap();
     assert_eq!(old.status(), 401);
     assert_eq!(run(program(folder.path()).args(["reset-password", "nobody"])).0, 1);
 
@@ -198,14 +224,19 @@ async fn users_are_made_and_passwords_reset_beside_a_running_server() {
     let (code, out, _) = run(program(folder.path()).args(["export-audit", "--project", "default"]));
     assert_eq!(code, 0);
     let entries: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert!(entries.iter().any(|entry| entry["action"] == "user.reset_password" && entry["project"] == "default"));
+    assert!(
+        entries
+            .iter()
+            .any(|entry| entry["action"] == "user.reset_password" && entry["project"] == "default")
+    );
     assert_eq!(run(program(folder.path()).args(["verify-audit", "--project", "nope"])).0, 1);
 }
 
 #[tokio::test]
 async fn a_backup_of_a_running_server_is_restored() {
     let folder = tempfile::tempdir().expect("a folder");
-    let serving = Serving::start(program(folder.path()).env("QUARTERDECK_ADMIN_PASSWORD", "given password"));
+    let serving =
+        Serving::start(program(folder.path()).env("QUARTERDECK_ADMIN_PASSWORD", "given password"));
     let backup = folder.path().join("backup");
     let backup = backup.to_str().unwrap();
     let (code, out, err) = run(program(folder.path()).args(["backup", backup]));

@@ -105,7 +105,12 @@ impl Fixture {
         }
     }
 
-    pub(crate) fn request(&self, method: Method, path: &str, token: &str) -> reqwest::RequestBuilder {
+    pub(crate) fn request(
+        &self,
+        method: Method,
+        path: &str,
+        token: &str,
+    ) -> reqwest::RequestBuilder {
         let request = self.client.request(method, self.url(path));
         if token.is_empty() { request } else { request.bearer_auth(token) }
     }
@@ -118,7 +123,13 @@ impl Fixture {
         send(self.request(Method::POST, path, token).json(body)).await
     }
 
-    pub(crate) async fn call(&self, method: Method, path: &str, token: &str, body: Option<&Value>) -> Answer {
+    pub(crate) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        token: &str,
+        body: Option<&Value>,
+    ) -> Answer {
         let request = self.request(method, path, token);
         send(match body {
             Some(body) => request.json(body),
@@ -142,9 +153,17 @@ impl Fixture {
     }
 
     /// Makes a user with a role in a project, and signs them in.
-    pub(crate) async fn member(&self, admin: &str, username: &str, project: &str, role: &str) -> String {
+    pub(crate) async fn member(
+        &self,
+        admin: &str,
+        username: &str,
+        project: &str,
+        role: &str,
+    ) -> String {
         let password = format!("password of {username}");
-        self.post("/users", admin, &json!({ "username": username, "password": password })).await.expect(201);
+        self.post("/users", admin, &json!({ "username": username, "password": password }))
+            .await
+            .expect(201);
         let path = format!("/projects/{project}/members/{username}");
         self.call(Method::PUT, &path, admin, Some(&json!({ "role": role }))).await.expect(200);
         self.token(username, &password).await
@@ -158,14 +177,23 @@ impl Fixture {
     pub(crate) async fn device(&self, admin: &str, project: &str, id: &str) -> String {
         let path = format!("/projects/{project}/enrollment-tokens");
         let token = self.post(&path, admin, &json!({})).await.expect(201);
-        let enrolled = self.post("/enroll", "", &json!({ "token": token["token"], "device_id": id })).await;
+        let enrolled =
+            self.post("/enroll", "", &json!({ "token": token["token"], "device_id": id })).await;
         enrolled.expect(201)["device_secret"].as_str().expect("a secret").to_owned()
     }
 
     /// Submits one command to one device, and gives its id.
-    pub(crate) async fn command(&self, token: &str, project: &str, device: &str, kind: &str, payload: Value) -> String {
+    pub(crate) async fn command(
+        &self,
+        token: &str,
+        project: &str,
+        device: &str,
+        kind: &str,
+        payload: Value,
+    ) -> String {
         let body = json!({ "targets": { "devices": [device] }, "type": kind, "payload": payload });
-        let created = self.post(&format!("/projects/{project}/commands"), token, &body).await.expect(201);
+        let created =
+            self.post(&format!("/projects/{project}/commands"), token, &body).await.expect(201);
         created["commands"][0]["id"].as_str().expect("an id").to_owned()
     }
 }

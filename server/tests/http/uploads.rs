@@ -21,7 +21,9 @@ async fn a_device_brings_what_its_own_command_asked_for() {
     let admin = fixture.admin().await;
     let secret = fixture.device(&admin, "default", "pi-1").await;
     let other = fixture.device(&admin, "default", "pi-2").await;
-    let id = fixture.command(&admin, "default", "pi-1", "file_pull", json!({ "path": "/var/log/app.log" })).await;
+    let id = fixture
+        .command(&admin, "default", "pi-1", "file_pull", json!({ "path": "/var/log/app.log" }))
+        .await;
     let ping = fixture.command(&admin, "default", "pi-1", "ping", json!({})).await;
     let content = vec![b'x'; 3_000_000];
     let query = format!("?name=app.log&sha256={}", sha256(&content));
@@ -35,7 +37,10 @@ async fn a_device_brings_what_its_own_command_asked_for() {
     fixture.get(&output, &admin).await.problem(404, "no_output");
 
     let brought = bring(&id, "default/pi-1", &secret, &content, &query).await.expect(201);
-    assert_eq!((brought["size_bytes"].as_u64(), brought["name"].as_str()), (Some(3_000_000), Some("app.log")));
+    assert_eq!(
+        (brought["size_bytes"].as_u64(), brought["name"].as_str()),
+        (Some(3_000_000), Some("app.log"))
+    );
     // The answer was lost: the same again is fine, something else is not.
     bring(&id, "default/pi-1", &secret, &content, &query).await.expect(200);
     bring(&id, "default/pi-1", &secret, b"something else", "").await.problem(409, "other_content");
@@ -48,12 +53,25 @@ async fn a_device_brings_what_its_own_command_asked_for() {
     let request = fixture.request(Method::GET, &output, &admin).header("if-none-match", tag);
     assert_eq!(send(request).await.status, 304);
 
-    fixture.call(Method::POST, &format!("/projects/default/commands/{ping}/cancel"), &admin, None).await.expect(200);
-    let late = fixture.command(&admin, "default", "pi-1", "file_pull", json!({ "path": "/x" })).await;
-    fixture.call(Method::POST, &format!("/projects/default/commands/{late}/cancel"), &admin, None).await.expect(200);
+    fixture
+        .call(Method::POST, &format!("/projects/default/commands/{ping}/cancel"), &admin, None)
+        .await
+        .expect(200);
+    let late =
+        fixture.command(&admin, "default", "pi-1", "file_pull", json!({ "path": "/x" })).await;
+    fixture
+        .call(Method::POST, &format!("/projects/default/commands/{late}/cancel"), &admin, None)
+        .await
+        .expect(200);
     bring(&late, "default/pi-1", &secret, b"x", "").await.problem(409, "already_finished");
-    let audit = fixture.get("/projects/default/audit?action=file.upload&outcome=ok", &admin).await.expect(200);
-    assert_eq!((audit["total"].as_u64(), audit["items"][0]["actor"].as_str()), (Some(1), Some("device:pi-1")));
+    let audit = fixture
+        .get("/projects/default/audit?action=file.upload&outcome=ok", &admin)
+        .await
+        .expect(200);
+    assert_eq!(
+        (audit["total"].as_u64(), audit["items"][0]["actor"].as_str()),
+        (Some(1), Some("device:pi-1"))
+    );
 }
 
 #[tokio::test]
@@ -67,27 +85,37 @@ async fn an_operator_brings_a_file_that_only_its_device_may_take() {
     let secret = fixture.device(&admin, "default", "pi-1").await;
     let other = fixture.device(&admin, "default", "pi-2").await;
     let id = fixture.clock.new_uuid().to_string();
-    let bring = |token: &str| send(put(&fixture, &id, "?name=a.conf").bearer_auth(token).body("content"));
+    let bring =
+        |token: &str| send(put(&fixture, &id, "?name=a.conf").bearer_auth(token).body("content"));
     bring(&viv).await.problem(403, "forbidden");
     bring(&stranger).await.problem(404, "not_found");
     bring(&ops).await.expect(201);
 
     let path = format!("/uploads/{id}");
-    let take = |who: &str, secret: &str| send(fixture.client.get(fixture.url(&path)).basic_auth(who, Some(secret)));
+    let take = |who: &str, secret: &str| {
+        send(fixture.client.get(fixture.url(&path)).basic_auth(who, Some(secret)))
+    };
     take("default/pi-1", &secret).await.problem(404, "not_found");
     let payload = json!({ "path": "/etc/a.conf", "upload_id": id });
     let push = fixture.command(&ops, "default", "pi-1", "file_push", payload).await;
     assert_eq!(take("default/pi-1", &secret).await.text, "content");
     take("default/pi-2", &other).await.problem(404, "not_found");
-    fixture.call(Method::POST, &format!("/projects/default/commands/{push}/cancel"), &ops, None).await.expect(200);
+    fixture
+        .call(Method::POST, &format!("/projects/default/commands/{push}/cancel"), &ops, None)
+        .await
+        .expect(200);
     take("default/pi-1", &secret).await.problem(404, "not_found");
 
     assert_eq!(fixture.get(&path, &viv).await.text, "content");
     fixture.get(&path, &stranger).await.problem(404, "not_found");
     let taken = send(put(&fixture, &push, "").bearer_auth(&ops).body("x")).await;
     taken.problem(409, "id_taken");
-    send(put(&fixture, "not-a-uuid", "").bearer_auth(&ops).body("x")).await.problem(404, "not_found");
-    send(put(&fixture, &id, "?sha256=xyz").bearer_auth(&ops).body("x")).await.problem(422, "invalid");
+    send(put(&fixture, "not-a-uuid", "").bearer_auth(&ops).body("x"))
+        .await
+        .problem(404, "not_found");
+    send(put(&fixture, &id, "?sha256=xyz").bearer_auth(&ops).body("x"))
+        .await
+        .problem(422, "invalid");
 }
 
 #[tokio::test]
@@ -95,8 +123,11 @@ async fn a_file_that_is_too_long_is_refused_before_it_is_read() {
     let fixture = Fixture::start().await;
     let admin = fixture.admin().await;
     let id = fixture.clock.new_uuid().to_string();
-    let request = put(&fixture, &id, "").bearer_auth(&admin).header("content-length", (1_u64 << 30) + 1);
-    let body = reqwest::Body::wrap_stream(futures_util::stream::pending::<Result<Vec<u8>, std::io::Error>>());
+    let request =
+        put(&fixture, &id, "").bearer_auth(&admin).header("content-length", (1_u64 << 30) + 1);
+    let body = reqwest::Body::wrap_stream(futures_util::stream::pending::<
+        Result<Vec<u8>, std::io::Error>,
+    >());
     send(request.body(body)).await.problem(413, "too_large");
     let left = std::fs::read_dir(fixture.folder.path().join("data/uploads")).unwrap().count();
     assert_eq!(left, 0);

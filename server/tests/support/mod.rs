@@ -185,7 +185,8 @@ impl Harness {
 
     /// A device connects, listens and says what it is.
     pub async fn connect(&self, name: &str, boot_id: &str) -> ConnectionId {
-        let connection = ConnectionId(self.connections.fetch_add(1, std::sync::atomic::Ordering::SeqCst));
+        let connection =
+            ConnectionId(self.connections.fetch_add(1, std::sync::atomic::Ordering::SeqCst));
         let (project_id, device_id) = (self.project.clone(), device(name));
         self.link.listening.lock().expect("lock").insert((project_id.to_string(), name.to_owned()));
         self.event(Inbound::Connected {
@@ -214,7 +215,11 @@ impl Harness {
     }
 
     pub async fn disconnect(&self, name: &str, connection: ConnectionId) {
-        self.link.listening.lock().expect("lock").remove(&(self.project.to_string(), name.to_owned()));
+        self.link
+            .listening
+            .lock()
+            .expect("lock")
+            .remove(&(self.project.to_string(), name.to_owned()));
         self.event(Inbound::Disconnected {
             project_id: self.project.clone(),
             device_id: device(name),
@@ -230,7 +235,13 @@ impl Harness {
     }
 
     /// A device says something; answers whether it was acknowledged.
-    pub async fn say(&self, name: &str, kind: DeviceTopic, payload: &Value, connection: Option<ConnectionId>) -> bool {
+    pub async fn say(
+        &self,
+        name: &str,
+        kind: DeviceTopic,
+        payload: &Value,
+        connection: Option<ConnectionId>,
+    ) -> bool {
         self.say_raw(name, kind, payload.to_string().into(), connection).await
     }
 
@@ -268,7 +279,11 @@ impl Harness {
     }
 
     pub async fn submit(&self, devices: &[&str], kind: &str, payload: Value) -> Vec<Command> {
-        self.engine.submit(&self.actor, &self.project, request(devices, kind, payload)).await.expect("valid").commands
+        self.engine
+            .submit(&self.actor, &self.project, request(devices, kind, payload))
+            .await
+            .expect("valid")
+            .commands
     }
 
     pub async fn command(&self, id: CommandId) -> Command {
@@ -278,22 +293,36 @@ impl Harness {
 
     pub async fn events(&self, id: CommandId) -> Vec<String> {
         let mut tx = self.store.read().await.expect("a reader");
-        let entries = commands::timeline(&mut tx, &self.project, id).await.expect("a read").expect("known");
+        let entries =
+            commands::timeline(&mut tx, &self.project, id).await.expect("a read").expect("known");
         entries.into_iter().map(|entry| entry.event).collect()
     }
 
     pub async fn device(&self, name: &str) -> quarterdeck_protocol::api::Device {
         let mut tx = self.store.read().await.expect("a reader");
-        devices::get(&mut tx, &self.project, &device(name)).await.expect("a read").expect("a known device")
+        devices::get(&mut tx, &self.project, &device(name))
+            .await
+            .expect("a read")
+            .expect("a known device")
     }
 
     pub async fn open_alerts(&self) -> Vec<quarterdeck_protocol::api::Alert> {
         let mut tx = self.store.read().await.expect("a reader");
-        let filter = quarterdeck_server::store::alerts::Filter { status: Some("open".into()), ..Default::default() };
-        quarterdeck_server::store::alerts::list(&mut tx, &self.project, &filter, Some("first_seen_at"), None, 1_000)
-            .await
-            .expect("a read")
-            .items
+        let filter = quarterdeck_server::store::alerts::Filter {
+            status: Some("open".into()),
+            ..Default::default()
+        };
+        quarterdeck_server::store::alerts::list(
+            &mut tx,
+            &self.project,
+            &filter,
+            Some("first_seen_at"),
+            None,
+            1_000,
+        )
+        .await
+        .expect("a read")
+        .items
     }
 
     /// Lets time pass, and the engine see to what is due.
@@ -305,7 +334,10 @@ impl Harness {
 
 pub fn request(devices: &[&str], kind: &str, payload: Value) -> CreateCommands {
     CreateCommands {
-        targets: Targets { devices: devices.iter().map(|name| (*name).to_owned()).collect(), groups: Vec::new() },
+        targets: Targets {
+            devices: devices.iter().map(|name| (*name).to_owned()).collect(),
+            groups: Vec::new(),
+        },
         kind: kind.to_owned(),
         payload,
         priority: None,

@@ -32,18 +32,33 @@ impl Postgres {
             .max();
         let user = User::from_name("postgres").ok().flatten();
         let (Some(programs), true) = (programs, user.is_some() || !geteuid().is_root()) else {
-            assert!(std::env::var("QUARTERDECK_REQUIRE_SERVICES").as_deref() != Ok("1"), "{test}: no PostgreSQL");
+            assert!(
+                std::env::var("QUARTERDECK_REQUIRE_SERVICES").as_deref() != Ok("1"),
+                "{test}: no PostgreSQL"
+            );
             println!("skipped: {test}: PostgreSQL is not installed");
             return None;
         };
-        let folder = tempfile::Builder::new().prefix("qd-pg-").tempdir_in("/tmp").expect("a folder");
+        let folder =
+            tempfile::Builder::new().prefix("qd-pg-").tempdir_in("/tmp").expect("a folder");
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("permissions");
         if let Some(user) = user.filter(|_| geteuid().is_root()) {
-            chown(folder.path(), Some(user.uid.as_raw()), Some(user.gid.as_raw())).expect("root may");
+            chown(folder.path(), Some(user.uid.as_raw()), Some(user.gid.as_raw()))
+                .expect("root may");
         }
         let data = folder.path().join("data");
         let made = as_postgres(&programs.join("initdb"), folder.path())
-            .args(["-U", "quarterdeck", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "-D"])
+            .args([
+                "-U",
+                "quarterdeck",
+                "-A",
+                "trust",
+                "-E",
+                "UTF8",
+                "--locale=C",
+                "--no-sync",
+                "-D",
+            ])
             .arg(&data)
             .output()
             .expect("initdb runs");
@@ -102,7 +117,14 @@ fn as_postgres(program: &Path, folder: &Path) -> Command {
     let mut command = if geteuid().is_root() {
         let mut command = Command::new("setpriv");
         command
-            .args(["--reuid=postgres", "--regid=postgres", "--init-groups", "--pdeathsig", "KILL", "--"])
+            .args([
+                "--reuid=postgres",
+                "--regid=postgres",
+                "--init-groups",
+                "--pdeathsig",
+                "KILL",
+                "--",
+            ])
             .arg(program);
         command
     } else {

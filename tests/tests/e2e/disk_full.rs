@@ -51,7 +51,7 @@ async fn a_server_with_a_full_disk_refuses_and_goes_on_when_there_is_space() -> 
     disk.free()?;
     let after = wait_for("the server to take commands again", || async {
         let sent = fleet.api().script("pi-1", "echo there is space").await;
-        Ok(sent.map_or_else(|error| Look::not_yet(error), Look::Ready))
+        Ok(sent.map_or_else(Look::not_yet, Look::Ready))
     })
     .await?;
     fleet.api().wait_status(after, CommandStatus::Completed).await?;

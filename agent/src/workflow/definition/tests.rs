@@ -316,8 +316,8 @@ action = "cleanup"
     assert_eq!(
         notes,
         [
-            "38:1: device-restart: no state leads here",
-            "42:1: waiting-for-restart: no state leads here"
+            "37:1: device-restart: no state leads here",
+            "41:1: waiting-for-restart: no state leads here"
         ]
     );
 }

@@ -214,7 +214,13 @@ pub const ACTIONS: &[Spec] = &[
     read(A::Columns, "table.columns", "Choose columns", &[C::List], &["S"]).foot("columns", 7),
     read(A::Views, "table.views", "Saved views", &[C::List], &["v"]).foot("views", 7),
     read(A::Mark, "mark", "Mark the row", &[C::List], &["Space"]).foot("mark", 5),
-    read(A::MarkRange, "mark.range", "Mark from here to where V is pressed again", &[C::List], &["V"]),
+    read(
+        A::MarkRange,
+        "mark.range",
+        "Mark from here to where V is pressed again",
+        &[C::List],
+        &["V"],
+    ),
     read(A::Unmark, "mark.clear", "Unmark all", &[C::List], &["U"]),
     read(A::Copy, "copy", "Copy id or text", EVERY_SCREEN, &["y"]).foot("copy", 7),
     read(A::Export, "export", "Export the rows or the text to a file", EVERY_SCREEN, &["x"]),
@@ -332,9 +338,23 @@ pub const ACTIONS: &[Spec] = &[
         Needs::ServerAdmin,
     )
     .dangerous(),
-    change(A::UserEnable, "user.enable", "Enable the user", &[C::Users], &["E"], Needs::ServerAdmin),
-    change(A::MemberRole, "member.role", "Set the role in this project", &[C::Users], &["r"], ADMIN)
-        .foot("role", 3),
+    change(
+        A::UserEnable,
+        "user.enable",
+        "Enable the user",
+        &[C::Users],
+        &["E"],
+        Needs::ServerAdmin,
+    ),
+    change(
+        A::MemberRole,
+        "member.role",
+        "Set the role in this project",
+        &[C::Users],
+        &["r"],
+        ADMIN,
+    )
+    .foot("role", 3),
     change(
         A::MemberRemove,
         "member.remove",
@@ -367,7 +387,8 @@ pub const ACTIONS: &[Spec] = &[
     // The wizard.
     read(A::WizardSelectAll, "wizard.all", "Mark all devices shown", &[C::Wizard], &["A"])
         .foot("mark all", 4),
-    read(A::WizardNext, "wizard.next", "Continue", &[C::Wizard], &["Enter", "C-n"]).foot("continue", 1),
+    read(A::WizardNext, "wizard.next", "Continue", &[C::Wizard], &["Enter", "C-n"])
+        .foot("continue", 1),
     // The program.
     read(A::Freeze, "freeze", "Freeze what is shown; again to go on", EVERY_SCREEN, &["p"])
         .foot("freeze", 8),

@@ -2,7 +2,13 @@
 
 use quarterdeck_protocol::api::{CreatedCommands, Problem};
 
-use super::{App, calls::Purpose, dialog::{Overlay, Secret}, nav::Place, wizard::Step};
+use super::{
+    App,
+    calls::Purpose,
+    dialog::{Overlay, Secret},
+    nav::Place,
+    wizard::Step,
+};
 use crate::tui::{
     effects::{ApiAnswer, Effect, RequestId},
     format,
@@ -83,7 +89,7 @@ fn done(app: &mut App, id: RequestId, purpose: Purpose, answer: ApiAnswer) {
 fn submitted(app: &mut App, created: &CreatedCommands) {
     let mut text = format!("{} queued", format::plural(created.count, "command"));
     if created.offline > 0 {
-        text.push_str(&format!(", {} for offline devices", format::count(created.offline)));
+        text += &format!(", {} for offline devices", format::count(created.offline));
     }
     app.toast(text, Tone::Good);
     for warning in created.warnings.iter().take(2) {
@@ -167,7 +173,7 @@ pub fn sentence(problem: &Problem) -> String {
         text.push_str(&problem.detail);
     }
     if let Some(field) = &problem.field {
-        text.push_str(&format!(" ({field})"));
+        text += &format!(" ({field})");
     }
     text
 }

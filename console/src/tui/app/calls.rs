@@ -30,7 +30,10 @@ pub enum Purpose {
     Health(DeviceId),
     Settings,
     /// An action on rows, which show as pending meanwhile.
-    Rows { doing: String, keys: Vec<String> },
+    Rows {
+        doing: String,
+        keys: Vec<String>,
+    },
 }
 
 /// A call that has not been answered.

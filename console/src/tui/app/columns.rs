@@ -7,7 +7,11 @@ use crate::tui::store::WindowKey;
 pub enum Width {
     Fixed(u16),
     /// At least so much; what is left over is shared by weight.
-    Flex { least: u16, most: u16, weight: u16 },
+    Flex {
+        least: u16,
+        most: u16,
+        weight: u16,
+    },
 }
 
 /// A column of a table.
@@ -202,7 +206,11 @@ pub const fn noun(key: WindowKey) -> &'static str {
 }
 
 /// The columns that fit, and where each begins and how wide it is; one column between two.
-pub fn fit(columns: &[Column], hidden: impl Fn(&str) -> bool, width: u16) -> Vec<(Column, u16, u16)> {
+pub fn fit(
+    columns: &[Column],
+    hidden: impl Fn(&str) -> bool,
+    width: u16,
+) -> Vec<(Column, u16, u16)> {
     const GAP: u16 = 2;
     let least = |column: &Column| match column.width {
         Width::Fixed(n) => n,
@@ -210,9 +218,8 @@ pub fn fit(columns: &[Column], hidden: impl Fn(&str) -> bool, width: u16) -> Vec
     };
     let mut kept: Vec<Column> =
         columns.iter().copied().filter(|column| column.rank == 0 || !hidden(column.id)).collect();
-    let needed = |kept: &[Column]| {
-        kept.iter().map(|c| least(c) + GAP).sum::<u16>().saturating_sub(GAP)
-    };
+    let needed =
+        |kept: &[Column]| kept.iter().map(|c| least(c) + GAP).sum::<u16>().saturating_sub(GAP);
     while needed(&kept) > width {
         let Some(rank) = kept.iter().map(|c| c.rank).max().filter(|rank| *rank > 0) else { break };
         let at = kept.iter().rposition(|c| c.rank == rank).expect("a column has the highest rank");

@@ -1,7 +1,10 @@
 //! What lies over the screen: one thing at a time, with the keyboard.
 
 use super::{actions::Action, calls::Purpose, field::TextField, form::Form, palette::Palette};
-use crate::tui::{effects::{ApiRequest, RequestId}, store::WindowKey};
+use crate::tui::{
+    effects::{ApiRequest, RequestId},
+    store::WindowKey,
+};
 
 /// The one thing that lies over the screen.
 #[derive(Debug, Clone)]

@@ -11,8 +11,13 @@ use std::collections::BTreeMap;
 use quarterdeck_protocol::live::Listing;
 
 /// Words that may stand for longer names of columns and statuses.
-const SHORT_KEYS: [(&str, &str); 5] =
-    [("op", "type"), ("operation", "type"), ("by", "user"), ("batch", "batch_id"), ("kind", "type")];
+const SHORT_KEYS: [(&str, &str); 5] = [
+    ("op", "type"),
+    ("operation", "type"),
+    ("by", "user"),
+    ("batch", "batch_id"),
+    ("kind", "type"),
+];
 const SHORT_STATUSES: [(&str, &str); 5] = [
     ("running", "execution_started"),
     ("rebooting", "awaiting_reconnect"),
@@ -28,7 +33,7 @@ pub const fn keys(listing: Listing) -> &'static [&'static str] {
             &["status", "type", "tag", "site", "id", "crashed", "service_failed", "version"]
         }
         Listing::Commands => &["status", "type", "device", "user", "batch_id", "from", "to", "id"],
-        Listing::Alerts => &["severity", "kind", "device", "acknowledged", "resolved"],
+        Listing::Alerts => &["status", "severity", "kind", "device"],
         Listing::Audit => &["actor", "action", "object", "outcome", "from", "to"],
         _ => &[],
     }

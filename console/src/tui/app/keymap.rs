@@ -80,9 +80,10 @@ impl Keymap {
         let mut by_key: HashMap<_, Vec<Action>> = HashMap::new();
         let mut by_action = HashMap::new();
         for spec in ACTIONS {
-            let keys = own.get(spec.id).cloned().unwrap_or_else(|| {
-                spec.keys.iter().filter_map(|name| Key::parse(name)).collect()
-            });
+            let keys = own
+                .get(spec.id)
+                .cloned()
+                .unwrap_or_else(|| spec.keys.iter().filter_map(|name| Key::parse(name)).collect());
             for context in spec.contexts {
                 for key in &keys {
                     by_key.entry((*context, *key)).or_default().push(spec.action);

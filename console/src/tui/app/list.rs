@@ -157,9 +157,7 @@ mod tests {
         let mut window = Window::default();
         let rows = keys
             .iter()
-            .map(|key| {
-                ((*key).to_owned(), RawValue::from_string("{}".into()).expect("valid JSON"))
-            })
+            .map(|key| ((*key).to_owned(), RawValue::from_string("{}".into()).expect("valid JSON")))
             .collect();
         let order = Some(keys.iter().map(|key| (*key).to_owned()).collect());
         window.apply(Slot { id: 1, base: Some(0), total, rows, order, refused: None }, None);

@@ -14,7 +14,10 @@ pub enum Msg {
     /// A screen was drawn, and this is where things are on it.
     Drawn(Layout),
     /// Something that the loop did on our behalf did not work, or did.
-    Said { text: String, is_error: bool },
+    Said {
+        text: String,
+        is_error: bool,
+    },
 }
 
 /// Where things are on the screen that was drawn last.

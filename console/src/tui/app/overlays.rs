@@ -5,7 +5,7 @@ use super::{
     calls::{GRACE_MS, Grace, describe},
     dialog::{Confirm, FormDialog, Overlay, Pick, PickPurpose, Prompt, PromptKind, Then},
     form::FormStep,
-    people, perform,
+    people, perform, pickers,
 };
 use crate::tui::{
     effects::Effect,
@@ -87,8 +87,12 @@ pub fn input(app: &mut App, input: &Input) -> Vec<Effect> {
 fn step(cursor: &mut usize, n: usize, code: Code) -> bool {
     let last = n.saturating_sub(1);
     match code {
-        Code::Down | Code::Char('j') | Code::Tab => *cursor = if *cursor >= last { 0 } else { *cursor + 1 },
-        Code::Up | Code::Char('k') | Code::BackTab => *cursor = cursor.checked_sub(1).unwrap_or(last),
+        Code::Down | Code::Char('j') | Code::Tab => {
+            *cursor = if *cursor >= last { 0 } else { *cursor + 1 };
+        }
+        Code::Up | Code::Char('k') | Code::BackTab => {
+            *cursor = cursor.checked_sub(1).unwrap_or(last);
+        }
         Code::PageDown => *cursor = (*cursor + 10).min(last),
         Code::PageUp => *cursor = cursor.saturating_sub(10),
         Code::Home => *cursor = 0,
@@ -115,10 +119,15 @@ fn palette_input(
             };
             return perform::perform(app, entry.action);
         }
-        Some((code @ (Code::Down | Code::Up | Code::Tab | Code::BackTab), _)) => {
-            step(&mut palette.cursor, palette.entries.len(), code);
-        }
-        Some((code @ (Code::PageDown | Code::PageUp), _)) => {
+        Some((
+            code @ (Code::Down
+            | Code::Up
+            | Code::Tab
+            | Code::BackTab
+            | Code::PageDown
+            | Code::PageUp),
+            _,
+        )) => {
             step(&mut palette.cursor, palette.entries.len(), code);
         }
         Some((Code::Char('n'), true)) => {
@@ -144,10 +153,6 @@ fn confirm_input(
     key: Option<Key>,
 ) -> Vec<Effect> {
     match key.map(|key| key.code) {
-        Some(Code::Esc) => {
-            app.toast("cancelled, nothing was sent", Tone::Muted);
-            return Vec::new();
-        }
         Some(Code::Tab | Code::BackTab | Code::Left | Code::Right) => {
             confirm.on_proceed = !confirm.on_proceed;
         }
@@ -159,7 +164,7 @@ fn confirm_input(
             confirm.on_proceed = true;
         }
         Some(Code::Enter) if confirm.on_proceed => {}
-        Some(Code::Enter) => {
+        Some(Code::Enter | Code::Esc) => {
             app.toast("cancelled, nothing was sent", Tone::Muted);
             return Vec::new();
         }
@@ -207,7 +212,6 @@ fn form_input(
         app.overlay = Some(Overlay::Form(dialog));
         return Vec::new();
     }
-    let mut effects = Vec::new();
     if dialog.form.input(input) == FormStep::Submit {
         dialog.error = None;
         if dialog.form.values().is_some() {
@@ -215,8 +219,7 @@ fn form_input(
         }
     }
     app.overlay = Some(Overlay::Form(dialog));
-    effects.clear();
-    effects
+    Vec::new()
 }
 
 fn pick_input(app: &mut App, mut pick: Pick, key: Option<Key>) -> Vec<Effect> {
@@ -244,11 +247,11 @@ fn pick_input(app: &mut App, mut pick: Pick, key: Option<Key>) -> Vec<Effect> {
                 }
             } else {
                 let value = item.value.clone();
-                return perform::picked(app, pick.purpose, &value);
+                return pickers::picked(app, pick.purpose, &value);
             }
         }
         Code::Char('D') if matches!(pick.purpose, PickPurpose::Views(_)) => {
-            return perform::forget_view(app, pick);
+            return pickers::forget_view(app, pick);
         }
         code => {
             step(&mut pick.cursor, pick.items.len(), code);
@@ -258,12 +261,7 @@ fn pick_input(app: &mut App, mut pick: Pick, key: Option<Key>) -> Vec<Effect> {
     Vec::new()
 }
 
-fn prompt_input(
-    app: &mut App,
-    mut prompt: Prompt,
-    input: &Input,
-    key: Option<Key>,
-) -> Vec<Effect> {
+fn prompt_input(app: &mut App, mut prompt: Prompt, input: &Input, key: Option<Key>) -> Vec<Effect> {
     match key.map(|key| key.code) {
         Some(Code::Esc) => {
             if prompt.kind == PromptKind::Search {
@@ -271,7 +269,9 @@ fn prompt_input(
             }
             return Vec::new();
         }
-        Some(Code::Enter) => return perform::prompted(app, prompt.kind, prompt.field.text().trim()),
+        Some(Code::Enter) => {
+            return pickers::prompted(app, prompt.kind, prompt.field.text().trim());
+        }
         _ => {
             prompt.field.edit(input);
             if prompt.kind == PromptKind::Search {

@@ -5,7 +5,11 @@ use nucleo_matcher::{
     pattern::{AtomKind, CaseMatching, Normalization, Pattern},
 };
 
-use super::{App, actions::{ACTIONS, Action}, field::TextField};
+use super::{
+    App,
+    actions::{ACTIONS, Action},
+    field::TextField,
+};
 
 /// The palette while it is open.
 #[derive(Debug, Clone, Default)]

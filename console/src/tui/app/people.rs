@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use quarterdeck_protocol::{
-    api::{
-        ChangeDevice, ChangeUser, CreateEnrollmentToken, CreateProject, CreateUser, Role,
-    },
+    api::{ChangeDevice, ChangeUser, CreateEnrollmentToken, CreateProject, CreateUser, Role},
     ids::{DeviceId, ProjectId},
 };
 
@@ -15,7 +13,7 @@ use super::{
     dialog::{FormDialog, FormPurpose, Overlay},
     field::TextField,
     form::{Control, Editor, Field, Form, pairs},
-    perform,
+    perform, pickers, subjects,
 };
 use crate::tui::{
     effects::{ApiRequest, Effect},
@@ -25,9 +23,8 @@ use crate::tui::{
 
 /// Opens a form.
 pub fn open(app: &mut App, purpose: FormPurpose) {
-    let text = |name: &str, label: &str| {
-        Field::new(name, label, Control::Text(TextField::default()))
-    };
+    let text =
+        |name: &str, label: &str| Field::new(name, label, Control::Text(TextField::default()));
     let secret =
         |name: &str, label: &str| Field::new(name, label, Control::Text(TextField::secret()));
     let (title, fields) = match &purpose {
@@ -49,8 +46,8 @@ pub fn open(app: &mut App, purpose: FormPurpose) {
         ),
         FormPurpose::SetMember => {
             let options = Role::ALL.map(|role| role.as_str().to_owned()).to_vec();
-            let under = perform::under_cursor(app, WindowKey::Users)
-                .or_else(|| perform::under_cursor(app, WindowKey::Members));
+            let under = subjects::under_cursor(app, WindowKey::Users)
+                .or_else(|| subjects::under_cursor(app, WindowKey::Members));
             let name = TextField::new(&under.unwrap_or_default());
             (
                 format!("Role in {}", app.session.project),
@@ -96,7 +93,7 @@ pub fn open(app: &mut App, purpose: FormPurpose) {
             ],
         ),
         FormPurpose::DeviceTags { ids } => {
-            let tags = perform::device(app, ids.first().map_or("", String::as_str))
+            let tags = subjects::device(app, ids.first().map_or("", String::as_str))
                 .map(|device| device.tags.clone())
                 .filter(|_| ids.len() == 1)
                 .unwrap_or_default();
@@ -107,7 +104,10 @@ pub fn open(app: &mut App, purpose: FormPurpose) {
             };
             let editor = Control::Map(Box::new(Editor::new(&lines.join("\n"), 6)));
             let field = Field::new("tags", "Tags", editor);
-            (title, vec![field.help("name=value, one a line; Tab, then Enter saves"), save_button()])
+            (
+                title,
+                vec![field.help("name=value, one a line; Tab, then Enter saves"), save_button()],
+            )
         }
         FormPurpose::Silence { ids } => (
             format!("Silence {}", crate::tui::format::plural(ids.len() as u64, "alert")),
@@ -135,8 +135,7 @@ pub fn open(app: &mut App, purpose: FormPurpose) {
     if matches!(fields.last().map(|field| &field.control), Some(Control::Map(_))) {
         fields.push(save_button());
     }
-    let dialog =
-        FormDialog { title, form: Form::new(fields), purpose, error: None, pending: None };
+    let dialog = FormDialog { title, form: Form::new(fields), purpose, error: None, pending: None };
     app.overlay = Some(Overlay::Form(Box::new(dialog)));
 }
 
@@ -172,7 +171,7 @@ pub fn submit(app: &mut App, mut dialog: Box<FormDialog>) -> Vec<Effect> {
             .map(|id| ApiRequest::CreateProject(CreateProject { id, name: text("name") }))
             .map_err(|error| ("id", error.to_string())),
         FormPurpose::CreateToken => token(form),
-        FormPurpose::DeviceTags { ids } => return submit_tags(app, dialog.form.clone(), ids),
+        FormPurpose::DeviceTags { ids } => return submit_tags(app, &dialog.form, ids),
         FormPurpose::Silence { ids } => {
             let duration_s = form.get("duration_s").map_or(3600, Field::preset);
             let mut effects = Vec::new();
@@ -183,7 +182,7 @@ pub fn submit(app: &mut App, mut dialog: Box<FormDialog>) -> Vec<Effect> {
             }
             return effects;
         }
-        FormPurpose::SaveView => return perform::save_view(app, &text("name")),
+        FormPurpose::SaveView => return pickers::save_view(app, &text("name")),
     };
     let mut effects = Vec::new();
     match call {
@@ -207,7 +206,7 @@ fn token(form: &Form) -> Result<ApiRequest, (&'static str, String)> {
     Ok(ApiRequest::CreateEnrollmentToken(CreateEnrollmentToken { uses, expires_in_s, tags }))
 }
 
-fn submit_tags(app: &mut App, form: Form, ids: &[String]) -> Vec<Effect> {
+fn submit_tags(app: &mut App, form: &Form, ids: &[String]) -> Vec<Effect> {
     let tags: BTreeMap<String, String> = pairs(&form.text("tags")).unwrap_or_default();
     let mut effects = Vec::new();
     for id in ids {

@@ -11,7 +11,7 @@ use super::{
     list::Mark,
     msg::{Layout, Msg},
     nav::Place,
-    overlays, perform,
+    moving, overlays, perform,
     windows::reconcile,
     wizard_input,
 };
@@ -113,7 +113,7 @@ pub fn scroll(app: &mut App, lines: i64, at: Option<(u16, u16)>) {
         let list = app.lists.entry(key).or_default();
         list.scroll(lines, window);
     } else {
-        perform::scroll_viewer(app, lines);
+        moving::scroll_viewer(app, lines);
     }
 }
 
@@ -121,7 +121,7 @@ fn on_click(app: &mut App, x: u16, y: u16) -> Vec<Effect> {
     let at = ratatui::layout::Position::new(x, y);
     let layout = app.layout.clone();
     if let Some((tab, _)) = layout.tabs.iter().find(|(_, area)| area.contains(at)) {
-        perform::show_tab(app, *tab);
+        moving::show_tab(app, *tab);
         return Vec::new();
     }
     let Some((key, area)) = layout.lists.iter().find(|(_, area)| area.contains(at)) else {

@@ -13,8 +13,7 @@ use quarterdeck_protocol::{
 };
 
 use super::{
-    App,
-    filter,
+    App, filter,
     nav::Place,
     tabs::{CommandTab, DeviceTab, UsersTab},
 };
@@ -88,7 +87,7 @@ fn wanted(app: &App) -> BTreeMap<WindowKey, Wanted> {
         all.insert(key, Wanted { listing, filter, sort, seen, by_subject });
     };
     match &app.nav.here {
-        Place::Overview => list(WindowKey::OpenAlerts, one("resolved", "false")),
+        Place::Overview => list(WindowKey::OpenAlerts, one("status", "open")),
         Place::Devices => list(WindowKey::Devices, BTreeMap::new()),
         Place::Device(id) => {
             match app.tabs.device {
@@ -174,7 +173,9 @@ pub fn reconcile(app: &mut App) -> Vec<Effect> {
         let next_id = app.next_window_id;
         let window = app.store.window_mut(key);
         let same = window.subscription.as_mut().filter(|before| {
-            before.listing == want.listing && before.filter == want.filter && before.sort == want.sort
+            before.listing == want.listing
+                && before.filter == want.filter
+                && before.sort == want.sort
         });
         if let Some(before) = same {
             if let Some(range) = moved(before.range, want.seen, window.total) {

@@ -218,7 +218,11 @@ fn send_it(app: &mut App) -> Vec<Effect> {
     }
     let mut lines = vec![operation.description.clone()];
     let blast = wizard.blast();
-    lines.push(format!("{}, {} in production.", format::plural(n, "device"), format::count(blast.production)));
+    lines.push(format!(
+        "{}, {} in production.",
+        format::plural(n, "device"),
+        format::count(blast.production)
+    ));
     lines.push("It leaves 10 seconds after you confirm; u calls it back.".to_owned());
     let typed = if danger { operation.name.clone() } else { n.to_string() };
     let then = Then::Grace(Box::new(ApiRequest::CreateCommands(request)), Purpose::Submit);

@@ -28,9 +28,14 @@ impl Caps {
         let no_color = options.no_color.unwrap_or_else(|| set("NO_COLOR").is_some());
         let depth = if no_color || term == "dumb" || term.starts_with("vt") {
             Depth::None
-        } else if set("COLORTERM").is_some() || term.contains("256color") || term.contains("kitty")
-            || term.contains("direct") || term.starts_with("alacritty") || term.starts_with("foot")
-            || term.starts_with("wezterm") || term.starts_with("xterm-ghostty")
+        } else if set("COLORTERM").is_some()
+            || term.contains("256color")
+            || term.contains("kitty")
+            || term.contains("direct")
+            || term.starts_with("alacritty")
+            || term.starts_with("foot")
+            || term.starts_with("wezterm")
+            || term.starts_with("xterm-ghostty")
         {
             Depth::Indexed
         } else {
@@ -41,7 +46,8 @@ impl Caps {
         let utf8 = locale.contains("utf-8") || locale.contains("utf8");
         // The Linux console has too few glyphs for ours.
         let ascii = options.ascii.unwrap_or(!utf8 || term == "linux" || term == "dumb");
-        let name = options.theme.as_deref().and_then(ThemeName::parse).unwrap_or(ThemeName::Default);
+        let name =
+            options.theme.as_deref().and_then(ThemeName::parse).unwrap_or(ThemeName::Default);
         let is_screen = term.starts_with("screen") && set("TMUX").is_none();
         Self {
             theme: Theme::new(name, depth, !ascii),

@@ -23,7 +23,7 @@ use super::{
 };
 
 /// Frames below this many bytes need no synchronized output: one write shows them at once.
-const SYNC_FROM_BYTES: usize = 256;
+const SYNC_FROM_BYTES: usize = 512;
 const SYNC_BEGIN: &[u8] = b"\x1b[?2026h";
 const SYNC_END: &[u8] = b"\x1b[?2026l";
 /// Unchanged cells that are cheaper to write again than to jump over.
@@ -105,6 +105,7 @@ impl Encoder {
         self.pen.look.change(Look::PLAIN, out);
         let (top, bottom, lines) = (found.top + 1, found.bottom + 1, found.lines.unsigned_abs());
         let direction = if found.lines > 0 { 'S' } else { 'T' };
+        let lines = if lines == 1 { String::new() } else { lines.to_string() };
         push(out, format_args!("\x1b[{top};{bottom}r\x1b[{lines}{direction}\x1b[r"));
         // Setting the margins sends the cursor home.
         self.pen = Pen { at: Some(Position::ORIGIN), look: Look::PLAIN };
@@ -174,9 +175,7 @@ fn patch(old: &[Cell], new: &[Cell], y: u16, pen: &mut Pen, can: Abilities, out:
     // The right half of a wide character looks blank, and is not.
     let is_half = tail > 0 && tail < width && cell_width(&new[usize::from(tail) - 1]) > 1;
     let tail = tail + u16::from(is_half);
-    let tail_changed = (tail..width)
-        .filter(|&x| !is_erased(&old[usize::from(x)], ground))
-        .count();
+    let tail_changed = (tail..width).filter(|&x| !is_erased(&old[usize::from(x)], ground)).count();
     let erasable = can.erases_with_background || ground.bg == Look::PLAIN.bg;
     let end = if erasable && tail_changed > 3 { tail } else { width };
 

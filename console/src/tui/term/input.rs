@@ -16,9 +16,16 @@ pub enum Input {
     Key(Key),
     /// Without control characters but line feeds and tabs.
     Paste(String),
-    Click { x: u16, y: u16 },
+    Click {
+        x: u16,
+        y: u16,
+    },
     /// Down when positive.
-    Wheel { x: u16, y: u16, lines: i32 },
+    Wheel {
+        x: u16,
+        y: u16,
+        lines: i32,
+    },
     Resize(Size),
 }
 

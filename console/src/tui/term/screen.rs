@@ -26,8 +26,7 @@ use tokio::{sync::mpsc as async_mpsc, time::Instant};
 /// Alternate screen, no cursor, bracketed paste.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[?2004h";
 /// Everything that [`ENTER`] and frames may have set, undone.
-const LEAVE: &str =
-    "\x1b[?2026l\x1b[r\x1b[m\x1b[?1006l\x1b[?1000l\x1b[?2004l\x1b[?25h\x1b[?1049l";
+const LEAVE: &str = "\x1b[?2026l\x1b[r\x1b[m\x1b[?1006l\x1b[?1000l\x1b[?2004l\x1b[?25h\x1b[?1049l";
 const MOUSE_ON: &str = "\x1b[?1000h\x1b[?1006h";
 /// The most text that goes to the clipboard: terminals refuse more.
 const CLIPBOARD_MAX_BYTES: usize = 74_000;
@@ -70,8 +69,7 @@ impl Screen {
                 let begun = Instant::now();
                 let mut out = io::stdout().lock();
                 let result = out.write_all(&frame).and_then(|()| out.flush());
-                let written =
-                    result.map_or(Written::Failed, |()| Written::After(begun.elapsed()));
+                let written = result.map_or(Written::Failed, |()| Written::After(begun.elapsed()));
                 // The loop keeps one frame under way, so there is always room.
                 if done.try_send(written).is_err() {
                     return;

@@ -48,7 +48,39 @@ pub fn find(prev: &Buffer, next: &Buffer) -> Option<Scroll> {
             }
         }
     }
-    best.map(|(_, scroll)| scroll)
+    best.map(|(_, scroll)| widen(prev, next, scroll))
+}
+
+/// Takes in the rows beside the region that moved with it but changed a little on the way:
+/// the one that the cursor left, for instance.
+fn widen(prev: &Buffer, next: &Buffer, scroll: Scroll) -> Scroll {
+    let width = usize::from(next.area.width);
+    let row = |buffer: &Buffer, y: usize| y * width..((y + 1) * width).min(buffer.content.len());
+    let alike = |from: usize, to: usize| {
+        let (old, new) = (&prev.content[row(prev, from)], &next.content[row(next, to)]);
+        old.iter().zip(new).filter(|(a, b)| a.symbol() == b.symbol() && a.symbol() != " ").count()
+    };
+    let gains = |from: usize, to: usize| alike(from, to) > alike(to, to) + 8;
+    let lines = scroll.lines.unsigned_abs() as usize;
+    let last = usize::from(next.area.height).saturating_sub(1);
+    let (mut top, mut bottom) = (usize::from(scroll.top), usize::from(scroll.bottom));
+    let up = scroll.lines > 0;
+    while bottom < last {
+        let (from, to) =
+            if up { (bottom + 1, bottom + 1 - lines) } else { (bottom + 1 - lines, bottom + 1) };
+        if !gains(from, to) {
+            break;
+        }
+        bottom += 1;
+    }
+    while top > 0 {
+        let (from, to) = if up { (top - 1 + lines, top - 1) } else { (top - 1, top - 1 + lines) };
+        if !gains(from, to) {
+            break;
+        }
+        top -= 1;
+    }
+    Scroll { top: top as u16, bottom: bottom as u16, ..scroll }
 }
 
 struct Row {
@@ -98,6 +130,26 @@ mod tests {
         assert_eq!(scroll, Some(Scroll { top: 1, bottom: 6, lines: 2 }));
         let back = find(&next, &prev);
         assert_eq!(back, Some(Scroll { top: 1, bottom: 6, lines: -2 }));
+    }
+
+    #[test]
+    fn a_row_that_changed_a_little_on_its_way_moves_with_the_others() {
+        let prev = Buffer::with_lines([
+            "row one here",
+            "row two here",
+            "row three hi",
+            "row four hi",
+            "> row five hi",
+        ]);
+        let next = Buffer::with_lines([
+            "row two here",
+            "row three hi",
+            "row four hi",
+            "  row five hi",
+            "> and another",
+        ]);
+        let scroll = find(&prev, &next);
+        assert_eq!(scroll, Some(Scroll { top: 0, bottom: 4, lines: 1 }));
     }
 
     #[test]

@@ -26,7 +26,8 @@ const SEEN_ON_BLANKS: Modifier =
     Modifier::UNDERLINED.union(Modifier::REVERSED).union(Modifier::CROSSED_OUT);
 
 impl Look {
-    pub const PLAIN: Self = Self { fg: Color::Reset, bg: Color::Reset, modifier: Modifier::empty() };
+    pub const PLAIN: Self =
+        Self { fg: Color::Reset, bg: Color::Reset, modifier: Modifier::empty() };
 
     pub fn of(cell: &Cell) -> Self {
         Self { fg: cell.fg, bg: cell.bg, modifier: cell.modifier & USED }

@@ -30,11 +30,7 @@ pub struct Canvas<'a> {
 }
 
 impl<'a> Canvas<'a> {
-    pub fn new(
-        buffer: &'a mut Buffer,
-        theme: &'a Theme,
-        cursor: &'a mut Option<Position>,
-    ) -> Self {
+    pub fn new(buffer: &'a mut Buffer, theme: &'a Theme, cursor: &'a mut Option<Position>) -> Self {
         let area = buffer.area;
         Self { buffer, theme, area, cursor }
     }
@@ -67,14 +63,7 @@ impl<'a> Canvas<'a> {
 
     /// Writes one line at `x`, `y`, at most `max` columns; what does not fit ends in an ellipsis.
     /// Returns the column after it.
-    pub fn text(
-        &mut self,
-        x: u16,
-        y: u16,
-        text: &str,
-        style: impl Into<Style>,
-        max: u16,
-    ) -> u16 {
+    pub fn text(&mut self, x: u16, y: u16, text: &str, style: impl Into<Style>, max: u16) -> u16 {
         let right = self.area.right().min(x.saturating_add(max));
         if y < self.area.y || y >= self.area.bottom() || x >= right || x < self.area.x {
             return x;

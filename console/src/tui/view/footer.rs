@@ -144,13 +144,13 @@ pub fn position(app: &App, key: crate::tui::store::WindowKey) -> String {
     let (list, window) = (app.list(key), app.store.window(key));
     let mut text = String::new();
     if !list.marks.is_empty() {
-        text.push_str(&format!("{} marked   ", format::count(list.marks.len() as u64)));
+        text += &format!("{} marked   ", format::count(list.marks.len() as u64));
     }
     if window.total == 0 {
-        text.push_str(&format!("no {}s", noun(key)));
+        text += &format!("no {}s", noun(key));
     } else {
         let at = format::count(list.cursor + 1);
-        text.push_str(&format!("{at} of {}", format::count(window.total)));
+        text += &format!("{at} of {}", format::count(window.total));
     }
     text
 }

@@ -101,12 +101,8 @@ fn draw_palette(canvas: &mut Canvas<'_>, area: Rect, app: &App, palette: &Palett
 
 fn draw_menu(canvas: &mut Canvas<'_>, area: Rect, app: &App, menu: &Menu) {
     let unicode = app.theme.unicode;
-    let widest = menu
-        .items
-        .iter()
-        .map(|action| width(action.spec().title, unicode))
-        .max()
-        .unwrap_or(0);
+    let widest =
+        menu.items.iter().map(|action| width(action.spec().title, unicode)).max().unwrap_or(0);
     let wide = (widest + 16).max(width(&menu.title, unicode) + 8).min(area.width);
     let outer = place(area, wide, menu.items.len() as u16 + 2);
     let inside = panel::dialog(canvas, outer, &menu.title, Tone::Accent);
@@ -142,8 +138,7 @@ fn draw_confirm(canvas: &mut Canvas<'_>, area: Rect, app: &App, confirm: &Confir
     let longest = confirm.lines.iter().map(|line| width(line, unicode)).max().unwrap_or(0);
     let wide = (longest + 6).clamp(44, 76).min(area.width);
     let text = wide.saturating_sub(4).max(1);
-    let lines: u16 =
-        confirm.lines.iter().map(|line| wrapped(line, text).len() as u16).sum();
+    let lines: u16 = confirm.lines.iter().map(|line| wrapped(line, text).len() as u16).sum();
     let typed = if confirm.typed.is_some() { 3 } else { 0 };
     let high = lines + typed + 5;
     let outer = place(area, wide, high);
@@ -244,8 +239,7 @@ fn draw_pick(canvas: &mut Canvas<'_>, area: Rect, app: &App, pick: &Pick) {
     let outer = place(area, wide, pick.items.len() as u16 + 2);
     let inside = panel::dialog(canvas, outer, &pick.title, Tone::Accent);
     let top = top_for(pick.cursor, usize::from(inside.height));
-    for (y, (at, item)) in
-        (inside.y..inside.bottom()).zip(pick.items.iter().enumerate().skip(top))
+    for (y, (at, item)) in (inside.y..inside.bottom()).zip(pick.items.iter().enumerate().skip(top))
     {
         let row = Rect { y, height: 1, ..inside };
         if at == pick.cursor {

@@ -15,7 +15,7 @@ use crate::tui::{
         App,
         msg::Layout,
         nav::Place,
-        perform,
+        subjects,
         tabs::{CommandTab, DeviceTab},
     },
     format,
@@ -66,11 +66,11 @@ pub fn lines(app: &App) -> Vec<Line> {
             }
         }
         Place::Device(id) => {
-            let device = perform::device(app, id.as_str());
+            let device = subjects::device(app, id.as_str());
             match app.tabs.device {
-                DeviceTab::Overview => {
-                    device.map(|device| super::screens::device::overview(app, device)).unwrap_or_default()
-                }
+                DeviceTab::Overview => device
+                    .map(|device| super::screens::device::overview(app, device))
+                    .unwrap_or_default(),
                 DeviceTab::Health => health_lines(app, device),
                 DeviceTab::Commands | DeviceTab::Timeline => Vec::new(),
             }
@@ -107,13 +107,7 @@ pub fn matches(app: &App) -> Vec<usize> {
 }
 
 /// Draws the part of a text that is seen.
-pub fn draw(
-    canvas: &mut Canvas<'_>,
-    area: Rect,
-    app: &App,
-    text: Vec<Line>,
-    layout: &mut Layout,
-) {
+pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App, text: Vec<Line>, layout: &mut Layout) {
     let lines = wrap(text, usize::from(area.width));
     let last = lines.len().saturating_sub(usize::from(area.height));
     let top = if app.viewer.follow { last } else { app.viewer.top.min(last) };
@@ -368,12 +362,7 @@ mod tests {
         let refs: Vec<&OutputChunk> = chunks.iter().collect();
         assert_eq!(
             shown(&output_lines(&refs)),
-            [
-                "00:00:00 out  one",
-                "00:00:00 err  oops",
-                "00:00:00 out  two",
-                "00:00:00 out  thr"
-            ]
+            ["00:00:00 out  one", "00:00:00 err  oops", "00:00:00 out  two", "00:00:00 out  thr"]
         );
     }
 

@@ -47,28 +47,41 @@ struct Working {
 
 impl Devices {
     /// Loads whoever speaks of itself, and whoever speaks of a reboot.
-    pub(super) async fn load(tx: &mut Tx, heard: &[Heard], commands: &[Loaded]) -> Result<Self, StoreError> {
+    pub(super) async fn load(
+        tx: &mut Tx,
+        heard: &[Heard],
+        commands: &[Loaded],
+    ) -> Result<Self, StoreError> {
         let mut wanted: BTreeSet<DeviceKey> = heard
             .iter()
             .filter(|one| !matches!(one.what, What::Response(_)))
             .map(|one| one.device.clone())
             .collect();
         for row in commands.iter().filter(|row| row.is_reboot()) {
-            if let (Ok(project), Ok(device)) = (ProjectId::new(&row.project_id), DeviceId::new(&row.device_id)) {
+            if let (Ok(project), Ok(device)) =
+                (ProjectId::new(&row.project_id), DeviceId::new(&row.device_id))
+            {
                 wanted.insert((project, device));
             }
         }
         let wanted: Vec<_> = wanted.into_iter().collect();
         let mut known = HashMap::with_capacity(wanted.len());
         for row in store::known(tx, &wanted).await? {
-            let (Ok(project), Ok(device)) = (ProjectId::new(&row.project_id), DeviceId::new(&row.id)) else { continue };
+            let (Ok(project), Ok(device)) =
+                (ProjectId::new(&row.project_id), DeviceId::new(&row.id))
+            else {
+                continue;
+            };
             let presence = row.presence()?;
             let heard = store::Heard {
                 project_id: row.project_id.clone(),
                 id: row.id.clone(),
                 ..store::Heard::default()
             };
-            known.insert((project, device), Working { row, presence, heard, operations: None, is_changed: false });
+            known.insert(
+                (project, device),
+                Working { row, presence, heard, operations: None, is_changed: false },
+            );
         }
         Ok(Self { known, events: Vec::new() })
     }
@@ -153,11 +166,16 @@ impl Devices {
                 work.health(health, now.wall);
             }
             What::ServiceFailed(failed) => {
-                if failed.0.as_ref().map(|(unit, _)| unit) != work.row.service_failed_unit.as_ref() {
-                    let event = if failed.0.is_some() { "service_failed" } else { "service_recovered" };
-                    record(event, failed.0.as_ref().map_or_else(String::new, |(unit, reason)| {
-                        serde_json::json!({ "unit": unit, "reason": reason }).to_string()
-                    }));
+                if failed.0.as_ref().map(|(unit, _)| unit) != work.row.service_failed_unit.as_ref()
+                {
+                    let event =
+                        if failed.0.is_some() { "service_failed" } else { "service_recovered" };
+                    record(
+                        event,
+                        failed.0.as_ref().map_or_else(String::new, |(unit, reason)| {
+                            serde_json::json!({ "unit": unit, "reason": reason }).to_string()
+                        }),
+                    );
                 }
                 work.service_failed(device, failed, now.wall, alerts);
             }
@@ -173,7 +191,11 @@ impl Devices {
                 after.changes.push(Change {
                     project: device.0.clone(),
                     listing,
-                    key: if listing == Listing::Overview { "overview".to_owned() } else { device.1.to_string() },
+                    key: if listing == Listing::Overview {
+                        "overview".to_owned()
+                    } else {
+                        device.1.to_string()
+                    },
                 });
             }
         }
@@ -237,7 +259,13 @@ impl Working {
         });
     }
 
-    fn service_failed(&mut self, device: &DeviceKey, failed: Failed, wall: Timestamp, alerts: &mut Alerts) {
+    fn service_failed(
+        &mut self,
+        device: &DeviceKey,
+        failed: Failed,
+        wall: Timestamp,
+        alerts: &mut Alerts,
+    ) {
         match &failed.0 {
             Some((unit, reason)) => {
                 let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
@@ -257,7 +285,8 @@ impl Working {
         let was_off = self.row.clock_offset_ms.is_some_and(skew::is_off);
         if skew::is_off(offset_ms) && !was_off {
             let direction = if offset_ms > 0 { "ahead" } else { "behind" };
-            let cause = format!("the clock of {} is {} s {direction}", device.1, (offset_ms / 1_000).abs());
+            let cause =
+                format!("the clock of {} is {} s {direction}", device.1, (offset_ms / 1_000).abs());
             alerts.raise(device, "clock_skew", Severity::Warning, cause, None);
         } else if was_off && !skew::is_off(offset_ms) {
             alerts.resolve(device, "clock_skew");
@@ -303,7 +332,10 @@ pub(in crate::engine) async fn fall_silent(
     let (mut heard, mut events) = (Vec::new(), Vec::new());
     let mut by_project: BTreeMap<ProjectId, usize> = BTreeMap::new();
     for row in rows {
-        let (Ok(project), Ok(device)) = (ProjectId::new(&row.project_id), DeviceId::new(&row.id)) else { continue };
+        let (Ok(project), Ok(device)) = (ProjectId::new(&row.project_id), DeviceId::new(&row.id))
+        else {
+            continue;
+        };
         let before = row.presence()?;
         let next = presence::step(before, Event::Due, now.steady_ms);
         if next == before {
@@ -329,10 +361,18 @@ pub(in crate::engine) async fn fall_silent(
             detail: String::new(),
         });
         *by_project.entry(key.0.clone()).or_default() += 1;
-        after.changes.push(Change { project: key.0, listing: Listing::Devices, key: key.1.to_string() });
+        after.changes.push(Change {
+            project: key.0,
+            listing: Listing::Devices,
+            key: key.1.to_string(),
+        });
     }
     for project in by_project.into_keys() {
-        after.changes.push(Change { project, listing: Listing::Overview, key: "overview".to_owned() });
+        after.changes.push(Change {
+            project,
+            listing: Listing::Overview,
+            key: "overview".to_owned(),
+        });
     }
     store::update(tx, &heard).await?;
     device_events::insert(tx, &events).await?;

@@ -109,7 +109,9 @@ impl Said {
             return Err(Malformed::Invalid("progress: expected 0 to 100"));
         }
         let at = match wire.at {
-            Some(text) => Some(text.parse().map_err(|_| Malformed::Invalid("at: expected a timestamp"))?),
+            Some(text) => {
+                Some(text.parse().map_err(|_| Malformed::Invalid("at: expected a timestamp"))?)
+            }
             None => None,
         };
         let has_rest = wire.result.is_some()
@@ -185,10 +187,13 @@ impl Said {
             }
             .kept()
         };
-        [chunk("stdout", &rest.stdout, rest.stdout_offset), chunk("stderr", &rest.stderr, rest.stderr_offset)]
-            .into_iter()
-            .flatten()
-            .collect()
+        [
+            chunk("stdout", &rest.stdout, rest.stdout_offset),
+            chunk("stderr", &rest.stderr, rest.stderr_offset),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
     }
 
     /// Whether a progress says anything else than the row does.
@@ -226,7 +231,9 @@ impl Said {
         if let Some(progress) = self.progress {
             field("progress", &progress.to_string(), false);
         }
-        for (name, value) in [("step", &self.step), ("state", &self.state), ("error_code", &self.error_code)] {
+        for (name, value) in
+            [("step", &self.step), ("state", &self.state), ("error_code", &self.error_code)]
+        {
             if let Some(value) = value {
                 field(name, value, true);
             }
@@ -282,7 +289,9 @@ impl Status {
         };
         let mut operations = message.capabilities;
         if let Some(names) = &mut operations {
-            names.retain(|name| !name.is_empty() && name.len() <= WORD_MAX_BYTES && !name.contains('\0'));
+            names.retain(|name| {
+                !name.is_empty() && name.len() <= WORD_MAX_BYTES && !name.contains('\0')
+            });
             names.sort_unstable();
             names.dedup();
             names.truncate(OPERATIONS_MAX);
@@ -324,7 +333,8 @@ impl Health {
             report,
             at: message.at,
             process_status: worst(message.processes.iter().map(|process| process.state.as_str())),
-            reconnect_count: i64::try_from(message.broker_connection.reconnect_count).unwrap_or(i64::MAX),
+            reconnect_count: i64::try_from(message.broker_connection.reconnect_count)
+                .unwrap_or(i64::MAX),
             last_disconnect_at: message.broker_connection.last_disconnect_at,
         })
     }
@@ -425,13 +435,20 @@ mod tests {
             (r#"{"schema_version":"1.0","status":"accepted"}"#, "JSON"),
             (r#"{"schema_version":"1.0","command_id":"x","status":"accepted"}"#, "JSON"),
             (&format!(r#"{{"schema_version":"1.0","command_id":"{ID}","status":"done"}}"#), "JSON"),
-            (&format!(r#"{{"schema_version":"2.0","command_id":"{ID}","status":"accepted"}}"#), "schema version"),
             (
-                &format!(r#"{{"schema_version":"1.0","command_id":"{ID}","status":"progress","progress":101}}"#),
+                &format!(r#"{{"schema_version":"2.0","command_id":"{ID}","status":"accepted"}}"#),
+                "schema version",
+            ),
+            (
+                &format!(
+                    r#"{{"schema_version":"1.0","command_id":"{ID}","status":"progress","progress":101}}"#
+                ),
                 "progress",
             ),
             (
-                &format!(r#"{{"schema_version":"1.0","command_id":"{ID}","status":"accepted","at":"now"}}"#),
+                &format!(
+                    r#"{{"schema_version":"1.0","command_id":"{ID}","status":"accepted","at":"now"}}"#
+                ),
                 "timestamp",
             ),
         ] {
@@ -455,13 +472,17 @@ mod tests {
         assert_eq!(said.step.as_deref(), Some("inst\u{fffd}all"));
         let chunks = said.chunks(Timestamp::from_millis(5));
         assert_eq!((chunks[0].start, chunks[0].text.as_str()), (3, "a"));
-        let detail: serde_json::Value = serde_json::from_str(&said.detail("progress", None)).expect("JSON");
+        let detail: serde_json::Value =
+            serde_json::from_str(&said.detail("progress", None)).expect("JSON");
         assert_eq!(detail["progress"], 40);
     }
 
     #[test]
     fn the_worst_process_speaks_for_its_device() {
-        assert_eq!(worst(["running", "crashed", "stopped"].into_iter()).as_deref(), Some("crashed"));
+        assert_eq!(
+            worst(["running", "crashed", "stopped"].into_iter()).as_deref(),
+            Some("crashed")
+        );
         assert_eq!(worst(["running"].into_iter()).as_deref(), Some("running"));
         assert_eq!(worst(std::iter::empty()), None);
     }
@@ -471,7 +492,8 @@ mod tests {
         let deep = format!("{}{}", "[".repeat(65), "]".repeat(65));
         let raw = RawValue::from_string(deep).expect("JSON");
         assert!(result(&raw).is_err());
-        let large = RawValue::from_string(format!("\"{}\"", "x".repeat(RESULT_MAX_BYTES))).expect("JSON");
+        let large =
+            RawValue::from_string(format!("\"{}\"", "x".repeat(RESULT_MAX_BYTES))).expect("JSON");
         assert!(result(&large).expect("kept as a note").expect("some").contains("truncated"));
     }
 

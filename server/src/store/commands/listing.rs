@@ -25,13 +25,14 @@ use super::{Row, columns};
 use crate::store::{
     StoreError, Tx, on,
     query::{
-        Column, ColumnKind, InvalidQuery, ListError, Select, Slice, Sort, Sql, WindowRow, contains, cut_page,
-        fetch_all, in_order, to_raw,
+        Column, ColumnKind, InvalidQuery, ListError, Select, Slice, Sort, Sql, WindowRow, contains,
+        cut_page, fetch_all, in_order, to_raw,
     },
 };
 
 /// The filters of `GET /commands`.
-pub const FILTERS: &[&str] = &["status", "type", "device", "user", "batch_id", "from", "to", "q", "id"];
+pub const FILTERS: &[&str] =
+    &["status", "type", "device", "user", "batch_id", "from", "to", "q", "id"];
 /// The most of a search text that is looked for, in characters.
 const SEARCH_MAX_CHARS: usize = 200;
 
@@ -86,7 +87,11 @@ impl Filter {
                 continue;
             }
             match name.as_str() {
-                "id" => filter.id = Some(value.parse().map_err(|_| InvalidQuery::new("id", "expected a UUID"))?),
+                "id" => {
+                    filter.id = Some(
+                        value.parse().map_err(|_| InvalidQuery::new("id", "expected a UUID"))?,
+                    )
+                }
                 "status" => {
                     filter.statuses = value
                         .split(',')
@@ -96,7 +101,9 @@ impl Filter {
                     filter.statuses.sort_unstable();
                     filter.statuses.dedup();
                 }
-                "type" => filter.kinds = value.split(',').map(|one| one.trim().to_owned()).collect(),
+                "type" => {
+                    filter.kinds = value.split(',').map(|one| one.trim().to_owned()).collect()
+                }
                 "device" => {
                     filter.devices = value
                         .split(',')
@@ -106,7 +113,11 @@ impl Filter {
                 }
                 "user" => filter.user = Some(value.clone()),
                 "batch_id" => {
-                    filter.batch = Some(value.parse().map_err(|_| InvalidQuery::new("batch_id", "expected a UUID"))?);
+                    filter.batch = Some(
+                        value
+                            .parse()
+                            .map_err(|_| InvalidQuery::new("batch_id", "expected a UUID"))?,
+                    );
                 }
                 "from" => filter.from = Some(instant("from", value)?),
                 "to" => filter.to = Some(instant("to", value)?),
@@ -124,7 +135,10 @@ impl Filter {
 
     /// Whether an index leads to few rows, so that no other one should be taken.
     fn is_narrow(&self) -> bool {
-        self.id.is_some() || !self.devices.is_empty() || self.batch.is_some() || self.search.is_some()
+        self.id.is_some()
+            || !self.devices.is_empty()
+            || self.batch.is_some()
+            || self.search.is_some()
     }
 
     /// All conditions but the status.
@@ -135,13 +149,21 @@ impl Filter {
             sql.push(" AND id = ").bind(id.to_string().as_str());
         }
         if !self.kinds.is_empty() {
-            in_list(&mut sql, if self.is_narrow() { "type || ''" } else { "type" }, self.kinds.iter().map(String::as_str));
+            in_list(
+                &mut sql,
+                if self.is_narrow() { "type || ''" } else { "type" },
+                self.kinds.iter().map(String::as_str),
+            );
         }
         if !self.devices.is_empty() {
             in_list(&mut sql, "device_id", self.devices.iter().map(DeviceId::as_str));
         }
         if let Some(user) = &self.user {
-            sql.push(if self.is_narrow() { " AND created_by || '' = " } else { " AND created_by = " });
+            sql.push(if self.is_narrow() {
+                " AND created_by || '' = "
+            } else {
+                " AND created_by = "
+            });
             sql.bind(user.as_str());
         }
         if let Some(batch) = &self.batch {
@@ -170,7 +192,13 @@ impl Filter {
     }
 
     /// The keys of the wanted rows, in order.
-    fn keys(&self, project: &ProjectId, sort: Sort, slice: Slice<'_>, limit: u32) -> Result<Sql, InvalidQuery> {
+    fn keys(
+        &self,
+        project: &ProjectId,
+        sort: Sort,
+        slice: Slice<'_>,
+        limit: u32,
+    ) -> Result<Sql, InvalidQuery> {
         let merges = self.statuses.len() > 1 && sort.column.sql == "id" && !self.is_narrow();
         if !merges {
             return self.select(project, sort).keys(slice, limit);
@@ -221,7 +249,10 @@ pub async fn window(
 ) -> Result<(Vec<WindowRow>, u64), ListError> {
     if let Some(id) = filter.id {
         let one = super::get(tx, project, id).await?;
-        let rows = one.iter().map(|one| Ok((one.id.to_string(), to_raw(one)?))).collect::<Result<Vec<_>, StoreError>>()?;
+        let rows = one
+            .iter()
+            .map(|one| Ok((one.id.to_string(), to_raw(one)?)))
+            .collect::<Result<Vec<_>, StoreError>>()?;
         let total = rows.len() as u64;
         return Ok((rows, total));
     }
@@ -238,8 +269,13 @@ pub async fn window(
 pub async fn total(tx: &mut Tx, project: &ProjectId, filter: &Filter) -> Result<u64, StoreError> {
     if filter.is_of_status_only() {
         let counts = counts(tx, project).await?;
-        let wanted = |status: &CommandStatus| filter.statuses.is_empty() || filter.statuses.contains(status);
-        return Ok(counts.iter().filter(|(status, _)| wanted(status)).map(|(_, count)| count).sum());
+        let wanted =
+            |status: &CommandStatus| filter.statuses.is_empty() || filter.statuses.contains(status);
+        return Ok(counts
+            .iter()
+            .filter(|(status, _)| wanted(status))
+            .map(|(_, count)| count)
+            .sum());
     }
     let sort = Sort::parse(COLUMNS, DEFAULT_SORT).expect("the default names a column");
     let rows: Vec<(i64,)> = fetch_all!(tx, filter.select(project, sort).count())?;
@@ -247,23 +283,33 @@ pub async fn total(tx: &mut Tx, project: &ProjectId, filter: &Filter) -> Result<
 }
 
 /// Reads how many commands of a project have each status.
-pub async fn counts(tx: &mut Tx, project: &ProjectId) -> Result<BTreeMap<CommandStatus, u64>, StoreError> {
+pub async fn counts(
+    tx: &mut Tx,
+    project: &ProjectId,
+) -> Result<BTreeMap<CommandStatus, u64>, StoreError> {
     let rows: Vec<(String, i64)> = on!(tx, conn => sqlx::query_as(
         "SELECT status, count FROM command_counts WHERE project_id = $1",
     ).bind(project.as_str()).fetch_all(conn).await?);
     rows.into_iter()
         .map(|(status, count)| {
-            let status = status.parse().map_err(|_| StoreError::Corrupt { what: format!("the count of {status}") })?;
+            let status = status
+                .parse()
+                .map_err(|_| StoreError::Corrupt { what: format!("the count of {status}") })?;
             Ok((status, count.max(0) as u64))
         })
         .collect()
 }
 
-async fn rows(tx: &mut Tx, keys: &[(String, String)], full: bool) -> Result<Vec<Command>, StoreError> {
+async fn rows(
+    tx: &mut Tx,
+    keys: &[(String, String)],
+    full: bool,
+) -> Result<Vec<Command>, StoreError> {
     if keys.is_empty() {
         return Ok(Vec::new());
     }
-    let head = if full { concat!("SELECT ", columns!(full)) } else { concat!("SELECT ", columns!(lean)) };
+    let head =
+        if full { concat!("SELECT ", columns!(full)) } else { concat!("SELECT ", columns!(lean)) };
     let mut sql = Sql::new(head);
     sql.push(" WHERE c.id IN ").bind_list(keys.iter().map(|(_, id)| id.as_str()));
     let found: Vec<Row> = fetch_all!(tx, sql)?;
@@ -274,7 +320,8 @@ async fn rows(tx: &mut Tx, keys: &[(String, String)], full: bool) -> Result<Vec<
 fn found(sql: &mut Sql, project: &ProjectId, search: &str) {
     let pattern = contains(search.trim());
     sql.push(" AND id IN (SELECT id FROM commands WHERE project_id = ").bind(project.as_str());
-    sql.push(" AND device_id IN (SELECT id FROM devices WHERE project_id = ").bind(project.as_str());
+    sql.push(" AND device_id IN (SELECT id FROM devices WHERE project_id = ")
+        .bind(project.as_str());
     sql.push(" AND LOWER(id) LIKE ").bind(pattern.as_str()).push(" ESCAPE '!')");
     sql.push(" UNION SELECT id FROM commands WHERE batch_id IN (SELECT id FROM batches WHERE project_id = ");
     sql.bind(project.as_str()).push(" AND (LOWER(type) LIKE ").bind(pattern.as_str());
@@ -284,7 +331,10 @@ fn found(sql: &mut Sql, project: &ProjectId, search: &str) {
     let is_id = search.len() >= 4 && search.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
     if is_id {
         sql.push(" UNION SELECT id FROM commands WHERE project_id = ").bind(project.as_str());
-        sql.push(" AND id >= ").bind(search.as_str()).push(" AND id < ").bind(format!("{search}g").as_str());
+        sql.push(" AND id >= ")
+            .bind(search.as_str())
+            .push(" AND id < ")
+            .bind(format!("{search}g").as_str());
     }
     sql.push(")");
 }
@@ -354,9 +404,17 @@ mod tests {
             (vec![("type", "ping")], "-created_at", "commands_by_type"),
             (vec![("user", "ann")], "-created_at", "commands_by_user"),
             (vec![("device", "d")], "-created_at", "commands_by_device"),
-            (vec![("device", "d"), ("status", "failed"), ("type", "ping"), ("user", "u")], "-created_at", "commands_by_device"),
+            (
+                vec![("device", "d"), ("status", "failed"), ("type", "ping"), ("user", "u")],
+                "-created_at",
+                "commands_by_device",
+            ),
             (vec![("batch_id", batch.as_str())], "-created_at", "commands_by_batch"),
-            (vec![("from", "2026-01-01T00:00:00Z"), ("to", "2026-01-02T00:00:00Z")], "-created_at", "commands_by_project"),
+            (
+                vec![("from", "2026-01-01T00:00:00Z"), ("to", "2026-01-02T00:00:00Z")],
+                "-created_at",
+                "commands_by_project",
+            ),
             (vec![], "device_id", "commands_by_device"),
             (vec![], "-type", "commands_by_type"),
             (vec![], "status", "commands_by_status"),
@@ -369,14 +427,22 @@ mod tests {
                 sql.text = format!("EXPLAIN QUERY PLAN {}", sql.text);
                 let rows: Vec<(i64, i64, i64, String)> = fetch_all!(&mut tx, sql).expect("a plan");
                 let plan: Vec<_> = rows.into_iter().map(|row| row.3).collect();
-                let walks = plan.iter().filter(|step| step.contains("commands")).collect::<Vec<_>>();
+                let walks =
+                    plan.iter().filter(|step| step.contains("commands")).collect::<Vec<_>>();
                 assert!(
-                    !walks.is_empty() && walks.iter().all(|step| step.contains(index) && step.starts_with("SEARCH")),
+                    !walks.is_empty()
+                        && walks
+                            .iter()
+                            .all(|step| step.contains(index) && step.starts_with("SEARCH")),
                     "{pairs:?} {plan:?}"
                 );
                 // Several walks are merged in a small tree; nothing else is sorted.
                 let sorts = plan.iter().any(|step| step.contains("TEMP B-TREE"));
-                assert_eq!(sorts, filter.statuses.len() > 1 && !filter.is_narrow(), "{pairs:?} {plan:?}");
+                assert_eq!(
+                    sorts,
+                    filter.statuses.len() > 1 && !filter.is_narrow(),
+                    "{pairs:?} {plan:?}"
+                );
             }
         }
     }

@@ -55,7 +55,8 @@ impl Loaded {
 
     /// What the domain decides upon. `reboot_ceiling_ms` is of the project's settings.
     pub fn to_state(&self, reboot_ceiling_ms: i64) -> Result<CommandState, StoreError> {
-        let corrupt = |what: &str| StoreError::Corrupt { what: format!("{what} of command {}", self.id) };
+        let corrupt =
+            |what: &str| StoreError::Corrupt { what: format!("{what} of command {}", self.id) };
         let status: CommandStatus = self.status.parse().map_err(|_| corrupt("status"))?;
         let ends_due = || self.ends_due.ok_or_else(|| corrupt("ends_due"));
         let cancel = self.cancel_due.map(|silent_due| CancelPending { silent_due });
@@ -71,7 +72,11 @@ impl Loaded {
             }
             ended => Phase::Ended(ended),
         };
-        let kind = if self.is_reboot() { Kind::Reboot { ceiling_ms: reboot_ceiling_ms } } else { Kind::Plain };
+        let kind = if self.is_reboot() {
+            Kind::Reboot { ceiling_ms: reboot_ceiling_ms }
+        } else {
+            Kind::Plain
+        };
         Ok(CommandState { kind, timeout_ms: self.timeout_s * 1_000, phase })
     }
 }
@@ -101,24 +106,37 @@ pub async fn by_ids(tx: &mut Tx, ids: &[String]) -> Result<Vec<Loaded>, StoreErr
 
 /// Loads what is due, the longest overdue first.
 pub async fn due(tx: &mut Tx, now_ms: i64, limit: u32) -> Result<Vec<Loaded>, StoreError> {
-    Ok(on!(tx, conn => sqlx::query_as(loaded!("WHERE due IS NOT NULL AND due <= $1 ORDER BY due LIMIT $2"))
-        .bind(now_ms).bind(i64::from(limit)).fetch_all(conn).await?))
+    Ok(
+        on!(tx, conn => sqlx::query_as(loaded!("WHERE due IS NOT NULL AND due <= $1 ORDER BY due LIMIT $2"))
+        .bind(now_ms).bind(i64::from(limit)).fetch_all(conn).await?),
+    )
 }
 
 /// Loads what a device has not ended, oldest first.
 pub async fn open_of(tx: &mut Tx, project: &str, device: &str) -> Result<Vec<Loaded>, StoreError> {
-    Ok(on!(tx, conn => sqlx::query_as(loaded!("WHERE project_id = $1 AND device_id = $2 AND open ORDER BY id"))
-        .bind(project).bind(device).fetch_all(conn).await?))
+    Ok(
+        on!(tx, conn => sqlx::query_as(loaded!("WHERE project_id = $1 AND device_id = $2 AND open ORDER BY id"))
+        .bind(project).bind(device).fetch_all(conn).await?),
+    )
 }
 
 /// Loads what a batch has not ended.
-pub async fn open_of_batch(tx: &mut Tx, project: &ProjectId, batch: &str) -> Result<Vec<Loaded>, StoreError> {
-    Ok(on!(tx, conn => sqlx::query_as(loaded!("WHERE batch_id = $2 AND project_id = $1 AND open ORDER BY id"))
-        .bind(project.as_str()).bind(batch).fetch_all(conn).await?))
+pub async fn open_of_batch(
+    tx: &mut Tx,
+    project: &ProjectId,
+    batch: &str,
+) -> Result<Vec<Loaded>, StoreError> {
+    Ok(
+        on!(tx, conn => sqlx::query_as(loaded!("WHERE batch_id = $2 AND project_id = $1 AND open ORDER BY id"))
+        .bind(project.as_str()).bind(batch).fetch_all(conn).await?),
+    )
 }
 
 /// Loads the reboots that these devices have begun: their connection's end and return decide them.
-pub async fn reboots_of(tx: &mut Tx, devices: &[(ProjectId, DeviceId)]) -> Result<Vec<Loaded>, StoreError> {
+pub async fn reboots_of(
+    tx: &mut Tx,
+    devices: &[(ProjectId, DeviceId)],
+) -> Result<Vec<Loaded>, StoreError> {
     let mut loaded = Vec::new();
     for chunk in devices.chunks(256) {
         let mut sql = Sql::new(loaded!("WHERE open AND type = 'reboot_host' AND "));
@@ -137,7 +155,9 @@ pub async fn cancels_of(
 ) -> Result<Vec<(String, String, String)>, StoreError> {
     let mut found = Vec::new();
     for chunk in devices.chunks(256) {
-        let mut sql = Sql::new("SELECT project_id, device_id, id FROM commands WHERE open AND cancel_due IS NOT NULL AND ");
+        let mut sql = Sql::new(
+            "SELECT project_id, device_id, id FROM commands WHERE open AND cancel_due IS NOT NULL AND ",
+        );
         push_devices(&mut sql, chunk);
         let rows: Vec<(String, String, String)> = fetch_all!(tx, sql)?;
         found.extend(rows);

@@ -69,7 +69,11 @@ pub async fn insert(tx: &mut Tx, chunks: &[Chunk]) -> Result<(), StoreError> {
 }
 
 /// Reads the chunks of a command in order, `stderr` first; `None` for an unknown command.
-pub async fn list(tx: &mut Tx, project: &ProjectId, id: CommandId) -> Result<Option<Vec<OutputChunk>>, StoreError> {
+pub async fn list(
+    tx: &mut Tx,
+    project: &ProjectId,
+    id: CommandId,
+) -> Result<Option<Vec<OutputChunk>>, StoreError> {
     let known: Option<(String,)> = on!(tx, conn => sqlx::query_as(
         "SELECT id FROM commands WHERE id = $1 AND project_id = $2",
     ).bind(id.to_string()).bind(project.as_str()).fetch_optional(conn).await?);
@@ -100,7 +104,10 @@ pub async fn window(
 }
 
 /// Puts the chunks of a command together: `stdout` and `stderr`, with a marker where something is missing.
-pub async fn assembled(tx: &mut Tx, id: CommandId) -> Result<(Option<String>, Option<String>), StoreError> {
+pub async fn assembled(
+    tx: &mut Tx,
+    id: CommandId,
+) -> Result<(Option<String>, Option<String>), StoreError> {
     let mut streams: BTreeMap<String, String> = BTreeMap::new();
     let mut ends: BTreeMap<String, u64> = BTreeMap::new();
     for chunk in chunks(tx, id).await? {
@@ -119,14 +126,37 @@ pub async fn assembled(tx: &mut Tx, id: CommandId) -> Result<(Option<String>, Op
         }
         *end = (*end).max(chunk.offset + length);
     }
-    for (stream, end) in &ends {
-        if *end as usize >= OUTPUT_KEPT_MAX_BYTES - 4
-            && let Some(whole) = streams.get_mut(stream)
+    Ok((streams.remove("stdout"), streams.remove("stderr")))
+}
+
+/// Joins what the last response said, a head and a tail when it is long, with what came live,
+/// which has more of the head.
+pub fn whole(said: Option<String>, live: Option<String>) -> Option<String> {
+    let (said, mut live) = match (said, live) {
+        (said, None) => return said,
+        (None, Some(mut live)) => {
+            // Chunks are cut at a character, so up to three bytes before the bound.
+            if live.len() + 4 > OUTPUT_KEPT_MAX_BYTES {
+                live.push_str("\n[… what follows was cut …]\n");
+            }
+            return Some(live);
+        }
+        (Some(said), Some(live)) if live.len() <= said.len() => return Some(said),
+        (Some(said), Some(live)) => (said, live),
+    };
+    if let Some((head, missing, tail)) = text::split_cut(&said) {
+        let tail_from = head.len() as u64 + missing;
+        let end = live.len() as u64;
+        if end < tail_from {
+            live.push_str(&text::cut_marker(tail_from - end));
+            live.push_str(tail);
+        } else if let Some(rest) =
+            usize::try_from(end - tail_from).ok().and_then(|known| tail.get(known..))
         {
-            whole.push_str("\n[… what follows was cut …]\n");
+            live.push_str(rest);
         }
     }
-    Ok((streams.remove("stdout"), streams.remove("stderr")))
+    Some(live)
 }
 
 async fn chunks(tx: &mut Tx, id: CommandId) -> Result<Vec<OutputChunk>, StoreError> {
@@ -142,4 +172,34 @@ async fn chunks(tx: &mut Tx, id: CommandId) -> Result<Vec<OutputChunk>, StoreErr
             at: Timestamp::from_millis(at),
         })
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn joined(said: &str, live: &str) -> String {
+        whole(Some(said.to_owned()), Some(live.to_owned())).expect("both were given")
+    }
+
+    #[test]
+    fn the_tail_of_the_last_response_follows_what_came_live() {
+        let said = format!("ab{}yz", text::cut_marker(96));
+        let live = "ab".to_owned() + &"-".repeat(48);
+        assert_eq!(joined(&said, &live), format!("{live}{}yz", text::cut_marker(48)));
+        let live = "ab".to_owned() + &"-".repeat(96);
+        assert_eq!(joined(&said, &live), format!("{live}yz"));
+        let live = "ab".to_owned() + &"-".repeat(96) + "y";
+        assert_eq!(joined(&said, &live), format!("{live}z"));
+        let live = "ab".to_owned() + &"-".repeat(96) + "yz";
+        assert_eq!(joined(&said, &live), live);
+        assert_eq!(joined("short", "sh"), "short");
+    }
+
+    #[test]
+    fn what_came_live_says_when_it_is_not_all() {
+        let live = "x".repeat(OUTPUT_KEPT_MAX_BYTES);
+        assert!(whole(None, Some(live)).expect("given").ends_with("what follows was cut …]\n"));
+        assert_eq!(whole(None, Some("x".into())), Some("x".into()));
+    }
 }

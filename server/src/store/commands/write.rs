@@ -37,10 +37,15 @@ pub struct Blocked<'a> {
 }
 
 /// Adds commands that differ in id and device only: `rows` are these two.
-pub async fn insert(tx: &mut Tx, new: &NewCommands<'_>, rows: &[(String, String)]) -> Result<(), StoreError> {
+pub async fn insert(
+    tx: &mut Tx,
+    new: &NewCommands<'_>,
+    rows: &[(String, String)],
+) -> Result<(), StoreError> {
     const COLUMNS: usize = 2;
     const COMMON: usize = 21;
-    let status = if new.blocked.is_some() { CommandStatus::BlockedSafety } else { CommandStatus::Queued };
+    let status =
+        if new.blocked.is_some() { CommandStatus::BlockedSafety } else { CommandStatus::Queued };
     let is_open = new.blocked.is_none();
     let mut start = 0;
     for size in bulk_sizes(rows.len(), COLUMNS + COMMON) {
@@ -240,7 +245,12 @@ async fn end(tx: &mut Tx, updates: &[(CommandStatus, &Update, &Ended)]) -> Resul
 }
 
 /// Marks commands as handed to their devices' connections: all with the same words, those still queued only.
-pub async fn publish(tx: &mut Tx, ids: &[String], at: i64, timeline: &str) -> Result<Vec<(String, String)>, StoreError> {
+pub async fn publish(
+    tx: &mut Tx,
+    ids: &[String],
+    at: i64,
+    timeline: &str,
+) -> Result<Vec<(String, String)>, StoreError> {
     let mut published = Vec::with_capacity(ids.len());
     let mut start = 0;
     for size in bulk_sizes(ids.len(), 1) {
@@ -315,12 +325,18 @@ pub(super) enum Statement {
 }
 
 /// Gives the text of a statement for so many rows, as the engine of `tx` likes it.
-pub(super) fn statement(tx: &Tx, kind: Statement, rows: usize, make: impl FnOnce() -> String) -> Arc<str> {
+pub(super) fn statement(
+    tx: &Tx,
+    kind: Statement,
+    rows: usize,
+    make: impl FnOnce() -> String,
+) -> Arc<str> {
     type Texts = HashMap<(Statement, usize, bool), Arc<str>>;
     static TEXTS: OnceLock<Mutex<Texts>> = OnceLock::new();
     let unnumbered = matches!(tx, Tx::Sqlite(_));
     // Bounded: a dozen sizes of each kind.
-    let mut texts = TEXTS.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    let mut texts =
+        TEXTS.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
     let text = texts.entry((kind, rows, unnumbered)).or_insert_with(|| {
         let text = make();
         if unnumbered { without_numbers(&text).into() } else { text.into() }

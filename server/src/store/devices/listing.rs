@@ -12,13 +12,14 @@ use quarterdeck_protocol::{
 use crate::store::{
     StoreError, Tx,
     query::{
-        Column, ColumnKind, InvalidQuery, ListError, Select, Slice, Sort, Sql, WindowRow, contains, cut_page, fetch_all,
-        in_order, to_raw,
+        Column, ColumnKind, InvalidQuery, ListError, Select, Slice, Sort, Sql, WindowRow, contains,
+        cut_page, fetch_all, in_order, to_raw,
     },
 };
 
 /// The filters of `GET /devices`; `tags` is another name of `tag`.
-pub const FILTERS: &[&str] = &["status", "type", "tag", "tags", "q", "crashed", "service_failed", "id"];
+pub const FILTERS: &[&str] =
+    &["status", "type", "tag", "tags", "q", "crashed", "service_failed", "id"];
 
 const COLUMNS: &[Column] = &[
     Column { name: "id", sql: "id", kind: ColumnKind::Text },
@@ -29,9 +30,21 @@ const COLUMNS: &[Column] = &[
     Column { name: "enrolled_at", sql: "enrolled_at", kind: ColumnKind::Number },
     Column { name: "agent_version", sql: "COALESCE(agent_version, '')", kind: ColumnKind::Text },
     Column { name: "process_status", sql: "COALESCE(process_status, '')", kind: ColumnKind::Text },
-    Column { name: "service_failed", sql: "COALESCE(service_failed_at, -1)", kind: ColumnKind::Number },
-    Column { name: "active_deployment", sql: "COALESCE(active_deployment, '')", kind: ColumnKind::Text },
-    Column { name: "clock_offset_ms", sql: "COALESCE(clock_offset_ms, 0)", kind: ColumnKind::Number },
+    Column {
+        name: "service_failed",
+        sql: "COALESCE(service_failed_at, -1)",
+        kind: ColumnKind::Number,
+    },
+    Column {
+        name: "active_deployment",
+        sql: "COALESCE(active_deployment, '')",
+        kind: ColumnKind::Text,
+    },
+    Column {
+        name: "clock_offset_ms",
+        sql: "COALESCE(clock_offset_ms, 0)",
+        kind: ColumnKind::Number,
+    },
     Column { name: "reconnect_count", sql: "reconnect_count", kind: ColumnKind::Number },
     Column { name: "contract", sql: "contract", kind: ColumnKind::Text },
     Column {
@@ -65,7 +78,10 @@ impl Filter {
             }
             match name.as_str() {
                 "id" => {
-                    filter.id = Some(DeviceId::new(value).map_err(|error| InvalidQuery::new("id", error.to_string()))?);
+                    filter.id = Some(
+                        DeviceId::new(value)
+                            .map_err(|error| InvalidQuery::new("id", error.to_string()))?,
+                    );
                 }
                 "status" => {
                     filter.statuses = value
@@ -74,12 +90,14 @@ impl Filter {
                         .collect::<Result<_, _>>()
                         .map_err(|error| InvalidQuery::new("status", format!("{error}")))?;
                 }
-                "type" => filter.kinds = value.split(',').map(|one| one.trim().to_owned()).collect(),
+                "type" => {
+                    filter.kinds = value.split(',').map(|one| one.trim().to_owned()).collect()
+                }
                 "tag" | "tags" => {
                     for pair in value.split(',') {
-                        let (key, value) = pair
-                            .split_once(['=', ':'])
-                            .ok_or_else(|| InvalidQuery::new(name, "expected key=value, several with commas"))?;
+                        let (key, value) = pair.split_once(['=', ':']).ok_or_else(|| {
+                            InvalidQuery::new(name, "expected key=value, several with commas")
+                        })?;
                         filter.tags.push((key.trim().to_owned(), value.trim().to_owned()));
                     }
                 }
@@ -99,26 +117,38 @@ impl Filter {
             sql.push(" AND id = ").bind(id.as_str());
         }
         if !self.statuses.is_empty() {
-            sql.push(" AND status IN ").bind_list(self.statuses.iter().map(|status| status.as_str()));
+            sql.push(" AND status IN ")
+                .bind_list(self.statuses.iter().map(|status| status.as_str()));
         }
         if !self.kinds.is_empty() {
             sql.push(" AND type IN ").bind_list(self.kinds.iter().map(String::as_str));
         }
         for (key, value) in &self.tags {
-            sql.push(" AND id IN (SELECT device_id FROM device_tags WHERE project_id = ").bind(project.as_str());
-            sql.push(" AND key = ").bind(key.as_str()).push(" AND value = ").bind(value.as_str()).push(")");
+            sql.push(" AND id IN (SELECT device_id FROM device_tags WHERE project_id = ")
+                .bind(project.as_str());
+            sql.push(" AND key = ")
+                .bind(key.as_str())
+                .push(" AND value = ")
+                .bind(value.as_str())
+                .push(")");
         }
         if let Some(search) = &self.search {
             let pattern = contains(search.trim());
-            for (index, column) in ["id", "type", "tags", "facts", "COALESCE(agent_version, '')"].iter().enumerate() {
+            for (index, column) in
+                ["id", "type", "tags", "facts", "COALESCE(agent_version, '')"].iter().enumerate()
+            {
                 sql.push(if index == 0 { " AND (" } else { " OR " });
-                sql.push(&format!("LOWER({column}) LIKE ")).bind(pattern.as_str()).push(" ESCAPE '!'");
+                sql.push(&format!("LOWER({column}) LIKE "))
+                    .bind(pattern.as_str())
+                    .push(" ESCAPE '!'");
             }
             sql.push(")");
         }
         match self.crashed {
             Some(true) => {
-                sql.push(" AND (process_status = 'crashed' OR status = 'stale') AND status <> 'retired'");
+                sql.push(
+                    " AND (process_status = 'crashed' OR status = 'stale') AND status <> 'retired'",
+                );
             }
             Some(false) => {
                 sql.push(" AND COALESCE(process_status, '') <> 'crashed' AND status <> 'stale'");
@@ -177,12 +207,20 @@ pub async fn window(
 }
 
 /// Reads a device; `None` for an unknown one.
-pub async fn get(tx: &mut Tx, project: &ProjectId, device: &DeviceId) -> Result<Option<Device>, StoreError> {
+pub async fn get(
+    tx: &mut Tx,
+    project: &ProjectId,
+    device: &DeviceId,
+) -> Result<Option<Device>, StoreError> {
     let key = (String::new(), device.as_str().to_owned());
     Ok(rows(tx, project, &[key]).await?.pop())
 }
 
-async fn rows(tx: &mut Tx, project: &ProjectId, keys: &[(String, String)]) -> Result<Vec<Device>, StoreError> {
+async fn rows(
+    tx: &mut Tx,
+    project: &ProjectId,
+    keys: &[(String, String)],
+) -> Result<Vec<Device>, StoreError> {
     if keys.is_empty() {
         return Ok(Vec::new());
     }
@@ -194,7 +232,9 @@ async fn rows(tx: &mut Tx, project: &ProjectId, keys: &[(String, String)]) -> Re
              AND o.open) AS open_commands
          FROM devices WHERE project_id = ",
     );
-    sql.bind(project.as_str()).push(" AND id IN ").bind_list(keys.iter().map(|(_, id)| id.as_str()));
+    sql.bind(project.as_str())
+        .push(" AND id IN ")
+        .bind_list(keys.iter().map(|(_, id)| id.as_str()));
     let found: Vec<Row> = fetch_all!(tx, sql)?;
     in_order(keys, found, |row| row.id.clone()).into_iter().map(Row::shown).collect()
 }
@@ -225,13 +265,15 @@ struct Row {
 
 impl Row {
     fn shown(self) -> Result<Device, StoreError> {
-        let corrupt = |what: &str| StoreError::Corrupt { what: format!("{what} of device {}", self.id) };
+        let corrupt =
+            |what: &str| StoreError::Corrupt { what: format!("{what} of device {}", self.id) };
         let at = |millis: Option<i64>| millis.map(Timestamp::from_millis);
         Ok(Device {
             tags: serde_json::from_str(&self.tags).map_err(|_| corrupt("tags"))?,
             status: self.status.parse().map_err(|_| corrupt("status"))?,
             facts: serde_json::from_str(&self.facts).map_err(|_| corrupt("facts"))?,
-            capabilities: serde_json::from_str(&self.capabilities).map_err(|_| corrupt("capabilities"))?,
+            capabilities: serde_json::from_str(&self.capabilities)
+                .map_err(|_| corrupt("capabilities"))?,
             broker_connection: BrokerConnection {
                 reconnect_count: self.reconnect_count.max(0) as u64,
                 last_disconnect_at: at(self.last_disconnect_at),
@@ -267,12 +309,17 @@ mod tests {
     fn tags_are_read_with_either_separator_and_several_must_all_be_there() {
         let given = BTreeMap::from([("tags".to_owned(), "site=a, env:prod".to_owned())]);
         let filter = Filter::parse(&given).expect("valid");
-        assert_eq!(filter.tags, [("site".to_owned(), "a".to_owned()), ("env".to_owned(), "prod".to_owned())]);
+        assert_eq!(
+            filter.tags,
+            [("site".to_owned(), "a".to_owned()), ("env".to_owned(), "prod".to_owned())]
+        );
     }
 
     #[test]
     fn a_filter_that_is_not_understood_is_named() {
-        for (name, value) in [("status", "up"), ("tag", "site"), ("crashed", "yes"), ("color", "red"), ("id", "a b")] {
+        for (name, value) in
+            [("status", "up"), ("tag", "site"), ("crashed", "yes"), ("color", "red"), ("id", "a b")]
+        {
             let given = BTreeMap::from([(name.to_owned(), value.to_owned())]);
             assert_eq!(Filter::parse(&given).expect_err(name).field, name);
         }

@@ -48,14 +48,19 @@ impl Known {
             "offline" => Presence::Offline,
             "retired" => Presence::Retired,
             other => {
-                return Err(StoreError::Corrupt { what: format!("status {other:?} of device {}", self.id) });
+                return Err(StoreError::Corrupt {
+                    what: format!("status {other:?} of device {}", self.id),
+                });
             }
         })
     }
 }
 
 /// Reads what is known of devices; unknown ones are left out.
-pub async fn known(tx: &mut Tx, devices: &[(ProjectId, DeviceId)]) -> Result<Vec<Known>, StoreError> {
+pub async fn known(
+    tx: &mut Tx,
+    devices: &[(ProjectId, DeviceId)],
+) -> Result<Vec<Known>, StoreError> {
     let mut found = Vec::with_capacity(devices.len());
     for chunk in devices.chunks(512) {
         let mut sql = Sql::new(known!("WHERE (project_id, id) IN (VALUES "));
@@ -72,12 +77,18 @@ pub async fn known(tx: &mut Tx, devices: &[(ProjectId, DeviceId)]) -> Result<Vec
 
 /// Reads devices that have been silent for too long.
 pub async fn due(tx: &mut Tx, now_ms: i64, limit: u32) -> Result<Vec<Known>, StoreError> {
-    Ok(on!(tx, conn => sqlx::query_as(known!("WHERE stale_due IS NOT NULL AND stale_due <= $1 ORDER BY stale_due LIMIT $2"))
-        .bind(now_ms).bind(i64::from(limit)).fetch_all(conn).await?))
+    Ok(
+        on!(tx, conn => sqlx::query_as(known!("WHERE stale_due IS NOT NULL AND stale_due <= $1 ORDER BY stale_due LIMIT $2"))
+        .bind(now_ms).bind(i64::from(limit)).fetch_all(conn).await?),
+    )
 }
 
 /// Starts everybody's silence anew, for the server could not hear; optionally forgets who was connected.
-pub async fn listen_again(tx: &mut Tx, stale_due: i64, forgets_connections: bool) -> Result<(), StoreError> {
+pub async fn listen_again(
+    tx: &mut Tx,
+    stale_due: i64,
+    forgets_connections: bool,
+) -> Result<(), StoreError> {
     on!(tx, conn => sqlx::query(
         "UPDATE devices SET status = 'online', stale_due = $1, connected = (connected AND NOT $2)
          WHERE status = 'online' OR (status = 'stale' AND $2)",
@@ -121,7 +132,11 @@ pub type ServiceFailed = Option<(String, String, i64)>;
 /// Writes what was heard, each of another device.
 pub async fn update(tx: &mut Tx, heard: &[Heard]) -> Result<(), StoreError> {
     presence(tx, heard).await?;
-    health(tx, &heard.iter().filter_map(|one| Some((one, one.health.as_ref()?))).collect::<Vec<_>>()).await?;
+    health(
+        tx,
+        &heard.iter().filter_map(|one| Some((one, one.health.as_ref()?))).collect::<Vec<_>>(),
+    )
+    .await?;
     for one in heard {
         if let Some(failed) = &one.service_failed {
             set_service_failed(tx, &one.project_id, &one.id, failed.as_ref()).await?;
@@ -206,7 +221,11 @@ pub async fn set_service_failed(
 }
 
 /// Takes note that devices were heard of, though not in a heartbeat.
-pub async fn seen(tx: &mut Tx, devices: &[(ProjectId, DeviceId)], at: i64) -> Result<(), StoreError> {
+pub async fn seen(
+    tx: &mut Tx,
+    devices: &[(ProjectId, DeviceId)],
+    at: i64,
+) -> Result<(), StoreError> {
     for chunk in devices.chunks(512) {
         let mut sql = Sql::new("UPDATE devices SET last_seen_at = ");
         sql.bind(at).push(" WHERE (project_id, id) IN (VALUES ");
@@ -221,7 +240,11 @@ pub async fn seen(tx: &mut Tx, devices: &[(ProjectId, DeviceId)], at: i64) -> Re
 }
 
 /// Counts the devices of a project with a status.
-pub async fn count_with_status(tx: &mut Tx, project: &str, status: &str) -> Result<u64, StoreError> {
+pub async fn count_with_status(
+    tx: &mut Tx,
+    project: &str,
+    status: &str,
+) -> Result<u64, StoreError> {
     let (count,): (i64,) = on!(tx, conn => sqlx::query_as(
         "SELECT COUNT(*) FROM devices WHERE project_id = $1 AND status = $2",
     ).bind(project).bind(status).fetch_one(conn).await?);

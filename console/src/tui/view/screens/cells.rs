@@ -15,7 +15,11 @@ use crate::tui::{
 
 /// A row that a newer server sends and this console cannot read.
 fn unreadable(column: &Column, row: &Row) -> Cell {
-    if column.rank == 0 { Cell::text(format!("{} (unreadable)", row.key), Tone::Faint) } else { Cell::default() }
+    if column.rank == 0 {
+        Cell::text(format!("{} (unreadable)", row.key), Tone::Faint)
+    } else {
+        Cell::default()
+    }
 }
 
 /// `a=1 b=2`
@@ -32,7 +36,9 @@ pub fn device(app: &App, row: &Row, column: &Column, _: u16) -> Cell {
         "id" => {
             let cell = Cell::text(device.id.as_str(), Tone::Text);
             match app.calls.doing(&row.key) {
-                Some(doing) => cell.and(format!(" {} {doing}", app.theme.glyphs.pending), Tone::Warn),
+                Some(doing) => {
+                    cell.and(format!(" {} {doing}", app.theme.glyphs.pending), Tone::Warn)
+                }
                 None => cell,
             }
         }
@@ -45,9 +51,7 @@ pub fn device(app: &App, row: &Row, column: &Column, _: u16) -> Cell {
             0 => Cell::text(app.theme.glyphs.dot, Tone::Faint),
             n => Cell::text(format::count(n), Tone::Busy),
         },
-        "agent_version" => {
-            Cell::text(device.agent_version.as_deref().unwrap_or("-"), Tone::Muted)
-        }
+        "agent_version" => Cell::text(device.agent_version.as_deref().unwrap_or("-"), Tone::Muted),
         "last_seen_at" => Cell::text(format::age(device.last_seen_at, now), Tone::Muted),
         _ => Cell::default(),
     }
@@ -60,7 +64,9 @@ pub fn health(app: &App, device: &Device) -> Cell {
         return Cell::text(format!("{} {} failed", glyphs.no, failed.unit), Tone::Bad);
     }
     match device.process_status.as_deref() {
-        Some("running") => Cell::text(format!("{} ", glyphs.yes), Tone::Good).and("running", Tone::Muted),
+        Some("running") => {
+            Cell::text(format!("{} ", glyphs.yes), Tone::Good).and("running", Tone::Muted)
+        }
         Some(state @ ("crashed" | "failed")) => {
             Cell::text(format!("{} {state}", glyphs.no), Tone::Bad)
         }
@@ -88,7 +94,7 @@ pub fn command(app: &App, row: &Row, column: &Column, wide: u16) -> Cell {
         "status" => status(app, found, wide),
         "detail" => Cell::text(detail(found), Tone::Muted),
         "created_by" => Cell::text(&command.created_by, Tone::Muted),
-        "id" => Cell::text(short_id(&row.key), Tone::Faint),
+        "id" => Cell::text(short_id(&row.key), Tone::Muted),
         "priority" => Cell::text(command.priority.to_string(), Tone::Muted),
         "created_at" => Cell::text(format::age(Some(command.created_at), now), Tone::Muted),
         "duration" => Cell::text(took(found, now), Tone::Muted),
@@ -324,7 +330,11 @@ pub fn project(app: &App, row: &Row, column: &Column, _: u16) -> Cell {
         "id" => {
             let here = project.id.as_str() == app.session.project;
             let cell = Cell::text(project.id.as_str(), Tone::Text);
-            if here { cell.and(format!(" {} open", app.theme.glyphs.live), Tone::Good) } else { cell }
+            if here {
+                cell.and(format!(" {} open", app.theme.glyphs.live), Tone::Good)
+            } else {
+                cell
+            }
         }
         "name" => Cell::text(&project.name, Tone::Muted),
         "role" => Cell::text(project.role.as_str(), Tone::Accent),
@@ -352,9 +362,10 @@ pub fn token(app: &App, row: &Row, column: &Column, _: u16) -> Cell {
         }
         "state" => Cell::text(format!("{} good", glyphs.yes), Tone::Good),
         "used" => Cell::text(format!("{} of {}", token.used, token.uses), Tone::Muted),
-        "expires_at" if token.expires_at > now => {
-            Cell::text(format!("in {}", format::age_ms(token.expires_at.millis_since(now))), Tone::Muted)
-        }
+        "expires_at" if token.expires_at > now => Cell::text(
+            format!("in {}", format::age_ms(token.expires_at.millis_since(now))),
+            Tone::Muted,
+        ),
         "expires_at" => Cell::text("-", Tone::Faint),
         "tags" => Cell::text(tags(&token.tags, ""), Tone::Muted),
         "created_by" => Cell::text(&token.created_by, Tone::Muted),

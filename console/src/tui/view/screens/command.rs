@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::cells;
 use crate::tui::{
-    app::{App, msg::Layout, perform, tabs::CommandTab, wizard::command_line},
+    app::{App, msg::Layout, subjects, tabs::CommandTab, taking, wizard::command_line},
     format,
     store::{CommandRow, WindowKey},
     theme::Tone,
@@ -124,7 +124,7 @@ pub fn overview(app: &App, found: &CommandRow) -> Vec<Line> {
     device.push((command.device_id.to_string(), Tone::Accent));
     let status = found
         .device_status
-        .or_else(|| perform::device(app, command.device_id.as_str()).map(|device| device.status));
+        .or_else(|| subjects::device(app, command.device_id.as_str()).map(|device| device.status));
     if let Some(status) = status {
         let badge = app.theme.device(status);
         device.push((format!("   {} {}", badge.glyph, badge.word), badge.tone));
@@ -148,7 +148,7 @@ pub fn overview(app: &App, found: &CommandRow) -> Vec<Line> {
     out.push(Line::default());
     fact(&mut out, "Id", command.id.to_string(), Tone::Muted);
     fact(&mut out, "Batch", command.batch_id.to_string(), Tone::Muted);
-    fact(&mut out, "Command line", command_line(&perform::again(found)), Tone::Muted);
+    fact(&mut out, "Command line", command_line(&taking::again(found)), Tone::Muted);
     out
 }
 

@@ -50,10 +50,8 @@ fn draw_peek(
     let line = cut_top(&mut rest, 1);
     let command = &found.command;
     let badge = app.theme.command(command.status);
-    let title = format!(
-        "{} on {}   {} {}",
-        command.kind, command.device_id, badge.glyph, badge.word
-    );
+    let title =
+        format!("{} on {}   {} {}", command.kind, command.device_id, badge.glyph, badge.word);
     let hint = if app.peek.focused { "Esc leaves, / searches" } else { "Tab focuses, Enter opens" };
     panel::rule(canvas, line, &title, hint, app.peek.focused);
     cut_left(&mut rest, 3);

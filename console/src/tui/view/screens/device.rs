@@ -5,11 +5,7 @@ use ratatui::layout::Rect;
 
 use super::cells;
 use crate::tui::{
-    app::{
-        App,
-        msg::Layout,
-        tabs::DeviceTab,
-    },
+    app::{App, msg::Layout, tabs::DeviceTab},
     format,
     store::WindowKey,
     theme::Tone,

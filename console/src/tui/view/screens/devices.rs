@@ -32,8 +32,7 @@ pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App, layout: &mut Layout)
         "quarterdeck-agent --server URL --token TOKEN",
     ];
     let none: &[&str] = if list.filter.is_empty() { &none } else { &filtered };
-    let look =
-        table::Look { key: WindowKey::Devices, title: "Devices", focused: true, none };
+    let look = table::Look { key: WindowKey::Devices, title: "Devices", focused: true, none };
     table::draw(canvas, rest, app, look, layout, cells::device);
 }
 

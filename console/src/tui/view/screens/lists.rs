@@ -60,10 +60,8 @@ pub fn audit(canvas: &mut Canvas<'_>, area: Rect, app: &App, layout: &mut Layout
             cut_left(&mut peek, 3);
             let when = format::utc_and_local(entry.at, &app.zone);
             let mut y = panel::fact(canvas, peek, peek.y, "When", &when, Tone::Text);
-            let what = format!(
-                "{}  {}  {}  from {}",
-                entry.actor, entry.action, entry.object, entry.from
-            );
+            let what =
+                format!("{}  {}  {}  from {}", entry.actor, entry.action, entry.object, entry.from);
             y = panel::fact(canvas, peek, y, "What", &what, Tone::Text);
             let detail = cells::compact(&entry.detail);
             y = panel::fact(canvas, peek, y, "Detail", &detail, Tone::Text);

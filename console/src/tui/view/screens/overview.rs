@@ -132,7 +132,8 @@ pub fn tiles(canvas: &mut Canvas<'_>, area: Rect, app: &App, overview: &Overview
         let room = inside.right().saturating_sub(x + used + 3);
         if tile.values.len() > 1 && room >= 6 {
             let y = inside.y + bars::big_rows(app.theme.unicode).saturating_sub(1);
-            let spark = Rect::new(inside.right().saturating_sub(room.min(24) + 1), y, room.min(24), 1);
+            let spark =
+                Rect::new(inside.right().saturating_sub(room.min(24) + 1), y, room.min(24), 1);
             bars::sparkline(canvas, spark, &tile.values, Tone::Faint);
         }
         let muted = canvas.style(Tone::Muted);

@@ -20,7 +20,8 @@ use crate::tui::{
 };
 
 pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App, wall: &WallState, layout: &mut Layout) {
-    let (right, down) = if area.width > 60 && area.height > 16 { wall.shift(app.now) } else { (0, 0) };
+    let (right, down) =
+        if area.width > 60 && area.height > 16 { wall.shift(app.now) } else { (0, 0) };
     let mut body = Rect {
         x: area.x + right,
         y: area.y + down,
@@ -74,7 +75,8 @@ pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App, wall: &WallState, la
     }
     let known = matches!(app.freshness(), Freshness::Live(_) | Freshness::Connecting);
     if !known {
-        let below = Rect { y: head.y + 1, height: area.bottom().saturating_sub(head.y + 1), ..area };
+        let below =
+            Rect { y: head.y + 1, height: area.bottom().saturating_sub(head.y + 1), ..area };
         canvas.dim(below);
         footer::lost(canvas, below, app);
         aged(canvas, body, app);
@@ -128,7 +130,11 @@ fn draw_head(canvas: &mut Canvas<'_>, area: Rect, app: &App, wall: &WallState) {
     canvas.text(area.x, area.y, &place, bar, area.width);
     let unicode = app.theme.unicode;
     let (fresh, tone, _) = header::fresh(app);
-    let turn = if wall.paused { "paused".to_owned() } else { format!("turns every {}s", wall.rotate_ms / 1000) };
+    let turn = if wall.paused {
+        "paused".to_owned()
+    } else {
+        format!("turns every {}s", wall.rotate_ms / 1000)
+    };
     let clock = format!("{} UTC", format::clock(app.server_now()));
     let mut x = area.right().saturating_sub(1);
     for (text, tone) in [(fresh, tone), (clock, Tone::Strong), (turn, Tone::Muted)] {

@@ -316,7 +316,12 @@ pub fn review_lines(app: &App, wizard: &Wizard) -> Vec<Line> {
     fact(&mut out, "Sites", format!("{sites}{others}"), Tone::Text);
     let share = format::percent(blast.production, blast.devices);
     let tone = if blast.production > 0 { Tone::Warn } else { Tone::Good };
-    fact(&mut out, "Production", format!("{} of {} ({share})", blast.production, blast.devices), tone);
+    fact(
+        &mut out,
+        "Production",
+        format!("{} of {} ({share})", blast.production, blast.devices),
+        tone,
+    );
     let online = format!("{} online", format::count(blast.online));
     fact(&mut out, "Reached now", online, Tone::Good);
     if blast.offline > 0 {

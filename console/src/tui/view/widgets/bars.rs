@@ -2,10 +2,7 @@
 
 use ratatui::layout::Rect;
 
-use crate::tui::{
-    theme::Tone,
-    view::canvas::Canvas,
-};
+use crate::tui::{theme::Tone, view::canvas::Canvas};
 
 /// A bar that is filled by `part` of `whole`.
 pub fn bar(canvas: &mut Canvas<'_>, area: Rect, part: u64, whole: u64, tone: Tone) {
@@ -14,7 +11,7 @@ pub fn bar(canvas: &mut Canvas<'_>, area: Rect, part: u64, whole: u64, tone: Ton
     let faint = canvas.style(Tone::Faint);
     let steps = glyphs.bar_parts.len() as u64 + 1;
     let units = u64::from(area.width) * steps;
-    let filled = if whole == 0 { 0 } else { part.min(whole) * units / whole };
+    let filled = (part.min(whole) * units).checked_div(whole).unwrap_or(0);
     let (full, rest) = ((filled / steps) as u16, (filled % steps) as usize);
     canvas.repeat(area.x, area.y, glyphs.bar_full, full, style);
     let mut x = area.x + full;
@@ -26,7 +23,15 @@ pub fn bar(canvas: &mut Canvas<'_>, area: Rect, part: u64, whole: u64, tone: Ton
 }
 
 /// A bar without a ground: for comparing counts side by side.
-pub fn plain_bar(canvas: &mut Canvas<'_>, x: u16, y: u16, room: u16, part: u64, most: u64, tone: Tone) {
+pub fn plain_bar(
+    canvas: &mut Canvas<'_>,
+    x: u16,
+    y: u16,
+    room: u16,
+    part: u64,
+    most: u64,
+    tone: Tone,
+) {
     if most == 0 || part == 0 || room == 0 {
         return;
     }
@@ -98,8 +103,7 @@ pub fn big(canvas: &mut Canvas<'_>, x: u16, y: u16, text: &str, tone: Tone) {
             let on = |row: usize| rows.get(row).is_some_and(|bits| bits >> (2 - column) & 1 == 1);
             if unicode {
                 for half in 0..3_u16 {
-                    let (upper, lower) =
-                        (on(usize::from(half) * 2), on(usize::from(half) * 2 + 1));
+                    let (upper, lower) = (on(usize::from(half) * 2), on(usize::from(half) * 2 + 1));
                     let glyph = match (upper, lower) {
                         (true, true) => glyphs.big_full,
                         (true, false) => glyphs.big_upper,

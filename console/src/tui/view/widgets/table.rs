@@ -129,7 +129,8 @@ pub fn draw(
             let mut x = if column.right { from + wide.saturating_sub(total) } else { from };
             let end = from + wide;
             for (text, tone) in &cell.0 {
-                let tone = if n == 0 && marked && *tone == Tone::Text { Tone::Marked } else { *tone };
+                let tone =
+                    if n == 0 && marked && *tone == Tone::Text { Tone::Marked } else { *tone };
                 let style = canvas.style(tone);
                 x = canvas.text(x, y, text, style, end.saturating_sub(x));
             }
@@ -150,9 +151,11 @@ fn header(
 ) {
     let list = app.list(key);
     let default = crate::tui::app::windows::default_sort(key);
-    let sort = list.sort.as_deref().or(default).map(|sort| {
-        sort.strip_prefix('-').map_or((sort, false), |column| (column, true))
-    });
+    let sort = list
+        .sort
+        .as_deref()
+        .or(default)
+        .map(|sort| sort.strip_prefix('-').map_or((sort, false), |column| (column, true)));
     let muted = canvas.style(Tone::Muted);
     let accent = canvas.style(Tone::Accent);
     let glyphs = canvas.glyphs();
@@ -160,9 +163,13 @@ fn header(
         let x = area.x + GUTTER + x;
         let sorted = sort.filter(|(by, _)| column.sort == Some(*by));
         let style = if sorted.is_some() { accent } else { muted };
-        let arrow = sorted.map_or("", |(_, descending)| {
-            if descending { glyphs.descending } else { glyphs.ascending }
-        });
+        let arrow =
+            sorted.map_or(
+                "",
+                |(_, descending)| {
+                    if descending { glyphs.descending } else { glyphs.ascending }
+                },
+            );
         let title = format!("{}{arrow}", column.title);
         if column.right {
             // The arrow may stand in the gap before the column, the title never moves.

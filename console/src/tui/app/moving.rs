@@ -1,0 +1,209 @@
+//! Moving about: rows, pages, tabs, screens, and what Enter leads to.
+
+use super::{
+    App, Viewer,
+    actions::Action,
+    dialog::FormPurpose,
+    doing::open_project,
+    people,
+    nav::Place,
+    subjects::under_cursor,
+    tabs::{CommandTab, DeviceTab, UsersTab},
+    wizard::Wizard,
+};
+use crate::tui::{effects::Effect, store::WindowKey, theme::Tone};
+use quarterdeck_protocol::ids::{CommandId, DeviceId};
+
+pub(super) fn step(app: &mut App, by: i64) {
+    match app.current_list() {
+        Some(key) => {
+            let window = app.store.window(key);
+            app.lists.entry(key).or_default().step(by, window);
+        }
+        None => scroll_viewer(app, by),
+    }
+}
+
+pub(super) fn page(app: &mut App, direction: i64, parts: i64) {
+    match app.current_list() {
+        Some(key) => {
+            let window = app.store.window(key);
+            app.lists.entry(key).or_default().page(direction, parts, window);
+        }
+        None => {
+            let rows = app.layout.viewer.map_or(10, |(area, _)| i64::from(area.height));
+            scroll_viewer(app, direction * (rows / parts).max(1));
+        }
+    }
+}
+
+/// Scrolls the text that has the focus; at its end it follows what comes.
+pub fn scroll_viewer(app: &mut App, by: i64) {
+    let (rows, lines) =
+        app.layout.viewer.map_or((1, 0), |(area, lines)| (usize::from(area.height), lines));
+    let last = lines.saturating_sub(rows);
+    let by = isize::try_from(by).unwrap_or(0);
+    let from = if app.viewer.follow { last } else { app.viewer.top };
+    app.viewer.top = from.saturating_add_signed(by).min(last);
+    app.viewer.follow = app.viewer.follow && by >= 0;
+}
+
+/// Goes to a screen.
+pub fn go(app: &mut App, to: Place) {
+    if to != app.nav.here {
+        app.nav.go(to);
+        entered(app);
+    }
+}
+
+pub(super) fn entered(app: &mut App) {
+    app.viewer = Viewer { follow: true, ..Viewer::default() };
+    app.peek.focused = false;
+    app.health_due = None;
+    if let Place::Command(_) | Place::Device(_) = app.nav.here {
+        app.viewer.follow = false;
+    }
+    if app.nav.here == Place::NewCommand && app.wizard.is_none() {
+        app.wizard = Some(Wizard::new(std::collections::BTreeMap::new()));
+    }
+}
+
+/// Shows a tab by its number.
+pub fn show_tab(app: &mut App, index: usize) {
+    let by = |now: usize| index as isize - now as isize;
+    match app.nav.here {
+        Place::Device(_) => turn_tab(app, by(app.tabs.device.index())),
+        Place::Command(_) => turn_tab(app, by(app.tabs.command.index())),
+        Place::Users => turn_tab(app, by(app.tabs.users.index())),
+        _ => {}
+    }
+}
+
+pub(super) fn turn_tab(app: &mut App, by: isize) {
+    match app.nav.here {
+        Place::Device(_) => app.tabs.device = app.tabs.device.step(by),
+        Place::Command(_) => app.tabs.command = app.tabs.command.step(by),
+        Place::Users => app.tabs.users = app.tabs.users.step(by),
+        _ => return,
+    }
+    let follow = app.tabs.command == CommandTab::Logs;
+    app.viewer = Viewer { follow, ..Viewer::default() };
+}
+
+pub(super) fn focus(app: &mut App, by: isize) {
+    if app.nav.here == Place::Commands {
+        if app.peek.hidden {
+            app.peek.hidden = false;
+        }
+        app.peek.focused = !app.peek.focused && app.layout.viewer.is_some();
+    } else {
+        turn_tab(app, by);
+    }
+}
+
+pub(super) fn back(app: &mut App) {
+    if app.peek.focused {
+        app.peek.focused = false;
+        return;
+    }
+    if let Some(key) = app.current_list() {
+        let list = app.list_mut(key);
+        if !list.marks.is_empty() || list.anchor.is_some() {
+            list.marks.clear();
+            list.anchor = None;
+            return;
+        }
+        if !list.filter.is_empty() {
+            list.filter.clear();
+            list.restart();
+            return;
+        }
+    } else if !app.viewer.search.is_empty() {
+        app.viewer.search.clear();
+        return;
+    }
+    if app.nav.back() {
+        entered(app);
+    }
+}
+
+pub(super) fn open(app: &mut App, effects: &mut Vec<Effect>) {
+    match &app.nav.here {
+        Place::Overview => {
+            if under_cursor(app, WindowKey::OpenAlerts).is_some() {
+                alert_jump(app);
+            } else {
+                go(app, Place::Alerts);
+            }
+        }
+        Place::Devices => {
+            let id = under_cursor(app, WindowKey::Devices).and_then(|id| DeviceId::new(&id).ok());
+            if let Some(id) = id {
+                app.tabs.device = DeviceTab::default();
+                go(app, Place::Device(id));
+            }
+        }
+        Place::Commands => open_command(app, WindowKey::Commands),
+        Place::Device(_) => open_command(app, WindowKey::DeviceCommands),
+        Place::Alerts => alert_jump(app),
+        Place::Users => match app.tabs.users {
+            UsersTab::Projects => open_project(app, effects),
+            UsersTab::Users | UsersTab::Members => {
+                if app.available(Action::MemberRole).is_ok() {
+                    people::open(app, FormPurpose::SetMember);
+                }
+            }
+            UsersTab::Tokens => {}
+        },
+        Place::Audit => audit_jump(app),
+        Place::Command(_) | Place::NewCommand => {}
+    }
+}
+
+pub(super) fn open_command(app: &mut App, key: WindowKey) {
+    let id = under_cursor(app, key).and_then(|id| id.parse::<CommandId>().ok());
+    if let Some(id) = id {
+        app.tabs.command = CommandTab::default();
+        go(app, Place::Command(id));
+    }
+}
+
+/// Shows the commands that a filter finds.
+pub(super) fn show_commands(app: &mut App, filter: &str) {
+    let list = app.list_mut(WindowKey::Commands);
+    filter.clone_into(&mut list.filter);
+    list.restart();
+    go(app, Place::Commands);
+}
+
+pub(super) fn alert_jump(app: &mut App) {
+    let key =
+        if app.nav.here == Place::Overview { WindowKey::OpenAlerts } else { WindowKey::Alerts };
+    let window = app.store.window(key);
+    let alert = window.row(app.list(key).cursor).and_then(|row| row.alert());
+    let Some(alert) = alert else { return };
+    let to = match (&alert.command_id, &alert.device_id) {
+        (Some(command), _) => Place::Command(*command),
+        (None, Some(device)) => Place::Device(device.clone()),
+        (None, None) => Place::Alerts,
+    };
+    if to == app.nav.here {
+        app.toast("this alert is about no one device or command", Tone::Muted);
+    }
+    go(app, to);
+}
+
+pub(super) fn audit_jump(app: &mut App) {
+    let list = app.list(WindowKey::Audit);
+    let entry = app.store.window(WindowKey::Audit).row(list.cursor).and_then(|row| row.audit());
+    let Some(entry) = entry else { return };
+    let place = entry.object.split_once(':').and_then(|(kind, id)| match kind {
+        "device" => DeviceId::new(id).ok().map(Place::Device),
+        "command" => id.parse().ok().map(Place::Command),
+        _ => None,
+    });
+    if let Some(place) = place {
+        go(app, place);
+    }
+}
+
