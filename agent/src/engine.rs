@@ -208,8 +208,8 @@ impl Engine {
             // Not acknowledged: the server sends it again to the next run.
             LinkEvent::Message { .. } if self.after.is_some() => {}
             LinkEvent::Message { kind, payload, receipt } => match kind {
-                DeviceTopic::Commands => self.on_command(&payload, receipt),
-                DeviceTopic::CommandsCancel => self.on_cancel(&payload, receipt),
+                DeviceTopic::Commands => self.on_command(&payload, &receipt),
+                DeviceTopic::CommandsCancel => self.on_cancel(&payload, &receipt),
                 other => {
                     tracing::warn!(
                         topic = other.suffix(),

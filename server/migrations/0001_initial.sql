@@ -176,7 +176,7 @@ CREATE TABLE commands (
     -- When the server gives up on the device's word, and on its word after a cancel.
     ends_due      BIGINT,
     cancel_due    BIGINT,
-    -- When the sweep looks at it next, the earliest of all; NULL when it has ended.
+    -- When the sweep looks at it next: never later than one of these; NULL when it has ended.
     due           BIGINT,
     -- Whether it has not ended.
     open          BOOLEAN NOT NULL,
@@ -197,7 +197,10 @@ CREATE TABLE commands (
 -- Ids rise with time, so an index that ends in id is in order of creation.
 CREATE INDEX commands_by_project ON commands (project_id, id);
 CREATE INDEX commands_by_device ON commands (project_id, device_id, id);
-CREATE INDEX commands_by_status ON commands (project_id, status, id);
+-- Most commands have ended, in one status for ever; those that are open are few,
+-- and change their status too often to keep them in order of it.
+CREATE INDEX commands_by_end ON commands (project_id, status, id) WHERE NOT open;
+CREATE INDEX commands_live ON commands (project_id, id) WHERE open;
 CREATE INDEX commands_by_type ON commands (project_id, type, id);
 CREATE INDEX commands_by_user ON commands (project_id, created_by, id);
 CREATE INDEX commands_by_batch ON commands (batch_id, id);

@@ -268,6 +268,8 @@ impl Store {
                     .synchronous(SqliteSynchronous::Full)
                     .foreign_keys(true)
                     .statement_cache_capacity(STATEMENTS_MAX)
+                    .disable_statement_logging()
+                    .pragma("cache_size", CACHE_SIZE_KIB)
                     .pragma("temp_store", "memory")
                     .pragma("wal_autocheckpoint", "4000");
                 let writer = SqlitePoolOptions::new()

@@ -149,15 +149,10 @@ fn live_through(acts: Vec<Act>) -> Result<(), TestCaseError> {
                 ids.push((made[0].id, device));
             }
             Act::Say { command, status, code } => {
-                if let Some((id, device)) = pick(command) {
-                    let more = json!({ "error_code": code });
-                    prop_assert!(life.runtime.block_on(life.h.respond(
-                        DEVICES[device],
-                        id,
-                        status,
-                        more
-                    )));
-                }
+                let (id, device) = pick(command);
+                let more = json!({ "error_code": code });
+                let saying = life.h.respond(DEVICES[device], id, status, more);
+                prop_assert!(life.runtime.block_on(saying));
             }
             Act::SayAndCrash { command, status } => {
                 let (id, device) = pick(command);
@@ -170,13 +165,10 @@ fn live_through(acts: Vec<Act>) -> Result<(), TestCaseError> {
                 life = Life::begin(folder.path(), clock.clone());
             }
             Act::Cancel { command } => {
-                if let Some((id, _)) = pick(command) {
-                    let _ = life.runtime.block_on(life.h.engine.cancel(
-                        &life.h.actor,
-                        &life.h.project,
-                        id,
-                    ));
-                }
+                let (id, _) = pick(command);
+                // Of one that has ended it is refused.
+                let h = &life.h;
+                let _ = life.runtime.block_on(h.engine.cancel(&h.actor, &h.project, id));
             }
             Act::Connect { device, boot } => {
                 life.runtime.block_on(life.h.connect(DEVICES[device], &format!("b{boot}")));

@@ -40,7 +40,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn on_command(&mut self, payload: &Bytes, receipt: Receipt) {
+    pub(super) fn on_command(&mut self, payload: &Bytes, receipt: &Receipt) {
         let message = match read_command(payload) {
             Ok(message) => message,
             Err((id, why)) => {
@@ -49,14 +49,14 @@ impl Engine {
                 if let Some(id) = id {
                     self.answer_malformed(id, why);
                 }
-                self.acknowledge(&receipt);
+                self.acknowledge(receipt);
                 return;
             }
         };
         let id = message.command_id;
         if let Some(response) = self.unsaved.get(&id) {
             self.outbox.push_unsaved(response);
-            return self.acknowledge(&receipt);
+            return self.acknowledge(receipt);
         }
         match self.journal.seen(id) {
             Some(Seen::Open(_) | Seen::Ended(_)) => {
@@ -73,7 +73,7 @@ impl Engine {
         }
     }
 
-    fn take_on(&mut self, message: CommandMessage, bytes: usize, receipt: Receipt) {
+    fn take_on(&mut self, message: CommandMessage, bytes: usize, receipt: &Receipt) {
         let id = message.command_id;
         let operation = match Operation::parse(&message.kind, &message.payload) {
             Ok(operation) => operation,
@@ -125,12 +125,14 @@ impl Engine {
                 );
                 // Not remembered: nothing can be. Should it come again, it is tried again.
                 self.outbox.push_unsaved(&self.failed_response(id, failure));
+                // It is dealt with: unacknowledged ones would stop the broker from sending more.
+                self.acknowledge(receipt);
             }
         }
     }
 
     /// Ends a command that never began; remembered, so that it is refused again.
-    fn refuse(&mut self, id: CommandId, failure: Failure, receipt: Receipt) {
+    fn refuse(&mut self, id: CommandId, failure: Failure, receipt: &Receipt) {
         tracing::info!(command_id = %id, code = failure.code, "refused");
         let response = self.failed_response(id, failure);
         let wall = self.context.clock.wall();
@@ -138,6 +140,7 @@ impl Engine {
         let then = [self.later(receipt), Then::Send { id, n: 0 }];
         if self.save(&[record], then).is_err() {
             self.outbox.push_unsaved(&response);
+            self.acknowledge(receipt);
         }
     }
 
@@ -171,16 +174,16 @@ impl Engine {
         }
     }
 
-    fn later(&self, receipt: Receipt) -> Then {
-        Then::Acknowledge { link: self.link.clone(), receipt }
+    fn later(&self, receipt: &Receipt) -> Then {
+        Then::Acknowledge { link: self.link.clone(), receipt: receipt.clone() }
     }
 
-    pub(super) fn on_cancel(&mut self, payload: &Bytes, receipt: Receipt) {
+    pub(super) fn on_cancel(&mut self, payload: &Bytes, receipt: &Receipt) {
         let message: CancelMessage = match serde_json::from_slice(payload) {
             Ok(message) => message,
             Err(error) => {
                 tracing::warn!(%error, "ignored a malformed cancellation");
-                return self.acknowledge(&receipt);
+                return self.acknowledge(receipt);
             }
         };
         let id = message.command_id;
@@ -199,6 +202,7 @@ impl Engine {
                 let record = Record::Cancelled { id, wall: self.context.clock.wall() };
                 if let Err(error) = self.save(&[record], [acknowledge]) {
                     tracing::error!(command_id = %id, %error, "cannot save a cancellation");
+                    self.acknowledge(receipt);
                 }
             }
         }

@@ -165,6 +165,10 @@ impl Engine {
     fn on_save_failed(&mut self, error: &io::Error) {
         tracing::error!(%error, "the journal cannot be saved");
         self.journal.sync_failed();
+        // After the reconnect the server sends what was not acknowledged again.
+        if let Some(link) = &self.link {
+            link.disconnect();
+        }
         for (_, then) in std::mem::take(&mut self.saving.waiting) {
             match then {
                 Then::RunWork { id, .. } => self.apply(id, Event::SaveFailed),

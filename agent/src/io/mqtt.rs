@@ -86,7 +86,7 @@ pub enum LinkEvent {
 }
 
 /// What the engine gives back to have a message acknowledged.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Receipt(Publish);
 
 /// One connection that is up; the engine's way to send.

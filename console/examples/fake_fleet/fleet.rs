@@ -124,7 +124,7 @@ impl Fleet {
             ),
             ("rack".to_owned(), format!("r{}", (r >> 40) % 40)),
         ]);
-        let failed = (r >> 44) % 23 == 0;
+        let failed = (r >> 44).is_multiple_of(23);
         let at = self.now.plus_seconds(-(((r >> 12) % 4000) as i64));
         let mut capabilities: Vec<String> =
             operations::builtin().into_iter().map(|op| op.name).collect();
@@ -147,10 +147,10 @@ impl Fleet {
             contract: "quarterdeck-1.0".to_owned(),
             broker_connection: BrokerConnection {
                 reconnect_count: r % 7,
-                last_disconnect_at: (r % 7 > 0).then(|| self.now.plus_seconds(-7200)),
+                last_disconnect_at: (!r.is_multiple_of(7)).then(|| self.now.plus_seconds(-7200)),
             },
             process_status: Some(
-                if (r >> 50) % 31 == 0 { "crashed" } else { "running" }.to_owned(),
+                if (r >> 50).is_multiple_of(31) { "crashed" } else { "running" }.to_owned(),
             ),
             service_failed: failed.then(|| ServiceFailed {
                 unit: "mqtt-bridge".to_owned(),
@@ -176,7 +176,7 @@ impl Fleet {
         let status = match (n, r % 100) {
             (0..=2, _) => S::ExecutionStarted,
             (3, _) => S::AwaitingReconnect,
-            (4..=6, _) => S::Queued,
+            (4..=6, _) | (_, 96..=97) => S::Queued,
             (_, 0..=73) => S::Completed,
             (_, 74..=83) => S::Failed,
             (_, 84..=86) => S::TimedOut,
@@ -185,7 +185,6 @@ impl Fleet {
             (_, 91) => S::BlockedSafety,
             (_, 92..=93) => S::Published,
             (_, 94..=95) => S::Accepted,
-            (_, 96..=97) => S::Queued,
             _ => S::ExecutionStarted,
         };
         let created =
@@ -481,9 +480,9 @@ impl Fleet {
                 let by = watch.sort.as_deref().unwrap_or("-created_at");
                 found.sort_by_key(|c| match by.trim_start_matches('-') {
                     "type" => c.kind.clone(),
-                    "device" => c.device_id.to_string(),
+                    "device_id" => c.device_id.to_string(),
                     "status" => c.status.as_str().to_owned(),
-                    "user" => c.created_by.clone(),
+                    "created_by" => c.created_by.clone(),
                     _ => c.created_at.to_string(),
                 });
                 if by.starts_with('-') {
@@ -498,8 +497,7 @@ impl Fleet {
                     .filter(|d| {
                         filter("id").is_none_or(|id| d.id.as_str() == id)
                             && filter("type").is_none_or(|kind| d.kind == kind)
-                            && filter("site")
-                                .is_none_or(|s| d.tags.get("site").is_some_and(|t| t == s))
+                            && filter("tag").is_none_or(|tags| has_tags(d, tags))
                             && filter("status")
                                 .is_none_or(|s| s.split(',').any(|s| s == d.status.as_str()))
                             && filter("q").is_none_or(|q| d.id.as_str().contains(q))
@@ -529,21 +527,23 @@ impl Fleet {
                 let found: Vec<&Alert> = self
                     .alerts
                     .iter()
-                    .filter(|a| filter("resolved") != Some("false") || a.resolved_at.is_none())
+                    .filter(|a| filter("status") != Some("open") || a.resolved_at.is_none())
                     .collect();
                 page(range, &found, |a| (a.id.clone(), text(a)))
             }
             Listing::Audit => page(range, &self.audit, |e| (e.seq.to_string(), text(e))),
             Listing::Operations => {
                 let mut all = operations::builtin();
-                let mut own = all[0].clone();
-                own.name = "firmware_update".to_owned();
-                own.title = "Firmware update".to_owned();
-                own.description = "Write the other slot, verify it, and boot from it.".to_owned();
-                own.icon = "◇".to_owned();
-                own.estimated_duration_s = 240;
-                own.source = operations::OperationSource::Device;
-                own.device_count = self.devices.len() as u64;
+                let own = operations::Operation {
+                    name: "firmware_update".to_owned(),
+                    title: "Firmware update".to_owned(),
+                    description: "Write the other slot, verify it, and boot from it.".to_owned(),
+                    icon: "◇".to_owned(),
+                    estimated_duration_s: 240,
+                    source: operations::OperationSource::Device,
+                    device_count: self.devices.len() as u64,
+                    ..all[0].clone()
+                };
                 all.insert(13, own);
                 page(range, &all, |op| (op.name.clone(), text(op)))
             }
@@ -681,6 +681,7 @@ impl Fleet {
         }
     }
 
+    #[expect(clippy::result_large_err, reason = "as the seam has it, once in a call")]
     fn call(&mut self, call: ApiRequest) -> Result<ApiAnswer, Problem> {
         match call {
             ApiRequest::CreateCommands(create) => self.create(&create),
@@ -799,6 +800,7 @@ impl Fleet {
         }
     }
 
+    #[expect(clippy::result_large_err, reason = "as the seam has it, once in a call")]
     fn create(&mut self, create: &CreateCommands) -> Result<ApiAnswer, Problem> {
         if create.payload["service"] == "forbidden" {
             let detail = "The service 'forbidden' is not allowed.";
@@ -909,6 +911,13 @@ impl Fleet {
         let mut command = self.a_command(self.made + 20);
         self.queue(&mut command);
     }
+}
+
+fn has_tags(device: &Device, wanted: &str) -> bool {
+    wanted.split(',').all(|pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        device.tags.get(key).is_some_and(|own| own == value)
+    })
 }
 
 fn page<T>(

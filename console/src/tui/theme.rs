@@ -115,7 +115,9 @@ impl Tone {
         match (self, theme) {
             (Self::Text, HighContrast) => paint((231, X), (Color::White, R), NONE, NONE),
             (Self::Text, _) => paint((X, X), (R, R), NONE, NONE),
-            (Self::Muted, HighContrast) => paint((252, X), (Color::White, R), NONE, NONE),
+            (Self::Muted | Self::Waiting, HighContrast) => {
+                paint((252, X), (Color::White, R), NONE, NONE)
+            }
             (Self::Muted, _) => paint((246, X), (Color::Gray, R), NONE, NONE),
             (Self::Faint, HighContrast) => paint((250, X), (Color::Gray, R), NONE, NONE),
             (Self::Faint, _) => paint((240, X), (Color::DarkGray, R), NONE, Modifier::DIM),
@@ -129,7 +131,6 @@ impl Tone {
             (Self::Busy, HighContrast) => paint((123, X), (Color::LightCyan, R), bold, NONE),
             (Self::Busy, ColourBlind) => paint((117, X), (Color::Cyan, R), NONE, NONE),
             (Self::Busy, Default) => paint((80, X), (Color::Cyan, R), NONE, NONE),
-            (Self::Waiting, HighContrast) => paint((252, X), (Color::White, R), NONE, NONE),
             (Self::Waiting, _) => paint((146, X), (Color::Gray, R), NONE, NONE),
             (Self::Warn, HighContrast) => paint((227, X), (Color::LightYellow, R), bold, bold),
             (Self::Warn, ColourBlind) => paint((227, X), (Color::LightYellow, R), NONE, bold),

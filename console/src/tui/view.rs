@@ -67,6 +67,7 @@ fn draw_console(canvas: &mut Canvas<'_>, area: Rect, app: &App, layout: &mut Lay
         let row = cut_bottom(&mut body, 1);
         footer::grace(canvas, row, app, grace);
     }
+    let below_head = body;
     // A tall screen has room to breathe.
     if body.height >= 20 {
         cut_top(&mut body, 1);
@@ -80,7 +81,7 @@ fn draw_console(canvas: &mut Canvas<'_>, area: Rect, app: &App, layout: &mut Lay
         canvas.dim(body);
         footer::lost(canvas, body, app);
     }
-    footer::toasts(canvas, body, app);
+    footer::toasts(canvas, below_head, app);
 }
 
 fn screen(canvas: &mut Canvas<'_>, area: Rect, app: &App, layout: &mut Layout) {

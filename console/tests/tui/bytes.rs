@@ -71,3 +71,47 @@ fn a_cell_that_changes_costs_a_few_bytes() {
     runner.pass_ms(1_000);
     println!("a second passes: {} bytes", runner.bytes(&mut encoder));
 }
+
+#[test]
+fn fifty_thousand_changed_rows_a_second_leave_time_for_everything_else() {
+    use quarterdeck_console::tui::effects::NetEvent;
+    use quarterdeck_protocol::live::{Row, ServerMessage};
+    use serde_json::value::RawValue;
+
+    let (mut runner, _) = commands(false);
+    let window = runner.app.store.window(quarterdeck_console::tui::store::WindowKey::Commands);
+    let id = window.subscription.as_ref().expect("subscribed").id;
+    let rows: Vec<(String, Box<RawValue>)> = window
+        .rows()
+        .iter()
+        .map(|row| {
+            (row.key.clone(), RawValue::from_string(row.raw().to_owned()).expect("valid JSON"))
+        })
+        .collect();
+    let (sender, receiver) = quarterdeck_console::tui::mailbox::mailbox();
+    let at = runner.app.now;
+    let begun = tokio::time::Instant::now();
+    // A second of it: 250 messages of 200 rows, and 30 frames.
+    for n in 0..250 {
+        let items = (0..200)
+            .map(|at| {
+                let (key, data) = &rows[(n * 7 + at) % rows.len()];
+                Row { key: key.clone(), data: data.clone() }
+            })
+            .collect();
+        sender.put(NetEvent::Live(ServerMessage::Changes {
+            id,
+            total: 100_000,
+            items,
+            order: None,
+            at,
+        }));
+        if n % 8 == 0 {
+            runner.msg(Msg::Net(receiver.try_take()));
+            runner.settle();
+        }
+    }
+    let took = begun.elapsed();
+    println!("50,000 changed rows and 32 frames: {took:?}");
+    assert!(took < std::time::Duration::from_secs(5), "{took:?}");
+}

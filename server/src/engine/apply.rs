@@ -129,6 +129,16 @@ impl Batch {
         Ok(work.state.phase.status())
     }
 
+    /// Lets the sweep look at a command again when it is due, for it looked too early.
+    pub(super) fn look_later(&mut self, id: &str) {
+        let Some(index) = self.by_id.get(id) else { return };
+        let work = &mut self.works[*index];
+        work.is_changed = true;
+        work.update.due = work.state.phase.due();
+        work.update.ends_due = work.loaded.ends_due;
+        work.update.cancel_due = work.loaded.cancel_due;
+    }
+
     /// Writes all that changed, with totals and lockout, and says what is new for `after`.
     pub(super) async fn write(
         self,
@@ -195,7 +205,6 @@ impl Working {
         self.is_changed = true;
         let update = &mut self.update;
         match &next {
-            Phase::Published { .. } if entered => update.published_at = Some(at),
             Phase::Accepted { .. } if entered => update.accepted_at = Some(at),
             Phase::Running { .. } if entered => update.started_at = Some(at),
             _ => {}
@@ -216,13 +225,15 @@ impl Working {
             Phase::Queued { .. } | Phase::Published { .. } | Phase::Ended(_) => None,
         };
         update.cancel_due = next.cancel().map(|cancel| cancel.silent_due);
-        // What merely progresses has its due time where it was; no index need be touched.
-        update.due = next.due().filter(|due| {
-            entered
-                || status != self.before
-                || self.state.phase.due() != Some(*due)
-                || update.due.is_some()
-        });
+        update.is_shifted |= entered || self.state.phase.due() != next.due();
+        // The sweep may look too early, which costs it a look, but never too late; so a due
+        // time that moves away need not be written, nor its index.
+        let looks_ms = update.due.or(self.loaded.due);
+        if let Some(due) = next.due()
+            && looks_ms.is_none_or(|looks_ms| due < looks_ms)
+        {
+            update.due = Some(due);
+        }
         // An answer that came late is evidence: it changes nothing but the timeline.
         if !was_ended {
             if let Some(said) = said {

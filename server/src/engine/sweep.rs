@@ -101,8 +101,8 @@ impl Engine {
                     let mut batch = Batch::default();
                     batch.add(rows, |project| ceilings.get(project).copied().unwrap_or_default())?;
                     for id in batch.ids() {
-                        if let Err(refused) = batch.apply(&id, Event::Due, None, now, "", &mut after) {
-                            tracing::error!(command = %id, %refused, "a due command had nothing due");
+                        if batch.apply(&id, Event::Due, None, now, "", &mut after).is_err() {
+                            batch.look_later(&id);
                         }
                     }
                     batch.write(&engine, tx, now, &mut after).await?;

@@ -32,7 +32,7 @@ pub async fn read(
          GROUP BY status",
     ).bind(name).bind(since).fetch_all(conn).await?);
     let oldest: Option<(i64,)> = on!(tx, conn => sqlx::query_as(
-        "SELECT created_at FROM commands WHERE project_id = $1 AND status = 'queued' ORDER BY id LIMIT 1",
+        "SELECT created_at FROM commands WHERE project_id = $1 AND open AND status = 'queued' ORDER BY id LIMIT 1",
     ).bind(name).fetch_optional(conn).await?);
     Ok(Overview {
         devices: devices(tx, name).await?,

@@ -1,5 +1,7 @@
 //! What the server's answers do to the screen.
 
+use std::fmt::Write as _;
+
 use quarterdeck_protocol::api::{CreatedCommands, Problem};
 
 use super::{
@@ -89,7 +91,8 @@ fn done(app: &mut App, id: RequestId, purpose: Purpose, answer: ApiAnswer) {
 fn submitted(app: &mut App, created: &CreatedCommands) {
     let mut text = format!("{} queued", format::plural(created.count, "command"));
     if created.offline > 0 {
-        text += &format!(", {} for offline devices", format::count(created.offline));
+        write!(text, ", {} for offline devices", format::count(created.offline))
+            .expect("writing to a string cannot fail");
     }
     app.toast(text, Tone::Good);
     for warning in created.warnings.iter().take(2) {
@@ -173,7 +176,7 @@ pub fn sentence(problem: &Problem) -> String {
         text.push_str(&problem.detail);
     }
     if let Some(field) = &problem.field {
-        text += &format!(" ({field})");
+        write!(text, " ({field})").expect("writing to a string cannot fail");
     }
     text
 }

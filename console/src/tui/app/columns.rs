@@ -61,28 +61,28 @@ const DEVICES: &[Column] = &[
     flex("type", "TYPE", (8, 18, 1), 4),
     flex("site", "SITE", (6, 14, 1), 3).unsorted(),
     flex("tags", "TAGS", (26, 60, 4), 6).unsorted(),
-    flex("health", "HEALTH", (10, 30, 2), 2).unsorted(),
-    fixed("open_commands", "OPEN", 4, 5).right().unsorted(),
+    flex("health", "HEALTH", (10, 30, 2), 2).by("process_status"),
+    fixed("open_commands", "OPEN", 4, 5).right(),
     flex("agent_version", "AGENT", (8, 12, 1), 5),
     fixed("last_seen_at", "SEEN", 5, 1).right(),
 ];
 
 const COMMANDS: &[Column] = &[
-    flex("type", "COMMAND", (16, 26, 2), 0),
-    flex("device_id", "DEVICE", (16, 32, 3), 0).by("device"),
-    flex("status", "STATUS", (17, 26, 2), 0),
+    flex("type", "COMMAND", (13, 26, 2), 0),
+    flex("device_id", "DEVICE", (14, 32, 3), 0),
+    flex("status", "STATUS", (13, 26, 4), 0),
     flex("detail", "DETAIL", (26, 70, 5), 4).unsorted(),
-    flex("created_by", "BY", (8, 14, 1), 3).by("user"),
+    flex("created_by", "BY", (8, 14, 1), 3),
     fixed("id", "ID", 8, 6),
     fixed("priority", "PRI", 3, 7).right(),
     fixed("created_at", "AGE", 5, 1).right(),
-    fixed("duration", "TOOK", 7, 2).right().unsorted(),
+    fixed("duration", "TOOK", 7, 2).right(),
 ];
 
 const ALERTS: &[Column] = &[
     fixed("severity", "SEVERITY", 11, 0),
     flex("cause", "CAUSE", (20, 120, 8), 0).unsorted(),
-    flex("device", "DEVICE", (10, 24, 2), 3),
+    flex("device", "DEVICE", (10, 24, 2), 3).by("device_id"),
     flex("kind", "KIND", (10, 18, 1), 5),
     fixed("count", "COUNT", 5, 4).right(),
     fixed("first_seen_at", "SINCE", 5, 2).right(),
@@ -145,12 +145,12 @@ const OPEN_ALERTS: &[Column] = &[
 
 const DEVICE_COMMANDS: &[Column] = &[
     flex("type", "COMMAND", (14, 30, 3), 0),
-    flex("status", "STATUS", (17, 26, 2), 0),
+    flex("status", "STATUS", (13, 26, 4), 0),
     flex("detail", "DETAIL", (20, 60, 4), 4).unsorted(),
-    flex("created_by", "BY", (7, 14, 1), 3).by("user"),
+    flex("created_by", "BY", (7, 14, 1), 3),
     fixed("id", "ID", 8, 5),
     fixed("created_at", "AGE", 5, 1).right(),
-    fixed("duration", "TOOK", 7, 2).right().unsorted(),
+    fixed("duration", "TOOK", 7, 2).right(),
 ];
 
 const WIZARD_DEVICES: &[Column] = &[
@@ -186,6 +186,15 @@ pub const fn columns(key: WindowKey) -> &'static [Column] {
     }
 }
 
+/// What a column of a table is sorted by on the server; `None` where the server has one order.
+pub fn sort_of(key: WindowKey, column: &Column) -> Option<&'static str> {
+    match key {
+        WindowKey::Users | WindowKey::Members | WindowKey::Projects | WindowKey::Tokens => None,
+        WindowKey::Audit => column.sort.filter(|by| matches!(*by, "seq" | "at")),
+        _ => column.sort,
+    }
+}
+
 /// What the operator calls the rows of a table.
 pub const fn noun(key: WindowKey) -> &'static str {
     match key {
@@ -205,6 +214,9 @@ pub const fn noun(key: WindowKey) -> &'static str {
     }
 }
 
+/// From this rank on a column is only good to have.
+const GOOD_TO_HAVE: u8 = 5;
+
 /// The columns that fit, and where each begins and how wide it is; one column between two.
 pub fn fit(
     columns: &[Column],
@@ -220,6 +232,20 @@ pub fn fit(
         columns.iter().copied().filter(|column| column.rank == 0 || !hidden(column.id)).collect();
     let needed =
         |kept: &[Column]| kept.iter().map(|c| least(c) + GAP).sum::<u16>().saturating_sub(GAP);
+    // What is good to have goes before the others get tight.
+    let comfortable = |kept: &[Column]| {
+        let each = |column: &Column| match column.width {
+            Width::Fixed(n) => n,
+            Width::Flex { least, most, .. } => (least + least / 2).min(most),
+        };
+        kept.iter().map(|c| each(c) + GAP).sum::<u16>().saturating_sub(GAP)
+    };
+    while comfortable(&kept) > width
+        && let Some(rank) = kept.iter().map(|c| c.rank).max().filter(|rank| *rank >= GOOD_TO_HAVE)
+        && let Some(at) = kept.iter().rposition(|c| c.rank == rank)
+    {
+        kept.remove(at);
+    }
     while needed(&kept) > width {
         let Some(rank) = kept.iter().map(|c| c.rank).max().filter(|rank| *rank > 0) else { break };
         let at = kept.iter().rposition(|c| c.rank == rank).expect("a column has the highest rank");
@@ -241,18 +267,14 @@ pub fn fit(
         }
         spare -= given;
     }
-    // Too narrow for even the columns that always stay: share what there is.
-    let all: u16 = widths.iter().map(|w| w + GAP).sum::<u16>().saturating_sub(GAP);
-    if all > width {
-        let n = widths.len() as u16;
-        let each = width.saturating_sub(GAP * n.saturating_sub(1)) / n.max(1);
-        let narrow: u16 = widths.iter().filter(|w| **w <= each).map(|w| each - w).sum();
-        for w in &mut widths {
-            *w = (*w).min(each);
-        }
-        if let Some(first) = widths.first_mut() {
-            *first += narrow;
-        }
+    // Too narrow for even the columns that always stay: the widest give first, from the left.
+    let room = width.saturating_sub(GAP * (widths.len() as u16).saturating_sub(1));
+    while widths.iter().sum::<u16>() > room {
+        let widest = widths.iter().max().copied().unwrap_or(0);
+        let Some(at) = widths.iter().position(|w| *w == widest).filter(|_| widest > 0) else {
+            break;
+        };
+        widths[at] -= 1;
     }
     let mut x = 0;
     kept.into_iter()

@@ -204,8 +204,7 @@ pub(super) fn clear_failed(app: &mut App, effects: &mut Vec<Effect>) {
 
 pub(super) fn disable_user(app: &mut App) {
     let Some(username) = under_cursor(app, WindowKey::Users) else { return };
-    let change =
-        ChangeUser { disabled: Some(true), ..Default::default() };
+    let change = ChangeUser { disabled: Some(true), ..Default::default() };
     let lines = vec!["Their sessions end within seconds.".to_owned()];
     let purpose = Purpose::Rows { doing: "disable".to_owned(), keys: vec![username.clone()] };
     let title = format!("Disable {username}?");
@@ -243,8 +242,7 @@ pub(super) fn open_project(app: &mut App, effects: &mut Vec<Effect>) {
         app.tabs.users = UsersTab::Projects;
         return;
     }
-    let id = under_cursor(app, WindowKey::Projects)
-        .and_then(|id| ProjectId::new(&id).ok());
+    let id = under_cursor(app, WindowKey::Projects).and_then(|id| ProjectId::new(&id).ok());
     if let Some(id) = id {
         app.toast(format!("opening {id} ..."), Tone::Muted);
         effects.push(Effect::Net(NetRequest::OpenProject(id)));

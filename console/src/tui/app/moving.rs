@@ -5,8 +5,8 @@ use super::{
     actions::Action,
     dialog::FormPurpose,
     doing::open_project,
-    people,
     nav::Place,
+    people,
     subjects::under_cursor,
     tabs::{CommandTab, DeviceTab, UsersTab},
     wizard::Wizard,
@@ -25,15 +25,12 @@ pub(super) fn step(app: &mut App, by: i64) {
 }
 
 pub(super) fn page(app: &mut App, direction: i64, parts: i64) {
-    match app.current_list() {
-        Some(key) => {
-            let window = app.store.window(key);
-            app.lists.entry(key).or_default().page(direction, parts, window);
-        }
-        None => {
-            let rows = app.layout.viewer.map_or(10, |(area, _)| i64::from(area.height));
-            scroll_viewer(app, direction * (rows / parts).max(1));
-        }
+    if let Some(key) = app.current_list() {
+        let window = app.store.window(key);
+        app.lists.entry(key).or_default().page(direction, parts, window);
+    } else {
+        let rows = app.layout.viewer.map_or(10, |(area, _)| i64::from(area.height));
+        scroll_viewer(app, direction * (rows / parts).max(1));
     }
 }
 
@@ -206,4 +203,3 @@ pub(super) fn audit_jump(app: &mut App) {
         go(app, place);
     }
 }
-

@@ -10,15 +10,11 @@ use super::{
         remove_member, retire, retry, revoke_token, undo,
     },
     field::TextField,
-    moving::{
-        alert_jump, back, entered, focus, go, open, page, show_commands, step, turn_tab,
-    },
+    moving::{alert_jump, back, entered, focus, go, open, page, show_commands, step, turn_tab},
     nav::{Place, SCREENS},
     palette::Palette,
     people,
-    pickers::{
-        next_match, pick_columns, pick_sort, pick_views, prompt, prompt_filter,
-    },
+    pickers::{next_match, pick_columns, pick_sort, pick_views, prompt, prompt_filter},
     subjects::{command, mark, mark_range, subjects, subjects_devices, under_cursor},
     tabs::UsersTab,
     taking::{copy, copy_cli, export},
@@ -269,4 +265,3 @@ pub fn ask_typed(
         then,
     })));
 }
-

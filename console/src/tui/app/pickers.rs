@@ -4,14 +4,20 @@ use quarterdeck_protocol::ids::{CommandId, DeviceId};
 
 use super::{
     App,
-    columns::{columns, noun},
+    columns::{columns, noun, sort_of},
     dialog::{FormPurpose, Overlay, Pick, PickItem, PickPurpose, Prompt, PromptKind},
     field::TextField,
+    filter,
     moving::go,
     nav::Place,
     people, windows,
 };
-use crate::tui::{effects::Effect, theme::Tone, view::texts};
+use crate::tui::{
+    effects::Effect,
+    term::input::{Input, Key},
+    theme::Tone,
+    view::texts,
+};
 
 pub(super) fn prompt(app: &mut App, kind: PromptKind, before: &str) {
     let field = TextField::new(before);
@@ -20,21 +26,18 @@ pub(super) fn prompt(app: &mut App, kind: PromptKind, before: &str) {
 
 pub(super) fn prompt_filter(app: &mut App) {
     if let Some(key) = app.current_list() {
+        if let Err(why) = filter::check("", windows::listing(key)) {
+            app.toast(why, Tone::Muted);
+            return;
+        }
         let before = app.list(key).filter.clone();
-        let padded = if before.is_empty() { before } else { format!("{before} ") };
-        app.overlay = Some(Overlay::Prompt(Prompt {
-            kind: PromptKind::Filter(key),
-            field: {
-                let mut field = TextField::default();
-                for c in padded.chars() {
-                    field.edit(&crate::tui::term::input::Input::Key(
-                        crate::tui::term::input::Key::char(c),
-                    ));
-                }
-                field
-            },
-            before: padded,
-        }));
+        let mut field = TextField::new(&before);
+        if !before.is_empty() {
+            // Ready for the next word.
+            field.edit(&Input::Key(Key::char(' ')));
+        }
+        let kind = PromptKind::Filter(key);
+        app.overlay = Some(Overlay::Prompt(Prompt { kind, field, before }));
     }
 }
 
@@ -42,6 +45,11 @@ pub(super) fn prompt_filter(app: &mut App) {
 pub fn prompted(app: &mut App, kind: PromptKind, text: &str) -> Vec<Effect> {
     match kind {
         PromptKind::Filter(key) => {
+            if let Err(why) = filter::check(text, windows::listing(key)) {
+                app.toast(why, Tone::Warn);
+                prompt(app, kind, text);
+                return Vec::new();
+            }
             let list = app.list_mut(key);
             if list.filter != text {
                 text.clone_into(&mut list.filter);
@@ -102,7 +110,7 @@ pub(super) fn pick_sort(app: &mut App) {
     let items: Vec<PickItem> = columns(key)
         .iter()
         .filter_map(|column| {
-            let by = column.sort?;
+            let by = sort_of(key, column)?;
             let note = match now.as_deref() {
                 Some(sort) if sort == by => "ascending now; again for descending",
                 Some(sort) if sort.strip_prefix('-') == Some(by) => {
@@ -223,4 +231,3 @@ pub fn save_view(app: &mut App, name: &str) -> Vec<Effect> {
     app.toast(format!("saved as {name}"), Tone::Good);
     vec![Effect::SaveState(app.views.to_text())]
 }
-

@@ -108,4 +108,3 @@ pub(super) fn mark_range(app: &mut App) {
         app.toast(text, Tone::Warn);
     }
 }
-

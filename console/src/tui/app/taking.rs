@@ -9,7 +9,12 @@ use super::{
     subjects::{command, subjects},
     wizard::command_line,
 };
-use crate::tui::{effects::Effect, store::CommandRow, theme::Tone, view::texts};
+use crate::tui::{
+    effects::Effect,
+    store::{CommandRow, Row},
+    theme::Tone,
+    view::texts,
+};
 
 pub(super) fn copy(app: &mut App, effects: &mut Vec<Effect>) {
     let ids = subjects(app);
@@ -62,7 +67,7 @@ pub(super) fn export(app: &mut App, effects: &mut Vec<Effect>) {
             .rows()
             .iter()
             .filter(|row| marks.is_empty() || marks.contains_key(&row.key))
-            .map(|row| row.raw())
+            .map(Row::raw)
             .collect();
         let name = noun(key).replace(' ', "-");
         (format!("{name}s-{stamp}.json"), format!("[\n{}\n]\n", rows.join(",\n")))
@@ -71,4 +76,3 @@ pub(super) fn export(app: &mut App, effects: &mut Vec<Effect>) {
     };
     effects.push(Effect::WriteFile { name, content });
 }
-

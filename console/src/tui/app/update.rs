@@ -9,9 +9,10 @@ use super::{
     calls::Purpose,
     dialog::Overlay,
     list::Mark,
+    moving,
     msg::{Layout, Msg},
     nav::Place,
-    moving, overlays, perform,
+    overlays, perform,
     windows::reconcile,
     wizard_input,
 };

@@ -1,5 +1,7 @@
 //! The bottom: keys, toasts, what waits to be sent, what is being typed.
 
+use std::fmt::Write as _;
+
 use quarterdeck_protocol::time::Timestamp;
 use ratatui::layout::Rect;
 
@@ -10,11 +12,12 @@ use super::{
 use crate::tui::{
     app::{
         App, Link,
-        actions::{ACTIONS, Spec},
+        actions::{ACTIONS, Action, Context, Spec},
         calls::Grace,
         columns::noun,
         dialog::{Overlay, PromptKind},
         filter,
+        nav::Place,
         windows::listing,
     },
     format,
@@ -59,7 +62,11 @@ pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App) {
             let key = first.to_string();
             // A key that means something else in an inner context is not this action's here.
             let is_meant = app.keymap.actions(&contexts, first).first() == Some(&spec.action);
-            let shown = is_meant && app.available(spec.action).is_ok();
+            let in_wizard = app.nav.here == Place::NewCommand;
+            let foreign = in_wizard
+                && !spec.contexts.contains(&Context::Wizard)
+                && !matches!(spec.action, Action::Palette | Action::Help | Action::Filter);
+            let shown = is_meant && !foreign && app.available(spec.action).is_ok();
             shown.then_some((spec, key, word, rank))
         })
         .collect();
@@ -121,15 +128,10 @@ pub fn lost(canvas: &mut Canvas<'_>, area: Rect, app: &App) {
     canvas.text(x, y, &text, style, wide);
 }
 
-/// Draws the toasts above the footer, the newest lowest.
+/// Draws the toasts below the header, where they cover least; the newest on top.
 pub fn toasts(canvas: &mut Canvas<'_>, area: Rect, app: &App) {
-    let lost = u16::from(!app.link.is_connected());
     let ground = canvas.style(Tone::Bar);
-    for (up, toast) in app.toasts.iter().rev().enumerate() {
-        let Some(y) = area.bottom().checked_sub(up as u16 + 1 + lost).filter(|y| *y >= area.y)
-        else {
-            return;
-        };
+    for (y, toast) in (area.y..area.bottom()).zip(app.toasts.iter().rev()) {
         let text = format!(" {} ", toast.text);
         let wide = width(&text, app.theme.unicode).min(area.width.saturating_sub(2));
         let x = area.right().saturating_sub(wide + 1);
@@ -144,13 +146,15 @@ pub fn position(app: &App, key: crate::tui::store::WindowKey) -> String {
     let (list, window) = (app.list(key), app.store.window(key));
     let mut text = String::new();
     if !list.marks.is_empty() {
-        text += &format!("{} marked   ", format::count(list.marks.len() as u64));
+        write!(text, "{} marked   ", format::count(list.marks.len() as u64))
+            .expect("writing to a string cannot fail");
     }
     if window.total == 0 {
-        text += &format!("no {}s", noun(key));
+        write!(text, "no {}s", noun(key)).expect("writing to a string cannot fail");
     } else {
         let at = format::count(list.cursor + 1);
-        text += &format!("{at} of {}", format::count(window.total));
+        write!(text, "{at} of {}", format::count(window.total))
+            .expect("writing to a string cannot fail");
     }
     text
 }

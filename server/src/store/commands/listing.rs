@@ -3,13 +3,14 @@
 //! Ids rise with the time of creation, so "by creation" is "by id", and a range
 //! of times is a range of ids. Totals by status are kept (`command_counts`).
 //!
-//! An index gives the rows of one status in order; of several it does not. Then
-//! the keys are the merged heads of one ordered walk for each status:
+//! An index gives the rows of one terminal status in order, another one those
+//! that are open; none gives them of several statuses. Then the keys are the
+//! merged heads of some ordered walks:
 //!
 //! ```text
 //!  failed    ─ newest n ─┐
 //!  timed_out ─ newest n ─┼─▶ newest n of all
-//!  expired   ─ newest n ─┘
+//!  open ones ─ newest n ─┘
 //! ```
 
 use std::collections::BTreeMap;
@@ -186,7 +187,16 @@ impl Filter {
         if !self.statuses.is_empty() {
             // An expression that no index has: the narrow filter's index is the better one.
             let column = if self.is_narrow() { "status || ''" } else { "status" };
-            in_list(&mut filter, column, self.statuses.iter().map(|status| status.as_str()));
+            let statuses = self.statuses.iter().map(|status| status.as_str());
+            in_list(&mut filter, column, statuses);
+            if !self.is_narrow() {
+                // Says which of the two partial indexes will do.
+                match self.statuses.iter().filter(|status| status.is_terminal()).count() {
+                    0 => filter.push(" AND open"),
+                    ended if ended == self.statuses.len() => filter.push(" AND NOT open"),
+                    _ => &mut filter,
+                };
+            }
         }
         Select { from: "FROM commands", id: "id", filter, sort }
     }
@@ -199,8 +209,8 @@ impl Filter {
         slice: Slice<'_>,
         limit: u32,
     ) -> Result<Sql, InvalidQuery> {
-        let merges = self.statuses.len() > 1 && sort.column.sql == "id" && !self.is_narrow();
-        if !merges {
+        let walks = self.walks(sort);
+        if walks.is_empty() {
             return self.select(project, sort).keys(slice, limit);
         }
         let (offset, inner) = match slice {
@@ -209,16 +219,41 @@ impl Filter {
         };
         let reach = u32::try_from(offset.saturating_add(u64::from(limit))).unwrap_or(u32::MAX);
         let mut sql = Sql::new("SELECT k, id FROM (");
-        for (index, status) in self.statuses.iter().enumerate() {
-            let one = Self { statuses: vec![*status], ..self.clone() };
+        for (index, statuses) in walks.into_iter().enumerate() {
+            let one = Self { statuses, ..self.clone() };
             let keys = one.select(project, sort).keys(inner, reach)?;
             sql.push(if index == 0 { "SELECT * FROM (" } else { " UNION ALL SELECT * FROM (" });
             sql.append(&keys).push(&format!(") AS s{index}"));
         }
         let direction = if sort.descending { "DESC" } else { "ASC" };
-        sql.push(&format!(") AS merged ORDER BY id {direction} LIMIT ")).bind(i64::from(limit));
+        let by_status = if sort.column.name == "status" { format!("k {direction}, ") } else { String::new() };
+        sql.push(&format!(") AS merged ORDER BY {by_status}id {direction} LIMIT "));
+        sql.bind(i64::from(limit));
         sql.push(" OFFSET ").bind(i64::try_from(offset).unwrap_or(i64::MAX));
         Ok(sql)
+    }
+
+    /// The ordered walks to merge; none where one index alone gives the order.
+    fn walks(&self, sort: Sort) -> Vec<Vec<CommandStatus>> {
+        if self.is_narrow() {
+            return Vec::new();
+        }
+        let statuses = match (sort.column.name, self.statuses.as_slice()) {
+            // There is no index of all statuses; each has its own.
+            ("status", []) => &CommandStatus::ALL,
+            ("status", given) => given,
+            (_, given) if sort.column.sql == "id" && given.len() > 1 => given,
+            _ => return Vec::new(),
+        };
+        let (ended, live): (Vec<_>, Vec<_>) = statuses.iter().partition(|status| status.is_terminal());
+        let mut walks: Vec<_> = ended.into_iter().map(|status| vec![status]).collect();
+        match sort.column.name {
+            "status" => walks.extend(live.into_iter().map(|status| vec![status])),
+            _ if live.is_empty() => {}
+            // Those that are open are walked together, whatever their status.
+            _ => walks.push(live),
+        }
+        walks
     }
 }
 
@@ -399,8 +434,10 @@ mod tests {
         let batch = uuid::Uuid::nil().to_string();
         for (pairs, sort, index) in [
             (vec![], "-created_at", "commands_by_project"),
-            (vec![("status", "failed")], "-created_at", "commands_by_status"),
-            (vec![("status", "failed,expired")], "-created_at", "commands_by_status"),
+            (vec![("status", "failed")], "-created_at", "commands_by_end"),
+            (vec![("status", "failed,expired")], "-created_at", "commands_by_end"),
+            (vec![("status", "queued")], "-created_at", "commands_live"),
+            (vec![("status", "queued,published")], "-created_at", "commands_live"),
             (vec![("type", "ping")], "-created_at", "commands_by_type"),
             (vec![("user", "ann")], "-created_at", "commands_by_user"),
             (vec![("device", "d")], "-created_at", "commands_by_device"),
@@ -417,7 +454,7 @@ mod tests {
             ),
             (vec![], "device_id", "commands_by_device"),
             (vec![], "-type", "commands_by_type"),
-            (vec![], "status", "commands_by_status"),
+            (vec![("status", "failed")], "status", "commands_by_end"),
             (vec![], "-created_by", "commands_by_user"),
         ] {
             let filter = parse(&pairs).expect("a valid filter");
@@ -438,11 +475,7 @@ mod tests {
                 );
                 // Several walks are merged in a small tree; nothing else is sorted.
                 let sorts = plan.iter().any(|step| step.contains("TEMP B-TREE"));
-                assert_eq!(
-                    sorts,
-                    filter.statuses.len() > 1 && !filter.is_narrow(),
-                    "{pairs:?} {plan:?}"
-                );
+                assert_eq!(sorts, !filter.walks(sort).is_empty(), "{pairs:?} {plan:?}");
             }
         }
     }

@@ -31,6 +31,8 @@ pub struct Loaded {
     pub expires_due: i64,
     pub ends_due: Option<i64>,
     pub cancel_due: Option<i64>,
+    /// When the sweep looks at it next; never later than it must.
+    pub due: Option<i64>,
     pub boot_id: Option<String>,
     pub progress: Option<i64>,
     pub step: Option<String>,
@@ -42,7 +44,7 @@ macro_rules! loaded {
     ($tail:literal) => {
         concat!(
             "SELECT id, project_id, device_id, type AS kind, timeout_s, status, expires_due, ends_due, cancel_due,
-             boot_id, progress, step, state, events FROM commands ",
+             due, boot_id, progress, step, state, events FROM commands ",
             $tail
         )
     };

@@ -83,20 +83,22 @@ pub async fn insert(
     count(tx, &Counts::from([((new.project_id.to_owned(), status), rows.len() as i64)])).await
 }
 
-/// What events made of one command. What is `None` stays as it is, save the dues, which are as they are here.
+/// What events made of one command. What is `None` stays as it is, save what [`Update::is_shifted`] speaks of.
 #[derive(Debug, Clone, Default)]
 pub struct Update {
     pub id: String,
     pub progress: Option<i64>,
     pub step: Option<String>,
     pub state: Option<String>,
-    pub published_at: Option<i64>,
     pub accepted_at: Option<i64>,
     pub started_at: Option<i64>,
     pub cancel_requested_at: Option<i64>,
     pub boot_id: Option<String>,
     pub ends_due: Option<i64>,
     pub cancel_due: Option<i64>,
+    /// Whether status or dues changed; else they stay as they are.
+    pub is_shifted: bool,
+    /// When the sweep is to look, if that is another time than before.
     pub due: Option<i64>,
     /// Only when it ended.
     pub ended: Option<Box<Ended>>,
@@ -119,17 +121,18 @@ pub struct Ended {
 
 /// Writes updates, each of another command. `status` tells what each is in now.
 pub async fn update(tx: &mut Tx, updates: &[(CommandStatus, Update)]) -> Result<(), StoreError> {
-    let (mut noted, mut moved, mut ended) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut noted, mut shifted, mut rearmed, mut ended) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for entry in updates {
         match &entry.1 {
             Update { ended: Some(end), .. } => ended.push((entry.0, &entry.1, &**end)),
-            // Nothing but what needs no index.
-            update if update.due.is_none() => noted.push(update),
-            _ => moved.push(entry),
+            Update { due: Some(_), .. } => rearmed.push(entry),
+            Update { is_shifted: true, .. } => shifted.push(entry),
+            update => noted.push(update),
         }
     }
     note(tx, &noted).await?;
-    shift(tx, &moved).await?;
+    shift(tx, &shifted).await?;
+    rearm(tx, &rearmed).await?;
     end(tx, &ended).await
 }
 
@@ -162,26 +165,47 @@ async fn note(tx: &mut Tx, updates: &[&Update]) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// From one live status to another, or another due time.
+/// What [`shift`] and [`rearm`] set.
+const SHIFTED: &str = "status = v.status, deliver = v.deliver,
+   progress = COALESCE(v.progress, commands.progress),
+   step = COALESCE(v.step, commands.step), state = COALESCE(v.state, commands.state),
+   accepted_at = COALESCE(commands.accepted_at, v.accepted_at),
+   started_at = COALESCE(commands.started_at, v.started_at),
+   cancel_requested_at = COALESCE(commands.cancel_requested_at, v.cancel_requested_at),
+   boot_id = COALESCE(v.boot_id, commands.boot_id),
+   ends_due = v.ends_due, cancel_due = v.cancel_due,
+   events = commands.events + v.events, timeline = commands.timeline || v.timeline";
+
+macro_rules! bind_shifted {
+    ($query:expr, $status:expr, $update:expr) => {
+        $query
+            .bind($update.id.as_str())
+            .bind($status.as_str())
+            .bind($status.awaits_delivery() && $update.cancel_due.is_none())
+            .bind($update.progress)
+            .bind($update.step.as_deref())
+            .bind($update.state.as_deref())
+            .bind($update.accepted_at)
+            .bind($update.started_at)
+            .bind($update.cancel_requested_at)
+            .bind($update.boot_id.as_deref())
+            .bind($update.ends_due)
+            .bind($update.cancel_due)
+            .bind($update.events)
+            .bind($update.timeline.as_str())
+    };
+}
+
+/// From one live status to another: touches no index but the outbox.
 async fn shift(tx: &mut Tx, updates: &[&(CommandStatus, Update)]) -> Result<(), StoreError> {
-    const COLUMNS: usize = 16;
+    const COLUMNS: usize = 14;
     let mut start = 0;
     for size in bulk_sizes(updates.len(), COLUMNS) {
         let sql = statement(tx, Statement::Shift, size, || {
             format!(
-                "WITH v (id, status, deliver, progress, step, state, published_at, accepted_at, started_at,
-                   cancel_requested_at, boot_id, ends_due, cancel_due, due, events, timeline) AS (VALUES {})
-                 UPDATE commands SET status = v.status, deliver = v.deliver,
-                   progress = COALESCE(v.progress, commands.progress),
-                   step = COALESCE(v.step, commands.step), state = COALESCE(v.state, commands.state),
-                   published_at = COALESCE(commands.published_at, v.published_at),
-                   accepted_at = COALESCE(commands.accepted_at, v.accepted_at),
-                   started_at = COALESCE(commands.started_at, v.started_at),
-                   cancel_requested_at = COALESCE(commands.cancel_requested_at, v.cancel_requested_at),
-                   boot_id = COALESCE(v.boot_id, commands.boot_id),
-                   ends_due = v.ends_due, cancel_due = v.cancel_due, due = v.due,
-                   events = commands.events + v.events, timeline = commands.timeline || v.timeline
-                 FROM v WHERE commands.id = v.id",
+                "WITH v (id, status, deliver, progress, step, state, accepted_at, started_at, cancel_requested_at,
+                   boot_id, ends_due, cancel_due, events, timeline) AS (VALUES {})
+                 UPDATE commands SET {SHIFTED} FROM v WHERE commands.id = v.id",
                 placeholders(size, COLUMNS),
             )
         });
@@ -189,11 +213,34 @@ async fn shift(tx: &mut Tx, updates: &[&(CommandStatus, Update)]) -> Result<(), 
         start += size;
         on!(tx, conn => {
             let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
-            for (status, u) in chunk {
-                query = query.bind(u.id.as_str()).bind(status.as_str()).bind(status.awaits_delivery() && u.cancel_due.is_none())
-                    .bind(u.progress).bind(u.step.as_deref()).bind(u.state.as_deref()).bind(u.published_at)
-                    .bind(u.accepted_at).bind(u.started_at).bind(u.cancel_requested_at).bind(u.boot_id.as_deref())
-                    .bind(u.ends_due).bind(u.cancel_due).bind(u.due).bind(u.events).bind(u.timeline.as_str());
+            for (status, update) in chunk {
+                query = bind_shifted!(query, status, update);
+            }
+            query.execute(conn).await?.rows_affected()
+        });
+    }
+    Ok(())
+}
+
+/// The same, and the sweep is to look at another time.
+async fn rearm(tx: &mut Tx, updates: &[&(CommandStatus, Update)]) -> Result<(), StoreError> {
+    const COLUMNS: usize = 15;
+    let mut start = 0;
+    for size in bulk_sizes(updates.len(), COLUMNS) {
+        let sql = statement(tx, Statement::Rearm, size, || {
+            format!(
+                "WITH v (id, status, deliver, progress, step, state, accepted_at, started_at, cancel_requested_at,
+                   boot_id, ends_due, cancel_due, events, timeline, due) AS (VALUES {})
+                 UPDATE commands SET {SHIFTED}, due = v.due FROM v WHERE commands.id = v.id",
+                placeholders(size, COLUMNS),
+            )
+        });
+        let chunk = &updates[start..start + size];
+        start += size;
+        on!(tx, conn => {
+            let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+            for (status, update) in chunk {
+                query = bind_shifted!(query, status, update).bind(update.due);
             }
             query.execute(conn).await?.rows_affected()
         });
@@ -203,19 +250,18 @@ async fn shift(tx: &mut Tx, updates: &[&(CommandStatus, Update)]) -> Result<(), 
 
 /// Into a terminal status.
 async fn end(tx: &mut Tx, updates: &[(CommandStatus, &Update, &Ended)]) -> Result<(), StoreError> {
-    const COLUMNS: usize = 18;
+    const COLUMNS: usize = 17;
     let mut start = 0;
     for size in bulk_sizes(updates.len(), COLUMNS) {
         let sql = statement(tx, Statement::End, size, || {
             format!(
-                "WITH v (id, status, progress, step, state, published_at, accepted_at, started_at,
+                "WITH v (id, status, progress, step, state, accepted_at, started_at,
                    cancel_requested_at, finished_at, result, exit_code, stdout, stderr, error_code, error_message,
                    events, timeline) AS (VALUES {})
                  UPDATE commands SET status = v.status, open = FALSE, deliver = FALSE, due = NULL,
                    ends_due = NULL, cancel_due = NULL,
                    progress = COALESCE(v.progress, commands.progress),
                    step = COALESCE(v.step, commands.step), state = COALESCE(v.state, commands.state),
-                   published_at = COALESCE(commands.published_at, v.published_at),
                    accepted_at = COALESCE(commands.accepted_at, v.accepted_at),
                    started_at = COALESCE(commands.started_at, v.started_at),
                    cancel_requested_at = COALESCE(commands.cancel_requested_at, v.cancel_requested_at),
@@ -232,7 +278,7 @@ async fn end(tx: &mut Tx, updates: &[(CommandStatus, &Update, &Ended)]) -> Resul
             let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
             for (status, u, end) in chunk {
                 query = query.bind(u.id.as_str()).bind(status.as_str())
-                    .bind(u.progress).bind(u.step.as_deref()).bind(u.state.as_deref()).bind(u.published_at)
+                    .bind(u.progress).bind(u.step.as_deref()).bind(u.state.as_deref())
                     .bind(u.accepted_at).bind(u.started_at).bind(u.cancel_requested_at).bind(end.finished_at)
                     .bind(end.result.as_deref()).bind(end.exit_code).bind(end.stdout.as_deref())
                     .bind(end.stderr.as_deref()).bind(end.error_code.as_deref())
@@ -317,6 +363,7 @@ pub(super) enum Statement {
     Insert,
     Note,
     Shift,
+    Rearm,
     End,
     Publish,
     Count,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use quarterdeck_protocol::{api::Device, command::CommandStatus, operations, time::Timestamp};
 use serde_json::Value;
+use unicode_width::UnicodeWidthStr as _;
 
 use crate::tui::{
     app::{App, columns::Column, nav::short_id},
@@ -105,7 +106,12 @@ pub fn command(app: &App, row: &Row, column: &Column, wide: u16) -> Cell {
 /// Icon and name of an operation.
 pub fn operation(app: &App, name: &str) -> String {
     let (icon, _) = operation_parts(app, name);
-    if icon.is_empty() { name.to_owned() } else { format!("{icon} {name}") }
+    // One column and a space, or two: the names stand under one another.
+    match icon.width() {
+        0 => name.to_owned(),
+        1 => format!("{icon} {name}"),
+        _ => format!("{icon}{name}"),
+    }
 }
 
 /// The icon of an operation, where one can be shown, and its title.

@@ -12,7 +12,7 @@ use ratatui::layout::Rect;
 use crate::tui::{
     app::{
         App,
-        columns::{Column, columns, fit},
+        columns::{Column, columns, fit, sort_of},
         msg::Layout,
     },
     store::{Row, State, WindowKey},
@@ -161,7 +161,7 @@ fn header(
     let glyphs = canvas.glyphs();
     for (column, x, wide) in placed {
         let x = area.x + GUTTER + x;
-        let sorted = sort.filter(|(by, _)| column.sort == Some(*by));
+        let sorted = sort.filter(|(by, _)| sort_of(key, column) == Some(*by));
         let style = if sorted.is_some() { accent } else { muted };
         let arrow =
             sorted.map_or(
