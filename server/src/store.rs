@@ -49,7 +49,7 @@ use std::{
 
 use futures_util::FutureExt;
 use sqlx::{
-    Postgres, Sqlite, Transaction,
+    ConnectOptions, Postgres, Sqlite, Transaction,
     migrate::{MigrateError, Migrator},
     pool::PoolOptions,
     postgres::{PgConnectOptions, PgPool},
@@ -69,6 +69,8 @@ const READERS_MAX: u32 = 8;
 const READ_WAIT_MS: u64 = 10_000;
 /// How long SQLite waits for a lock that another process holds, e.g. a backup.
 const BUSY_TIMEOUT_MS: u64 = 10_000;
+/// SQLite's pages in memory, of each connection: negative, for it counts KiB.
+const CACHE_SIZE_KIB: &str = "-32768";
 /// Statements kept prepared on each connection.
 const STATEMENTS_MAX: usize = 512;
 /// The most placeholders of one statement that both engines take.
@@ -105,6 +107,13 @@ pub enum Tx {
 impl Tx {
     async fn execute(&mut self, sql: &'static str) -> Result<(), sqlx::Error> {
         on!(self, conn => sqlx::raw_sql(sql).execute(conn).await.map(drop))
+    }
+
+    async fn rollback(self) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Sqlite(tx) => tx.rollback().await,
+            Self::Postgres(tx) => tx.rollback().await,
+        }
     }
 
     async fn commit(self) -> Result<(), sqlx::Error> {
@@ -373,6 +382,9 @@ async fn commit_together(pool: &Pool, jobs: Vec<Waiting>) -> bool {
             return false;
         }
     };
+    if jobs.len() == 1 {
+        return commit_alone(tx, jobs).await;
+    }
     let mut done = Vec::with_capacity(jobs.len());
     let mut jobs = jobs.into_iter();
     while let Some(Waiting { job, answer }) = jobs.next() {
@@ -409,6 +421,24 @@ async fn commit_together(pool: &Pool, jobs: Vec<Waiting>) -> bool {
             false
         }
     }
+}
+
+/// Runs a job that shares its transaction with no other: no savepoint is needed, which costs SQLite
+/// a copy of each page that is written.
+async fn commit_alone(mut tx: Tx, jobs: Vec<Waiting>) -> bool {
+    let Some(Waiting { job, answer }) = jobs.into_iter().next() else { return true };
+    let ran = AssertUnwindSafe(job(&mut tx)).catch_unwind().await;
+    let (value, ended) = match ran {
+        Ok(Ok(value)) => (Ok(value), tx.commit().await),
+        Ok(Err(value)) => (Ok(value), tx.rollback().await),
+        Err(panic) => (Err(StoreError::Panic(panic_text(&*panic))), tx.rollback().await),
+    };
+    let is_good = ended.is_ok();
+    let _ = answer.send(match ended {
+        Ok(()) => value,
+        Err(error) => Err(StoreError::Commit(error.to_string())),
+    });
+    is_good
 }
 
 enum JobFailure {

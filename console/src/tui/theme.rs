@@ -138,8 +138,9 @@ impl Tone {
             (Self::Bad, HighContrast) => paint((210, X), (Color::LightRed, R), bold, bold),
             (Self::Bad, ColourBlind) => paint((208, X), (Color::LightRed, R), bold, bold),
             (Self::Bad, Default) => paint((203, X), (Color::LightRed, R), NONE, bold),
+            // Dark enough for every other tone upon it.
             (Self::Selected, HighContrast) => {
-                paint((16, 231), (Color::Black, Color::White), bold, reversed)
+                paint((231, 19), (Color::White, Color::Blue), bold, reversed)
             }
             (Self::Selected, _) => paint((255, 237), (Color::White, Color::Blue), NONE, reversed),
             (Self::Marked, ColourBlind) => {
@@ -408,6 +409,21 @@ mod tests {
                 assert_eq!(badge.glyph.width(), 1, "{badge:?}");
                 assert!(unicode || badge.glyph.is_ascii());
                 assert!(badges[at + 1..].iter().all(|other| other.glyph != badge.glyph));
+            }
+        }
+    }
+
+    #[test]
+    fn no_tone_is_lost_on_the_selected_row() {
+        for name in ThemeName::ALL {
+            let theme = Theme::new(name, Depth::Indexed, true);
+            let ground = theme.style(Tone::Selected).bg;
+            for tone in [Tone::Text, Tone::Muted, Tone::Good, Tone::Bad, Tone::Warn, Tone::Busy] {
+                let ink = theme.style(Tone::Selected).patch(theme.style(tone)).fg;
+                assert_ne!(ink, ground, "{name:?} {tone:?}");
+                // The upper half of the palette's own shades, on a dark one.
+                assert!(matches!(ink, Some(Color::Indexed(30..=231 | 246..=255))), "{ink:?}");
+                assert!(matches!(ground, Some(Color::Indexed(16..=20 | 232..=240))));
             }
         }
     }

@@ -312,3 +312,13 @@ fn a_quiet_screen_is_not_drawn_again() {
     runner.pass_ms(250);
     assert_eq!(runner.bytes(&mut encoder), 0);
 }
+
+#[test]
+fn a_command_is_sent_again_with_changes_from_its_own_screen() {
+    let mut runner = Runner::new(120, 36);
+    let at = runner.fleet.commands.iter().position(|c| c.kind == "restart_service");
+    let id = runner.fleet.commands[at.expect("there is one")].id.to_string();
+    runner.keys("'").text_in(&id).keys("Enter").wait_for("restart_service on");
+    runner.keys("n Right Right Right Right Right Right Right Right Enter");
+    assert!(runner.shows("mqtt-bridge"), "{}", runner.text());
+}

@@ -37,9 +37,8 @@ pub(super) async fn one(
     let mut batch = Batch::default();
     batch.add(loaded, |project| ceilings.get(project).copied().unwrap_or_default())?;
     match batch.apply(&key, Event::Cancel, None, now, &actor.name, &mut after) {
-        Ok(_) => {}
         // Asked twice is asked once.
-        Err(command::Refused::AlreadyRequested) => {}
+        Ok(_) | Err(command::Refused::AlreadyRequested) => {}
         Err(command::Refused::AlreadyEnded(status)) => {
             return Err(Refused::conflict(
                 "already_finished",

@@ -13,7 +13,7 @@
 //! What is malformed, or about a command that the device does not have, changes
 //! nothing; it is counted, logged now and then, and acknowledged.
 
-pub mod message;
+pub(super) mod message;
 
 mod devices;
 
@@ -197,7 +197,7 @@ impl Reader {
                 Inbound::Message(message) => self.message(engine, &mut read, message, now_ms),
                 Inbound::LinkUp => engine.0.delivery.link_is_up(),
                 Inbound::LinkDown => {
-                    tracing::warn!("the broker cannot be reached; devices may seem silent")
+                    tracing::warn!("the broker cannot be reached; devices may seem silent");
                 }
             }
         }

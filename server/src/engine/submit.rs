@@ -277,12 +277,12 @@ fn is_offline(statuses: &HashMap<String, String>, device: &DeviceId) -> bool {
 }
 
 fn some_of(devices: &[&DeviceId]) -> String {
-    let mut text =
+    let named =
         devices.iter().take(NAMED_MAX).map(|device| device.as_str()).collect::<Vec<_>>().join(", ");
-    if devices.len() > NAMED_MAX {
-        text.push_str(&format!(" and {} more", devices.len() - NAMED_MAX));
+    match devices.len().checked_sub(NAMED_MAX) {
+        None | Some(0) => named,
+        Some(more) => format!("{named} and {more} more"),
     }
-    text
 }
 
 async fn store(

@@ -37,7 +37,7 @@ const QUEUES_MAX: u32 = 200;
 /// How long lockout rows are kept, in milliseconds: longer than any window.
 const SAFETY_KEPT_MS: i64 = 24 * 3600 * 1_000;
 /// Where the clock's anchor is kept.
-pub const ANCHOR: &str = "clock";
+pub(super) const ANCHOR: &str = "clock";
 
 /// Watches the time until it is told to stop.
 pub(super) async fn run(engine: Engine, stop: CancellationToken) {
@@ -99,7 +99,8 @@ impl Engine {
                     let is_full = rows.len() >= CHUNK_MAX as usize;
                     let ceilings = ingest::ceilings(tx, &rows).await?;
                     let mut batch = Batch::default();
-                    batch.add(rows, |project| ceilings.get(project).copied().unwrap_or_default())?;
+                    batch
+                        .add(rows, |project| ceilings.get(project).copied().unwrap_or_default())?;
                     for id in batch.ids() {
                         if batch.apply(&id, Event::Due, None, now, "", &mut after).is_err() {
                             batch.look_later(&id);

@@ -100,7 +100,7 @@ impl Sort {
         BASE64_URL_SAFE_NO_PAD.encode(text.to_string())
     }
 
-    fn read_cursor(self, cursor: &str) -> Result<(Bind, String), InvalidQuery> {
+    pub(crate) fn read_cursor(self, cursor: &str) -> Result<(Bind, String), InvalidQuery> {
         let invalid = || {
             InvalidQuery::new("cursor", "expected a next_cursor of this listing with the same sort")
         };

@@ -14,7 +14,7 @@ async fn the_interface_is_the_same_over_postgresql() {
     let Some(postgres) = Postgres::start("the_interface_is_the_same_over_postgresql").await else {
         return;
     };
-    let location = postgres.database("http").await;
+    let location = postgres.database("http");
     let fixture = Fixture::with(Clock::system(None), |config| config.database = location).await;
     let tokens = fixture.login("admin", ADMIN_PASSWORD).await.expect(200);
     fixture.login("a\u{0}b", "wrong password").await.expect(422);

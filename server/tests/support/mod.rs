@@ -394,7 +394,7 @@ macro_rules! on_both_engines {
             let Some(server) = $crate::support::postgres::Postgres::start("on_postgresql").await else { return };
             $(
                 println!("{} on PostgreSQL", stringify!($name));
-                $name(server.database(stringify!($name)).await).await;
+                $name(server.database(stringify!($name))).await;
             )*
         }
     };

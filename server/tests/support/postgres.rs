@@ -84,7 +84,7 @@ impl Postgres {
     }
 
     /// Makes a database.
-    pub async fn database(&self, name: &str) -> Location {
+    pub fn database(&self, name: &str) -> Location {
         // PostgreSQL cuts longer names.
         let name = &name[..name.len().min(60)];
         assert!(self.psql(&format!("CREATE DATABASE {name}")), "a database {name}");

@@ -106,6 +106,7 @@ async fn output_beyond_the_cap_is_cut_with_a_marker() -> Result<()> {
     let stdout = command.stdout.context("no stdout")?;
     assert!(stdout.len() < OUTPUT_KEPT_MAX_BYTES + 200, "{} bytes", stdout.len());
     assert!(stdout.contains(" cut …]"), "no marker");
+    assert!(stdout.ends_with("the-end\n"), "the last lines are what an operator looks for");
     assert_eq!(command.exit_code, Some(0));
     Ok(())
 }

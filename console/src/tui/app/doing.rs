@@ -84,7 +84,11 @@ pub(super) fn new_command(app: &mut App) {
     wizard_list.marks.clone_from(&targets);
     wizard_list.filter.clear();
     wizard_list.restart();
-    app.wizard = Some(Wizard::new(targets));
+    let mut wizard = Wizard::new(targets);
+    if let Place::Command(_) = app.nav.here {
+        wizard.given = command(app).map(|row| (row.command.kind, row.command.payload));
+    }
+    app.wizard = Some(wizard);
     go(app, Place::NewCommand);
 }
 

@@ -66,7 +66,9 @@ pub const fn default_sort(key: WindowKey) -> Option<&'static str> {
     match key {
         WindowKey::Devices | WindowKey::WizardDevices => Some("id"),
         WindowKey::Commands | WindowKey::DeviceCommands => Some("-created_at"),
-        WindowKey::Alerts | WindowKey::OpenAlerts => Some("-last_seen_at"),
+        WindowKey::Alerts => Some("-last_seen_at"),
+        // The worst first: there may be room for few.
+        WindowKey::OpenAlerts => Some("-severity"),
         WindowKey::Audit => Some("-seq"),
         _ => None,
     }

@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 
 use super::{
     field::TextField,
-    form::{Control, Editor, Field, Form},
+    form::{Control, Field, Form},
     list::Mark,
 };
 use crate::tui::effects::RequestId;
@@ -69,8 +69,8 @@ pub struct Wizard {
     /// What the server says against it.
     pub error: Option<String>,
     pub pending: Option<RequestId>,
-    /// The payload of the command that is sent again with changes.
-    pub given: Value,
+    /// The operation and payload of the command that the wizard was opened on: to send it again with changes.
+    pub given: Option<(String, Value)>,
 }
 
 impl Wizard {
@@ -86,7 +86,7 @@ impl Wizard {
             send_focused: true,
             error: None,
             pending: None,
-            given: Value::Null,
+            given: None,
         }
     }
 
@@ -96,7 +96,9 @@ impl Wizard {
             self.step = Step::Configure;
             return;
         }
-        let mut form = Form::from_schema(&operation.form_schema, &self.given);
+        let given = self.given.as_ref().filter(|(kind, _)| *kind == operation.name);
+        let given = given.map_or(&Value::Null, |(_, payload)| payload);
+        let mut form = Form::from_schema(&operation.form_schema, given);
         self.payload_fields = form.fields.len();
         form.fields.extend(delivery_fields());
         form.focus = 0;
@@ -271,16 +273,6 @@ pub fn command_line(request: &CreateCommands) -> String {
         words.push("--confirm".to_owned());
     }
     shell_words::join(words)
-}
-
-/// A script editor opens taller than other editors.
-pub fn grow_editor(form: &mut Form, rows: u16) {
-    for field in &mut form.fields {
-        if let Control::Code(editor) = &mut field.control {
-            let editor: &mut Editor = editor;
-            editor.rows = rows;
-        }
-    }
 }
 
 #[cfg(test)]

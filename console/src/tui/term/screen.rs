@@ -28,6 +28,8 @@ const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[?2004h";
 /// Everything that [`ENTER`] and frames may have set, undone.
 const LEAVE: &str = "\x1b[?2026l\x1b[r\x1b[m\x1b[?1006l\x1b[?1000l\x1b[?2004l\x1b[?25h\x1b[?1049l";
 const MOUSE_ON: &str = "\x1b[?1000h\x1b[?1006h";
+/// How long the last frame may take to leave, in milliseconds.
+const LAST_FRAME_WAIT_MS: u64 = 500;
 /// The most text that goes to the clipboard: terminals refuse more.
 const CLIPBOARD_MAX_BYTES: usize = 74_000;
 
@@ -91,10 +93,14 @@ impl Screen {
 impl Drop for Screen {
     fn drop(&mut self) {
         drop(self.frames.take());
-        if let Some(writer) = self.writer.take()
-            && writer.is_finished()
-        {
-            let _ = writer.join();
+        // The last frame must not follow the goodbye; a terminal that takes none any more is not waited for.
+        if let Some(writer) = self.writer.take() {
+            for _ in 0..LAST_FRAME_WAIT_MS / 5 {
+                if writer.is_finished() {
+                    break;
+                }
+                thread::sleep(Duration::from_millis(5));
+            }
         }
         restore();
     }

@@ -31,7 +31,7 @@ const OPERATIONS_MAX: usize = 512;
 
 /// Why a message is not taken.
 #[derive(Debug, thiserror::Error)]
-pub enum Malformed {
+pub(crate) enum Malformed {
     #[error("not the JSON that is expected here: {0}")]
     Json(#[from] serde_json::Error),
     #[error("schema version {0:?} is not known")]
@@ -42,7 +42,7 @@ pub enum Malformed {
 
 /// A response as the engine needs it, without what it need not copy.
 #[derive(Debug, Clone)]
-pub struct Said {
+pub(crate) struct Said {
     pub command_id: String,
     pub status: ResponseStatus,
     pub state: Option<String>,
@@ -55,7 +55,7 @@ pub struct Said {
 }
 
 #[derive(Debug, Clone, Default)]
-pub struct Rest {
+pub(crate) struct Rest {
     pub result: Option<String>,
     pub error_message: Option<String>,
     pub exit_code: Option<i32>,
@@ -100,7 +100,7 @@ struct Wire<'a> {
 
 impl Said {
     /// Reads a `commands/response`.
-    pub fn parse(payload: &[u8]) -> Result<Self, Malformed> {
+    pub(crate) fn parse(payload: &[u8]) -> Result<Self, Malformed> {
         let wire: Wire<'_> = serde_json::from_slice(payload)?;
         if wire.schema_version != SCHEMA_VERSION {
             return Err(Malformed::SchemaVersion(word(&wire.schema_version)));
@@ -146,7 +146,7 @@ impl Said {
     }
 
     /// Puts progress, step and state into a row.
-    pub fn describe(&self, update: &mut Update) {
+    pub(crate) fn describe(&self, update: &mut Update) {
         if let Some(progress) = self.progress {
             update.progress = Some(i64::from(progress));
         } else if self.status == ResponseStatus::Completed {
@@ -161,7 +161,7 @@ impl Said {
     }
 
     /// Puts what a last response says into a row.
-    pub fn outcome(&self, ended: &mut Ended) {
+    pub(crate) fn outcome(&self, ended: &mut Ended) {
         ended.error_code.clone_from(&self.error_code);
         let Some(rest) = &self.rest else { return };
         ended.result.clone_from(&rest.result);
@@ -172,7 +172,7 @@ impl Said {
     }
 
     /// The live output that a progress brings.
-    pub fn chunks(&self, at: Timestamp) -> Vec<Chunk> {
+    pub(crate) fn chunks(&self, at: Timestamp) -> Vec<Chunk> {
         let Some(rest) = &self.rest else { return Vec::new() };
         if self.status != ResponseStatus::Progress {
             return Vec::new();
@@ -197,21 +197,21 @@ impl Said {
     }
 
     /// Whether a progress says anything else than the row does.
-    pub fn has_news(&self, row: &Loaded) -> bool {
+    pub(crate) fn has_news(&self, row: &Loaded) -> bool {
         self.progress.is_some_and(|progress| row.progress != Some(i64::from(progress)))
             || self.step.is_some() && self.step != row.step
             || self.state.is_some() && self.state != row.state
     }
 
     /// Lets a row say what this progress said.
-    pub fn remember(&self, row: &mut Loaded) {
+    pub(crate) fn remember(&self, row: &mut Loaded) {
         row.progress = self.progress.map(i64::from).or(row.progress);
         row.step = self.step.clone().or_else(|| row.step.take());
         row.state = self.state.clone().or_else(|| row.state.take());
     }
 
     /// What a line of the timeline tells beside its name, as JSON; empty for nothing.
-    pub fn detail(&self, event: &str, why: Option<&str>) -> String {
+    pub(crate) fn detail(&self, event: &str, why: Option<&str>) -> String {
         let mut detail = String::new();
         let mut field = |name: &str, value: &str, quoted: bool| {
             let separator = if detail.is_empty() { '{' } else { ',' };
@@ -260,7 +260,7 @@ impl Said {
 
 /// A status message as the engine needs it.
 #[derive(Debug, Clone)]
-pub struct Status {
+pub(crate) struct Status {
     pub online: bool,
     pub boot_id: Option<String>,
     pub agent_version: Option<String>,
@@ -272,7 +272,7 @@ pub struct Status {
 
 impl Status {
     /// Reads a `status`.
-    pub fn parse(payload: &[u8]) -> Result<Self, Malformed> {
+    pub(crate) fn parse(payload: &[u8]) -> Result<Self, Malformed> {
         let message: StatusMessage = serde_json::from_slice(payload)?;
         if message.schema_version != SCHEMA_VERSION {
             return Err(Malformed::SchemaVersion(word(&message.schema_version)));
@@ -309,7 +309,7 @@ impl Status {
 
 /// A health report as the engine needs it.
 #[derive(Debug, Clone)]
-pub struct Health {
+pub(crate) struct Health {
     /// JSON, as the device wrote it.
     pub report: String,
     pub at: Option<Timestamp>,
@@ -320,7 +320,7 @@ pub struct Health {
 
 impl Health {
     /// Reads a `health`.
-    pub fn parse(payload: &[u8]) -> Result<Self, Malformed> {
+    pub(crate) fn parse(payload: &[u8]) -> Result<Self, Malformed> {
         let message: HealthMessage = serde_json::from_slice(payload)?;
         if message.schema_version != SCHEMA_VERSION {
             return Err(Malformed::SchemaVersion(word(&message.schema_version)));
@@ -354,11 +354,11 @@ fn worst<'a>(states: impl Iterator<Item = &'a str>) -> Option<String> {
 
 /// A unit that gave up, or `None` when that is over.
 #[derive(Debug, Clone)]
-pub struct Failed(pub Option<(String, String)>);
+pub(crate) struct Failed(pub Option<(String, String)>);
 
 impl Failed {
     /// Reads a `service_failed`; the empty message clears it.
-    pub fn parse(payload: &[u8]) -> Result<Self, Malformed> {
+    pub(crate) fn parse(payload: &[u8]) -> Result<Self, Malformed> {
         if payload.is_empty() {
             return Ok(Self(None));
         }

@@ -130,33 +130,35 @@ pub async fn assembled(
 }
 
 /// Joins what the last response said, a head and a tail when it is long, with what came live,
-/// which has more of the head.
+/// which has more of the head. At most [`OUTPUT_KEPT_MAX_BYTES`] and a marker.
 pub fn whole(said: Option<String>, live: Option<String>) -> Option<String> {
     let (said, mut live) = match (said, live) {
         (said, None) => return said,
-        (None, Some(mut live)) => {
-            // Chunks are cut at a character, so up to three bytes before the bound.
-            if live.len() + 4 > OUTPUT_KEPT_MAX_BYTES {
-                live.push_str("\n[… what follows was cut …]\n");
-            }
-            return Some(live);
-        }
+        (None, Some(live)) => return Some(marked_at_bound(live)),
         (Some(said), Some(live)) if live.len() <= said.len() => return Some(said),
         (Some(said), Some(live)) => (said, live),
     };
-    if let Some((head, missing, tail)) = text::split_cut(&said) {
-        let tail_from = head.len() as u64 + missing;
-        let end = live.len() as u64;
-        if end < tail_from {
-            live.push_str(&text::cut_marker(tail_from - end));
-            live.push_str(tail);
-        } else if let Some(rest) =
-            usize::try_from(end - tail_from).ok().and_then(|known| tail.get(known..))
-        {
-            live.push_str(rest);
-        }
+    let Some((head, missing, tail)) = text::split_cut(&said) else {
+        return Some(marked_at_bound(live));
+    };
+    let tail_from = head.len() as u64 + missing;
+    let room = OUTPUT_KEPT_MAX_BYTES.saturating_sub(tail.len());
+    let head_to = room.min(usize::try_from(tail_from).unwrap_or(usize::MAX));
+    live.truncate(live.floor_char_boundary(head_to));
+    let cut = tail_from - live.len() as u64;
+    if cut > 0 {
+        live.push_str(&text::cut_marker(cut));
     }
+    live.push_str(tail);
     Some(live)
+}
+
+fn marked_at_bound(mut live: String) -> String {
+    // Chunks are cut at a character, so up to three bytes before the bound.
+    if live.len() + 4 > OUTPUT_KEPT_MAX_BYTES {
+        live.push_str("\n[… what follows was cut …]\n");
+    }
+    live
 }
 
 async fn chunks(tx: &mut Tx, id: CommandId) -> Result<Vec<OutputChunk>, StoreError> {
@@ -194,6 +196,10 @@ mod tests {
         let live = "ab".to_owned() + &"-".repeat(96) + "yz";
         assert_eq!(joined(&said, &live), live);
         assert_eq!(joined("short", "sh"), "short");
+        let said = format!("ab{}yz", text::cut_marker(OUTPUT_KEPT_MAX_BYTES as u64));
+        let live = "x".repeat(OUTPUT_KEPT_MAX_BYTES);
+        let kept = joined(&said, &live);
+        assert!(kept.len() < OUTPUT_KEPT_MAX_BYTES + 50 && kept.ends_with("bytes cut …]\nyz"));
     }
 
     #[test]

@@ -121,7 +121,8 @@ pub struct Ended {
 
 /// Writes updates, each of another command. `status` tells what each is in now.
 pub async fn update(tx: &mut Tx, updates: &[(CommandStatus, Update)]) -> Result<(), StoreError> {
-    let (mut noted, mut shifted, mut rearmed, mut ended) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut noted, mut shifted, mut rearmed, mut ended) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for entry in updates {
         match &entry.1 {
             Update { ended: Some(end), .. } => ended.push((entry.0, &entry.1, &**end)),

@@ -91,7 +91,7 @@ impl Filter {
                         .map_err(|error| InvalidQuery::new("status", format!("{error}")))?;
                 }
                 "type" => {
-                    filter.kinds = value.split(',').map(|one| one.trim().to_owned()).collect()
+                    filter.kinds = value.split(',').map(|one| one.trim().to_owned()).collect();
                 }
                 "tag" | "tags" => {
                     for pair in value.split(',') {
