@@ -503,9 +503,10 @@ mod tests {
                             .all(|step| step.contains(index) && step.starts_with("SEARCH")),
                     "{pairs:?} {plan:?}"
                 );
-                // Several walks are merged in a small tree; nothing else is sorted.
+                // Walks, each no longer than what is asked for, are merged in a small tree;
+                // nothing else is sorted.
                 let sorts = plan.iter().any(|step| step.contains("TEMP B-TREE"));
-                assert_eq!(sorts, filter.walks(sort).len() > 1, "{pairs:?} {plan:?}");
+                assert!(!sorts || !filter.walks(sort).is_empty(), "{pairs:?} {plan:?}");
             }
         }
     }
