@@ -55,7 +55,11 @@ pub enum Sub {
     /// Kept with its first payload, so that it can be started again after a crash.
     Operation { topic: CommandTopic, init: Payload },
     /// The agent's own handler of the operation.
-    Builtin { payload: Payload },
+    Builtin {
+        payload: Payload,
+        #[serde(default)]
+        is_repeatable: bool,
+    },
 }
 
 impl Command {

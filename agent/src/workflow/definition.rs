@@ -74,6 +74,8 @@ pub enum Action {
     Script {
         line: CommandLine,
         handlers: ScriptHandlers,
+        /// Run again when the agent stopped while it ran (R4); else that is an error.
+        is_repeatable: bool,
     },
     /// The next state is durable before the script starts; nobody awaits its end.
     BackgroundScript {
@@ -91,6 +93,7 @@ pub enum Action {
     BuiltinOperation {
         input: Fields,
         next: Target,
+        is_repeatable: bool,
     },
     AwaitOperation {
         output: Fields,
@@ -104,6 +107,8 @@ pub enum Action {
         call: BuiltinCall,
         input: Fields,
         handlers: AwaitHandlers,
+        /// Done again when the agent stopped meanwhile (chapter 3).
+        is_repeatable: bool,
     },
     RestartAgent {
         next: Target,

@@ -75,7 +75,7 @@ fn draw_lead(out: &mut String, lead: &Lead<'_>, width: usize) {
 fn describe(action: &Action) -> Vec<String> {
     match action {
         Action::Proceed { .. } => Vec::new(),
-        Action::Script { line, handlers } => {
+        Action::Script { line, handlers, .. } => {
             with_timeout(vec![format!("runs {}", line.source())], handlers.timeout_ms)
         }
         Action::BackgroundScript { line, .. } => {

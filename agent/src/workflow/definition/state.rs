@@ -24,6 +24,8 @@ pub(super) struct Shape {
 
 const ACTIONS: [&str; 5] = ["action", "script", "background_script", "operation", "iterate"];
 const INPUTS: [&str; 3] = ["input", "input_script", "output"];
+/// Says of a script or builtin that it may be run again after a crash in its midst; chapter 3.
+const REPEATABLE: &str = "repeatable";
 const BUILTIN: &str = "builtin:";
 const SCHEDULED: &str = "scheduled";
 const EXECUTING: &str = "executing";
@@ -121,7 +123,7 @@ impl<'t, 'i> Section<'t, 'i> {
             let path = format!("{name}.{key_name}");
             if is_handler(key_name) {
                 section.handlers.read(reader, key_name, &path, value);
-            } else if ACTIONS.contains(&key_name) || INPUTS.contains(&key_name) {
+            } else if [&ACTIONS[..], &INPUTS, &[REPEATABLE]].concat().contains(&key_name) {
                 section.rest.insert(key_name, value);
             } else {
                 reader.odd(&key.span(), &path, "is unknown and ignored");
@@ -174,6 +176,15 @@ impl<'t, 'i> Section<'t, 'i> {
         self.handlers.on_exec.take().unwrap_or_else(|| Target::to(SUCCESSFUL))
     }
 
+    /// Reads `repeatable`: a user's script is unless it says no, the agent's own code only if it says yes.
+    fn is_repeatable(&self, reader: &mut Reader<'_>, default: bool) -> bool {
+        let Some(value) = self.rest.get(REPEATABLE) else { return default };
+        value.get_ref().as_bool().unwrap_or_else(|| {
+            reader.wrong(&value.span(), &self.path(REPEATABLE), "expected true or false");
+            default
+        })
+    }
+
     fn fields(&self, reader: &mut Reader<'_>, key: &str) -> Fields {
         let fields = self.rest.get(key).map(|value| reader.fields(&self.path(key), value));
         fields.unwrap_or_default()
@@ -191,8 +202,9 @@ impl<'t, 'i> Section<'t, 'i> {
         if self.handlers.on_exec.is_some() && !self.handlers.looks_at_exit() {
             return Some(Action::BackgroundScript { line: line?, next: self.on_exec() });
         }
+        let is_repeatable = self.is_repeatable(reader, true);
         let handlers = self.handlers.for_script(reader, self.name, workflow);
-        Some(Action::Script { line: line?, handlers })
+        Some(Action::Script { line: line?, handlers, is_repeatable })
     }
 
     fn operation(
@@ -210,7 +222,8 @@ impl<'t, 'i> Section<'t, 'i> {
                 let expected = "expected builtin: with the operation of this file, or another operation's own name";
                 reader.wrong(&value.span(), &path, expected);
             }
-            return Some(Action::BuiltinOperation { input, next: self.on_exec() });
+            let is_repeatable = self.is_repeatable(reader, false);
+            return Some(Action::BuiltinOperation { input, next: self.on_exec(), is_repeatable });
         }
         let name = Template::parse(written);
         if !name.has_expressions()
@@ -309,13 +322,14 @@ impl<'t, 'i> Section<'t, 'i> {
             },
         };
         let input = self.fields(reader, "input");
+        let is_repeatable = self.is_repeatable(reader, false);
         let on_exec = self.handlers.on_exec.take();
         let has_success = self.handlers.on_success.is_some();
         let mut handlers = self.handlers.for_await(workflow);
         if let Some(next) = on_exec.filter(|_| !has_success) {
             handlers.on_success = next;
         }
-        Some(Action::Builtin { call, input, handlers })
+        Some(Action::Builtin { call, input, handlers, is_repeatable })
     }
 }
 

@@ -82,6 +82,11 @@ fn d_rules_each_invalid_section_is_told_with_its_line_and_key() {
             "action = \"do-magic\"",
             "5:10: s.action: \"do-magic\" is unknown: expected proceed",
         ),
+        (
+            "A3",
+            "action = \"builtin\"\nrepeatable = \"yes\"",
+            "6:14: s.repeatable: expected true or false",
+        ),
         ("D4", "action = \"builtin:\"", "5:10: s.action: \"builtin:\" is unknown"),
         ("D4", "action = \"builtin:op\"", "5:10: s.action: \"builtin:op\" is unknown"),
         (
@@ -391,6 +396,7 @@ fn line() -> impl Strategy<Value = String> {
         "on_next",
         "on_timeout",
         "timeout_second",
+        "repeatable",
         "odd",
     ]);
     let value = prop::sample::select(vec![

@@ -43,10 +43,10 @@ impl Place<'_> {
             }
             Some(Action::RestartAgent { next }) => self.launch(next, Launch::RestartAgent),
             Some(Action::Operation { .. }) => self.start_operation(Payload::new()),
-            Some(Action::BuiltinOperation { input, next }) => {
+            Some(Action::BuiltinOperation { input, next, is_repeatable }) => {
                 let mut payload = (*self.command.payload).clone();
                 payload.extend(input.evaluate(context));
-                self.start_sub(next, Sub::Builtin { payload })
+                self.start_sub(next, Sub::Builtin { payload, is_repeatable: *is_repeatable })
             }
             Some(Action::AwaitOperation { handlers, .. }) if self.awaited().is_none() => {
                 let reason = "no sub-operation was started before it was awaited";
@@ -99,7 +99,7 @@ impl Place<'_> {
     ) -> Result<Step, Refused> {
         let context = self.command.context();
         let (line, handlers) = match self.action() {
-            Some(Action::Script { line, handlers }) => (line, Some(handlers)),
+            Some(Action::Script { line, handlers, .. }) => (line, Some(handlers)),
             Some(Action::Operation { input_script: Some(script), .. }) => (&script.line, None),
             _ => return Err(Refused::OutOfPlace),
         };
@@ -133,7 +133,7 @@ impl Place<'_> {
         self,
         result: Result<Payload, String>,
     ) -> Result<Step, Refused> {
-        let Some(Sub::Builtin { payload }) = self.awaited() else {
+        let Some(Sub::Builtin { payload, .. }) = self.awaited() else {
             return Err(Refused::OutOfPlace);
         };
         let (status, payload) = match result {

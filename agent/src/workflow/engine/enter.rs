@@ -14,6 +14,9 @@ use crate::{
     },
 };
 
+/// The reason of a command whose script may not be run again after a crash.
+const INTERRUPTED: &str = "interrupted: the agent stopped while this ran, and it is not repeatable";
+
 /// How a command goes to its next state.
 pub(super) struct Move {
     pub outcome: Outcome,
@@ -32,7 +35,7 @@ pub(super) struct Move {
 pub(super) struct Entry {
     /// Its sub-operation is started by this very step.
     is_sub_started: bool,
-    /// It had been entered before the agent restarted.
+    /// What it asks for may have been begun before the agent restarted.
     is_resumed: bool,
     /// The due time that it had then, if it still holds.
     due_at: Option<Moment>,
@@ -138,10 +141,17 @@ impl Place<'_> {
         if let Some(Action::AwaitAgentRestart { handlers }) = self.action() {
             return self.go(Move::keeping(self, Outcome::to(&handlers.on_success)));
         }
+        let is_resumed = matches!(self.command.phase, Phase::Working { .. });
+        if is_resumed
+            && let Some(Action::Script { handlers, is_repeatable: false, .. }) = self.action()
+        {
+            let outcome = Outcome::to_or(&handlers.on_error, INTERRUPTED);
+            return self.go(Move::keeping(self, outcome));
+        }
         let mut step = self.stay(Phase::Passing);
         step.effects.push(Effect::Publish);
         let due_at = self.command.due_at().filter(|_| same_boot);
-        self.begin(&mut step, Entry { is_resumed: true, due_at, ..Entry::default() });
+        self.begin(&mut step, Entry { is_resumed, due_at, ..Entry::default() });
         step
     }
 
@@ -192,17 +202,18 @@ impl Place<'_> {
                 effects.push(run(Purpose::Input, &script.line, script.timeout_ms, next));
                 Phase::Working { due_at: None }
             }
-            Some(Action::Script { line, handlers }) => {
+            Some(Action::Script { line, handlers, .. }) => {
                 effects.push(run(Purpose::State, line, handlers.timeout_ms, next));
                 Phase::Working { due_at: None }
             }
-            Some(Action::Builtin { call, input, handlers }) => {
+            Some(Action::Builtin { call, input, handlers, is_repeatable }) => {
                 let mut payload = (*next.payload).clone();
                 payload.extend(input.evaluate(next.context()));
                 effects.push(Effect::InvokeBuiltin {
                     call: call.clone(),
                     payload,
                     is_resumed: entry.is_resumed,
+                    is_repeatable: *is_repeatable,
                 });
                 timer = due_at(handlers.timeout_ms);
                 Phase::Working { due_at: timer }
@@ -233,10 +244,11 @@ pub(super) fn start_first(sub: &Sub) -> Effect {
         Sub::Operation { topic, init } => {
             Effect::StartOperation { topic: topic.clone(), payload: init.clone() }
         }
-        Sub::Builtin { payload } => Effect::InvokeBuiltin {
+        Sub::Builtin { payload, is_repeatable } => Effect::InvokeBuiltin {
             call: BuiltinCall::Own,
             payload: payload.clone(),
             is_resumed: false,
+            is_repeatable: *is_repeatable,
         },
     }
 }
@@ -244,8 +256,8 @@ pub(super) fn start_first(sub: &Sub) -> Effect {
 /// Builds the effect that finds what was started again, and starts what was not.
 fn start_again(sub: &Sub) -> Effect {
     match start_first(sub) {
-        Effect::InvokeBuiltin { call, payload, .. } => {
-            Effect::InvokeBuiltin { call, payload, is_resumed: true }
+        Effect::InvokeBuiltin { call, payload, is_repeatable, .. } => {
+            Effect::InvokeBuiltin { call, payload, is_resumed: true, is_repeatable }
         }
         start => start,
     }

@@ -74,6 +74,8 @@ pub enum Effect {
         payload: Payload,
         /// It was invoked before, and the agent has restarted since.
         is_resumed: bool,
+        /// Then it may simply be done again; else whoever did it says what became of it.
+        is_repeatable: bool,
     },
     /// End the script or builtin that runs; its end is of no interest any more.
     StopWork,

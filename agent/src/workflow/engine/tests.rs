@@ -248,6 +248,30 @@ fn r4_any_other_pending_state_is_begun_again() {
 }
 
 #[test]
+fn a_script_that_is_not_repeatable_is_an_error_after_a_restart() {
+    let states =
+        format!("{SCRIPT}repeatable=false\non_error=\"rollback\"\n[rollback]\nscript=\"q\"\n");
+    let mut bench = Bench::new(&states, json!({}));
+    bench.give(Event::AgentStarted { same_boot: true });
+    assert_eq!((bench.status(), bench.run().0), ("rollback", "q"));
+    let reason = bench.field("reason");
+    assert!(reason.as_str().is_some_and(|text| text.starts_with("interrupted")), "{reason}");
+}
+
+#[test]
+fn a_script_that_a_restart_finds_not_begun_is_run_though_it_is_not_repeatable() {
+    let text = "operation = \"op\"\n[init]\naction=\"restart-agent\"\non_exec=\"s\"\n[s]\nscript=\"p\"\nrepeatable=false\n";
+    let definition = Definition::parse("op.toml", text).expect("valid");
+    let command = Command::new(topic(), Payload::new());
+    let now = Moment::default();
+    let first = step(&definition, &command, Event::Start, now).expect("started");
+    let launching = step(&definition, &first.next, Event::Continue, now).expect("goes on");
+    let restarted = Event::AgentStarted { same_boot: true };
+    let resumed = step(&definition, &launching.next, restarted, now).expect("goes on");
+    assert!(resumed.effects.iter().any(|effect| matches!(effect, Effect::RunScript(_))));
+}
+
+#[test]
 fn r6_c1_a_finished_command_is_left_alone() {
     let mut bench = Bench::new("[init]\naction=\"proceed\"\n", json!({}));
     bench.give(Event::AgentStarted { same_boot: true });

@@ -175,6 +175,7 @@ fn a3_builtin_in_both_spellings() {
         call: BuiltinCall::Own,
         payload: payload(fields),
         is_resumed,
+        is_repeatable: false,
     };
     assert!(bench.effects.contains(&invoke(false, json!({"x": 1}))));
     bench.give(Event::AgentStarted { same_boot: true });
@@ -190,6 +191,29 @@ fn a3_builtin_in_both_spellings() {
         (bench.status(), bench.field("got"), bench.field("y")),
         ("successful", json!(2), json!("(none)"))
     );
+}
+
+#[test]
+fn a3_a_builtin_says_whether_it_is_repeatable() {
+    for (section, expected) in [
+        ("action=\"builtin\"\n", false),
+        ("action=\"builtin\"\nrepeatable=true\n", true),
+        ("action=\"builtin:op:step\"\nrepeatable=true\n", true),
+        (
+            "operation=\"builtin:op\"\nrepeatable=true\non_exec=\"w\"\n[w]\naction=\"await-operation-completion\"\n",
+            true,
+        ),
+    ] {
+        let mut bench = Bench::new(&format!("[init]\n{section}"), json!({}));
+        bench.give(Event::AgentStarted { same_boot: true });
+        let said = bench.effects.iter().find_map(|effect| match effect {
+            Effect::InvokeBuiltin { is_resumed, is_repeatable, .. } => {
+                Some((*is_resumed, *is_repeatable))
+            }
+            _ => None,
+        });
+        assert_eq!(said, Some((true, expected)), "{section}");
+    }
 }
 
 #[test]
@@ -227,7 +251,8 @@ fn a8_later_actions_are_known() {
     );
     let call = BuiltinCall::Step { operation: "config_update".into(), step: "set".into() };
     let payload = payload(json!({"f": "F", "setFrom": "F"}));
-    assert_eq!(bench.effects, [Effect::InvokeBuiltin { call, payload, is_resumed: false }]);
+    let (is_resumed, is_repeatable) = (false, false);
+    assert_eq!(bench.effects, [Effect::InvokeBuiltin { call, payload, is_resumed, is_repeatable }]);
     let bench = Bench::new(
         "[init]\naction=\"restart-agent\"\non_exec=\"wait\"\n[wait]\naction=\"await-agent-restart\"\n",
         json!({}),
