@@ -12,6 +12,7 @@
 //! device_id = "pi-1"
 //! type = "kiosk"
 //! data_dir = "/var/lib/quarterdeck-agent" # default: the XDG state folder
+//! workflows = "/etc/quarterdeck/workflows" # operations of your own; default: workflows in data_dir
 //! ca_file = "/etc/quarterdeck/ca.pem"     # whom to believe, for https and mqtts
 //! allow_plaintext = false                 # to other hosts than this one
 //! heartbeat_s = 30
@@ -67,6 +68,8 @@ pub struct Config {
     pub kind: Option<String>,
     pub tags: BTreeMap<String, String>,
     pub data_dir: PathBuf,
+    /// The folder of the owner's own operations; the default one need not be there.
+    pub workflows: PathBuf,
     pub ca_pem: Option<String>,
     pub allow_plaintext: bool,
     pub heartbeat: Duration,
@@ -149,6 +152,7 @@ struct Raw {
     #[serde(default)]
     tags: BTreeMap<String, String>,
     data_dir: Option<PathBuf>,
+    workflows: Option<PathBuf>,
     ca_file: Option<PathBuf>,
     #[serde(default)]
     allow_plaintext: bool,
@@ -249,15 +253,13 @@ impl Config {
             return Err(wrong("heartbeat_s", "1 to 3600"));
         }
         let data_dir = match raw.data_dir {
-            Some(path) if path.as_os_str().is_empty() => {
-                return Err(wrong("data_dir", "a folder's path"));
-            }
-            Some(path) => std::path::absolute(&path).map_err(|source| ConfigError::File {
-                key: "data_dir",
-                path,
-                source,
-            })?,
+            Some(path) => absolute("data_dir", path, &wrong)?,
             None => default_data_dir()?,
+        };
+        let workflows = match raw.workflows {
+            Some(path) if !path.is_dir() => return Err(wrong("workflows", "a folder")),
+            Some(path) => absolute("workflows", path, &wrong)?,
+            None => data_dir.join("workflows"),
         };
         Ok(Self {
             server,
@@ -266,6 +268,7 @@ impl Config {
             kind: raw.kind,
             tags: raw.tags,
             data_dir,
+            workflows,
             ca_pem,
             allow_plaintext: raw.allow_plaintext,
             heartbeat: Duration::from_secs(heartbeat_s),
@@ -280,6 +283,17 @@ fn default_data_dir() -> Result<PathBuf, ConfigError> {
     let base = etcetera::choose_base_strategy().map_err(|_| ConfigError::NoHome)?;
     let state = base.state_dir().unwrap_or_else(|| base.data_dir());
     Ok(state.join("quarterdeck-agent"))
+}
+
+fn absolute(
+    key: &'static str,
+    path: PathBuf,
+    wrong: &impl Fn(&str, &str) -> ConfigError,
+) -> Result<PathBuf, ConfigError> {
+    if path.as_os_str().is_empty() {
+        return Err(wrong(key, "a folder's path"));
+    }
+    std::path::absolute(&path).map_err(|source| ConfigError::File { key, path, source })
 }
 
 fn read_file(key: &'static str, path: &Path) -> Result<String, ConfigError> {

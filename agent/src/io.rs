@@ -8,6 +8,7 @@
 //! | [`procfs`], [`host`] | the kernel's view of processes and the host |
 //! | [`files`] | files that commands may touch |
 //! | [`durable`] | small files of the agent's own |
+//! | [`workflow_folder`] | workflows that the device's owner wrote |
 
 pub mod durable;
 pub mod files;
@@ -20,3 +21,4 @@ pub mod procfs;
 pub mod supervisor;
 pub mod tls;
 pub mod transfer;
+pub mod workflow_folder;

@@ -5,6 +5,7 @@
 //! | module | subject |
 //! | --- | --- |
 //! | [`definition`] | what a workflow file says, checked and typed |
+//! | [`catalogue`] | which operations a device has: the agent's own, and a folder's files |
 //! | [`engine`] | the machine of one command |
 //! | [`command`] | the command that the machine moves, as it is saved |
 //! | [`outcome`] | where the end of a script leads |
@@ -18,6 +19,7 @@
 //! Nothing here does anything: no tokio, no clock, no process, no file.
 
 pub mod card;
+pub mod catalogue;
 pub mod command;
 pub mod definition;
 pub mod engine;

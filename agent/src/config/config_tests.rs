@@ -45,6 +45,7 @@ fn what_is_wrong_names_the_key_the_value_and_what_was_expected() {
     for (file, environment, flags, parts) in [
         ("heartbeat_s = 0", None, None, vec!["heartbeat_s", "0", "1 to 3600", "agent.toml"]),
         ("heartbeat_s = 'x'", None, None, vec!["heartbeat_s", "\"x\"", "agent.toml"]),
+        ("workflows = '/nowhere'", None, None, vec!["workflows", "/nowhere", "a folder"]),
         ("colour = 'red'", None, None, vec!["colour", "unknown field"]),
         (
             "[limits]\nconcurrent_commands = 0",

@@ -18,7 +18,7 @@ pub enum Kind {
 }
 
 /// Every key there is, with dots for tables.
-pub const KEYS: [(&str, Kind); 21] = [
+pub const KEYS: [(&str, Kind); 22] = [
     ("server", Kind::Text),
     ("token", Kind::Text),
     ("token_file", Kind::Text),
@@ -26,6 +26,7 @@ pub const KEYS: [(&str, Kind); 21] = [
     ("type", Kind::Text),
     ("tags", Kind::Pairs),
     ("data_dir", Kind::Text),
+    ("workflows", Kind::Text),
     ("ca_file", Kind::Text),
     ("allow_plaintext", Kind::Toml),
     ("heartbeat_s", Kind::Toml),

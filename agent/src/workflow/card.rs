@@ -9,7 +9,7 @@
 //! }
 //! ```
 
-use quarterdeck_protocol::operations::{Operation, OperationSource};
+use quarterdeck_protocol::operations::{self, Operation, OperationSource};
 use serde_json::{Map, Value, json};
 
 /// The longest such file.
@@ -31,8 +31,15 @@ pub struct InvalidCard {
     pub expected: String,
 }
 
-/// Describes an operation that has no such file.
-pub fn plain(operation: &str) -> Operation {
+/// Describes an operation that has no such file: a built-in one as the console knows it.
+pub fn default_of(operation: &str) -> Operation {
+    operations::builtin()
+        .into_iter()
+        .find(|known| known.name == operation)
+        .unwrap_or_else(|| plain(operation))
+}
+
+fn plain(operation: &str) -> Operation {
     Operation {
         name: operation.to_owned(),
         title: operation.replace(['_', '-'], " "),
@@ -47,7 +54,7 @@ pub fn plain(operation: &str) -> Operation {
     }
 }
 
-/// Reads the file of an operation. Unknown keys are ignored.
+/// Reads the file of an operation: what it leaves out stays as [`default_of`] says. Unknown keys are ignored.
 pub fn parse(operation: &str, file: &str, bytes: &[u8]) -> Result<Operation, InvalidCard> {
     let invalid = |place: String, expected: &str| InvalidCard {
         file: file.to_owned(),
@@ -66,7 +73,7 @@ pub fn parse(operation: &str, file: &str, bytes: &[u8]) -> Result<Operation, Inv
     let Value::Object(fields) = value else {
         return Err(invalid(String::new(), "expected a JSON object"));
     };
-    let mut card = plain(operation);
+    let mut card = Operation { source: OperationSource::Device, ..default_of(operation) };
     let at = |key: &str, expected: &str| invalid(format!(": {key}"), expected);
     if let Some(name) = text(&fields, "name", NAME_MAX_CHARS).map_err(|e| at("name", &e))? {
         card.title = name;

@@ -1,0 +1,295 @@
+//! Which operations a device has: the agent's own workflows, and over them the
+//! files of a folder (source 003; rules D8, D10, D11; chapter 4).
+//!
+//! ```text
+//! built-in texts ──┐                             ┌─▶ entries: operation → workflow, card, origin
+//!                  ├─▶ Catalogue::of(…) ─────────┤
+//! *.toml, *.json ──┘                             └─▶ rejected: files that count for nothing, and why
+//! ```
+//!
+//! - Of a folder `*.toml` and `*.json` directly in it count, in the order of
+//!   their names; names that begin with a dot do not.
+//! - The file's name means nothing, `operation` in it rules. A user's file takes
+//!   the place of the built-in one, also when it is invalid: its commands then
+//!   fail with its problems, rather than do something else than it was meant to.
+//! - Of several files for one operation the first valid one counts.
+//! - `<operation>.json` is the operation's card ([`super::card`]).
+//!
+//! Nothing here reads a file: [`crate::io::workflow_folder`] does.
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use quarterdeck_protocol::operations::Operation;
+
+use super::{
+    card::{self, InvalidCard},
+    definition::{Definition, InvalidDefinition, Problem},
+};
+
+/// The longest workflow file.
+pub const WORKFLOW_MAX_BYTES: usize = 256 * 1024;
+
+/// A workflow that is part of the agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Embedded {
+    pub operation: &'static str,
+    pub text: &'static str,
+}
+
+macro_rules! embedded {
+    ($($operation:literal),* $(,)?) => {
+        &[$(Embedded {
+            operation: $operation,
+            text: include_str!(concat!("../../operations/", $operation, ".toml")),
+        }),*]
+    };
+}
+
+/// The agent's own workflows, by name.
+pub const BUILTIN: &[Embedded] = embedded![
+    "collect_logs",
+    "disk_usage",
+    "file_pull",
+    "file_push",
+    "list_processes",
+    "network_info",
+    "ping",
+    "reboot_host",
+    "restart_agent",
+    "restart_app",
+    "restart_service",
+    "run_script",
+    "shutdown_host",
+    "system_info",
+];
+
+/// A file of a workflow folder, as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FolderFile {
+    pub path: PathBuf,
+    /// Its bytes, or why they could not be read.
+    pub content: Result<Vec<u8>, String>,
+}
+
+/// All operations of a device, by name.
+#[derive(Debug, Clone, Default)]
+pub struct Catalogue {
+    entries: BTreeMap<Arc<str>, Entry>,
+    /// What of the folder counts for nothing, in the order of its names.
+    pub rejected: Vec<Rejected>,
+}
+
+/// One operation.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    pub origin: Origin,
+    /// A user's file stands in the place of the agent's own workflow.
+    pub overrides_builtin: bool,
+    pub workflow: Workflow,
+    /// What the console is told of it.
+    pub card: Operation,
+}
+
+/// Where a workflow comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    Builtin,
+    File(PathBuf),
+}
+
+/// What the text of a workflow came to.
+#[derive(Debug, Clone)]
+pub enum Workflow {
+    Valid { definition: Arc<Definition>, text: Arc<str> },
+    Invalid(InvalidDefinition),
+}
+
+/// A file that counts for nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Rejected {
+    #[error("{}: cannot be read: {error}", path.display())]
+    Unreadable { path: PathBuf, error: String },
+    /// It is not even known for which operation it is.
+    #[error(transparent)]
+    Nameless(InvalidDefinition),
+    #[error("{}: is for {operation} too, but {} stands", path.display(), kept.display())]
+    Duplicate { path: PathBuf, operation: Arc<str>, kept: PathBuf },
+    /// The operation is there all the same, without what its card would say.
+    #[error(transparent)]
+    Card(InvalidCard),
+}
+
+impl Catalogue {
+    /// Makes the catalogue of some built-in workflows and all files of a folder.
+    pub fn of(builtin: &[Embedded], mut files: Vec<FolderFile>) -> Self {
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        let mut catalogue = Self::default();
+        for embedded in builtin {
+            let name = format!("builtin:{}", embedded.operation);
+            let (operation, workflow) = read(&name, embedded.text.as_bytes());
+            let card = card::default_of(embedded.operation);
+            debug_assert_eq!(operation.as_deref(), Some(embedded.operation));
+            let entry = Entry { origin: Origin::Builtin, overrides_builtin: false, workflow, card };
+            catalogue.entries.insert(embedded.operation.into(), entry);
+        }
+        for FolderFile { path, content } in &files {
+            if has_extension(path, "toml") {
+                catalogue.add(path, content.as_deref());
+            }
+        }
+        for FolderFile { path, content } in &files {
+            if has_extension(path, "json") {
+                catalogue.describe(path, content.as_deref());
+            }
+        }
+        catalogue
+    }
+
+    /// The agent's own workflows alone.
+    pub fn builtin() -> Self {
+        Self::of(BUILTIN, Vec::new())
+    }
+
+    pub fn get(&self, operation: &str) -> Option<&Entry> {
+        self.entries.get(operation)
+    }
+
+    /// All operations, in the order of their names.
+    pub fn entries(&self) -> impl Iterator<Item = (&Arc<str>, &Entry)> {
+        self.entries.iter()
+    }
+
+    fn add(&mut self, path: &Path, content: Result<&[u8], &String>) {
+        let bytes = match content {
+            Ok(bytes) => bytes,
+            Err(error) => return self.unreadable(path, error),
+        };
+        let (operation, workflow) = read(&path.to_string_lossy(), bytes);
+        let operation = match (operation, &workflow) {
+            (Some(operation), _) => operation,
+            (None, Workflow::Invalid(invalid)) => {
+                self.rejected.push(Rejected::Nameless(invalid.clone()));
+                return;
+            }
+            (None, Workflow::Valid { definition, .. }) => definition.operation.clone(),
+        };
+        let mut path = path.to_owned();
+        let before = self.entries.get_mut(&operation);
+        let overrides_builtin = before.as_ref().is_some_and(|entry| entry.is_builtin());
+        if let Some(Entry { origin: Origin::File(kept), workflow: kept_workflow, .. }) = before {
+            if workflow.is_valid() && !kept_workflow.is_valid() {
+                *kept_workflow = workflow;
+                std::mem::swap(kept, &mut path);
+            }
+            let kept = kept.clone();
+            self.rejected.push(Rejected::Duplicate { path, operation, kept });
+            return;
+        }
+        let card = card::default_of(&operation);
+        let entry = Entry { origin: Origin::File(path), overrides_builtin, workflow, card };
+        self.entries.insert(operation, entry);
+    }
+
+    /// Takes a card; a JSON file that is named like no operation is none.
+    fn describe(&mut self, path: &Path, content: Result<&[u8], &String>) {
+        let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+        let Some(entry) = self.entries.get_mut(name) else { return };
+        let bytes = match content {
+            Ok(bytes) => bytes,
+            Err(error) => return self.unreadable(path, error),
+        };
+        match card::parse(name, &path.to_string_lossy(), bytes) {
+            Ok(card) => entry.card = card,
+            Err(invalid) => self.rejected.push(Rejected::Card(invalid)),
+        }
+    }
+
+    fn unreadable(&mut self, path: &Path, error: &str) {
+        let (path, error) = (path.to_owned(), error.to_owned());
+        self.rejected.push(Rejected::Unreadable { path, error });
+    }
+}
+
+impl Entry {
+    pub const fn is_builtin(&self) -> bool {
+        self.overrides_builtin || matches!(self.origin, Origin::Builtin)
+    }
+
+    /// The workflow that its commands run; of an invalid file one that fails each with the file's problems (D10).
+    pub fn definition(&self) -> Arc<Definition> {
+        match &self.workflow {
+            Workflow::Valid { definition, .. } => definition.clone(),
+            Workflow::Invalid(invalid) => {
+                Arc::new(Definition::ill_formed(&self.card.name, &invalid.reason()))
+            }
+        }
+    }
+}
+
+impl Workflow {
+    pub const fn is_valid(&self) -> bool {
+        matches!(self, Self::Valid { .. })
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Builtin => f.write_str("built in"),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+fn has_extension(path: &Path, extension: &str) -> bool {
+    let is_hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    !is_hidden && path.extension().is_some_and(|found| found == extension)
+}
+
+/// Reads the bytes of a workflow file, and tells for which operation it is.
+pub fn read(file: &str, bytes: &[u8]) -> (Option<Arc<str>>, Workflow) {
+    let invalid = |operation: Option<String>, problem: Problem| {
+        let name = operation.as_deref().map(Arc::from);
+        let file = file.to_owned();
+        (name, Workflow::Invalid(InvalidDefinition { file, operation, problems: vec![problem] }))
+    };
+    if bytes.len() > WORKFLOW_MAX_BYTES {
+        let text = format!("expected at most {} KiB", WORKFLOW_MAX_BYTES / 1024);
+        return invalid(None, Problem { line: 0, column: 0, key: String::new(), text });
+    }
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => {
+            let good = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+            let last_line = good.rsplit('\n').next().unwrap_or_default();
+            let problem = Problem {
+                line: good.matches('\n').count() + 1,
+                column: last_line.chars().count() + 1,
+                key: String::new(),
+                text: "this is no UTF-8 text".to_owned(),
+            };
+            // The name may stand in the good part.
+            let operation = match Definition::parse(file, &String::from_utf8_lossy(bytes)) {
+                Ok(definition) => Some(definition.operation.to_string()),
+                Err(invalid) => invalid.operation,
+            };
+            return invalid(operation, problem);
+        }
+    };
+    match Definition::parse(file, text) {
+        Ok(definition) => {
+            let name = definition.operation.clone();
+            let definition = Arc::new(definition);
+            (Some(name), Workflow::Valid { definition, text: text.into() })
+        }
+        Err(invalid) => (invalid.operation.as_deref().map(Arc::from), Workflow::Invalid(invalid)),
+    }
+}

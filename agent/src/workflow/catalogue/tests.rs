@@ -1,0 +1,137 @@
+use serde_json::json;
+
+use super::*;
+
+fn file(name: &str, text: &str) -> FolderFile {
+    FolderFile { path: Path::new("/wf").join(name), content: Ok(text.as_bytes().to_vec()) }
+}
+
+fn workflow(operation: &str) -> String {
+    format!("operation = \"{operation}\"\n[init]\naction = \"proceed\"\n")
+}
+
+fn rejections(catalogue: &Catalogue) -> Vec<String> {
+    catalogue.rejected.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn workflow_catalogue_holds_each_builtin_operation_valid_and_without_a_note() {
+    let catalogue = Catalogue::builtin();
+    for operation in quarterdeck_protocol::operations::builtin() {
+        let entry = catalogue.get(&operation.name).expect(&operation.name);
+        let Workflow::Valid { definition, .. } = &entry.workflow else {
+            panic!("{:?}", entry.workflow);
+        };
+        assert_eq!(definition.notes, [], "{}", operation.name);
+        assert_eq!((&*definition.operation, &entry.card), (&*operation.name, &operation));
+        assert!(entry.is_builtin() && entry.origin == Origin::Builtin);
+    }
+    assert_eq!(catalogue.entries().count(), BUILTIN.len());
+    assert!(catalogue.rejected.is_empty());
+}
+
+#[test]
+fn a_workflow_file_takes_the_place_of_the_builtin_one_whatever_its_name() {
+    let catalogue = Catalogue::of(BUILTIN, vec![file("mine.toml", &workflow("ping"))]);
+    let entry = catalogue.get("ping").expect("there");
+    assert_eq!(entry.origin, Origin::File("/wf/mine.toml".into()));
+    assert!(entry.overrides_builtin && entry.workflow.is_valid());
+    assert_eq!(entry.definition().states()[0].line, 2);
+    assert!(!catalogue.get("run_script").expect("there").overrides_builtin);
+}
+
+#[test]
+fn only_toml_files_of_a_workflow_folder_count() {
+    let text = workflow("op");
+    let names = ["wf.toml.bak", "wf.TOML", "wf", ".wf.toml", ".#wf.toml", "toml", ".toml"];
+    let files = names.map(|name| file(name, &text));
+    let catalogue = Catalogue::of(&[], files.to_vec());
+    assert_eq!((catalogue.entries().count(), catalogue.rejected.len()), (0, 0));
+}
+
+#[test]
+fn an_invalid_workflow_file_fails_its_commands_and_harms_no_other() {
+    let invalid = "operation = \"bad\"\n[init]\naction = \"fly\"\n";
+    let files = vec![file("bad.toml", invalid), file("good.toml", &workflow("good"))];
+    let catalogue = Catalogue::of(BUILTIN, files);
+    assert!(catalogue.get("good").expect("there").workflow.is_valid());
+    let definition = catalogue.get("bad").expect("there").definition();
+    let mut leads = definition.states().iter().flat_map(|state| state.action.leads());
+    let reason = leads.find_map(|lead| lead.reason).expect("a reason");
+    assert!(reason.contains("/wf/bad.toml:3:10: init.action: \"fly\" is unknown"), "{reason}");
+    assert!(catalogue.rejected.is_empty());
+}
+
+#[test]
+fn an_invalid_workflow_file_does_not_give_way_to_the_builtin_one() {
+    let catalogue = Catalogue::of(BUILTIN, vec![file("p.toml", "operation = \"ping\"\n")]);
+    let entry = catalogue.get("ping").expect("there");
+    assert!(!entry.workflow.is_valid() && entry.overrides_builtin);
+}
+
+#[test]
+fn workflow_files_that_cannot_be_read_are_told() {
+    let unreadable = FolderFile { path: "/wf/a.toml".into(), content: Err("denied".to_owned()) };
+    let mut no_text = file("c.toml", "operation = \"c\"\n# ");
+    no_text.content.as_mut().expect("bytes").push(0xff);
+    let files = vec![
+        unreadable,
+        file("b.toml", "[init]\naction = \"proceed\"\n"),
+        no_text,
+        file("d.toml", &"#".repeat(WORKFLOW_MAX_BYTES + 1)),
+    ];
+    let catalogue = Catalogue::of(&[], files);
+    let told = rejections(&catalogue);
+    assert_eq!(told[0], "/wf/a.toml: cannot be read: denied");
+    assert!(told[1].starts_with("/wf/b.toml:operation: is missing"), "{told:?}");
+    assert_eq!(told[2], "/wf/d.toml:expected at most 256 KiB");
+    assert_eq!(told.len(), 3);
+    let Workflow::Invalid(invalid) = &catalogue.get("c").expect("named").workflow else { panic!() };
+    assert_eq!(invalid.to_string(), "/wf/c.toml:2:3: this is no UTF-8 text");
+}
+
+#[test]
+fn of_several_workflow_files_for_an_operation_the_first_valid_one_counts() {
+    let files = vec![
+        file("c.toml", &workflow("op")),
+        file("a.toml", "operation = \"op\"\n"),
+        file("b.toml", &workflow("op")),
+    ];
+    let catalogue = Catalogue::of(&[], files);
+    let entry = catalogue.get("op").expect("there");
+    assert_eq!(entry.origin, Origin::File("/wf/b.toml".into()));
+    assert!(entry.workflow.is_valid() && !entry.overrides_builtin);
+    assert_eq!(
+        rejections(&catalogue),
+        [
+            "/wf/a.toml: is for op too, but /wf/b.toml stands",
+            "/wf/c.toml: is for op too, but /wf/b.toml stands",
+        ]
+    );
+}
+
+#[test]
+fn a_card_beside_the_workflow_describes_its_operation() {
+    let card = json!({"name": "Flash it", "dangerous": true, "reboots": true}).to_string();
+    let files = vec![
+        file("wf.toml", &workflow("flash")),
+        file("flash.json", &card),
+        file("broken.toml", &workflow("broken")),
+        file("broken.json", "{\"dangerous\": 1}"),
+        file("package.json", "no card at all"),
+    ];
+    let catalogue = Catalogue::of(BUILTIN, files);
+    let flash = &catalogue.get("flash").expect("there").card;
+    assert_eq!((&*flash.name, &*flash.title), ("flash", "Flash it"));
+    assert!(flash.dangerous && flash.reboots);
+    assert!(!catalogue.get("broken").expect("there").card.dangerous);
+    assert_eq!(rejections(&catalogue), ["/wf/broken.json: dangerous: expected true or false"]);
+}
+
+#[test]
+fn a_card_keeps_what_it_does_not_say_of_a_builtin_operation() {
+    let files = vec![file("reboot_host.json", "{\"name\": \"Power cycle\"}")];
+    let catalogue = Catalogue::of(BUILTIN, files);
+    let card = &catalogue.get("reboot_host").expect("there").card;
+    assert_eq!((&*card.title, card.dangerous, card.reboots), ("Power cycle", true, true));
+}
