@@ -1,5 +1,7 @@
 //! Arguments, and the way from them to a running agent.
 
+mod workflows;
+
 use std::{
     io::Write as _,
     os::unix::process::CommandExt as _,
@@ -69,6 +71,9 @@ struct Options {
     /// Where the agent keeps its state [default: the XDG state folder]
     #[arg(long, global = true, value_name = "DIR")]
     data_dir: Option<String>,
+    /// The folder with this device's own operations [default: workflows in --data-dir]
+    #[arg(long, global = true, value_name = "DIR")]
+    workflows: Option<String>,
     /// The CA by which the server and the broker are known
     #[arg(long, global = true, value_name = "FILE")]
     ca_file: Option<String>,
@@ -90,6 +95,9 @@ enum Task {
         #[arg(long, value_enum, default_value_t = Output::Text)]
         output: Output,
     },
+    /// Look at this device's operations, and check files of new ones; needs no server
+    #[command(subcommand)]
+    Workflows(workflows::Task),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -112,6 +120,7 @@ impl Options {
             ("device_id", &self.device_id),
             ("type", &self.kind),
             ("data_dir", &self.data_dir),
+            ("workflows", &self.workflows),
             ("ca_file", &self.ca_file),
             ("heartbeat_s", &self.heartbeat_s),
         ];
@@ -145,17 +154,17 @@ pub fn main() -> ExitCode {
         }
     };
     let done = match cli.task {
-        None => serve(config),
-        Some(Task::Status { output }) => show_status(&config, output).map(|()| After::Exit),
+        None => serve(config).map(|after| match after {
+            After::Exit => ExitCode::SUCCESS,
+            After::StartAnew => start_anew(),
+        }),
+        Some(Task::Status { output }) => show_status(&config, output).map(|()| ExitCode::SUCCESS),
+        Some(Task::Workflows(task)) => workflows::run(&config, &task),
     };
-    match done {
-        Ok(After::Exit) => ExitCode::SUCCESS,
-        Ok(After::StartAnew) => start_anew(),
-        Err(error) => {
-            eprintln!("quarterdeck-agent: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    done.unwrap_or_else(|error| {
+        eprintln!("quarterdeck-agent: {error:#}");
+        ExitCode::FAILURE
+    })
 }
 
 fn show_status(config: &Config, output: Output) -> anyhow::Result<()> {
