@@ -28,6 +28,10 @@ e2e *NAME:
 demo *ARGS:
     cargo demo {{ ARGS }}
 
+# The console on a fleet in memory: `just fake --rows 100000 --churn 50000 -- --low-bandwidth`.
+fake *ARGS:
+    cargo run --quiet -p quarterdeck-tests --bin fake_fleet -- {{ ARGS }}
+
 # One benchmark, its figure beside its peer's: fanout, ingest, memory, agent_idle; add --short for a quick run.
 bench NAME *ARGS:
     cargo bench --locked -p quarterdeck-tests --bench {{ NAME }} -- {{ ARGS }}

@@ -3,7 +3,7 @@
 mod cli {
     pub(crate) mod program;
     pub(crate) mod samples;
-    pub(crate) mod stub;
+    pub(crate) use quarterdeck_tests::stub;
 
     mod help;
     mod listing;

@@ -4,8 +4,8 @@
 mod any_sequence;
 #[path = "tui/bytes.rs"]
 mod bytes;
-#[path = "../examples/fake_fleet/fleet.rs"]
-mod fleet;
+#[path = "tui/network.rs"]
+mod network;
 #[path = "tui/runner.rs"]
 mod runner;
 #[path = "tui/screens.rs"]

@@ -21,6 +21,8 @@
 //! | [`services`] | what is installed, and how a test is skipped |
 //! | [`binaries`], [`process`] | finding and running programs |
 //! | [`wait`], [`clock`] | waiting for conditions |
+//! | [`fake`] | a fleet in memory, for what needs a console and no server |
+//! | [`stub`] | an HTTP and WebSocket server that says what a test tells it to |
 //! | [`report`] | how benchmarks print a figure beside its peer's |
 //! | [`demo`] | the demo fleet |
 
@@ -30,6 +32,7 @@ pub mod binaries;
 pub mod clock;
 pub mod demo;
 pub mod disk;
+pub mod fake;
 pub mod faketime;
 pub mod fleet;
 pub mod live;
@@ -43,6 +46,7 @@ pub mod report;
 pub mod server;
 pub mod services;
 pub mod simulator;
+pub mod stub;
 pub mod wait;
 
 pub use fleet::Fleet;

@@ -7,7 +7,7 @@ use std::{
     num::NonZeroU16,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
@@ -15,15 +15,19 @@ use pty_process::{OwnedWritePty, Size};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     process::Child,
+    sync::watch,
 };
 
 use crate::{
     binaries::on_path,
-    wait::{Look, in_time, wait_for},
+    clock,
+    wait::{DEADLINE, Look, in_time, wait_for},
 };
 
 /// The raw bytes that are kept; a test that draws more has run wild.
 const RAW_MAX_BYTES: usize = 64 * 1024 * 1024;
+/// More than any frame has.
+const FRAME_MAX_BYTES: usize = 128 * 1024;
 const SCROLLBACK_ROWS: usize = 1_000;
 /// More than any program waits for the rest of a sequence.
 const ESCAPE_PAUSE: Duration = Duration::from_millis(150);
@@ -138,22 +142,29 @@ impl TerminalBuilder {
             raw: Vec::new(),
             parser: vt100::Parser::new(self.rows, self.cols, SCROLLBACK_ROWS),
             ended: false,
+            at: clock::now(),
         };
         let screen = Arc::new(Mutex::new(screen));
+        let (changed, changes) = watch::channel(());
         let shown = screen.clone();
         tokio::spawn(async move {
             let mut buffer = vec![0; 64 * 1024];
             // A terminal whose program ended answers EIO.
             while let Ok(length @ 1..) = read.read(&mut buffer).await {
-                let mut screen = shown.lock().unwrap_or_else(PoisonError::into_inner);
-                screen.parser.process(&buffer[..length]);
-                if screen.raw.len() < RAW_MAX_BYTES {
-                    screen.raw.extend_from_slice(&buffer[..length]);
+                let at = clock::now();
+                {
+                    let mut screen = shown.lock().unwrap_or_else(PoisonError::into_inner);
+                    screen.at = at;
+                    screen.parser.process(&buffer[..length]);
+                    if screen.raw.len() < RAW_MAX_BYTES {
+                        screen.raw.extend_from_slice(&buffer[..length]);
+                    }
                 }
+                changed.send_replace(());
             }
             shown.lock().unwrap_or_else(PoisonError::into_inner).ended = true;
         });
-        Ok(Terminal { child, write, screen })
+        Ok(Terminal { child, write, screen, changes })
     }
 }
 
@@ -165,6 +176,19 @@ struct Screen {
     raw: Vec<u8>,
     parser: vt100::Parser,
     ended: bool,
+    /// When the last bytes came.
+    at: Instant,
+}
+
+impl Screen {
+    /// Whether a synchronized update has begun and not ended: a terminal shows nothing of it yet.
+    fn is_mid_frame(&self) -> bool {
+        const SWITCH: &[u8] = b"\x1b[?2026";
+        let recent = &self.raw[self.raw.len().saturating_sub(FRAME_MAX_BYTES)..];
+        let last = recent.windows(SWITCH.len()).rposition(|part| part == SWITCH);
+        // Cut off behind the number, it is one that begins or ends: either way more comes.
+        last.is_some_and(|at| recent.get(at + SWITCH.len()) != Some(&b'l'))
+    }
 }
 
 /// A program on its terminal; killed when dropped.
@@ -172,6 +196,7 @@ pub struct Terminal {
     child: Child,
     write: OwnedWritePty,
     screen: Arc<Mutex<Screen>>,
+    changes: watch::Receiver<()>,
 }
 
 impl std::fmt::Debug for Terminal {
@@ -263,6 +288,40 @@ impl Terminal {
             async move { look }
         })
         .await
+    }
+
+    /// Waits for a whole frame that shows what is sought; gives the moment when its bytes came.
+    pub async fn wait_for_frame(
+        &mut self,
+        what: &str,
+        is_it: impl Fn(&vt100::Screen) -> bool,
+    ) -> Result<Instant> {
+        let waiting = async {
+            loop {
+                let found = self.read(|screen| {
+                    let found = !screen.is_mid_frame() && is_it(screen.parser.screen());
+                    found.then_some(screen.at)
+                });
+                if let Some(at) = found {
+                    return Ok(at);
+                }
+                if self.changes.changed().await.is_err() {
+                    bail!("the program ended before {what}");
+                }
+            }
+        };
+        let found = tokio::time::timeout(DEADLINE, waiting).await;
+        found.unwrap_or_else(|_| bail!("waited for {what}; the screen is\n{}", self.text()))
+    }
+
+    /// Looks at the screen, cell by cell.
+    pub fn look<T>(&self, look: impl FnOnce(&vt100::Screen) -> T) -> T {
+        self.read(|screen| look(screen.parser.screen()))
+    }
+
+    /// The program's process, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
     }
 
     /// Waits for the program to end by itself.

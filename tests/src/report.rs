@@ -115,6 +115,14 @@ pub fn median(values: &[f64]) -> f64 {
     }
 }
 
+/// The smallest of some numbers that `percent` of them do not exceed.
+pub fn percentile(values: &[f64], percent: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let rank = (percent / 100.0 * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
+}
+
 /// The resident memory of a process, in bytes.
 pub fn resident_bytes(pid: u32) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
@@ -159,6 +167,10 @@ mod tests {
             assert_eq!(number(value), text);
         }
         assert!((median(&[3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
+        let hundred: Vec<f64> = (1..=100).rev().map(f64::from).collect();
+        for percent in [1.0, 50.0, 99.0, 100.0] {
+            assert!((percentile(&hundred, percent) - percent).abs() < f64::EPSILON);
+        }
         assert!(Wanted::AtLeast(2.0).is_held_by(2.0) && !Wanted::AtMost(1.0).is_held_by(1.1));
     }
 

@@ -88,9 +88,7 @@ fn take(runner: &mut Runner, step: Step) {
             let now = runner.app.now;
             runner.fleet.live(now);
             runner.fleet.new_command();
-            for event in runner.fleet.changes() {
-                runner.event(event);
-            }
+            runner.tell_changes();
         }
         Step::Lost => {
             runner.event(NetEvent::Lost { why: "\u{1b}[2Jgone".into() });

@@ -17,13 +17,14 @@ use quarterdeck_console::tui::{
     },
     view::{self, Drawn},
 };
-use quarterdeck_protocol::time::Timestamp;
+use quarterdeck_protocol::{live::ServerMessage, time::Timestamp};
+use quarterdeck_tests::fake::{FakeFleet, Windows};
 use ratatui::{
     buffer::Buffer,
     layout::{Rect, Size},
 };
 
-use crate::fleet::Fleet;
+use crate::network;
 
 /// When every test begins.
 pub(crate) fn start() -> Timestamp {
@@ -32,7 +33,8 @@ pub(crate) fn start() -> Timestamp {
 
 pub(crate) struct Runner {
     pub(crate) app: App,
-    pub(crate) fleet: Fleet,
+    pub(crate) fleet: FakeFleet,
+    windows: Windows,
     pub(crate) buffer: Buffer,
     pub(crate) drawn: Drawn,
     pub(crate) effects: Vec<Effect>,
@@ -74,7 +76,8 @@ impl Runner {
         let size = Size { width, height };
         let mut runner = Self {
             app: App::new(options, caps, size, now, jiff::tz::TimeZone::fixed(jiff::tz::offset(1))),
-            fleet: Fleet::new(now, 240, 1_204),
+            fleet: FakeFleet::new(now, 240, 1_204),
+            windows: Windows::default(),
             buffer: Buffer::empty(Rect::new(0, 0, width, height)),
             drawn: Drawn::default(),
             effects: Vec::new(),
@@ -90,7 +93,20 @@ impl Runner {
     pub(crate) fn connect(&mut self) -> &mut Self {
         self.silent = false;
         let hello = self.fleet.hello();
-        self.event(hello)
+        self.live(hello)
+    }
+
+    /// Lets the server say something.
+    pub(crate) fn live(&mut self, message: ServerMessage) -> &mut Self {
+        self.event(NetEvent::Live(message))
+    }
+
+    /// Lets the server say what changed in the windows.
+    pub(crate) fn tell_changes(&mut self) -> &mut Self {
+        for message in self.windows.changes(&self.fleet) {
+            self.live(message);
+        }
+        self
     }
 
     /// Lets the network say something.
@@ -115,7 +131,8 @@ impl Runner {
         for _ in 0..50 {
             while let Some(request) = self.queue.pop_front() {
                 if !self.silent {
-                    for event in self.fleet.request(request) {
+                    let answer = network::answer(&mut self.fleet, &mut self.windows, request);
+                    if let Some(event) = answer {
                         self.sender.put(event);
                     }
                 }
@@ -172,7 +189,7 @@ impl Runner {
             self.fleet.now = self.app.now;
             if !self.silent && self.app.link.is_connected() {
                 let beat = self.fleet.heartbeat();
-                self.sender.put(beat);
+                self.sender.put(NetEvent::Live(beat));
             }
             self.msg(Msg::Tick);
             self.settle();
@@ -188,10 +205,7 @@ impl Runner {
             }
             self.pass_ms(250);
             self.fleet.live(self.app.now);
-            for event in self.fleet.changes() {
-                self.sender.put(event);
-            }
-            self.settle();
+            self.tell_changes().settle();
         }
         panic!("{text:?} does not appear\n{}", self.text());
     }

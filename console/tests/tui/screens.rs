@@ -144,9 +144,7 @@ fn what_a_device_wrote_is_shown_and_never_acts() {
     }
     let now = runner.app.now;
     runner.fleet.live(now);
-    for event in runner.fleet.changes() {
-        runner.event(event);
-    }
+    runner.tell_changes();
     let text = runner.text();
     assert!(text.contains("^[[31mred"), "{text}");
     assert!(text.contains("a<U+200B>b^Ic"), "{text}");

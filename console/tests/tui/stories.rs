@@ -142,9 +142,7 @@ fn the_cursor_stays_on_its_row_while_rows_come_in_above() {
     let key = runner.app.list(list).key.clone();
     for _ in 0..3 {
         runner.fleet.new_command();
-        for event in runner.fleet.changes() {
-            runner.event(event);
-        }
+        runner.tell_changes();
     }
     assert_eq!(runner.app.list(list).key, key);
     assert_eq!(runner.app.list(list).cursor, 8);
@@ -214,14 +212,10 @@ fn a_user_that_exists_is_refused_beside_the_name() {
 fn alerts_are_acknowledged_silenced_and_lead_to_their_cause() {
     let mut runner = Runner::new(120, 36);
     runner.keys("! A").pass_ms(500);
-    for event in runner.fleet.changes() {
-        runner.event(event);
-    }
+    runner.tell_changes();
     assert!(runner.shows("ack ops-1"), "{}", runner.text());
     runner.keys("s Right Enter").pass_ms(500);
-    for event in runner.fleet.changes() {
-        runner.event(event);
-    }
+    runner.tell_changes();
     assert!(runner.shows("silenced 7h"), "{}", runner.text());
     runner.keys("j j j Enter");
     assert!(runner.shows("› Devices ›"), "{}", runner.text());
@@ -240,9 +234,7 @@ fn frozen_screens_stay_until_they_are_let_go() {
     assert!(runner.shows("FROZEN"), "{}", runner.text());
     let before = runner.fleet.commands.len();
     runner.fleet.new_command();
-    for event in runner.fleet.changes() {
-        runner.event(event);
-    }
+    runner.tell_changes();
     assert!(runner.shows("of 1 204"), "{before}\n{}", runner.text());
     runner.keys("p").wait_for("of 1 205");
 }

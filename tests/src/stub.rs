@@ -14,26 +14,26 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 /// What was asked.
 #[derive(Debug, Clone)]
-pub(crate) struct Request {
-    pub(crate) method: String,
+pub struct Request {
+    pub method: String,
     /// With its query.
-    pub(crate) path: String,
-    pub(crate) headers: Vec<(String, String)>,
-    pub(crate) body: Value,
+    pub path: String,
+    pub headers: Vec<(String, String)>,
+    pub body: Value,
 }
 
 impl Request {
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// `METHOD /path` without query.
-    pub(crate) fn route(&self) -> String {
+    pub fn route(&self) -> String {
         let path = self.path.split('?').next().unwrap_or_default();
         format!("{} {}", self.method, path.strip_prefix("/api/v1").unwrap_or(path))
     }
 
-    pub(crate) fn query(&self, key: &str) -> Option<String> {
+    pub fn query(&self, key: &str) -> Option<String> {
         let url = url::Url::parse(&format!("http://stub{}", self.path)).expect("a URL");
         url.query_pairs().find(|(k, _)| k == key).map(|(_, value)| value.into_owned())
     }
@@ -41,51 +41,53 @@ impl Request {
 
 /// What it answers.
 #[derive(Debug)]
-pub(crate) struct Reply {
-    pub(crate) status: u16,
-    pub(crate) headers: Vec<(&'static str, String)>,
-    pub(crate) body: Vec<u8>,
+pub struct Reply {
+    pub status: u16,
+    pub headers: Vec<(&'static str, String)>,
+    pub body: Vec<u8>,
     /// Hangs up without an answer.
-    pub(crate) is_cut: bool,
+    pub is_cut: bool,
 }
 
 impl Reply {
-    pub(crate) fn json(status: u16, body: &Value) -> Self {
+    pub fn json(status: u16, body: &Value) -> Self {
         let headers = vec![("content-type", "application/json".to_owned())];
         Self { status, headers, body: body.to_string().into_bytes(), is_cut: false }
     }
 
-    pub(crate) fn ok(body: &Value) -> Self {
+    pub fn ok(body: &Value) -> Self {
         Self::json(200, body)
     }
 
-    pub(crate) fn page(items: &[Value], next_cursor: Option<&str>, total: usize) -> Self {
+    pub fn page(items: &[Value], next_cursor: Option<&str>, total: usize) -> Self {
         Self::ok(&json!({"items": items, "next_cursor": next_cursor, "total": total}))
     }
 
-    pub(crate) fn problem(status: u16, code: &str, detail: &str) -> Self {
+    pub fn problem(status: u16, code: &str, detail: &str) -> Self {
         Self::json(
             status,
             &json!({"type": "about:blank", "title": "Problem", "status": status, "code": code, "detail": detail}),
         )
     }
 
-    pub(crate) fn cut() -> Self {
+    pub fn cut() -> Self {
         Self { status: 0, headers: vec![], body: vec![], is_cut: true }
     }
 }
 
+/// Says what is answered to a request.
 type Handler = dyn Fn(&Request) -> Reply + Send + Sync;
 
-pub(crate) struct Stub {
-    pub(crate) url: String,
-    pub(crate) asked: Arc<Mutex<Vec<Request>>>,
+#[derive(Debug)]
+pub struct Stub {
+    pub url: String,
+    asked: Arc<Mutex<Vec<Request>>>,
     /// WebSockets that were opened, in order.
-    pub(crate) sockets: tokio::sync::Mutex<tokio::sync::mpsc::UnboundedReceiver<TcpStream>>,
+    pub sockets: tokio::sync::Mutex<tokio::sync::mpsc::UnboundedReceiver<TcpStream>>,
 }
 
 impl Stub {
-    pub(crate) async fn start(handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+    pub async fn start(handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -101,11 +103,11 @@ impl Stub {
     }
 
     /// What was asked so far.
-    pub(crate) fn asked(&self) -> Vec<Request> {
+    pub fn asked(&self) -> Vec<Request> {
         self.asked.lock().expect("not poisoned").clone()
     }
 
-    pub(crate) fn routes(&self) -> Vec<String> {
+    pub fn routes(&self) -> Vec<String> {
         self.asked().iter().map(Request::route).collect()
     }
 }

@@ -1,0 +1,68 @@
+//! The seam's other end: what the TUI asks goes to a fleet in memory, and comes back at once.
+
+use quarterdeck_console::tui::effects::{ApiAnswer, ApiRequest, NetEvent, NetRequest};
+use quarterdeck_protocol::api::{Problem, ProjectSettings};
+use quarterdeck_tests::fake::{FakeFleet, Windows, calls::Answer};
+
+/// Answers a request.
+pub(crate) fn answer(
+    fleet: &mut FakeFleet,
+    windows: &mut Windows,
+    request: NetRequest,
+) -> Option<NetEvent> {
+    match request {
+        NetRequest::Live(message) => windows.answer(fleet, message).map(NetEvent::Live),
+        NetRequest::Call { id, call } => {
+            let result = self::call(fleet, call).map_err(|problem: Box<Problem>| *problem);
+            Some(NetEvent::Answer { id, result })
+        }
+        NetRequest::OpenProject(_) => Some(NetEvent::Live(fleet.hello())),
+    }
+}
+
+fn call(fleet: &mut FakeFleet, call: ApiRequest) -> Answer<ApiAnswer> {
+    let done = ApiAnswer::Done;
+    match call {
+        ApiRequest::CreateCommands(create) => {
+            fleet.create_commands(&create).map(ApiAnswer::Created)
+        }
+        ApiRequest::CancelCommands(cancel) => {
+            Ok(ApiAnswer::Cancelled(fleet.cancel_commands(&cancel)))
+        }
+        ApiRequest::RetryCommand(id) => {
+            fleet.retry_command(id).map(|command| ApiAnswer::Command(Box::new(command)))
+        }
+        ApiRequest::AcknowledgeAlert { id } => fleet.acknowledge_alert(&id).map(|_| done),
+        ApiRequest::SilenceAlert { id, duration_s } => {
+            fleet.silence_alert(&id, duration_s).map(|_| done)
+        }
+        ApiRequest::ChangeDevice { id, change } => {
+            fleet.change_device(id.as_str(), &change).map(|_| done)
+        }
+        ApiRequest::RetireDevice(id) => fleet.retire_device(id.as_str()).map(|_| done),
+        ApiRequest::ClearServiceFailed(id) => fleet.clear_service_failed(id.as_str()).map(|_| done),
+        ApiRequest::DeviceHealth(_) => Ok(ApiAnswer::Health(Box::new(fleet.device_health()))),
+        ApiRequest::ProjectSettings => Ok(ApiAnswer::Settings(ProjectSettings::default())),
+        ApiRequest::SaveOutput { path, .. } => Ok(ApiAnswer::Saved { path, size_bytes: 4_211 }),
+        ApiRequest::CreateUser(create) => fleet.create_user(create).map(|_| done),
+        ApiRequest::ChangeUser { username, change } => {
+            fleet.change_user(&username, &change).map(|_| done)
+        }
+        ApiRequest::SetMember { username, role } => fleet.set_member(&username, role).map(|_| done),
+        ApiRequest::RemoveMember { username } => {
+            fleet.remove_member(&username);
+            Ok(done)
+        }
+        ApiRequest::CreateProject(create) => {
+            fleet.create_project(create);
+            Ok(done)
+        }
+        ApiRequest::CreateEnrollmentToken(create) => {
+            Ok(ApiAnswer::Token(fleet.create_enrollment_token(create)))
+        }
+        ApiRequest::RevokeEnrollmentToken { id } => {
+            fleet.revoke_enrollment_token(&id);
+            Ok(done)
+        }
+    }
+}
