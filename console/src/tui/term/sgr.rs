@@ -38,6 +38,11 @@ impl Look {
         self.modifier.intersection(SEEN_ON_BLANKS).is_empty()
     }
 
+    /// Whether a blank cell on this ground may be written with these attributes.
+    pub fn fits_blank(self, ground: Color) -> bool {
+        self.bg == ground && self.blank_is_erased()
+    }
+
     /// Writes what turns `self` into `next`: nothing when they are the same.
     pub fn change(self, next: Self, out: &mut Vec<u8>) {
         if self == next {
