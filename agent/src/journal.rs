@@ -20,7 +20,7 @@
 //! commands and harms nothing else. This module never waits and never decides.
 
 pub mod compact;
-mod frame;
+pub(crate) mod frame;
 mod index;
 pub mod record;
 pub mod storage;
@@ -188,7 +188,8 @@ impl Journal {
             if self.file.read_exact_at(&mut header, offset).is_err() {
                 break;
             }
-            let Some((body_len, crc)) = frame::decode_header(header) else { break };
+            let header = frame::decode_header(header, frame::BODY_MAX_BYTES);
+            let Some((body_len, crc)) = header else { break };
             let end = offset + HEADER_BYTES + body_len as u64;
             if end > file_len {
                 break;

@@ -29,18 +29,30 @@ pub trait LogFolder: Send + Sync + fmt::Debug {
     fn replace(&self) -> io::Result<()>;
 }
 
-/// A folder of the file system.
+/// A log in a folder of the file system.
 #[derive(Debug)]
 pub struct DiskFolder {
     folder: PathBuf,
+    log: PathBuf,
+    next: PathBuf,
 }
 
 impl DiskFolder {
+    /// The journal's name.
     pub const LOG: &str = "journal";
-    const NEXT: &str = "journal.next";
 
+    /// The journal's place.
     pub fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned() }
+        Self::of(folder, Self::LOG)
+    }
+
+    /// The place of the log with this name.
+    pub fn of(folder: &Path, log: &str) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            log: folder.join(log),
+            next: folder.join(format!("{log}.next")),
+        }
     }
 
     fn sync_folder(&self) -> io::Result<()> {
@@ -56,7 +68,7 @@ impl LogFolder for DiskFolder {
             .create(true)
             .truncate(false)
             .mode(0o600)
-            .open(self.folder.join(Self::LOG))?;
+            .open(&self.log)?;
         self.sync_folder()?;
         Ok(Arc::new(file))
     }
@@ -68,12 +80,12 @@ impl LogFolder for DiskFolder {
             .create(true)
             .truncate(true)
             .mode(0o600)
-            .open(self.folder.join(Self::NEXT))?;
+            .open(&self.next)?;
         Ok(Arc::new(file))
     }
 
     fn replace(&self) -> io::Result<()> {
-        std::fs::rename(self.folder.join(Self::NEXT), self.folder.join(Self::LOG))?;
+        std::fs::rename(&self.next, &self.log)?;
         self.sync_folder()
     }
 }
