@@ -12,20 +12,30 @@ use std::{
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use tokio::signal::unix::{SignalKind, signal};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
     clock::{Clock, SystemClock},
     config::{Config, ConfigError, Layers},
-    data_dir::DataDir,
+    data_dir::{DataDir, Paths},
     domain::Lifetime,
     engine::{After, Engine},
     enroll,
     io::{host, process::Launcher},
+    journal::storage::DiskFolder,
     local_status,
     operations::Context,
+    runner::{
+        self, Runner,
+        bus::{Events, mqtt},
+        scripts::Host,
+    },
 };
 
 /// Wrong usage: nothing was bound or written.
@@ -74,6 +84,21 @@ struct Options {
     /// The folder with this device's own operations [default: workflows in --data-dir]
     #[arg(long, global = true, value_name = "DIR")]
     workflows: Option<String>,
+    /// This device's own broker: mqtt://127.0.0.1:1883 [default: a bus inside the agent]
+    #[arg(long, global = true, value_name = "URL")]
+    bus: Option<String>,
+    /// A file that holds the password of the user in --bus
+    #[arg(long, global = true, value_name = "FILE")]
+    bus_password_file: Option<String>,
+    /// What topics on the bus begin with [default: te]
+    #[arg(long, global = true, value_name = "ROOT")]
+    bus_root: Option<String>,
+    /// Whose commands on the bus are this agent's [default: device/main//]
+    #[arg(long, global = true, value_name = "TARGET")]
+    target: Option<String>,
+    /// Run workflows on --bus alone: no server
+    #[arg(long, global = true)]
+    offline: bool,
     /// The CA by which the server and the broker are known
     #[arg(long, global = true, value_name = "FILE")]
     ca_file: Option<String>,
@@ -121,6 +146,10 @@ impl Options {
             ("type", &self.kind),
             ("data_dir", &self.data_dir),
             ("workflows", &self.workflows),
+            ("bus", &self.bus),
+            ("bus_password_file", &self.bus_password_file),
+            ("bus_root", &self.bus_root),
+            ("target", &self.target),
             ("ca_file", &self.ca_file),
             ("heartbeat_s", &self.heartbeat_s),
         ];
@@ -132,8 +161,11 @@ impl Options {
         if !self.tags.is_empty() {
             layers.set_flag("tags", &self.tags.join(","));
         }
-        if self.allow_plaintext {
-            layers.set_flag("allow_plaintext", "true");
+        for (key, is_set) in [("allow_plaintext", self.allow_plaintext), ("offline", self.offline)]
+        {
+            if is_set {
+                layers.set_flag(key, "true");
+            }
         }
         Config::load(&layers)
     }
@@ -205,6 +237,9 @@ async fn run(config: Config, data_dir: &DataDir) -> anyhow::Result<After> {
     stop_on_signals(stop.clone())?;
     let boot_id = host::boot_id().context("cannot read the boot id")?;
     let paths = data_dir.paths().clone();
+    if config.offline {
+        return run_offline(&config, &paths, clock, boot_id, stop).await;
+    }
     let credentials = tokio::select! {
         enrolled = enroll::ensure(&config, &paths, &*clock) => enrolled?,
         () = stop.cancelled() => return Ok(After::Exit),
@@ -214,6 +249,46 @@ async fn run(config: Config, data_dir: &DataDir) -> anyhow::Result<After> {
     let context = Arc::new(Context { config, credentials, clock, launcher, paths });
     let engine = Engine::start(context, here, stop)?;
     Ok(engine.run().await)
+}
+
+/// Runs workflows on the device's own broker, without a server.
+async fn run_offline(
+    config: &Config,
+    paths: &Paths,
+    clock: Arc<dyn Clock>,
+    boot_id: String,
+    stop: CancellationToken,
+) -> anyhow::Result<After> {
+    let broker = config.bus.clone().context("offline needs a bus")?;
+    raise_open_files();
+    let (to, events) = mpsc::channel(mqtt::EVENTS_MAX);
+    let scope = config.scope.clone();
+    let bus = tokio::spawn(mqtt::run(broker, scope.clone(), Arc::clone(&clock), to));
+    let setup = runner::Setup {
+        scope,
+        workflows: config.workflows.clone(),
+        log: Arc::new(DiskFolder::of(paths.root(), runner::log::LOG)),
+        boot_id,
+        clock,
+        host: Host::new(std::env::vars_os(), &paths.root().to_string_lossy()),
+        restart_agent: config.exec.restart_agent.clone(),
+    };
+    let runner = Runner::start(setup, Events::Mqtt(events), stop)?;
+    let after = runner.run().await;
+    bus.abort();
+    Ok(after)
+}
+
+/// Lets a thousand scripts run at once: each takes three files.
+fn raise_open_files() {
+    const WANTED: u64 = 65_536;
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        let soft = soft.max(WANTED.min(hard));
+        setrlimit(Resource::RLIMIT_NOFILE, soft, hard)
+    });
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 fn stop_on_signals(stop: CancellationToken) -> anyhow::Result<()> {

@@ -14,6 +14,11 @@
 //! data_dir = "/var/lib/quarterdeck-agent" # default: the XDG state folder
 //! workflows = "/etc/quarterdeck/workflows" # operations of your own; default: workflows in data_dir
 //! ca_file = "/etc/quarterdeck/ca.pem"     # whom to believe, for https and mqtts
+//! bus = "mqtt://127.0.0.1:1883"           # the device's own broker; without it the agent keeps to itself
+//! bus_password_file = "/etc/quarterdeck/bus" # or bus_password = "…", for the user in bus
+//! bus_root = "te"
+//! target = "device/main//"                # whose commands are this agent's
+//! offline = false                         # workflows on the bus alone, no server
 //! allow_plaintext = false                 # to other hosts than this one
 //! heartbeat_s = 30
 //!
@@ -38,6 +43,7 @@
 //! reboot_ceiling_s = 150                  # how long a reboot may take
 //! ```
 
+mod bus;
 mod layers;
 
 use std::{
@@ -55,7 +61,10 @@ use quarterdeck_protocol::{
 use serde::Deserialize;
 use url::Url;
 
-use crate::io::tls;
+use crate::{
+    io::tls,
+    runner::bus::{Scope, mqtt::Broker},
+};
 pub use layers::{KEYS, Layers};
 
 /// What the agent runs by.
@@ -70,6 +79,11 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The folder of the owner's own operations; the default one need not be there.
     pub workflows: PathBuf,
+    /// The device's own broker.
+    pub bus: Option<Broker>,
+    pub scope: Scope,
+    /// Workflows on the bus alone: no server.
+    pub offline: bool,
     pub ca_pem: Option<String>,
     pub allow_plaintext: bool,
     pub heartbeat: Duration,
@@ -153,6 +167,13 @@ struct Raw {
     tags: BTreeMap<String, String>,
     data_dir: Option<PathBuf>,
     workflows: Option<PathBuf>,
+    bus: Option<String>,
+    bus_password: Option<Secret>,
+    bus_password_file: Option<PathBuf>,
+    bus_root: Option<String>,
+    target: Option<String>,
+    #[serde(default)]
+    offline: bool,
     ca_file: Option<PathBuf>,
     #[serde(default)]
     allow_plaintext: bool,
@@ -216,17 +237,14 @@ impl Config {
             None => None,
         };
         check_tags(&raw.tags, &wrong)?;
-        let token = match (raw.token, &raw.token_file) {
-            (Some(_), Some(_)) => {
-                return Err(wrong("token_file", "only one of token and token_file"));
-            }
-            (Some(token), None) => Some(token),
-            (None, Some(path)) => Some(Secret(read_file("token_file", path)?.trim().to_owned())),
-            (None, None) => None,
-        };
-        if token.as_ref().is_some_and(|token| token.0.is_empty()) {
-            return Err(wrong("token", "a token, not an empty text"));
-        }
+        let token = secret("token", "token_file", raw.token, raw.token_file, &wrong)?;
+        let bus_password = secret(
+            "bus_password",
+            "bus_password_file",
+            raw.bus_password,
+            raw.bus_password_file,
+            &wrong,
+        )?;
         let ca_pem = raw.ca_file.as_deref().map(|path| read_file("ca_file", path)).transpose()?;
         if ca_pem.is_some() && tls::client_config(ca_pem.as_deref()).is_err() {
             return Err(wrong("ca_file", "a file of PEM certificates"));
@@ -243,6 +261,20 @@ impl Config {
                 return Err(wrong("server", "a ca_file beside it, to know an https server by"));
             }
         }
+        let bus = match raw.bus.as_deref() {
+            Some(text) => {
+                let url = bus::parse_url(text, raw.allow_plaintext, ca_pem.is_some(), &wrong)?;
+                Some(bus::broker(url, bus_password, ca_pem.clone()))
+            }
+            None if raw.offline => {
+                return Err(wrong(
+                    "bus",
+                    "a broker's URL beside offline: there is no other way in",
+                ));
+            }
+            None => None,
+        };
+        let scope = bus::scope(raw.bus_root, raw.target, &wrong)?;
         check_exec(&raw.exec, &wrong)?;
         let allowed_paths = raw.files.allow;
         if allowed_paths.iter().any(|path| !is_plain_absolute(path)) {
@@ -269,6 +301,9 @@ impl Config {
             tags: raw.tags,
             data_dir,
             workflows,
+            bus,
+            scope,
+            offline: raw.offline,
             ca_pem,
             allow_plaintext: raw.allow_plaintext,
             heartbeat: Duration::from_secs(heartbeat_s),
@@ -294,6 +329,28 @@ fn absolute(
         return Err(wrong(key, "a folder's path"));
     }
     std::path::absolute(&path).map_err(|source| ConfigError::File { key, path, source })
+}
+
+/// Takes a secret as such or from a file; only one of the two.
+fn secret(
+    key: &str,
+    file_key: &'static str,
+    given: Option<Secret>,
+    file: Option<PathBuf>,
+    wrong: &impl Fn(&str, &str) -> ConfigError,
+) -> Result<Option<Secret>, ConfigError> {
+    let secret = match (given, file) {
+        (Some(_), Some(_)) => {
+            return Err(wrong(file_key, &format!("only one of {key} and {file_key}")));
+        }
+        (Some(secret), None) => Some(secret),
+        (None, Some(path)) => Some(Secret(read_file(file_key, &path)?.trim().to_owned())),
+        (None, None) => None,
+    };
+    if secret.as_ref().is_some_and(|secret| secret.0.is_empty()) {
+        return Err(wrong(key, &format!("a {}, not an empty text", key.replace('_', " "))));
+    }
+    Ok(secret)
 }
 
 fn read_file(key: &'static str, path: &Path) -> Result<String, ConfigError> {

@@ -18,7 +18,7 @@ pub enum Kind {
 }
 
 /// Every key there is, with dots for tables.
-pub const KEYS: [(&str, Kind); 22] = [
+pub const KEYS: [(&str, Kind); 28] = [
     ("server", Kind::Text),
     ("token", Kind::Text),
     ("token_file", Kind::Text),
@@ -27,6 +27,12 @@ pub const KEYS: [(&str, Kind); 22] = [
     ("tags", Kind::Pairs),
     ("data_dir", Kind::Text),
     ("workflows", Kind::Text),
+    ("bus", Kind::Text),
+    ("bus_password", Kind::Text),
+    ("bus_password_file", Kind::Text),
+    ("bus_root", Kind::Text),
+    ("target", Kind::Text),
+    ("offline", Kind::Toml),
     ("ca_file", Kind::Text),
     ("allow_plaintext", Kind::Toml),
     ("heartbeat_s", Kind::Toml),
@@ -130,7 +136,11 @@ impl Layers {
         }
         let shown = match value {
             // A wrong token is still a token.
-            Some(_) if key.starts_with("token") && !key.ends_with("file") => "[secret]".to_owned(),
+            Some(_) if matches!(key, "token" | "bus_password") => "[secret]".to_owned(),
+            // A password may stand in it.
+            Some(Value::String(text)) if key == "bus" && text.contains('@') => {
+                "[a URL with a user]".to_owned()
+            }
             Some(value) => value.to_string(),
             None => "(none)".to_owned(),
         };

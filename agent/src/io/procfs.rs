@@ -60,7 +60,7 @@ impl Stat {
         Self::parse(&String::from_utf8_lossy(&bytes))
     }
 
-    const fn is_alive(&self) -> bool {
+    pub const fn is_alive(&self) -> bool {
         !matches!(self.state, 'Z' | 'X' | 'x')
     }
 }

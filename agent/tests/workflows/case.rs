@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs,
+    io::Write as _,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     time::Duration,
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{
     check,
-    world::{ROOT, TARGET, World},
+    stage::{ROOT, Seen, Stage, TARGET},
 };
 
 const ENDS: [&str; 2] = ["successful", "failed"];
@@ -29,9 +30,13 @@ pub(crate) fn folders() -> BTreeSet<String> {
         .collect()
 }
 
-/// Runs a case and lists what is not as its primary reading expects.
-pub(crate) fn run(folder: &str) -> Vec<String> {
+/// Plays a case on the stage that `set_up` makes in its folder, and lists what is
+/// not as its primary reading expects.
+pub(crate) fn run(folder: &str, set_up: impl FnOnce(PathBuf) -> Box<dyn Stage>) -> Vec<String> {
     let source = cases().join(folder);
+    if needs_python(&source) && is_skipped_without("python3") {
+        return Vec::new();
+    }
     let work = tempfile::tempdir().expect("a temporary folder");
     let spec = read_json(&source.join("expected.json")).expect("expected.json");
     let operation = spec["operation"].as_str().expect("an operation").to_owned();
@@ -52,7 +57,7 @@ pub(crate) fn run(folder: &str) -> Vec<String> {
     let expected = spec["expect"].as_object().expect("what is expected").clone();
     let timeout = Duration::from_secs_f64(spec["timeout_s"].as_f64().unwrap_or(8.0) + 4.0);
 
-    let mut world = World::new(work.path().to_owned());
+    let mut stage = set_up(work.path().to_owned());
     let mut begun = None;
     let mut elapsed_s = 0.0;
     let mut wrong = Vec::new();
@@ -65,36 +70,36 @@ pub(crate) fn run(folder: &str) -> Vec<String> {
             topic_of(text("operation").unwrap_or(&operation), text("cmd_id").unwrap_or(&cmd_id));
         let path = |key: &str| work.path().join(text(key).expect("a path"));
         match text("do").expect("a step") {
-            "start" => world.start(),
-            "kill" | "stop" => world.kill(),
+            "start" => stage.start(),
+            "kill" => stage.kill(),
+            "stop" => stage.stop(),
             "publish" => {
-                begun.get_or_insert(world.now());
+                begun.get_or_insert(stage.elapsed());
                 let payload = match (text("raw"), step.get("payload")) {
                     (Some(raw), _) => raw.to_owned(),
                     (None, Some(payload)) => payload.to_string(),
                     (None, None) => init.to_string(),
                 };
-                world.publish_from_outside(&at, &payload);
+                stage.publish(&at, &payload);
             }
             "wait" => {
-                let wanted = |world: &World| is_done(&check::states(world, &at), &expected);
-                world.until(wanted, timeout);
-                let since = begun.unwrap_or_else(|| world.now());
-                elapsed_s = Duration::from_millis(world.now().millis_since(since).unsigned_abs())
-                    .as_secs_f64();
+                let wanted = |seen: &[Seen]| is_done(&check::states(seen, &at), &expected);
+                stage.until(&wanted, timeout);
+                let now = stage.elapsed();
+                elapsed_s = now.saturating_sub(begun.unwrap_or(now)).as_secs_f64();
             }
-            "wait_state" => wrong.extend(await_state(&mut world, &at, &step, timeout)),
+            "wait_state" => wrong.extend(await_state(&mut *stage, &at, &step, timeout)),
             "wait_sub_state" => {
                 let prefix = at.trim_end_matches(&cmd_id).to_owned();
-                wrong.extend(await_state(&mut world, &prefix, &step, timeout));
+                wrong.extend(await_state(&mut *stage, &prefix, &step, timeout));
             }
             "wait_file" => {
                 let path = path("path");
-                world.until(|_| path.exists(), timeout);
+                stage.until(&|_| path.exists(), timeout);
             }
             "sleep" => {
                 let seconds = step["s"].as_f64().expect("seconds");
-                world.until(|_| false, Duration::from_secs_f64(seconds));
+                stage.until(&|_| false, Duration::from_secs_f64(seconds));
             }
             "copy" => {
                 fs::copy(path("from"), path("to")).expect("copied");
@@ -104,21 +109,26 @@ pub(crate) fn run(folder: &str) -> Vec<String> {
         }
     }
     let settle_s = spec["settle_s"].as_f64().unwrap_or(0.4);
-    world.until(|_| false, Duration::from_secs_f64(settle_s));
-    wrong.extend(check::wrong(&world, &expected, &topic, elapsed_s));
+    stage.until(&|_| false, Duration::from_secs_f64(settle_s));
+    wrong.extend(check::wrong(&stage.seen(), work.path(), &expected, &topic, elapsed_s));
     wrong
 }
 
 /// Waits for a state on a topic that begins with `prefix`.
-fn await_state(world: &mut World, prefix: &str, step: &Value, timeout: Duration) -> Option<String> {
+fn await_state(
+    stage: &mut dyn Stage,
+    prefix: &str,
+    step: &Value,
+    timeout: Duration,
+) -> Option<String> {
     let status = step["status"].as_str().expect("a state");
-    let is_seen = |world: &World| {
-        let mut topics = world.seen.iter().map(|seen| &seen.topic);
+    let is_seen = |seen: &[Seen]| {
+        let mut topics = seen.iter().map(|seen| &seen.topic);
         topics.any(|topic| {
-            topic.starts_with(prefix) && check::states(world, topic).iter().any(|s| s == status)
+            topic.starts_with(prefix) && check::states(seen, topic).iter().any(|s| s == status)
         })
     };
-    (!world.until(is_seen, timeout)).then(|| format!("{status} was not seen on {prefix}"))
+    (!stage.until(&is_seen, timeout)).then(|| format!("{status} was not seen on {prefix}"))
 }
 
 fn is_done(states: &[String], expected: &serde_json::Map<String, Value>) -> bool {
@@ -128,6 +138,27 @@ fn is_done(states: &[String], expected: &serde_json::Map<String, Value>) -> bool
     }
     let wanted = expected.get("states").and_then(Value::as_array).cloned().unwrap_or_default();
     wanted.len() > 1 && wanted == check::collapsed(states.to_vec())
+}
+
+fn needs_python(case: &Path) -> bool {
+    let mut files = fs::read_dir(case).expect("a case").flatten();
+    files.any(|file| file.path().extension().is_some_and(|extension| extension == "py"))
+}
+
+/// Whether the test is skipped for want of a program, which it then says by name.
+pub(crate) fn is_skipped_without(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    // Servers are often not on the path of a plain user.
+    let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
+    if folders.into_iter().any(|folder| folder.join(program).is_file()) {
+        return false;
+    }
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    let is_required = std::env::var_os("QUARTERDECK_REQUIRE_SERVICES").is_some_and(|v| v == "1");
+    assert!(!is_required, "{test} needs {program}, and QUARTERDECK_REQUIRE_SERVICES=1");
+    // Not println!, which the test runner swallows when a test passes.
+    let _ = writeln!(std::io::stderr(), "skipped: {test} needs {program}");
+    true
 }
 
 fn read_json(path: &Path) -> Option<Value> {

@@ -1,16 +1,16 @@
 //! Compares what a case expects with what the bus saw.
 
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use serde_json::{Map, Value};
 
-use crate::world::World;
+use crate::stage::Seen;
 
 type Expected = Map<String, Value>;
 
 /// The states seen on a topic.
-pub(crate) fn states(world: &World, topic: &str) -> Vec<String> {
-    payloads(world, topic).iter().map(|payload| status(payload)).collect()
+pub(crate) fn states(seen: &[Seen], topic: &str) -> Vec<String> {
+    payloads(seen, topic).iter().map(|payload| status(payload)).collect()
 }
 
 /// The same, each run of equal ones once.
@@ -21,36 +21,44 @@ pub(crate) fn collapsed(mut states: Vec<String>) -> Vec<String> {
 
 /// Lists what is not as expected; `elapsed_s` from the first message to the end.
 pub(crate) fn wrong(
-    world: &World,
+    seen: &[Seen],
+    folder: &Path,
     expected: &Expected,
     topic: &str,
     elapsed_s: f64,
 ) -> Vec<String> {
     let mut wrong = Vec::new();
-    topic_wrong(world, expected, topic, &mut wrong);
+    topic_wrong(seen, expected, topic, &mut wrong);
     let root = &topic[..topic.find("/cmd/").expect("a command's topic") + 5];
     for other in list(expected, "also") {
         let other = other.as_object().expect("an object");
         let topic = format!("{root}{}/{}", text(&other["operation"]), text(&other["cmd_id"]));
-        topic_wrong(world, other, &topic, &mut wrong);
+        topic_wrong(seen, other, &topic, &mut wrong);
     }
     for (sub, of_sub) in object(expected, "subs") {
         let of_sub = of_sub.as_object().expect("an object");
         let prefix = format!("{root}{sub}/");
         let topics: BTreeSet<_> =
-            world.seen.iter().map(|seen| &seen.topic).filter(|t| t.starts_with(&prefix)).collect();
+            seen.iter().map(|seen| &seen.topic).filter(|t| t.starts_with(&prefix)).collect();
         let count = of_sub.get("count").and_then(Value::as_u64).unwrap_or(1);
         if topics.len() as u64 != count {
             wrong.push(format!("{count} of {sub} expected, got {topics:?}"));
         }
         for topic in topics {
-            topic_wrong(world, of_sub, topic, &mut wrong);
+            topic_wrong(seen, of_sub, topic, &mut wrong);
         }
     }
     for (file, content) in object(expected, "files") {
-        let found = fs::read_to_string(world.folder.join(&file)).ok();
+        let found = fs::read_to_string(folder.join(&file)).ok();
         if found.as_deref() != content.as_str() {
             wrong.push(format!("file {file}: expected {content}, got {found:?}"));
+        }
+    }
+    let capability = topic.rsplit_once('/').map_or(topic, |(capability, _)| capability);
+    if let Some(wanted) = expected.get("capability").and_then(Value::as_bool) {
+        let last = payloads(seen, capability).last().copied();
+        if last.is_some_and(|payload| !payload.is_empty()) != wanted {
+            wrong.push(format!("the capability is {last:?}"));
         }
     }
     let limit = |key: &str| expected.get(key).and_then(Value::as_f64);
@@ -63,8 +71,8 @@ pub(crate) fn wrong(
     wrong
 }
 
-fn topic_wrong(world: &World, expected: &Expected, topic: &str, wrong: &mut Vec<String>) {
-    let found = states(world, topic);
+fn topic_wrong(seen: &[Seen], expected: &Expected, topic: &str, wrong: &mut Vec<String>) {
+    let found = states(seen, topic);
     let exact = expected.get("exact_repeats") == Some(&Value::Bool(true));
     let found = if exact { found } else { collapsed(found) };
     let mut wanted = list(expected, "states_any");
@@ -72,7 +80,7 @@ fn topic_wrong(world: &World, expected: &Expected, topic: &str, wrong: &mut Vec<
     if !wanted.is_empty() && !wanted.contains(&Value::from(found.clone())) {
         wrong.push(format!("{topic}: expected one of {wanted:?}, got {found:?}"));
     }
-    let payloads = payloads(world, topic);
+    let payloads = payloads(seen, topic);
     let documents: Vec<Value> =
         payloads.iter().filter_map(|payload| serde_json::from_str(payload).ok()).collect();
     let empty = Value::Null;
@@ -102,8 +110,8 @@ fn topic_wrong(world: &World, expected: &Expected, topic: &str, wrong: &mut Vec<
     }
 }
 
-fn payloads<'a>(world: &'a World, topic: &str) -> Vec<&'a str> {
-    world.seen.iter().filter(|seen| seen.topic == topic).map(|seen| seen.payload.as_str()).collect()
+fn payloads<'a>(seen: &'a [Seen], topic: &str) -> Vec<&'a str> {
+    seen.iter().filter(|seen| seen.topic == topic).map(|seen| seen.payload.as_str()).collect()
 }
 
 fn status(payload: &str) -> String {

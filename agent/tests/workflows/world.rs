@@ -19,20 +19,14 @@ use quarterdeck_agent::{
     },
 };
 
-use crate::process::{self, Script};
-
-pub(crate) const ROOT: &str = "te";
-pub(crate) const TARGET: &str = "device/main//";
-
-/// A message as the bus saw it; an empty payload clears.
-pub(crate) struct Seen {
-    pub topic: String,
-    pub payload: String,
-}
+use crate::{
+    process::{self, Script},
+    stage::{ROOT, Seen, Stage, TARGET},
+};
 
 pub(crate) struct World {
-    pub folder: PathBuf,
-    pub seen: Vec<Seen>,
+    folder: PathBuf,
+    seen: Vec<Seen>,
     retained: BTreeMap<String, String>,
     /// What is on the disk: the definition's text or its fault, and the command.
     saved: BTreeMap<CommandTopic, (Source, String)>,
@@ -90,61 +84,8 @@ impl World {
         }
     }
 
-    pub(crate) fn now(&self) -> Moment {
+    fn now(&self) -> Moment {
         Moment::from_millis(i64::try_from(self.begun.elapsed().as_millis()).expect("small"))
-    }
-
-    /// Starts the agent on what was saved and on what the bus retains (R1, R5).
-    pub(crate) fn start(&mut self) {
-        self.life += 1;
-        let mut agent = Agent::default();
-        for (topic, (source, json)) in &self.saved {
-            let command = serde_json::from_str(json).expect("what was saved can be read");
-            let definition = Arc::new(source.definition());
-            let entry = Entry { source: source.clone(), definition, command };
-            agent.board.insert(topic.clone(), entry);
-            agent.queue.push_back((topic.clone(), Event::AgentStarted { same_boot: true }));
-        }
-        self.agent = Some(agent);
-        for source in self.sources() {
-            let topic = capability(ROOT, TARGET, &source.definition().operation);
-            self.publish(&topic, "{}");
-        }
-        for (topic, payload) in self.retained.clone() {
-            self.incoming(&topic, &payload);
-        }
-    }
-
-    /// Ends the agent as a crash would: only what was saved stays.
-    pub(crate) fn kill(&mut self) {
-        if let Some(agent) = self.agent.take() {
-            agent.scripts.values().for_each(Script::kill);
-        }
-    }
-
-    /// Publishes as somebody else would.
-    pub(crate) fn publish_from_outside(&mut self, topic: &str, payload: &str) {
-        self.publish(topic, payload);
-        self.incoming(topic, payload);
-    }
-
-    /// Lets things happen until something holds or the time is over.
-    pub(crate) fn until(&mut self, holds: impl Fn(&Self) -> bool, timeout: Duration) -> bool {
-        let end = self.begun.elapsed() + timeout;
-        loop {
-            self.turn();
-            if holds(self) {
-                return true;
-            }
-            if self.begun.elapsed() >= end {
-                return false;
-            }
-            if let Ok((life, topic, event)) = self.receiver.recv_timeout(Duration::from_millis(5))
-                && life == self.life
-            {
-                self.push(topic, event);
-            }
-        }
     }
 
     /// Does all that can be done without waiting.
@@ -188,7 +129,7 @@ impl World {
         match effect {
             Effect::Publish => {
                 let json = self.command(topic).map(|command| command.message().to_json());
-                self.publish(topic.as_str(), &json.expect("it is on the board"));
+                self.say(topic.as_str(), &json.expect("it is on the board"));
                 self.push(topic.clone(), Event::Published);
             }
             Effect::Continue => self.push(topic.clone(), Event::Continue),
@@ -233,7 +174,7 @@ impl World {
             Some(_) => {}
             None => {
                 let message = Message { status: INIT, payload: &payload };
-                self.publish(sub.as_str(), &message.to_json());
+                self.say(sub.as_str(), &message.to_json());
                 self.begin(sub, payload);
             }
         }
@@ -260,12 +201,28 @@ impl World {
         }
     }
 
-    fn incoming(&mut self, topic: &str, payload: &str) {
+    /// Says that the agent can do an operation, if its file is valid.
+    fn announce(&mut self, source: &Source) {
+        if let Source::Text(_) = source {
+            let topic = capability(ROOT, TARGET, &source.definition().operation);
+            if !self.retained.contains_key(&topic) {
+                self.say(&topic, "{}");
+            }
+        }
+    }
+
+    fn incoming(&mut self, topic: &str, payload: &str, is_retained: bool) {
         let Ok(topic) = CommandTopic::parse(topic) else { return };
         if self.agent.is_none() || topic.root() != ROOT || topic.target() != TARGET {
             return;
         }
         let Ok(message) = read(payload.as_bytes()) else { return };
+        // Cleared and begun anew while the agent was away.
+        let is_init = matches!(&message, Incoming::State(baton) if *baton.status == *INIT);
+        let is_over = self.command(&topic).is_some_and(Command::is_ended);
+        if is_init && is_over && is_retained {
+            self.forget(&topic);
+        }
         if self.command(&topic).is_some() {
             self.push(topic, Event::Incoming(message));
         } else if let Incoming::State(Baton { status, payload }) = message
@@ -280,6 +237,7 @@ impl World {
         let mut sources = self.sources().into_iter().map(|source| (source.definition(), source));
         let found = sources.find(|(definition, _)| *definition.operation == *topic.operation());
         let Some((definition, source)) = found else { return };
+        self.announce(&source);
         let command = Command::new(topic.clone(), payload);
         let entry = Entry { source, definition: Arc::new(definition), command };
         self.running().board.insert(topic.clone(), entry);
@@ -304,7 +262,7 @@ impl World {
         read.collect()
     }
 
-    fn publish(&mut self, topic: &str, payload: &str) {
+    fn say(&mut self, topic: &str, payload: &str) {
         self.seen.push(Seen { topic: topic.to_owned(), payload: payload.to_owned() });
         if payload.is_empty() {
             self.retained.remove(topic);
@@ -314,7 +272,7 @@ impl World {
     }
 
     fn clear(&mut self, topic: &CommandTopic) {
-        self.publish(topic.as_str(), "");
+        self.say(topic.as_str(), "");
         self.forget(topic);
     }
 
@@ -329,6 +287,69 @@ impl World {
 
     fn command(&self, topic: &CommandTopic) -> Option<&Command> {
         self.agent.as_ref()?.board.get(topic).map(|entry| &entry.command)
+    }
+}
+
+impl Stage for World {
+    /// On what was saved and on what the bus retains (R1, R5).
+    fn start(&mut self) {
+        self.life += 1;
+        let mut agent = Agent::default();
+        for (topic, (source, json)) in &self.saved {
+            let command = serde_json::from_str(json).expect("what was saved can be read");
+            let definition = Arc::new(source.definition());
+            let entry = Entry { source: source.clone(), definition, command };
+            agent.board.insert(topic.clone(), entry);
+            agent.queue.push_back((topic.clone(), Event::AgentStarted { same_boot: true }));
+        }
+        self.agent = Some(agent);
+        for source in self.sources() {
+            self.announce(&source);
+        }
+        for (topic, payload) in self.retained.clone() {
+            self.incoming(&topic, &payload, true);
+        }
+    }
+
+    fn kill(&mut self) {
+        if let Some(agent) = self.agent.take() {
+            agent.scripts.values().for_each(Script::kill);
+        }
+    }
+
+    fn stop(&mut self) {
+        self.kill();
+    }
+
+    fn publish(&mut self, topic: &str, payload: &str) {
+        self.say(topic, payload);
+        self.incoming(topic, payload, false);
+    }
+
+    fn until(&mut self, holds: &dyn Fn(&[Seen]) -> bool, timeout: Duration) -> bool {
+        let end = self.begun.elapsed() + timeout;
+        loop {
+            self.turn();
+            if holds(&self.seen) {
+                return true;
+            }
+            if self.begun.elapsed() >= end {
+                return false;
+            }
+            if let Ok((life, topic, event)) = self.receiver.recv_timeout(Duration::from_millis(5))
+                && life == self.life
+            {
+                self.push(topic, event);
+            }
+        }
+    }
+
+    fn seen(&self) -> Vec<Seen> {
+        self.seen.clone()
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
     }
 }
 

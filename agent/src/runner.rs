@@ -1,0 +1,492 @@
+//! The runner: it does what [`crate::workflow`] decides.
+//!
+//! ```text
+//!  bus ────┐                                     ┌─▶ bus (outbox)
+//!  scripts ┼─▶ queue ─▶ step ─▶ log ── synced ─▶ ┼─▶ scripts
+//!  timers ─┤     ▲              (one sync for    ├─▶ sub-operations
+//!  folder ─┘     │               all that wait)  └─▶ …
+//!                └──────────── Continue ─────────────┘
+//! ```
+//!
+//! One loop owns all commands and never waits for anything slow: files are
+//! saved by a thread of their own, scripts and the folder are tasks, and
+//! publishing only hands over. So commands hold up one another nowhere.
+//!
+//! The rule is "save, then act": a step is in the log before any of its effects
+//! is done. After a crash each command goes on from its last step.
+//!
+//! | module | subject |
+//! | --- | --- |
+//! | [`board`] | the commands, and when each is due |
+//! | [`intake`] | what comes from the bus, and how commands begin |
+//! | [`effects`] | doing what a step asks for |
+//! | [`outbox`], [`own`] | what was said and is not acknowledged; which messages are our own |
+//! | [`log`], [`saver`], [`version`] | what survives a crash |
+//! | [`scripts`] | running scripts |
+//! | [`folder`] | the workflow files |
+//! | [`bus`] | a broker, or the bus inside the agent |
+
+pub mod board;
+pub mod bus;
+mod effects;
+pub mod folder;
+mod intake;
+pub mod log;
+pub mod outbox;
+pub mod own;
+pub mod saver;
+pub mod scripts;
+pub mod version;
+
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock::Clock,
+    domain::Moment,
+    engine::After,
+    journal::storage::LogFolder,
+    workflow::{
+        catalogue::Catalogue,
+        command::{Command, Phase},
+        engine::{Effect, Event, Step, step},
+        topic::CommandTopic,
+    },
+};
+use board::Board;
+use bus::{BusEvent, Events, Link, Scope};
+use effects::{Message, Report, Then, Waiting};
+use folder::{Folder, News};
+use intake::Arrivals;
+use log::{Item, Log, LogError, Replay, Saved};
+use outbox::Outbox;
+use own::Own;
+use saver::{Progress, Saver, Ticket};
+use scripts::Host;
+use version::{Source, Version};
+
+/// Reports of scripts that may wait for the loop; more hold up the scripts' tasks.
+const REPORTS_WAITING_MAX: usize = 256;
+/// Messages that are taken in one turn.
+const MESSAGES_PER_TURN_MAX: usize = 256;
+/// How long scripts may take to end when the agent stops, in milliseconds.
+const STOP_SCRIPTS_MS: i64 = 2_000;
+/// How long saving and sending may take then, in milliseconds.
+const STOP_SEND_MS: i64 = 1_000;
+/// How long the farewell may take, in milliseconds.
+const STOP_FAREWELL_MS: i64 = 300;
+
+/// What a runner works with.
+#[derive(Debug)]
+pub struct Setup {
+    pub scope: Scope,
+    pub workflows: PathBuf,
+    pub log: Arc<dyn LogFolder>,
+    pub boot_id: String,
+    pub clock: Arc<dyn Clock>,
+    pub host: Host,
+    /// The command line that restarts the agent; without one it starts itself anew.
+    pub restart_agent: Option<Vec<String>>,
+}
+
+/// Says why the runner cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error("cannot start the thread that saves commands")]
+    Thread { source: std::io::Error },
+}
+
+/// The runner at work.
+#[derive(Debug)]
+pub struct Runner {
+    scope: Scope,
+    boot_id: Arc<str>,
+    clock: Arc<dyn Clock>,
+    host: Arc<Host>,
+    restart_agent: Option<Vec<String>>,
+
+    board: Board,
+    /// What happens next, in order.
+    queue: VecDeque<(CommandTopic, Event)>,
+    saver: Saver,
+    /// What is to be saved at the end of this turn.
+    items: Vec<Item>,
+    /// What is to be done once it is saved, in order.
+    waiting: VecDeque<Waiting>,
+    stalled: Option<String>,
+
+    events: Events,
+    link: Option<Link>,
+    /// Counts connections.
+    connection: u64,
+    outbox: Outbox,
+    announced: BTreeSet<String>,
+    /// Topics that are being cleared, by which message.
+    clearing: HashMap<CommandTopic, u64>,
+    /// Our own messages on topics that hold no command, until all is quiet there.
+    echoes: HashMap<CommandTopic, Own>,
+
+    folder: Folder,
+    catalogue: Catalogue,
+    versions: HashMap<Arc<str>, Arc<Version>>,
+    arrivals: Arrivals,
+
+    running: HashMap<u64, CancellationToken>,
+    runs: u64,
+    reports: mpsc::Receiver<Report>,
+    reports_to: mpsc::Sender<Report>,
+
+    stop: CancellationToken,
+    after: Option<After>,
+}
+
+impl Runner {
+    /// Brings the log's commands back; `stop` ends the runner.
+    pub fn start(
+        setup: Setup,
+        events: Events,
+        stop: CancellationToken,
+    ) -> Result<Self, StartError> {
+        let (log, replay) = Log::open(setup.log)?;
+        let saver = Saver::start(log).map_err(|source| StartError::Thread { source })?;
+        let (folder, catalogue) = Folder::watch(setup.workflows);
+        let (reports_to, reports) = mpsc::channel(REPORTS_WAITING_MAX);
+        let mut runner = Self {
+            scope: setup.scope,
+            boot_id: setup.boot_id.into(),
+            clock: setup.clock,
+            host: Arc::new(setup.host),
+            restart_agent: setup.restart_agent,
+            board: Board::default(),
+            queue: VecDeque::new(),
+            saver,
+            items: Vec::new(),
+            waiting: VecDeque::new(),
+            stalled: None,
+            events,
+            link: None,
+            connection: 0,
+            outbox: Outbox::default(),
+            announced: BTreeSet::new(),
+            clearing: HashMap::new(),
+            echoes: HashMap::new(),
+            folder,
+            catalogue: Catalogue::default(),
+            versions: HashMap::new(),
+            arrivals: Arrivals::default(),
+            running: HashMap::new(),
+            runs: 0,
+            reports,
+            reports_to,
+            stop,
+            after: None,
+        };
+        runner.replay(replay);
+        runner.take_catalogue(catalogue);
+        Ok(runner)
+    }
+
+    /// Works until it is told to stop.
+    pub async fn run(mut self) -> After {
+        loop {
+            self.turn(None).await;
+            if let Some(after) = self.after {
+                self.wind_up().await;
+                return after;
+            }
+        }
+    }
+
+    fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
+    fn replay(&mut self, replay: Replay) {
+        if replay.discarded_bytes > 0 {
+            tracing::warn!(
+                bytes = replay.discarded_bytes,
+                "the end of the workflows' log was not written whole, and is cut off"
+            );
+        }
+        self.announced = replay.announced.into_iter().collect();
+        let working = replay.commands.iter().filter_map(|kept| {
+            let is_working = matches!(kept.command.phase, Phase::Working { .. });
+            is_working.then(|| kept.command.topic.to_string())
+        });
+        let killed = self.host.kill_leftovers(working);
+        if killed > 0 {
+            tracing::warn!(killed, "ended what scripts of the run before had left");
+        }
+        for kept in replay.commands {
+            let topic = kept.command.topic.clone();
+            let is_same_boot = *kept.boot_id == *self.boot_id;
+            let read = kept.source.clone().read();
+            let event = match &read {
+                Ok(_) => Event::AgentStarted { same_boot: is_same_boot },
+                // A restart of its own cannot mend it (R7).
+                Err(reason) => {
+                    Event::Abort { reason: format!("Fail to resume on start: {reason}") }
+                }
+            };
+            let version = match read.or_else(|reason| unreadable(&topic, &reason).read()) {
+                Ok(version) => self.shared(version),
+                Err(reason) => {
+                    tracing::error!(%topic, reason, "a command cannot go on");
+                    continue;
+                }
+            };
+            self.board.add(kept.command, version, Own::restored(kept.own));
+            self.queue.push_back((topic, event));
+        }
+        for topic in replay.clearing {
+            self.publish_clear(topic);
+        }
+        // What their parents have moved on from is cleared.
+        let topics: Vec<_> = self.board.iter().map(|entry| entry.command.topic.clone()).collect();
+        for topic in topics {
+            self.clear_if_orphan(&topic);
+        }
+    }
+
+    /// Gives the one copy of a definition that all its commands share.
+    fn shared(&mut self, version: Version) -> Arc<Version> {
+        let id = version.id.clone();
+        self.versions.entry(id).or_insert_with(|| Arc::new(version)).clone()
+    }
+
+    /// Lets one thing happen, and all that follows from it; returns at `deadline` at the latest.
+    async fn turn(&mut self, deadline: Option<Moment>) {
+        self.settle();
+        let now = self.now();
+        let due = [self.board.next_due(), deadline].into_iter().flatten().min();
+        let due_at = due.map(|due| {
+            Instant::now() + Duration::from_millis(due.millis_since(now).max(0).unsigned_abs())
+        });
+        let is_working = self.after.is_none();
+        tokio::select! {
+            () = self.stop.cancelled(), if is_working => self.begin_stop(After::Exit),
+            progress = self.saver.changed() => self.on_progress(progress),
+            Some(report) = self.reports.recv() => self.on_report(report),
+            Some(event) = self.events.recv() => self.on_events(event),
+            news = self.folder.news(), if is_working => self.on_news(news),
+            () = sleep_until(due_at.unwrap_or_else(Instant::now)), if due_at.is_some() => {
+                self.on_due();
+            }
+        }
+    }
+
+    fn on_events(&mut self, first: BusEvent) {
+        self.on_bus(first);
+        for _ in 1..MESSAGES_PER_TURN_MAX {
+            let Some(event) = self.events.try_recv() else { return };
+            self.on_bus(event);
+        }
+    }
+
+    fn on_due(&mut self) {
+        for topic in self.board.take_due(self.now()) {
+            self.queue.push_back((topic, Event::TimerDue));
+        }
+    }
+
+    /// Steps all that can be stepped, has it saved, and does what is saved.
+    fn settle(&mut self) {
+        loop {
+            self.begin_arrived();
+            while self.after.is_none()
+                && let Some((topic, event)) = self.queue.pop_front()
+            {
+                self.give(&topic, event);
+            }
+            if !self.items.is_empty() {
+                self.saver.save(std::mem::take(&mut self.items));
+            }
+            if !self.act_on_saved() {
+                break;
+            }
+        }
+        if let Some(link) = &self.link {
+            self.outbox.send(link);
+        }
+    }
+
+    /// Gives an event to a command; what follows is done once it is saved.
+    fn give(&mut self, topic: &CommandTopic, event: Event) {
+        let now = self.now();
+        let Some(entry) = self.board.get(topic) else { return };
+        match step(&entry.version.definition, &entry.command, event, now) {
+            Ok(step) => self.take(topic, step),
+            Err(refused) => tracing::debug!(%topic, %refused, "nothing changes"),
+        }
+    }
+
+    fn take(&mut self, topic: &CommandTopic, step: Step) {
+        let Step { next, effects } = step;
+        let Some(entry) = self.board.get_mut(topic) else { return };
+        let is_published = effects.contains(&Effect::Publish);
+        let message = is_published.then(|| {
+            let bytes = Bytes::from(next.message().to_json());
+            entry.own.say(own::hash(&bytes));
+            entry.said += 1;
+            entry.told_by = None;
+            Message { bytes, number: entry.said }
+        });
+        let sub_before = started_by(&entry.command);
+        let then = Then::Effects { life: entry.life, message, effects, sub_before };
+        if next.phase == Phase::Cleared {
+            self.tell_cleared(topic);
+            self.forget(topic);
+        } else {
+            self.board.set(next);
+            self.save_command(topic);
+        }
+        self.once_saved(topic.clone(), then);
+    }
+
+    /// Has a command saved as it is now.
+    fn save_command(&mut self, topic: &CommandTopic) {
+        let Some(entry) = self.board.get(topic) else { return };
+        self.items.push(Item::Command(Box::new(Saved {
+            version: entry.version.clone(),
+            boot_id: self.boot_id.clone(),
+            own: entry.own.hashes(),
+            command: entry.command.clone(),
+        })));
+        if let Some(oldest) = self.board.surplus() {
+            self.forget(&oldest);
+        }
+    }
+
+    /// Takes a command off the board, and out of the log.
+    fn forget(&mut self, topic: &CommandTopic) {
+        self.remove(topic);
+        self.items.push(Item::Forgotten(topic.clone()));
+    }
+
+    /// Takes a command off the board, and ends what runs for it.
+    fn remove(&mut self, topic: &CommandTopic) {
+        if let Some(entry) = self.board.remove(topic) {
+            if let Some(stop) = entry.run.and_then(|run| self.running.get(&run)) {
+                stop.cancel();
+            }
+            self.forget_versions();
+        }
+    }
+
+    /// Lets go of definitions that nothing runs any more.
+    fn forget_versions(&mut self) {
+        const WORTH_IT: usize = 64;
+        if self.versions.len() > WORTH_IT {
+            self.versions.retain(|_, version| Arc::strong_count(version) > 1);
+        }
+    }
+
+    /// Has something done once all that this turn changes is saved.
+    fn once_saved(&mut self, topic: CommandTopic, then: Then) {
+        let ticket = self.saver.next_ticket();
+        self.waiting.push_back(Waiting { ticket, topic, then });
+    }
+
+    /// Does what is saved; says whether anything follows from it at once.
+    fn act_on_saved(&mut self) -> bool {
+        let saved: Ticket = self.saver.progress().saved;
+        while self.waiting.front().is_some_and(|waiting| waiting.ticket <= saved) {
+            if let Some(waiting) = self.waiting.pop_front() {
+                self.act(waiting);
+            }
+        }
+        self.after.is_none() && (!self.queue.is_empty() || !self.items.is_empty())
+    }
+
+    fn on_progress(&mut self, progress: Progress) {
+        self.arrivals.make_room();
+        if progress.stalled != self.stalled {
+            if let Some(error) = &progress.stalled {
+                tracing::error!(error, "commands cannot be saved, and stand still until they can");
+            } else {
+                tracing::info!("commands can be saved again");
+            }
+            self.stalled = progress.stalled;
+        }
+    }
+
+    fn on_news(&mut self, news: News) {
+        if let Some(catalogue) = news.catalogue {
+            self.take_catalogue(catalogue);
+        }
+        self.arrivals.served(news.served);
+    }
+
+    // --- stopping -------------------------------------------------------------
+
+    fn begin_stop(&mut self, after: After) {
+        tracing::info!(?after, "stopping");
+        self.after = Some(after);
+        for stop in self.running.values() {
+            stop.cancel();
+        }
+    }
+
+    /// Ends the scripts, saves and sends what can be, says goodbye; within 5 s in all.
+    ///
+    /// A script that was ended so runs again at the next start (R4).
+    async fn wind_up(mut self) {
+        let until = self.now().plus_millis(STOP_SCRIPTS_MS);
+        while !self.running.is_empty() && self.now() < until {
+            self.turn(Some(until)).await;
+        }
+        if !self.running.is_empty() {
+            let topics: Vec<_> = self.board.iter().map(|e| e.command.topic.to_string()).collect();
+            let host = Arc::clone(&self.host);
+            let killed =
+                tokio::task::spawn_blocking(move || host.kill_leftovers(topics.into_iter()));
+            if killed.await.is_err() {
+                tracing::error!("scripts that go on could not be ended");
+            }
+        }
+        let until = self.now().plus_millis(STOP_SEND_MS);
+        while (self.saver.is_busy() || (self.link.is_some() && !self.outbox.is_empty()))
+            && self.now() < until
+        {
+            self.turn(Some(until)).await;
+        }
+        if let Some(link) = self.link.clone() {
+            link.disconnect();
+            let until = self.now().plus_millis(STOP_FAREWELL_MS);
+            while self.link.is_some() && self.now() < until {
+                self.turn(Some(until)).await;
+            }
+        }
+        let saver = self.saver;
+        let finished = tokio::task::spawn_blocking(move || saver.finish());
+        let patience = Duration::from_millis(STOP_FAREWELL_MS.unsigned_abs());
+        if tokio::time::timeout(patience, finished).await.is_err() {
+            tracing::error!("stopped before all was saved: what was not saved was not done either");
+        }
+    }
+}
+
+/// Names the sub-operation that a command awaits.
+fn started_by(command: &Command) -> Option<CommandTopic> {
+    match command.sub.as_deref() {
+        Some(crate::workflow::command::Sub::Operation { topic, .. }) => Some(topic.clone()),
+        _ => None,
+    }
+}
+
+fn unreadable(topic: &CommandTopic, reason: &str) -> Source {
+    Source::Invalid { operation: topic.operation().into(), reason: reason.into() }
+}

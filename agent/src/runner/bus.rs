@@ -1,0 +1,101 @@
+//! The device's bus, as the runner sees it: retained messages, at least once.
+//!
+//! | bus | is |
+//! | --- | --- |
+//! | [`mqtt`] | a broker on the device, where other participants take part |
+//! | [`local`] | inside the agent, when no broker is named |
+//!
+//! Both tell the same events. A connection begins with [`BusEvent::Up`], and
+//! after it come the retained messages of the target's commands.
+
+pub mod local;
+pub mod mqtt;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+/// Which topics the runner speaks on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scope {
+    /// E.g. `te`.
+    pub root: String,
+    /// E.g. `device/main//`.
+    pub target: String,
+}
+
+/// What comes from a bus.
+#[derive(Debug)]
+pub enum BusEvent {
+    /// Connected and subscribed.
+    Up(Link),
+    Down {
+        reason: String,
+    },
+    Message {
+        topic: String,
+        payload: Bytes,
+        /// It stood there before the subscription.
+        is_retained: bool,
+    },
+    /// The bus has what was published under this token.
+    Acked {
+        token: u64,
+    },
+}
+
+/// Where the events of a bus come from.
+#[derive(Debug)]
+pub enum Events {
+    Mqtt(mpsc::Receiver<BusEvent>),
+    Local(mpsc::UnboundedReceiver<BusEvent>),
+}
+
+impl Events {
+    /// Waits for the next one; `None` when there will be none.
+    pub async fn recv(&mut self) -> Option<BusEvent> {
+        match self {
+            Self::Mqtt(events) => events.recv().await,
+            Self::Local(events) => events.recv().await,
+        }
+    }
+
+    /// Takes the next one if it is there already.
+    pub fn try_recv(&mut self) -> Option<BusEvent> {
+        match self {
+            Self::Mqtt(events) => events.try_recv().ok(),
+            Self::Local(events) => events.try_recv().ok(),
+        }
+    }
+}
+
+/// One connection that is up; the way to publish. Publishing never waits.
+#[derive(Debug, Clone)]
+pub enum Link {
+    Mqtt(mqtt::MqttLink),
+    Local(local::LocalLink),
+}
+
+/// Says that the connection takes nothing more; it will end, or go on by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the bus takes nothing at the moment")]
+pub struct Congested;
+
+impl Link {
+    /// Hands a retained message over; [`BusEvent::Acked`] follows when the bus has it.
+    pub fn publish(&self, token: u64, topic: &str, payload: Bytes) -> Result<(), Congested> {
+        match self {
+            Self::Mqtt(link) => link.publish(token, topic, payload),
+            Self::Local(link) => {
+                link.publish(token, topic, payload);
+                Ok(())
+            }
+        }
+    }
+
+    pub fn disconnect(&self) {
+        match self {
+            Self::Mqtt(link) => link.disconnect(),
+            Self::Local(_) => {}
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! What comes from the bus, and how a command begins.
+//!
+//! ```text
+//!  init ─▶ arrived ─ folder read ─▶ there is a workflow ─▶ on the board
+//!                                └▶ there is none: it waits until there is (F4)
+//! ```
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+
+use super::{
+    Runner,
+    board::PENDING_MAX_COMMANDS,
+    bus::BusEvent,
+    log::Item,
+    own,
+    version::{Source, Version},
+};
+use crate::workflow::{
+    catalogue::{Catalogue, Workflow},
+    command::{Command, Phase},
+    definition::{FAILED, INIT, SUCCESSFUL},
+    engine::Event,
+    message::{self, Baton, Incoming, Payload},
+    topic::{self, CommandTopic},
+};
+
+/// Commands that may wait to begin; beyond, they stay on the bus and are found at the next connection.
+const ARRIVALS_MAX: usize = 10_000;
+/// Bytes that all commands together may take in the log; beyond, new ones wait.
+const LIVE_MAX_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Commands that have come and not begun.
+#[derive(Debug, Default)]
+pub(super) struct Arrivals {
+    waiting: HashMap<CommandTopic, Arrival>,
+    /// The folder was read for requests up to this one.
+    served: u64,
+    /// Something has changed: it is worth a look.
+    is_changed: bool,
+    /// Some could begin, were there room.
+    is_held: bool,
+}
+
+#[derive(Debug)]
+struct Arrival {
+    payload: Payload,
+    /// The message that stands on its topic.
+    hash: u64,
+    /// The request for the folder that it waits for.
+    request: u64,
+}
+
+impl Arrivals {
+    pub(super) fn served(&mut self, request: u64) {
+        self.served = self.served.max(request);
+        self.is_changed = true;
+    }
+
+    /// There may be room now.
+    pub(super) const fn make_room(&mut self) {
+        self.is_changed |= self.is_held;
+        self.is_held = false;
+    }
+
+    pub(super) fn contains(&self, topic: &CommandTopic) -> bool {
+        self.waiting.contains_key(topic)
+    }
+
+    fn forget(&mut self, topic: &CommandTopic) {
+        self.waiting.remove(topic);
+    }
+}
+
+impl Runner {
+    pub(super) fn on_bus(&mut self, event: BusEvent) {
+        match event {
+            BusEvent::Up(link) => {
+                tracing::info!("connected to the bus");
+                self.connection += 1;
+                for entry in self.board.iter_mut() {
+                    entry.own.reconnected();
+                }
+                self.echoes.retain(|_, own| {
+                    own.reconnected();
+                    !own.is_quiet()
+                });
+                self.outbox.rewind();
+                self.link = Some(link);
+                self.announce_all();
+            }
+            BusEvent::Down { reason } => {
+                let was_up = self.link.take().is_some();
+                tracing::warn!(reason, was_up, "no connection to the bus");
+                self.outbox.rewind();
+            }
+            // Not taken up: it stands on the bus for the next run.
+            BusEvent::Message { .. } if self.after.is_some() => {}
+            BusEvent::Message { topic, payload, is_retained } => {
+                self.on_message(&topic, &payload, is_retained);
+            }
+            BusEvent::Acked { token } => self.on_acked(token),
+        }
+    }
+
+    fn on_acked(&mut self, token: u64) {
+        let Some(sent) = self.outbox.acknowledged(token) else { return };
+        let Ok(topic) = CommandTopic::parse(&sent.topic) else { return };
+        if let Some(own) = self.echoes.get_mut(&topic) {
+            own.acknowledged(own::hash(&sent.payload));
+            if own.is_quiet() {
+                self.echoes.remove(&topic);
+            }
+        }
+        if self.clearing.get(&topic) == Some(&token) {
+            self.clearing.remove(&topic);
+            if self.board.get(&topic).is_none() {
+                self.items.push(Item::Forgotten(topic));
+            }
+            return;
+        }
+        let connection = self.connection;
+        let Some(entry) = self.board.get_mut(&topic) else { return };
+        entry.own.acknowledged(own::hash(&sent.payload));
+        if entry.told_by == Some(token) {
+            entry.told_by = None;
+            entry.seen_on = connection;
+            if matches!(
+                entry.command.phase,
+                Phase::Parked { told: false } | Phase::Ended { told: false }
+            ) {
+                self.queue.push_back((topic, Event::Published));
+            }
+        }
+    }
+
+    fn on_message(&mut self, topic: &str, payload: &Bytes, is_retained: bool) {
+        let Ok(topic) = CommandTopic::parse(topic) else { return };
+        if topic.root() != self.scope.root || topic.target() != self.scope.target {
+            return;
+        }
+        // What is about to be cleared may stand there for a while.
+        if is_retained && self.clearing.contains_key(&topic) {
+            return;
+        }
+        let hash = own::hash(payload);
+        if let Some(entry) = self.board.get_mut(&topic) {
+            if entry.own.hears(hash) {
+                entry.seen_on = self.connection;
+                return;
+            }
+        } else if let Some(own) = self.echoes.get_mut(&topic)
+            && own.hears(hash)
+        {
+            if own.is_quiet() {
+                self.echoes.remove(&topic);
+            }
+            return;
+        }
+        match message::read(payload) {
+            Ok(message) => self.on_word(topic, message, hash, is_retained),
+            Err(problem) => tracing::warn!(%topic, %problem, "ignored a message"),
+        }
+    }
+
+    /// Takes what another participant says.
+    fn on_word(&mut self, topic: CommandTopic, word: Incoming, hash: u64, is_retained: bool) {
+        let is_init = matches!(&word, Incoming::State(baton) if &*baton.status == INIT);
+        if let Some(entry) = self.board.get(&topic) {
+            // It was cleared while we were away, if our last word does not stand there any more.
+            let is_over = matches!(entry.command.phase, Phase::Ended { told: true });
+            let is_gone = is_retained || entry.seen_on != self.connection;
+            if !(is_init && is_over && is_gone) {
+                self.queue.push_back((topic, Event::Incoming(word)));
+                return;
+            }
+            self.forget(&topic);
+        }
+        match word {
+            Incoming::Cleared => self.arrivals.forget(&topic),
+            // Those of sub-operations are our own, from before a crash: who needs one starts it again.
+            Incoming::State(_) if is_init && topic.parent().is_some() => {}
+            Incoming::State(baton) if is_init => self.arrive(topic, baton.payload, hash),
+            Incoming::State(baton) => self.on_foreign_end(topic, baton),
+        }
+    }
+
+    /// Tells a parent that a sub-operation has ended which somebody else carried out.
+    fn on_foreign_end(&mut self, topic: CommandTopic, baton: Baton) {
+        if !matches!(&*baton.status, SUCCESSFUL | FAILED) {
+            return;
+        }
+        let Some(parent) = topic.parent() else { return };
+        if self.board.get(&parent).is_some_and(|entry| entry.command.awaits(&topic)) {
+            self.arrivals.forget(&topic);
+            self.queue.push_back((parent, Event::OperationEnded { topic, baton }));
+        }
+    }
+
+    /// Notes a new command; it begins once the folder was read.
+    pub(super) fn arrive(&mut self, topic: CommandTopic, payload: Payload, hash: u64) {
+        if self.arrivals.waiting.len() >= ARRIVALS_MAX && !self.arrivals.contains(&topic) {
+            tracing::error!(%topic, "too many commands wait to begin: it stays on the bus");
+            return;
+        }
+        if self.arrivals.waiting.get(&topic).is_some_and(|arrival| arrival.hash == hash) {
+            return;
+        }
+        let request = self.folder.ask();
+        self.arrivals.waiting.insert(topic, Arrival { payload, hash, request });
+    }
+
+    /// Begins the commands that have waited long enough and have a workflow.
+    pub(super) fn begin_arrived(&mut self) {
+        if !std::mem::take(&mut self.arrivals.is_changed) || self.after.is_some() {
+            return;
+        }
+        let served = self.arrivals.served;
+        let is_ready = |(topic, arrival): &(&CommandTopic, &Arrival)| {
+            arrival.request <= served && self.catalogue.get(topic.operation()).is_some()
+        };
+        let ready = self.arrivals.waiting.iter().filter(is_ready);
+        let mut ready: Vec<_> = ready.map(|(t, a)| (a.request, t.clone())).collect();
+        ready.sort_unstable();
+        for (_, topic) in ready {
+            if self.stalled.is_some()
+                || self.board.pending() >= PENDING_MAX_COMMANDS
+                || self.saver.progress().live_bytes > LIVE_MAX_BYTES
+            {
+                self.arrivals.is_held = true;
+                return;
+            }
+            if let Some(version) = self.version_of(topic.operation())
+                && let Some(arrival) = self.arrivals.waiting.remove(&topic)
+            {
+                let command = Command::new(topic.clone(), arrival.payload);
+                let mut own = self.echoes.remove(&topic).unwrap_or_default();
+                own.stands(arrival.hash);
+                self.board.add(command, version, own);
+                self.queue.push_back((topic, Event::Start));
+            }
+        }
+    }
+
+    /// Finds the workflow that a new command of this operation runs.
+    fn version_of(&mut self, operation: &str) -> Option<Arc<Version>> {
+        let entry = self.catalogue.get(operation)?;
+        let source = match &entry.workflow {
+            Workflow::Valid { text, .. } => {
+                Source::File { name: entry.origin.to_string().into(), text: text.clone() }
+            }
+            Workflow::Invalid(invalid) => {
+                Source::Invalid { operation: operation.into(), reason: invalid.reason().into() }
+            }
+        };
+        let definition = entry.definition();
+        let id = definition.version.as_str().into();
+        Some(self.shared(Version { id, source, definition }))
+    }
+
+    // --- what the device can do ---------------------------------------------------
+
+    pub(super) fn take_catalogue(&mut self, catalogue: Catalogue) {
+        self.catalogue = catalogue;
+        self.arrivals.is_changed = true;
+        self.announce(false);
+    }
+
+    /// Says again what this device can do: the bus may have forgotten.
+    fn announce_all(&mut self) {
+        self.announce(true);
+    }
+
+    /// Publishes what is new, or all of it, and withdraws what is gone (P2).
+    fn announce(&mut self, all: bool) {
+        let valid = self.catalogue.entries().filter(|(_, entry)| entry.workflow.is_valid());
+        let now: BTreeSet<String> = valid.map(|(operation, _)| operation.to_string()).collect();
+        for gone in self.announced.difference(&now).cloned().collect::<Vec<_>>() {
+            self.publish_capability(&gone, Bytes::new());
+        }
+        for operation in &now {
+            if all || !self.announced.contains(operation) {
+                self.publish_capability(operation, Bytes::from_static(b"{}"));
+            }
+        }
+        if now != self.announced {
+            self.items.push(Item::Announced(now.iter().cloned().collect()));
+            self.announced = now;
+        }
+    }
+
+    fn publish_capability(&mut self, operation: &str, payload: Bytes) {
+        let topic = topic::capability(&self.scope.root, &self.scope.target, operation);
+        let is_up = self.link.is_some();
+        self.outbox.push(&topic, payload, is_up);
+    }
+}

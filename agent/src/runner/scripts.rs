@@ -1,0 +1,396 @@
+//! Running a workflow's scripts: no shell, stdin empty, each in a group of its own.
+//!
+//! ```text
+//!  running ─ exited ─▶ draining ─ pipes closed, or held too long ─▶ over
+//!     │ time-out, stopped
+//!     ▼
+//!  SIGTERM to the group and its descendants ─ exited, or the grace is over ─▶ SIGKILL to all ─▶ over
+//! ```
+//!
+//! No supervisor stands between, as it does for `run_script`: a step must cost
+//! little more than its program, and a thousand may run at once. So what hides
+//! from its group is found by descent while its parent lives, and by a mark in
+//! its environment after that; and what a crash of the agent left behind is
+//! found by that mark at the next start, before its state runs again.
+//!
+//! What a script leaves in the background when it ends by itself is left alone,
+//! unless it still holds a pipe: then the group is ended (T6).
+
+use std::{
+    collections::{HashMap, VecDeque},
+    ffi::OsString,
+    io,
+    pin::Pin,
+    process::{ExitStatus, Stdio},
+    sync::Arc,
+    task::{Poll, ready},
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, kill, killpg},
+    unistd::Pid,
+};
+use tokio::{
+    io::{AsyncRead, ReadBuf},
+    process::{Child, Command},
+    time::{Instant, sleep, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::own;
+use crate::{
+    domain::Moment,
+    io::procfs::{self, Stat},
+    workflow::{
+        engine::Run,
+        excerpt::{Excerpts, Scanner},
+        outcome::ScriptEnd,
+    },
+};
+
+/// The variable that marks every process of a script.
+const MARK: &str = "QUARTERDECK_WORKFLOW_COMMAND";
+/// Variables with this beginning are the agent's own, secrets among them.
+const AGENTS_OWN: &str = "QUARTERDECK_AGENT_";
+/// From SIGTERM to SIGKILL for a script that is of no interest any more, in milliseconds.
+const STOP_GRACE_MS: u64 = 5_000;
+/// After the exit, pipes that others hold are read until nothing came for this long, in milliseconds.
+const DRAIN_IDLE_MS: u64 = 100;
+/// … and at most this long.
+const DRAIN_MAX_MS: u64 = 1_000;
+/// How long a process may take to vanish after SIGKILL, in milliseconds.
+const KILL_MARGIN_MS: u64 = 5_000;
+/// What is kept of the end of stderr, for the log.
+const STDERR_KEPT_BYTES: usize = 1024;
+const READ_BYTES: usize = 16 * 1024;
+/// How often a start is tried when the system is short of something, and how long it waits between.
+const START_ATTEMPTS: u32 = 50;
+const START_AGAIN_MS: u64 = 100;
+/// Rounds of killing: each finds what the one before left being born.
+const KILL_ROUNDS: usize = 20;
+
+/// What every script is started with.
+#[derive(Debug)]
+pub struct Host {
+    environment: HashMap<OsString, OsString>,
+    /// Tells this agent's scripts from those of another on the same host.
+    agent: String,
+}
+
+/// How a script ended, with what it printed.
+#[derive(Debug)]
+pub struct Ended {
+    pub end: ScriptEnd,
+    pub excerpts: Excerpts,
+    /// The last that it wrote to stderr.
+    pub stderr: Vec<u8>,
+}
+
+impl Host {
+    /// `agent` is what this agent alone on the host has: its data folder.
+    pub fn new(environment: impl Iterator<Item = (OsString, OsString)>, agent: &str) -> Self {
+        let is_private = |name: &OsString| name.to_string_lossy().starts_with(AGENTS_OWN);
+        let environment = environment.filter(|(name, _)| !is_private(name)).collect();
+        Self { environment, agent: format!("{:016x}", own::hash(agent.as_bytes())) }
+    }
+
+    fn mark_of(&self, topic: &str) -> String {
+        format!("{}:{topic}", self.agent)
+    }
+
+    fn command(&self, program: &str, arguments: &[String]) -> Command {
+        let mut command = Command::new(program);
+        command.args(arguments).env_clear().envs(&self.environment);
+        command.stdin(Stdio::null()).process_group(0);
+        command
+    }
+
+    /// Starts something that nobody awaits; what was said if it cannot be.
+    pub async fn launch(&self, program: &str, arguments: &[String]) -> Result<(), String> {
+        let mut command = self.command(program, arguments);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        // Dropped, it is still reaped when it ends.
+        let started = spawn(command).await.map(drop);
+        started.map_err(|error| format!("{program}: {error}"))
+    }
+
+    /// Runs a script to its end, or until `stop` and all of it is gone.
+    pub async fn run(
+        self: Arc<Self>,
+        run: Run,
+        topic: &str,
+        now: Moment,
+        stop: CancellationToken,
+    ) -> Ended {
+        let mut command = self.command(&run.program, &run.arguments);
+        let mark = self.mark_of(topic);
+        command.env(MARK, &mark).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = match spawn(command).await {
+            Ok(child) => child,
+            Err(error) => {
+                let end = ScriptEnd::NotLaunched(error.to_string());
+                return Ended { end, excerpts: Excerpts::default(), stderr: Vec::new() };
+            }
+        };
+        let family =
+            Family { group: child.id().map_or(0, |pid| pid as i32), since_ticks: ticks(now), mark };
+        let mut output = Output::new(&mut child);
+        let (status, is_late) = output.until_exit(&mut child, &run, &family, &stop).await;
+        if is_late {
+            family.kill().await;
+        }
+        if !output.drain().await {
+            family.kill().await;
+            output.drain().await;
+        }
+        let end = match status {
+            _ if is_late => ScriptEnd::TimedOut,
+            Some(status) => end_of(status),
+            None => ScriptEnd::TimedOut,
+        };
+        Ended { end, excerpts: output.scanner.finish(), stderr: output.stderr_end.into() }
+    }
+
+    /// Ends what is left of the scripts of these commands, after the agent went down.
+    pub fn kill_leftovers(&self, topics: impl Iterator<Item = String>) -> usize {
+        let marks: Vec<_> = topics.map(|topic| self.mark_of(&topic)).collect();
+        if marks.is_empty() {
+            return 0;
+        }
+        kill_all(|stat| marked(stat.pid).is_some_and(|mark| marks.contains(&mark)))
+    }
+}
+
+/// Starts a program on another thread: its file may lie on a file system that hangs.
+async fn spawn(command: Command) -> io::Result<Child> {
+    let mut command = command;
+    let mut attempts = 0;
+    loop {
+        let started = tokio::task::spawn_blocking(move || {
+            let started = command.spawn();
+            (command, started)
+        });
+        let (again, started) = started.await.map_err(io::Error::other)?;
+        attempts += 1;
+        match started {
+            Err(error) if is_shortage(&error) && attempts < START_ATTEMPTS => {
+                command = again;
+                sleep(Duration::from_millis(START_AGAIN_MS)).await;
+            }
+            started => return started,
+        }
+    }
+}
+
+/// Whether waiting may help: too many files or processes, or a file that is still being written.
+fn is_shortage(error: &io::Error) -> bool {
+    use nix::errno::Errno;
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    let short = [Errno::EAGAIN, Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::ETXTBSY];
+    errno.is_some_and(|errno| short.contains(&errno))
+}
+
+fn end_of(status: ExitStatus) -> ScriptEnd {
+    use std::os::unix::process::ExitStatusExt as _;
+    match status.code() {
+        // The kernel keeps eight bits of it.
+        Some(code) => ScriptEnd::Exited(code as u8),
+        None => ScriptEnd::Killed(status.signal().unwrap_or(0)),
+    }
+}
+
+/// The pipes of a script, and what is kept of what comes through them.
+struct Output {
+    stdout: Option<tokio::process::ChildStdout>,
+    stderr: Option<tokio::process::ChildStderr>,
+    scanner: Scanner,
+    stderr_end: VecDeque<u8>,
+}
+
+impl Output {
+    fn new(child: &mut Child) -> Self {
+        Self {
+            stdout: child.stdout.take(),
+            stderr: child.stderr.take(),
+            scanner: Scanner::default(),
+            stderr_end: VecDeque::new(),
+        }
+    }
+
+    /// Reads once from either pipe; never returns when both are closed.
+    async fn read(&mut self) {
+        let Self { stdout, stderr, scanner, stderr_end } = self;
+        tokio::select! {
+            () = read_from(stdout, |bytes| scanner.push(bytes)) => {}
+            () = read_from(stderr, |bytes| keep_end(stderr_end, bytes)) => {}
+        }
+    }
+
+    const fn is_open(&self) -> bool {
+        self.stdout.is_some() || self.stderr.is_some()
+    }
+
+    /// Waits for the exit, which a time-out or `stop` hastens; says if the time was over.
+    ///
+    /// No status: it did not even go on SIGKILL.
+    async fn until_exit(
+        &mut self,
+        child: &mut Child,
+        run: &Run,
+        family: &Family,
+        stop: &CancellationToken,
+    ) -> (Option<ExitStatus>, bool) {
+        let after = |millis| Instant::now() + Duration::from_millis(millis);
+        let timeout_at = run.timeout_ms.map(|timeout_ms| after(timeout_ms.max(0) as u64));
+        let mut kill_at = None;
+        let mut give_up_at = None;
+        let mut is_late = false;
+        loop {
+            tokio::select! {
+                status = child.wait() => return (status.ok(), is_late),
+                () = self.read() => {}
+                () = sleep_until_some(timeout_at), if kill_at.is_none() => {
+                    is_late = true;
+                    kill_at = Some(after(run.kill_after_ms() as u64));
+                    family.terminate().await;
+                }
+                () = stop.cancelled(), if kill_at.is_none() => {
+                    is_late = true;
+                    kill_at = Some(after(STOP_GRACE_MS));
+                    family.terminate().await;
+                }
+                () = sleep_until_some(kill_at), if give_up_at.is_none() => {
+                    give_up_at = Some(after(KILL_MARGIN_MS));
+                    family.kill().await;
+                }
+                () = sleep_until_some(give_up_at) => return (None, is_late),
+            }
+        }
+    }
+
+    /// Reads what is left; `false` if somebody goes on holding a pipe.
+    async fn drain(&mut self) -> bool {
+        let stop_at = Instant::now() + Duration::from_millis(DRAIN_MAX_MS);
+        while self.is_open() {
+            let idle_at = Instant::now() + Duration::from_millis(DRAIN_IDLE_MS);
+            tokio::select! {
+                () = self.read() => {}
+                () = sleep_until(idle_at.min(stop_at)) => return false,
+            }
+        }
+        true
+    }
+}
+
+/// Reads once into memory that no waiting script holds; never returns when the pipe is closed.
+async fn read_from<R: AsyncRead + Unpin>(pipe: &mut Option<R>, mut take: impl FnMut(&[u8])) {
+    let Some(from) = pipe else { return std::future::pending().await };
+    let count = std::future::poll_fn(|context| {
+        let mut bytes = [0; READ_BYTES];
+        let mut buffer = ReadBuf::new(&mut bytes);
+        let read = ready!(Pin::new(&mut *from).poll_read(context, &mut buffer));
+        take(buffer.filled());
+        Poll::Ready(read.map_or(0, |()| buffer.filled().len()))
+    });
+    if count.await == 0 {
+        *pipe = None;
+    }
+}
+
+fn keep_end(kept: &mut VecDeque<u8>, bytes: &[u8]) {
+    let bytes = &bytes[bytes.len().saturating_sub(STDERR_KEPT_BYTES)..];
+    let surplus = (kept.len() + bytes.len()).saturating_sub(STDERR_KEPT_BYTES);
+    kept.drain(..surplus);
+    kept.extend(bytes);
+}
+
+async fn sleep_until_some(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+// --- all that came from a script ----------------------------------------------
+
+/// How the processes of a script are told from all others.
+#[derive(Debug, Clone)]
+struct Family {
+    /// The group that the script leads.
+    group: i32,
+    /// None of them was born before.
+    since_ticks: u64,
+    mark: String,
+}
+
+/// Clock ticks since the host started, as `/proc` counts them; one less, since both are cut off.
+fn ticks(now: Moment) -> u64 {
+    const MILLIS_A_TICK: i64 = 10;
+    (now.as_millis() / MILLIS_A_TICK - 1).max(0).unsigned_abs()
+}
+
+impl Family {
+    /// Asks all of them to end; the script itself has not been reaped yet.
+    async fn terminate(&self) {
+        let group = self.group;
+        on_another_thread(move || {
+            // Found first: who loses its parent is no descendant any more.
+            let descendants = procfs::descendants(group);
+            let _ = killpg(Pid::from_raw(group), Signal::SIGTERM);
+            for stat in descendants.iter().filter(|stat| stat.group != group) {
+                let _ = kill(Pid::from_raw(stat.pid), Signal::SIGTERM);
+            }
+        })
+        .await;
+    }
+
+    /// Ends all of them.
+    async fn kill(&self) {
+        let family = self.clone();
+        on_another_thread(move || {
+            for stat in procfs::descendants(family.group) {
+                let _ = kill(Pid::from_raw(stat.pid), Signal::SIGKILL);
+            }
+            kill_all(|stat| family.has(stat));
+        })
+        .await;
+    }
+
+    fn has(&self, stat: &Stat) -> bool {
+        let is_later = stat.start_ticks >= self.since_ticks;
+        is_later && (stat.group == self.group || marked(stat.pid).is_some_and(|m| m == self.mark))
+    }
+}
+
+async fn on_another_thread(work: impl FnOnce() + Send + 'static) {
+    if let Err(error) = tokio::task::spawn_blocking(work).await {
+        tracing::error!(%error, "ending a script's processes failed");
+    }
+}
+
+/// Kills until none is left; gives how many there were.
+fn kill_all(is_meant: impl Fn(&Stat) -> bool) -> usize {
+    let mut killed = 0;
+    for _ in 0..KILL_ROUNDS {
+        let found: Vec<_> =
+            procfs::all().into_iter().filter(|stat| stat.is_alive() && is_meant(stat)).collect();
+        if found.is_empty() {
+            break;
+        }
+        for stat in &found {
+            let _ = kill(Pid::from_raw(stat.pid), Signal::SIGKILL);
+        }
+        killed += found.len();
+    }
+    killed
+}
+
+/// Reads the mark in a process's environment.
+fn marked(pid: i32) -> Option<String> {
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let prefix = format!("{MARK}=");
+    let mut variables = environment.split(|byte| *byte == 0);
+    let mark = variables.find_map(|variable| variable.strip_prefix(prefix.as_bytes()))?;
+    String::from_utf8(mark.to_vec()).ok()
+}

@@ -1,0 +1,289 @@
+//! The built agent, alone on a private Mosquitto.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::Write as _,
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Condvar, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rumqttc::{Client, Event, MqttOptions, Packet, QoS};
+
+use crate::stage::{ROOT, Seen, Stage};
+
+/// Nothing here takes this long; whatever does is broken.
+const PATIENCE: Duration = Duration::from_secs(45);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// In which an agent that is told to stop must have stopped.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
+
+/// A broker, all that was said on it, and an agent.
+pub(crate) struct BuiltAgent {
+    folder: PathBuf,
+    broker: Broker,
+    heard: Arc<Heard>,
+    others: Client,
+    agent: Option<Child>,
+    starts: u32,
+    begun: Instant,
+    /// For the agent's next start.
+    pub environment: Vec<(String, String)>,
+}
+
+/// What was heard on the bus.
+#[derive(Default)]
+struct Heard {
+    seen: Mutex<Vec<Seen>>,
+    is_more: Condvar,
+}
+
+impl BuiltAgent {
+    #[expect(clippy::disallowed_methods, reason = "scripts take real time")]
+    pub(crate) fn new(folder: PathBuf) -> Self {
+        let own = folder.join("agent");
+        fs::create_dir_all(&own).expect("a folder");
+        let broker = Broker::start(&own);
+        let heard: Arc<Heard> = Arc::default();
+        let others = listen(broker.port, &heard);
+        let (agent, environment) = (None, Vec::new());
+        Self { folder, broker, heard, others, agent, starts: 0, begun: Instant::now(), environment }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.agent.as_ref().expect("it runs").id()
+    }
+
+    /// What the agent wrote in its last run.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.folder.join("agent/data")
+    }
+
+    /// Stops the broker and gives what starts it again.
+    pub(crate) fn broker(&mut self) -> &mut Broker {
+        &mut self.broker
+    }
+
+    /// Starts the agent without waiting for it.
+    pub(crate) fn launch(&mut self) {
+        self.starts += 1;
+        let log = OpenOptions::new().create(true).append(true).open(self.log_file());
+        let workflows = self.folder.join("workflows");
+        fs::create_dir_all(&workflows).expect("a folder");
+        let child = Command::new(env!("CARGO_BIN_EXE_quarterdeck-agent"))
+            .args(["--offline", "--bus", &format!("mqtt://127.0.0.1:{}", self.broker.port)])
+            .arg("--workflows")
+            .arg(workflows)
+            .arg("--data-dir")
+            .arg(self.data_dir())
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .env("QUARTERDECK_LOG", "debug")
+            .stdin(Stdio::null())
+            .stderr(log.expect("a log"))
+            .spawn();
+        self.agent = Some(child.expect("the agent starts"));
+    }
+
+    /// Waits until the agent has ended by itself.
+    pub(crate) fn wait(&mut self, patience: Duration) -> Option<ExitStatus> {
+        let child = self.agent.as_mut()?;
+        let ended = wait_for(patience, || child.try_wait().expect("it is ours"));
+        if ended.is_some() {
+            self.agent = None;
+        }
+        ended
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.folder.join(format!("agent/log.{}", self.starts))
+    }
+}
+
+impl Stage for BuiltAgent {
+    fn start(&mut self) {
+        self.launch();
+        let file = self.log_file();
+        let child = self.agent.as_mut().expect("it was started");
+        let is_up = wait_for(PATIENCE, || {
+            let ended = child.try_wait().expect("it is ours").is_some();
+            let log = fs::read_to_string(&file).unwrap_or_default();
+            (ended || log.contains("connected to the bus")).then_some(!ended)
+        });
+        assert_eq!(is_up, Some(true), "{}", self.log());
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut child) = self.agent.take() {
+            child.kill().expect("it is ours");
+            child.wait().expect("it is ours");
+        }
+    }
+
+    fn stop(&mut self) {
+        let pid = self.pid().to_string();
+        let told = Command::new("kill").args(["-TERM", &pid]).status().expect("kill is there");
+        assert!(told.success());
+        let ended = self.wait(STOP_WITHIN);
+        assert!(ended.is_some_and(|status| status.success()), "{ended:?}\n{}", self.log());
+    }
+
+    fn publish(&mut self, topic: &str, payload: &str) {
+        let sent = self.others.publish(topic, QoS::AtLeastOnce, true, payload);
+        sent.expect("the broker is there");
+        // So that what is waited for next comes after it.
+        let mine = |seen: &[Seen]| seen.iter().any(|s| s.topic == topic && s.payload == payload);
+        assert!(self.until(&mine, PATIENCE), "{topic} was not published");
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "scripts take real time")]
+    fn until(&mut self, holds: &dyn Fn(&[Seen]) -> bool, timeout: Duration) -> bool {
+        let end = Instant::now() + timeout;
+        let mut seen = self.heard.seen.lock().expect("nobody panicked");
+        loop {
+            if holds(&seen) {
+                return true;
+            }
+            if Instant::now() >= end {
+                return false;
+            }
+            seen = self.heard.is_more.wait_timeout(seen, LOOK_EVERY).expect("nobody panicked").0;
+        }
+    }
+
+    fn seen(&self) -> Vec<Seen> {
+        self.heard.seen.lock().expect("nobody panicked").clone()
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+}
+
+impl Drop for BuiltAgent {
+    fn drop(&mut self) {
+        self.kill();
+        if thread::panicking() {
+            let _ = writeln!(std::io::stderr(), "{}", self.log());
+        }
+    }
+}
+
+/// Waits until a condition gives something.
+#[expect(clippy::disallowed_methods, reason = "a test waits in real time")]
+pub(crate) fn wait_for<T>(
+    patience: Duration,
+    mut condition: impl FnMut() -> Option<T>,
+) -> Option<T> {
+    let end = Instant::now() + patience;
+    loop {
+        let found = condition();
+        if found.is_some() || Instant::now() >= end {
+            return found;
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+}
+
+fn listen(port: u16, heard: &Arc<Heard>) -> Client {
+    let mut options = MqttOptions::new("the-others", "127.0.0.1", port);
+    options.set_max_packet_size(64 * 1024 * 1024, 64 * 1024 * 1024);
+    let (client, mut connection) = Client::new(options, 1_000);
+    let (again, heard_there) = (client.clone(), Arc::clone(heard));
+    let is_ready = Arc::new((Mutex::new(false), Condvar::new()));
+    let ready = Arc::clone(&is_ready);
+    thread::spawn(move || {
+        for event in connection.iter() {
+            match event {
+                Ok(Event::Incoming(Packet::ConnAck(_))) => {
+                    again.subscribe(format!("{ROOT}/#"), QoS::AtLeastOnce).expect("it is there");
+                }
+                Ok(Event::Incoming(Packet::SubAck(_))) => {
+                    *ready.0.lock().expect("nobody panicked") = true;
+                    ready.1.notify_all();
+                }
+                Ok(Event::Incoming(Packet::Publish(publish))) => {
+                    let payload = String::from_utf8_lossy(&publish.payload).into_owned();
+                    let seen = Seen { topic: publish.topic, payload };
+                    heard_there.seen.lock().expect("nobody panicked").push(seen);
+                    heard_there.is_more.notify_all();
+                }
+                // The broker was stopped: it may come back.
+                Err(_) => thread::sleep(LOOK_EVERY),
+                Ok(_) => {}
+            }
+        }
+    });
+    let lock = is_ready.0.lock().expect("nobody panicked");
+    let waited = is_ready.1.wait_timeout_while(lock, PATIENCE, |ready| !*ready);
+    assert!(*waited.expect("nobody panicked").0, "the broker takes no subscription");
+    client
+}
+
+/// A private Mosquitto.
+pub(crate) struct Broker {
+    child: Child,
+    config: PathBuf,
+    port: u16,
+}
+
+impl Broker {
+    fn start(folder: &Path) -> Self {
+        let config = folder.join("mosquitto.conf");
+        for _ in 0..20 {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+            let port = listener.local_addr().expect("bound").port();
+            drop(listener);
+            let mut file = File::create(&config).expect("created");
+            writeln!(file, "listener {port} 127.0.0.1\nallow_anonymous true").expect("written");
+            writeln!(file, "persistence false\nmax_queued_messages 0").expect("written");
+            let mut child = spawn(&config);
+            let is_up = wait_for(PATIENCE, || {
+                let ended = child.try_wait().expect("it is ours").is_some();
+                (ended || TcpStream::connect(("127.0.0.1", port)).is_ok()).then_some(!ended)
+            });
+            // Else somebody else took the port meanwhile.
+            if is_up == Some(true) {
+                return Self { child, config, port };
+            }
+        }
+        panic!("no broker came up");
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("it is ours");
+        self.child.wait().expect("it is ours");
+    }
+
+    pub(crate) fn start_again(&mut self) {
+        self.child = spawn(&self.config);
+        let port = self.port;
+        let up = wait_for(PATIENCE, || TcpStream::connect(("127.0.0.1", port)).ok());
+        assert!(up.is_some(), "the broker does not come back");
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(config: &Path) -> Child {
+    let program = ["/usr/sbin/mosquitto", "/usr/bin/mosquitto", "/usr/local/sbin/mosquitto"];
+    let program = program.into_iter().find(|path| Path::new(path).is_file());
+    let child = Command::new(program.unwrap_or("mosquitto"))
+        .arg("-c")
+        .arg(config)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    child.expect("mosquitto starts")
+}

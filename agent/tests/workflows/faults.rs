@@ -1,0 +1,244 @@
+//! What the built agent bears: floods, garbage, scripts that do not end, a broker that goes.
+
+use std::{fs, path::Path, time::Duration};
+
+use serde_json::{Value, json};
+
+use crate::{
+    agent::{BuiltAgent, wait_for},
+    case::is_skipped_without,
+    check,
+    stage::{ROOT, Seen, Stage as _, TARGET},
+};
+
+const PATIENCE: Duration = Duration::from_secs(45);
+
+/// An agent with these workflow files, if there is a broker.
+fn agent(workflows: &[(&str, &str)]) -> Option<(BuiltAgent, tempfile::TempDir)> {
+    if is_skipped_without("mosquitto") {
+        return None;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::create_dir_all(folder.path().join("workflows")).expect("made");
+    for (name, text) in workflows {
+        let text = text.replace("@DIR@", folder.path().to_str().expect("UTF-8"));
+        fs::write(folder.path().join("workflows").join(name), text).expect("written");
+    }
+    let agent = BuiltAgent::new(folder.path().to_owned());
+    Some((agent, folder))
+}
+
+fn topic(operation: &str, cmd_id: &str) -> String {
+    format!("{ROOT}/{TARGET}/cmd/{operation}/{cmd_id}")
+}
+
+fn begin(agent: &mut BuiltAgent, operation: &str, cmd_id: &str, mut payload: Value) {
+    payload["status"] = "init".into();
+    agent.publish(&topic(operation, cmd_id), &payload.to_string());
+}
+
+fn reaches(agent: &mut BuiltAgent, operation: &str, cmd_id: &str, state: &str) -> Value {
+    let topic = topic(operation, cmd_id);
+    let is_there =
+        |seen: &[Seen]| check::states(seen, &topic).last().is_some_and(|last| last == state);
+    assert!(
+        agent.until(&is_there, PATIENCE),
+        "{topic}: {:?}",
+        check::states(&agent.seen(), &topic)
+    );
+    let seen = agent.seen();
+    let last = seen.iter().rev().find(|seen| seen.topic == topic).expect("it was seen");
+    serde_json::from_str(&last.payload).expect("JSON")
+}
+
+fn resident_kb(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a line");
+    line.split_whitespace().nth(1).and_then(|kb| kb.parse().ok()).expect("a number")
+}
+
+fn is_alive(pid: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
+    stat.is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+fn wait_text(path: &Path) -> String {
+    let text = || fs::read_to_string(path).ok().filter(|text| text.ends_with('\n'));
+    wait_for(PATIENCE, text).unwrap_or_else(|| panic!("{} was not written", path.display()))
+}
+
+#[test]
+fn a_thousand_pending_commands_take_little_memory_and_hold_up_no_other() {
+    const EACH: usize = 250;
+    let workflows = [
+        (
+            "s.toml",
+            "operation = \"script\"\n[init]\nscript = \"sh -c 'while [ ! -e @DIR@/go ]; do sleep 1; done'\"\non_success = \"successful\"",
+        ),
+        (
+            "o.toml",
+            "operation = \"outer\"\n[init]\noperation = \"inner\"\non_exec = \"wait\"\n[wait]\naction = \"await-operation-completion\"\non_success = \"successful\"",
+        ),
+        ("i.toml", "operation = \"inner\"\n[init]\naction = \"proceed\"\non_success = \"theirs\""),
+        (
+            "r.toml",
+            "operation = \"restart\"\n[init]\naction = \"await-agent-restart\"\ntimeout_second = 1000\non_success = \"successful\"",
+        ),
+        ("p.toml", "operation = \"parked\"\n[init]\naction = \"proceed\"\non_success = \"theirs\""),
+        ("q.toml", "operation = \"quick\"\n[init]\nscript = \"true\"\non_success = \"successful\""),
+    ];
+    let Some((mut agent, folder)) = agent(&workflows) else { return };
+    agent.start();
+    begin(&mut agent, "quick", "first", json!({}));
+    reaches(&mut agent, "quick", "first", "successful");
+    let idle = resident_kb(agent.pid());
+    for n in 0..EACH {
+        for operation in ["script", "outer", "restart", "parked"] {
+            begin(&mut agent, operation, &n.to_string(), json!({"n": n, "keep": "x".repeat(100)}));
+        }
+    }
+    reaches(&mut agent, "parked", &(EACH - 1).to_string(), "theirs");
+    begin(&mut agent, "quick", "second", json!({}));
+    reaches(&mut agent, "quick", "second", "successful");
+    let busy = resident_kb(agent.pid());
+    assert!(busy < idle + 10_000, "{busy} KB with a thousand commands, {idle} KB without");
+
+    fs::write(folder.path().join("go"), "").expect("written");
+    for n in 0..EACH {
+        let inner = topic("inner", &format!("sub:outer:{n}"));
+        agent.publish(&inner, &json!({"status": "successful"}).to_string());
+    }
+    for n in 0..EACH {
+        for operation in ["script", "outer"] {
+            reaches(&mut agent, operation, &n.to_string(), "successful");
+        }
+    }
+    agent.kill();
+    agent.start();
+    for n in 0..EACH {
+        reaches(&mut agent, "restart", &n.to_string(), "successful");
+    }
+}
+
+#[test]
+fn output_of_any_size_and_kind_is_taken_in_bounded_memory() {
+    let script =
+        "operation = \"op\"\n[init]\nscript = \"sh ${.payload.file}\"\non_success = \"successful\"";
+    let Some((mut agent, folder)) = agent(&[("op.toml", script)]) else { return };
+    let file = folder.path().join("big.sh");
+    let block = ":::begin-tedge:::\\n{\"x\":1}\\n:::end-tedge:::\\n";
+    let text = format!(
+        "head -c 300000000 /dev/urandom\nhead -c 3000000 /dev/urandom >&2\nprintf '\\n{block}'\nhead -c 1000000 /dev/zero\n"
+    );
+    fs::write(&file, text).expect("written");
+    agent.start();
+    let idle = resident_kb(agent.pid());
+    begin(&mut agent, "op", "1", json!({"file": file}));
+    assert_eq!(reaches(&mut agent, "op", "1", "successful")["x"], 1);
+    let after = resident_kb(agent.pid());
+    assert!(after < idle + 10_000, "{after} KB after, {idle} KB before");
+}
+
+#[test]
+fn garbage_on_any_topic_is_survived() {
+    let script = "operation = \"op\"\n[init]\nscript = \"true\"\non_success = \"successful\"";
+    let Some((mut agent, _folder)) = agent(&[("op.toml", script)]) else { return };
+    agent.start();
+    let deep = format!("{{\"status\":\"init\",\"x\":{}", "[".repeat(50_000));
+    let long = json!({"status": "init", "x": "x".repeat(3_000_000)}).to_string();
+    let odd = json!({"status": "init", "x": "\u{1b}[2J\u{0}"}).to_string();
+    for (n, garbage) in ["{", "[]", "\"init\"", "null", &deep, &long].into_iter().enumerate() {
+        agent.publish(&topic("op", &format!("g{n}")), garbage);
+        agent.publish(&topic("none", &format!("g{n}")), garbage);
+    }
+    for at in
+        ["te/x", "te/device/main///cmd", "te/device/main///cmd/op", "te/device/main///cmd/op/a/b"]
+    {
+        agent.publish(at, &odd);
+    }
+    agent.publish(&topic("op", "sub:"), &odd);
+    agent.publish(&topic("op", "sub:op:sub:op"), &odd);
+    begin(&mut agent, "op", "good", json!({}));
+    reaches(&mut agent, "op", "good", "successful");
+}
+
+#[test]
+fn the_agent_stops_in_time_and_takes_stubborn_scripts_with_it() {
+    let script = "operation = \"op\"\n[init]\nscript = \"sh @DIR@/stubborn.sh @DIR@\"\non_success = \"successful\"";
+    let Some((mut agent, folder)) = agent(&[("op.toml", script)]) else { return };
+    let stubborn = "[ -e $1/go ] && exit 0\ntrap '' TERM\nsetsid sh -c 'trap \"\" TERM; echo $$ >'$1'/hidden; sleep 1000; sleep 1000' &\necho $$ >$1/pid\nsleep 1000\nsleep 1000\n";
+    fs::write(folder.path().join("stubborn.sh"), stubborn).expect("written");
+    agent.start();
+    begin(&mut agent, "op", "1", json!({}));
+    let pids = ["pid", "hidden"].map(|name| wait_text(&folder.path().join(name)));
+    agent.stop();
+    let gone = wait_for(PATIENCE, || pids.iter().all(|pid| !is_alive(pid)).then_some(()));
+    assert!(gone.is_some(), "{pids:?} go on");
+    fs::write(folder.path().join("go"), "").expect("written");
+    agent.start();
+    reaches(&mut agent, "op", "1", "successful");
+}
+
+#[test]
+fn what_a_killed_agent_left_running_is_gone_before_it_runs_again() {
+    let script = "operation = \"op\"\n[init]\nscript = \"sh @DIR@/long.sh @DIR@\"\non_success = \"successful\"";
+    let Some((mut agent, folder)) = agent(&[("op.toml", script)]) else { return };
+    let long = "[ -e $1/go ] && exit 0\nsetsid sh -c 'echo $$ >'$1'/hidden; sleep 1000; sleep 1000' &\necho $$ >$1/pid\nwait\n";
+    fs::write(folder.path().join("long.sh"), long).expect("written");
+    agent.start();
+    begin(&mut agent, "op", "1", json!({}));
+    let pids = ["pid", "hidden"].map(|name| wait_text(&folder.path().join(name)));
+    agent.kill();
+    fs::write(folder.path().join("go"), "").expect("written");
+    agent.start();
+    reaches(&mut agent, "op", "1", "successful");
+    assert!(pids.iter().all(|pid| !is_alive(pid)), "{pids:?} go on");
+}
+
+#[test]
+fn a_broker_that_goes_and_comes_back_misses_no_end() {
+    let script = "operation = \"op\"\n[init]\nscript = \"sh -c 'echo >@DIR@/begun-${.topic.cmd_id}; while [ ! -e @DIR@/go ]; do sleep 0.1; done'\"\non_success = \"next\"\n[next]\naction = \"proceed\"\non_success = \"successful\"";
+    let Some((mut agent, folder)) = agent(&[("op.toml", script)]) else { return };
+    agent.start();
+    begin(&mut agent, "op", "1", json!({"keep": 1}));
+    begin(&mut agent, "op", "2", json!({}));
+    for name in ["begun-1", "begun-2"] {
+        wait_text(&folder.path().join(name));
+    }
+    agent.broker().kill();
+    fs::write(folder.path().join("go"), "").expect("written");
+    let ended =
+        wait_for(PATIENCE, || agent.log().contains("no connection to the bus").then_some(()));
+    assert!(ended.is_some(), "{}", agent.log());
+    agent.broker().start_again();
+    assert_eq!(reaches(&mut agent, "op", "1", "successful")["keep"], 1);
+    reaches(&mut agent, "op", "2", "successful");
+    let seen = agent.seen();
+    let capability = format!("{ROOT}/{TARGET}/cmd/op");
+    assert!(seen.iter().filter(|seen| seen.topic == capability).count() >= 2, "said again");
+}
+
+#[test]
+fn a_wrong_setting_is_refused_with_its_name() {
+    use std::process::Command;
+    let folder = tempfile::tempdir().expect("a folder");
+    for (arguments, part) in [
+        (vec!["--offline"], "bus"),
+        (vec!["--offline", "--bus", "http://x"], "bus = \"http://x\""),
+        (vec!["--offline", "--bus", "mqtt://10.0.0.1"], "mqtts"),
+        (vec!["--offline", "--bus", "mqtt://127.0.0.1", "--target", "x"], "target = \"x\""),
+        (vec!["--offline", "--bus", "mqtt://127.0.0.1", "--bus-root", "a/#"], "bus_root"),
+        (vec!["--offline", "--bus", "mqtt://127.0.0.1", "--workflows", "/none"], "workflows"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_quarterdeck-agent"))
+            .arg("--data-dir")
+            .arg(folder.path().join("data"))
+            .args(&arguments)
+            .output()
+            .expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+        assert!(said.contains(part), "{arguments:?}: {said}");
+        assert!(!folder.path().join("data").exists(), "nothing is written before");
+    }
+}
