@@ -190,6 +190,10 @@ uuid_id!(
     /// The commands of one submission.
     BatchId
 );
+uuid_id!(
+    /// One session with a device: a terminal, an exec, a forward.
+    TunnelId
+);
 
 #[cfg(test)]
 mod tests {

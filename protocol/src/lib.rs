@@ -16,6 +16,7 @@
 //! | [`api`] | objects and requests of the HTTP interface |
 //! | [`live`] | the WebSocket that keeps a console up to date |
 //! | [`text`] | untrusted text made fit for a terminal |
+//! | [`tunnel`] | streams over lossy frames, for terminals and forwards |
 //! | [`limits`] | bounds that both ends of a wire must agree on |
 
 pub mod api;
@@ -29,3 +30,4 @@ pub mod payload;
 pub mod text;
 pub mod time;
 pub mod topics;
+pub mod tunnel;

@@ -4,7 +4,7 @@
 
 use std::{fs, path::Path};
 
-use quarterdeck_protocol::{command, device, operations, payload};
+use quarterdeck_protocol::{command, device, operations, payload, tunnel};
 use schemars::{Schema, schema_for};
 
 fn all() -> Vec<(String, serde_json::Value)> {
@@ -15,6 +15,7 @@ fn all() -> Vec<(String, serde_json::Value)> {
         message("command-response", schema_for!(command::Response)),
         message("status", schema_for!(device::StatusMessage)),
         message("health", schema_for!(device::HealthMessage)),
+        message("tunnel-control", schema_for!(tunnel::control::Control)),
         message("service-failed", schema_for!(device::ServiceFailedMessage)),
     ];
     all.extend(

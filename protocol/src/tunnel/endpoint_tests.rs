@@ -1,0 +1,262 @@
+use super::*;
+use crate::tunnel::{frame::Epoch, send::Gather};
+
+const NOW: Tick = Tick::from_us(1_000_000);
+
+fn config(is_urgent: bool) -> StreamConfig {
+    StreamConfig {
+        is_urgent,
+        window_bytes: 64 * 1024,
+        buffer_bytes: 1024 * 1024,
+        waiting_bytes: 1024 * 1024,
+        gather: Gather { bytes: 0, wait_us: 0 },
+        keep_alive_us: None,
+    }
+}
+
+fn pair() -> (Endpoint, Endpoint) {
+    let mut ends = [Side::Near, Side::Device].map(|side| {
+        let mut end = Endpoint::new(side, EndpointConfig::default());
+        assert!(end.add_tunnel(1, config(false)));
+        end.on_link_up(NOW);
+        end
+    });
+    let device =
+        std::mem::replace(&mut ends[1], Endpoint::new(Side::Near, EndpointConfig::default()));
+    let [near, _] = ends;
+    (near, device)
+}
+
+/// Moves all frames, both ways, until none is left.
+fn exchange(a: &mut Endpoint, b: &mut Endpoint) {
+    loop {
+        let mut is_quiet = true;
+        while let Some(frame) = a.poll_transmit(NOW) {
+            b.on_frame(frame, NOW);
+            is_quiet = false;
+        }
+        while let Some(frame) = b.poll_transmit(NOW) {
+            a.on_frame(frame, NOW);
+            is_quiet = false;
+        }
+        if is_quiet {
+            return;
+        }
+    }
+}
+
+fn changes_of(end: &mut Endpoint, key: StreamKey) -> Changes {
+    let mut all = Changes::default();
+    while let Some((changed, changes)) = end.poll_change() {
+        if changed == key {
+            all.is_new |= changes.is_new;
+            all.is_readable |= changes.is_readable;
+            all.is_writable |= changes.is_writable;
+            all.is_delivered |= changes.is_delivered;
+            all.closed = all.closed.or(changes.closed);
+        }
+    }
+    all
+}
+
+fn write(end: &mut Endpoint, key: StreamKey, len: usize) {
+    let mut bytes = Bytes::from(vec![1; len]);
+    end.write(key, &mut bytes).expect("a stream");
+    assert!(bytes.is_empty(), "no room for {} bytes", bytes.len());
+}
+
+#[test]
+fn keys_overtake_bulk_and_bulk_takes_turns() {
+    let (mut near, mut device) = pair();
+    let bulk = [0, 1].map(|_| near.open(1, config(false), NOW).expect("room"));
+    let keys = near.open(1, config(true), NOW).expect("room");
+    exchange(&mut near, &mut device);
+    for key in bulk {
+        write(&mut near, key, 150_000);
+    }
+    write(&mut near, keys, 1);
+    let order: Vec<_> =
+        std::iter::from_fn(|| near.poll_transmit(NOW)).map(|frame| frame.key.stream).collect();
+    assert_eq!(order[..3], [2, 0, 1]);
+}
+
+#[test]
+fn bulk_leaves_room_for_keys_however_much_there_is() {
+    let (mut near, mut device) = pair();
+    let bulk: Vec<_> = (0..40).map(|_| near.open(1, config(false), NOW).expect("room")).collect();
+    let keys = near.open(1, config(true), NOW).expect("room");
+    exchange(&mut near, &mut device);
+    for key in bulk {
+        write(&mut near, key, 100_000);
+    }
+    while near.poll_transmit(NOW).is_some() {}
+    let flight = near.used().flight;
+    assert!(flight.bytes + URGENT_RESERVE_BYTES <= TUNNEL_FLIGHT_MAX_BYTES, "{flight:?}");
+    assert!(flight.messages > 4, "{flight:?}");
+    write(&mut near, keys, 1);
+    assert_eq!(near.poll_transmit(NOW).map(|frame| frame.key), Some(keys));
+}
+
+#[test]
+fn a_silent_peer_takes_no_place_from_the_others() {
+    let (mut near, mut device) = pair();
+    assert!(near.add_tunnel(2, config(false)));
+    let key = near.open(2, config(false), NOW).expect("room");
+    write(&mut near, key, 60_000);
+    while near.poll_transmit(NOW).is_some() {}
+    assert!(near.used().flight.messages > 0);
+    let mut now = NOW;
+    for _ in 0..4 {
+        now = near.next_due(now).expect("a time-out");
+        near.on_time(now);
+        while near.poll_transmit(now).is_some() {}
+    }
+    assert!(near.used().flight.messages <= 1, "{:?}", near.used());
+    exchange(&mut near, &mut device);
+}
+
+#[test]
+fn both_ends_finish_and_nothing_is_left() {
+    let (mut near, mut device) = pair();
+    let key = near.open(1, config(false), NOW).expect("room");
+    write(&mut near, key, 10);
+    near.finish(key).expect("a stream");
+    exchange(&mut near, &mut device);
+    assert!(changes_of(&mut device, key).is_new);
+    device.finish(key).expect("a stream");
+    for end in [&mut device, &mut near] {
+        while let Some((_, until)) = end.read(key, 100, NOW) {
+            end.make_safe(key, until, NOW);
+        }
+    }
+    exchange(&mut near, &mut device);
+    while let Some((_, until)) = near.read(key, 100, NOW) {
+        near.make_safe(key, until, NOW);
+    }
+    exchange(&mut near, &mut device);
+    for end in [&mut near, &mut device] {
+        let code = changes_of(end, key).closed.map(|closed| closed.code);
+        assert_eq!(code, Some(CloseCode::Finished));
+        assert_eq!(end.used(), Used::default());
+        assert_eq!(end.status(key), None);
+    }
+}
+
+#[test]
+fn an_altered_byte_is_an_explicit_error_at_both_ends() {
+    let (mut near, mut device) = pair();
+    let key = near.open(1, config(false), NOW).expect("room");
+    write(&mut near, key, 10);
+    near.finish(key).expect("a stream");
+    while let Some(mut frame) = near.poll_transmit(NOW) {
+        if let Body::Data(bytes) = &mut frame.body {
+            *bytes = vec![9; bytes.len()].into();
+        }
+        device.on_frame(frame, NOW);
+    }
+    exchange(&mut near, &mut device);
+    for end in [&mut near, &mut device] {
+        let code = changes_of(end, key).closed.map(|closed| closed.code);
+        assert_eq!(code, Some(CloseCode::Corrupted));
+    }
+}
+
+#[test]
+fn a_reset_is_told_until_it_is_answered() {
+    let (mut near, mut device) = pair();
+    let key = near.open(1, config(false), NOW).expect("room");
+    exchange(&mut near, &mut device);
+    near.reset(key, Closed::new(CloseCode::Killed, "by root"), NOW).expect("a stream");
+    assert!(near.poll_transmit(NOW).is_some(), "lost on the way");
+    let later = near.next_due(NOW).expect("a time-out");
+    assert!(later > NOW);
+    near.on_time(later);
+    let again = near.poll_transmit(later).expect("again");
+    device.on_frame(again, later);
+    let closed = changes_of(&mut device, key).closed;
+    assert_eq!(closed, Some(Closed::new(CloseCode::Killed, "by root")));
+    exchange(&mut near, &mut device);
+    assert_eq!((near.next_due(later), near.status(key)), (None, None));
+}
+
+#[test]
+fn strangers_are_answered_but_never_argued_with() {
+    let (mut near, _) = pair();
+    let stranger = |tunnel, stream, body| Frame {
+        key: StreamKey { tunnel, stream },
+        epoch: Epoch { from: 1, to: 1 },
+        is_opening: false,
+        wants_reply: false,
+        has_taken_end: false,
+        offset: 0,
+        ack: 0,
+        credit: 0,
+        body,
+    };
+    let reset =
+        |is_answer| Body::Reset { is_answer, code: CloseCode::Unknown, detail: String::new() };
+    for (frame, is_answered) in [
+        (stranger(9, 0, Body::Data(Bytes::new())), true),
+        (stranger(1, 5, Body::Ack { ranges: Vec::new() }), true),
+        (stranger(1, DEVICE_STREAM, Body::Resumed), true),
+        (stranger(1, 5, reset(false)), true),
+        (stranger(1, 5, reset(true)), false),
+    ] {
+        near.on_frame(frame.clone(), NOW);
+        let answer = near.poll_transmit(NOW);
+        assert_eq!(answer.is_some(), is_answered, "{frame:?}");
+        if let Some(answer) = answer {
+            assert!(matches!(answer.body, Body::Reset { is_answer: true, .. }));
+        }
+    }
+    for n in 0..10_000 {
+        near.on_frame(stranger(9, n, Body::Resumed), NOW);
+    }
+    assert_eq!(std::iter::from_fn(|| near.poll_transmit(NOW)).count(), STRAY_ANSWERS_MAX);
+}
+
+#[test]
+fn a_peer_opens_no_more_streams_than_may_be() {
+    let (mut near, mut device) = pair();
+    let most = EndpointConfig::default().streams_max;
+    let keys: Vec<_> = (0..most).map(|_| near.open(1, config(false), NOW).expect("room")).collect();
+    assert_eq!(near.open(1, config(false), NOW), Err(Refused::TooMany));
+    exchange(&mut near, &mut device);
+    assert!(device.status(keys[most - 1]).is_some());
+    let next = device.tunnels[&1].next_peer;
+    for greedy in next..next + 3 {
+        let frame = Frame {
+            key: StreamKey { tunnel: 1, stream: greedy },
+            epoch: Epoch { from: 1, to: 1 },
+            is_opening: true,
+            wants_reply: false,
+            has_taken_end: false,
+            offset: 0,
+            ack: 0,
+            credit: 0,
+            body: Body::Data(Bytes::new()),
+        };
+        device.on_frame(frame, NOW);
+        let answer = device.poll_transmit(NOW).expect("an answer");
+        assert!(matches!(answer.body, Body::Reset { code: CloseCode::Busy, .. }), "{answer:?}");
+    }
+    assert_eq!(device.streams.len(), most);
+}
+
+#[test]
+fn what_all_streams_keep_is_bounded_and_shared() {
+    let bounds = EndpointConfig { buffers_max_bytes: 100, ..EndpointConfig::default() };
+    let mut near = Endpoint::new(Side::Near, bounds);
+    assert!(near.add_tunnel(1, config(false)));
+    let [a, b] = [0, 1].map(|_| near.open(1, config(false), NOW).expect("room"));
+    let mut bytes = Bytes::from(vec![1; 150]);
+    near.write(a, &mut bytes).expect("a stream");
+    assert_eq!(bytes.len(), 50);
+    near.write(b, &mut bytes).expect("a stream");
+    assert_eq!(bytes.len(), 50, "nothing is left for the other");
+    while near.poll_change().is_some() {}
+    near.reset(a, Closed::new(CloseCode::ClosedByUser, ""), NOW).expect("a stream");
+    assert!(changes_of(&mut near, b).is_writable);
+    near.write(b, &mut bytes).expect("a stream");
+    assert!(bytes.is_empty());
+}
