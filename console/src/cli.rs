@@ -22,6 +22,7 @@ use tracing_subscriber::{layer::SubscriberExt as _, util::SubscriberInitExt as _
 pub mod alerts;
 pub mod commands;
 pub mod context;
+pub mod debug;
 pub mod devices;
 pub mod docs;
 pub mod error;
@@ -99,6 +100,9 @@ pub enum Subcommands {
     EnrollToken(tokens::EnrollTokenArgs),
     /// Make tokens for scripts (admins)
     ServiceToken(tokens::ServiceTokenArgs),
+    /// Look into the console's own parts
+    #[command(subcommand)]
+    Debug(debug::DebugCommands),
     /// Print completions for a shell
     Completions(docs::CompletionsArgs),
     /// Print the man page
@@ -133,6 +137,7 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
     match &command {
         Some(Subcommands::Completions(args)) => return docs::completions(Cli::command(), args),
         Some(Subcommands::Man(args)) => return docs::man(Cli::command(), args),
+        Some(Subcommands::Debug(command)) => return debug::run(command),
         _ => options::merge_config(&mut global, &mut tui)?,
     }
     let Some(command) = command else { return screen::run(&global, &tui).await };
@@ -156,6 +161,7 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
         Subcommands::ServiceToken(args) => tokens::service_token(&mut context, args).await,
         Subcommands::Login(_)
         | Subcommands::Logout
+        | Subcommands::Debug(_)
         | Subcommands::Completions(_)
         | Subcommands::Man(_) => Ok(()),
     }

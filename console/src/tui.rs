@@ -17,6 +17,7 @@
 //! | [`view`] | pure: state to cells |
 //! | [`theme`] | all colours and glyphs |
 //! | [`term`] | the terminal: input, capabilities, lean output |
+//! | [`pane`] | terminals of devices, drawn inside ours |
 //!
 //! # The seam to the network
 //!
@@ -52,6 +53,7 @@ pub mod effects;
 pub mod format;
 pub mod mailbox;
 mod outbox;
+pub mod pane;
 mod run;
 pub mod store;
 pub mod term;

@@ -9,6 +9,7 @@ mod cli {
     mod listing;
     mod live;
     mod login;
+    mod pane;
     mod running;
     mod session;
 }

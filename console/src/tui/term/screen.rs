@@ -23,6 +23,8 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use crossterm::terminal;
 use tokio::{sync::mpsc as async_mpsc, time::Instant};
 
+use crate::tui::pane::contain;
+
 /// Alternate screen, no cursor, bracketed paste.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[?2004h";
 /// Everything that [`ENTER`] and frames may have set, undone.
@@ -116,7 +118,8 @@ pub fn restore() {
     }
 }
 
-/// A panic first gives the terminal back, so that its message can be read.
+/// A panic first gives the terminal back, so that its message can be read. One that a pane
+/// contains is no end of anything, and nothing is said of it here.
 fn restore_on_panic() {
     static SET: AtomicBool = AtomicBool::new(false);
     if SET.swap(true, Ordering::SeqCst) {
@@ -124,6 +127,9 @@ fn restore_on_panic() {
     }
     let before = Arc::new(std::panic::take_hook());
     std::panic::set_hook(Box::new(move |info| {
+        if contain::is_contained() {
+            return;
+        }
         restore();
         before(info);
     }));
