@@ -1,9 +1,10 @@
 //! Terminal panes (chapter 7): a device's terminal, drawn inside ours.
 //!
 //! ```text
-//!   stream of a tunnel ─▶ feed ─▶ parser ─▶ dispatch ─▶ screen ─▶ display (vt100)
-//!                          │                             │  └─▶ history
+//!   stream of a tunnel ─▶ feed ─▶ parser ─▶ dispatch ─▶ screen ─▶ display (vt100) ─▶ widget
+//!                          │                             │  └─▶ history ─▶ copy, search
 //!                          └◀── replies ◀────────────────┘
+//!   keys, paste, mouse ─▶ prefix ─▶ escape ─▶ keys ─▶ bytes for the stream
 //! ```
 //!
 //! | module | subject |
@@ -16,6 +17,11 @@
 //! | [`history`] | the scrollback |
 //! | [`display`] | the model's rows in a `vt100` screen |
 //! | [`contain`] | panics end here |
+//! | [`keys`], [`mouse`], [`paste`] | what the operator does, as bytes |
+//! | [`prefix`], [`escape`] | what of it is for the console |
+//! | [`copy`] | scrollback: search, selections |
+//! | [`layout`] | tabs and splits |
+//! | [`widget`], [`status`] | a pane and the line under it, drawn |
 //!
 //! No byte of a device is ever passed on to the operator's terminal.
 
@@ -24,19 +30,28 @@ pub(crate) mod any_bytes;
 pub mod cell;
 pub mod charset;
 pub mod contain;
+pub mod copy;
 mod dispatch;
 pub mod display;
+pub mod escape;
 pub mod grid;
 pub mod history;
+pub mod keys;
+pub mod layout;
 pub mod modes;
+pub mod mouse;
 pub mod notices;
 pub mod parser;
+pub mod paste;
+pub mod prefix;
 mod recent;
 pub mod reply;
 pub mod screen;
 #[cfg(test)]
 mod sequences;
 pub mod sgr;
+pub mod status;
+pub mod widget;
 
 use self::{
     contain::contain,

@@ -1,0 +1,143 @@
+//! The line under a pane: whose it is, and whether what it shows is true.
+//!
+//! Pure. What matters most stands first, and is what stays on a narrow screen.
+
+use super::notices::Refused;
+use crate::tui::{format, theme::Tone};
+
+/// How the stream of a pane is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// The last word is younger than the link's heartbeat.
+    Live,
+    /// Nothing is heard, since when in milliseconds ago.
+    Stalled { age_ms: i64 },
+    /// The connection is gone; the console tries again by itself.
+    Lost { age_ms: i64 },
+}
+
+/// All that the line says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status<'a> {
+    pub device: &'a str,
+    pub stream: Stream,
+    /// The time of a round trip, once one was measured.
+    pub rtt_ms: Option<i64>,
+    pub bytes_up: u64,
+    pub bytes_down: u64,
+    pub is_recording: bool,
+    pub watchers: u32,
+    /// What is typed goes to all panes of the tab.
+    pub is_synchronised: bool,
+    /// Keys that wait for the connection, when the operator chose that they wait.
+    pub queued_keys: Option<u32>,
+    /// How many rows the view is scrolled back.
+    pub scrolled: u64,
+    /// Whether the prefix key was pressed.
+    pub is_prefixed: bool,
+    pub refused: Refused,
+    /// How many panics were contained in this pane.
+    pub panics: u32,
+}
+
+/// A piece of the line. Untrusted text passes through the canvas like all text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    pub text: String,
+    pub tone: Tone,
+}
+
+/// The pieces that fit a width, two cells apart, most important first.
+pub fn parts(status: &Status<'_>, width: u16) -> Vec<Part> {
+    let part = |text: String, tone| Some(Part { text, tone });
+    let (word, tone) = match status.stream {
+        Stream::Live => ("LIVE".to_owned(), Tone::Good),
+        Stream::Stalled { age_ms } => (format!("STALLED {}", format::age_ms(age_ms)), Tone::Warn),
+        Stream::Lost { age_ms } => (format!("LOST {}", format::age_ms(age_ms)), Tone::Alarm),
+    };
+    let is_lost = matches!(status.stream, Stream::Lost { .. });
+    let all = [
+        part(word, tone),
+        part(quarterdeck_protocol::text::line(status.device).into_owned(), Tone::Strong),
+        status.is_prefixed.then(|| Part { text: "prefix: ? helps".into(), tone: Tone::Key }),
+        match status.queued_keys {
+            Some(keys) if is_lost => part(format!("{keys} keys queued"), Tone::Warn),
+            None if is_lost => part("keys are not sent".into(), Tone::Warn),
+            _ => None,
+        },
+        status.is_synchronised.then(|| Part { text: "INTO ALL PANES".into(), tone: Tone::Alarm }),
+        (status.scrolled > 0)
+            .then(|| Part { text: format!("{} rows back", status.scrolled), tone: Tone::Accent }),
+        status.is_recording.then(|| Part { text: "REC".into(), tone: Tone::Bad }),
+        (status.watchers > 0).then(|| Part {
+            text: format::plural(u64::from(status.watchers), "watcher"),
+            tone: Tone::Accent,
+        }),
+        status.refused.marker().map(|text| Part { text, tone: Tone::Warn }),
+        (status.panics > 0).then(|| Part {
+            text: format!("rebuilt {} times: a part may be missing", status.panics),
+            tone: Tone::Warn,
+        }),
+        status.rtt_ms.and_then(|ms| part(format!("rtt {}", format::duration_ms(ms)), Tone::Muted)),
+        part(
+            format!("↑{} ↓{}", format::bytes(status.bytes_up), format::bytes(status.bytes_down)),
+            Tone::Muted,
+        ),
+    ];
+    let mut room = usize::from(width);
+    let mut shown = Vec::new();
+    for part in all.into_iter().flatten() {
+        let need = unicode_width::UnicodeWidthStr::width(part.text.as_str())
+            + if shown.is_empty() { 0 } else { 2 };
+        if need > room {
+            break;
+        }
+        room -= need;
+        shown.push(part);
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(stream: Stream) -> Status<'static> {
+        Status {
+            device: "pi-1\u{202e}",
+            stream,
+            rtt_ms: Some(41),
+            bytes_up: 812,
+            bytes_down: 4200,
+            is_recording: true,
+            watchers: 2,
+            is_synchronised: false,
+            queued_keys: None,
+            scrolled: 0,
+            is_prefixed: false,
+            refused: Refused { clipboard: 1, ..Refused::default() },
+            panics: 0,
+        }
+    }
+
+    fn line(status: &Status<'_>, width: u16) -> String {
+        let parts: Vec<_> = parts(status, width).into_iter().map(|part| part.text).collect();
+        parts.join("  ")
+    }
+
+    #[test]
+    fn the_line_says_how_true_the_picture_is() {
+        assert_eq!(
+            line(&status(Stream::Live), 120),
+            "LIVE  pi-1<U+202E>  REC  2 watchers  refused: clipboard  rtt 41ms  ↑812 B ↓4.2 KB"
+        );
+        assert_eq!(
+            line(&status(Stream::Lost { age_ms: 12_000 }), 50),
+            "LOST 12s  pi-1<U+202E>  keys are not sent  REC"
+        );
+        let queued = Status { queued_keys: Some(3), ..status(Stream::Lost { age_ms: 90_000 }) };
+        assert!(line(&queued, 50).contains("3 keys queued"));
+        assert_eq!(line(&status(Stream::Stalled { age_ms: 3000 }), 14), "STALLED 3s");
+        assert_eq!(line(&status(Stream::Live), 3), "");
+    }
+}
