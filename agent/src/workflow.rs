@@ -15,9 +15,11 @@
 //! | [`topic`], [`message`] | the bus: its topics and what stands on them |
 //! | [`graph`] | a workflow as text for people |
 //! | [`card`] | what the console is told of an operation: `OPERATION.json` |
+//! | [`announce`] | what of all that a status can carry |
 //!
 //! Nothing here does anything: no tokio, no clock, no process, no file.
 
+pub mod announce;
 pub mod card;
 pub mod catalogue;
 pub mod command;

@@ -23,6 +23,11 @@ pub struct StatusMessage {
     /// Names of the operations that this device runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<Vec<String>>,
+    /// What there is to say of those that come from workflow files there; read by
+    /// [`crate::operations::read_announced`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<crate::operations::AnnouncedOperation>>")]
+    pub operations: Option<Vec<Value>>,
     /// Free facts: os, kernel, arch, hostname, model, ….
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub facts: Option<BTreeMap<String, Value>>,

@@ -17,6 +17,17 @@ pub const RESULT_MAX_BYTES: usize = 48 * 1024;
 pub const ERROR_MESSAGE_MAX_BYTES: usize = 2 * 1024;
 /// The longest note on a submission, in characters.
 pub const NOTES_MAX_CHARS: usize = 2_000;
+/// The longest name of an operation, in bytes.
+pub const OPERATION_NAME_MAX_BYTES: usize = 128;
+/// Operations that one device may announce.
+pub const OPERATIONS_MAX: usize = 512;
+/// Devices that are named with an operation that only devices know.
+pub const OPERATION_DEVICES_MAX: usize = 100;
+/// All that a device tells of its own operations, as JSON; its status must fit a message.
+pub const ANNOUNCED_MAX_BYTES: usize = 64 * 1024;
+/// The schema of such an operation's form, as JSON, and how deep it may nest.
+pub const FORM_SCHEMA_MAX_BYTES: usize = 8 * 1024;
+pub const FORM_SCHEMA_MAX_DEPTH: usize = 24;
 /// The most devices of one submission.
 pub const BATCH_MAX_DEVICES: usize = 10_000;
 /// The most commands named in one bulk cancel.

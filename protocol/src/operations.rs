@@ -1,10 +1,19 @@
-//! The operations that every device knows (chapter 3).
+//! The operations that every device knows (chapter 3), and those that devices announce.
+
+mod announced;
+mod form_check;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::payload;
+pub use announced::{
+    AnnouncedOperation, DESCRIPTION_MAX_CHARS, ESTIMATED_DURATION_DEFAULT_S, ICON_MAX_CHARS,
+    InvalidAnnouncement, TITLE_MAX_CHARS, any_payload, check_form_schema, read as read_announced,
+};
+
+pub use form_check::check_payload;
 
 /// Where an operation comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -39,6 +48,10 @@ pub struct Operation {
     /// How many of the project's devices announce it.
     #[serde(default)]
     pub device_count: u64,
+    /// Of an operation that only devices know: which those are, by id, at most
+    /// [`OPERATION_DEVICES_MAX`](crate::limits::OPERATION_DEVICES_MAX) of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<String>,
 }
 
 struct Builtin {
@@ -141,6 +154,7 @@ pub fn builtin() -> Vec<Operation> {
             reboots: op.reboots,
             source: OperationSource::Builtin,
             device_count: 0,
+            devices: Vec::new(),
         })
         .collect()
 }

@@ -24,7 +24,7 @@ pub struct InvalidPayload {
 }
 
 impl InvalidPayload {
-    fn new(field: &str, expected: impl Into<String>) -> Self {
+    pub(crate) fn new(field: &str, expected: impl Into<String>) -> Self {
         let field = if field.is_empty() || field == "." {
             "payload".to_owned()
         } else {

@@ -26,6 +26,7 @@ fn status(here: &Lifetime, online: bool) -> StatusMessage {
         boot_id: Some(here.boot_id.clone()),
         agent_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         capabilities: None,
+        operations: None,
         facts: None,
         at: None,
         other: Map::new(),

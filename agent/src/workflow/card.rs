@@ -9,17 +9,14 @@
 //! }
 //! ```
 
-use quarterdeck_protocol::operations::{self, Operation, OperationSource};
-use serde_json::{Map, Value, json};
+use quarterdeck_protocol::operations::{
+    self, AnnouncedOperation, DESCRIPTION_MAX_CHARS, ICON_MAX_CHARS, Operation, TITLE_MAX_CHARS,
+    check_form_schema,
+};
+use serde_json::{Map, Value};
 
 /// The longest such file.
 pub const CARD_MAX_BYTES: usize = 64 * 1024;
-/// The longest `name`, in characters.
-pub const NAME_MAX_CHARS: usize = 80;
-/// The longest `description`, in characters.
-pub const DESCRIPTION_MAX_CHARS: usize = 1_000;
-/// The longest `icon`, in characters; one sign may take several.
-pub const ICON_MAX_CHARS: usize = 8;
 
 /// Says what is wrong in such a file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,18 +37,8 @@ pub fn default_of(operation: &str) -> Operation {
 }
 
 fn plain(operation: &str) -> Operation {
-    Operation {
-        name: operation.to_owned(),
-        title: operation.replace(['_', '-'], " "),
-        description: String::new(),
-        icon: "◇".to_owned(),
-        estimated_duration_s: 60,
-        form_schema: json!({ "type": "object" }),
-        dangerous: false,
-        reboots: false,
-        source: OperationSource::Device,
-        device_count: 0,
-    }
+    AnnouncedOperation { name: operation.to_owned(), ..AnnouncedOperation::default() }
+        .to_operation(0)
 }
 
 /// Reads the file of an operation: what it leaves out stays as [`default_of`] says. Unknown keys are ignored.
@@ -73,9 +60,9 @@ pub fn parse(operation: &str, file: &str, bytes: &[u8]) -> Result<Operation, Inv
     let Value::Object(fields) = value else {
         return Err(invalid(String::new(), "expected a JSON object"));
     };
-    let mut card = Operation { source: OperationSource::Device, ..default_of(operation) };
+    let mut card = default_of(operation);
     let at = |key: &str, expected: &str| invalid(format!(": {key}"), expected);
-    if let Some(name) = text(&fields, "name", NAME_MAX_CHARS).map_err(|e| at("name", &e))? {
+    if let Some(name) = text(&fields, "name", TITLE_MAX_CHARS).map_err(|e| at("name", &e))? {
         card.title = name;
     }
     if let Some(icon) = text(&fields, "icon", ICON_MAX_CHARS).map_err(|e| at("icon", &e))? {
@@ -98,9 +85,7 @@ pub fn parse(operation: &str, file: &str, bytes: &[u8]) -> Result<Operation, Inv
         }
     }
     if let Some(schema) = fields.get("form_schema") {
-        if schema.get("type").and_then(Value::as_str) != Some("object") {
-            return Err(at("form_schema", "expected a JSON Schema with \"type\": \"object\""));
-        }
+        check_form_schema(schema).map_err(|expected| at("form_schema", &expected))?;
         card.form_schema = schema.clone();
     }
     Ok(card)
@@ -133,7 +118,7 @@ mod tests {
             (card.name.as_str(), card.title.as_str(), card.estimated_duration_s),
             ("flash", "Flash", 300)
         );
-        assert!(card.dangerous && card.reboots && card.source == OperationSource::Device);
+        assert!(card.dangerous && card.reboots);
         assert_eq!(parse("my_flash", "f", b"{}").expect("all is optional"), plain("my_flash"));
     }
 

@@ -15,9 +15,9 @@ pub enum Counter {
 }
 
 impl Counter {
-    /// The counter of an operation, when it has one.
-    pub fn of(operation: &str) -> Option<Self> {
-        if operations::reboots(operation) {
+    /// The counter of an operation, when it has one; `reboots` is what its device tells of it.
+    pub fn of(operation: &str, reboots: bool) -> Option<Self> {
+        if reboots || operations::reboots(operation) {
             Some(Self::Reboot)
         } else if operation == "restart_app" {
             Some(Self::AppRestart)
@@ -100,10 +100,12 @@ mod tests {
 
     #[test]
     fn reboots_and_app_restarts_are_counted_apart() {
-        assert_eq!(Counter::of("reboot_host"), Some(Counter::Reboot));
-        assert_eq!(Counter::of("shutdown_host"), Some(Counter::Reboot));
-        assert_eq!(Counter::of("restart_app"), Some(Counter::AppRestart));
-        assert_eq!(Counter::of("ping"), None);
+        assert_eq!(Counter::of("reboot_host", false), Some(Counter::Reboot));
+        assert_eq!(Counter::of("shutdown_host", false), Some(Counter::Reboot));
+        assert_eq!(Counter::of("restart_app", false), Some(Counter::AppRestart));
+        assert_eq!(Counter::of("ping", false), None);
+        assert_eq!(Counter::of("flash", false), None);
+        assert_eq!(Counter::of("flash", true), Some(Counter::Reboot));
     }
 
     proptest! {

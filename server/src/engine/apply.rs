@@ -21,10 +21,7 @@ use super::{
 };
 use crate::{
     clock::Now,
-    domain::{
-        command::{self, By, CommandState, Effect, Event, Note, Phase},
-        safety::Counter,
-    },
+    domain::command::{self, By, CommandState, Effect, Event, Note, Phase},
     store::{
         StoreError, Tx,
         commands::{
@@ -159,8 +156,8 @@ impl Batch {
             if status != work.before {
                 *counts.entry((work.loaded.project_id.clone(), work.before)).or_default() -= 1;
                 *counts.entry((work.loaded.project_id.clone(), status)).or_default() += 1;
-                if Counter::of(&work.loaded.kind).is_some() && work.before == CommandStatus::Queued
-                {
+                if work.before == CommandStatus::Queued {
+                    // Any operation may count against a lockout: its device says so.
                     // A word of the device itself proves its delivery.
                     let heard = matches!(status, CommandStatus::Cancelled | CommandStatus::Expired);
                     if heard { &mut undelivered } else { &mut delivered }

@@ -12,7 +12,7 @@ use quarterdeck_protocol::{
     ids::{BatchId, CommandId, DeviceId, ProjectId},
     limits::{
         BATCH_MAX_DEVICES, EXPIRES_DEFAULT_S, EXPIRES_MAX_S, EXPIRES_MIN_S, NOTES_MAX_CHARS,
-        TIMEOUT_DEFAULT_S, TIMEOUT_MAX_S, TIMEOUT_MIN_S,
+        OPERATION_NAME_MAX_BYTES, TIMEOUT_DEFAULT_S, TIMEOUT_MAX_S, TIMEOUT_MIN_S,
     },
     live::Listing,
     operations, payload,
@@ -29,14 +29,13 @@ use crate::{
         audit::NewEntry,
         batches::{self, Batch},
         commands::{self as stored, append_event, write},
-        devices, projects, safety as counted,
+        devices::{self, operations::Flags},
+        projects, safety as counted,
     },
 };
 
 /// Names that an audit entry or a warning lists at most.
 const NAMED_MAX: usize = 20;
-/// The longest name of an operation, in bytes.
-const TYPE_MAX_BYTES: usize = 128;
 
 /// A submission that passed all checks.
 #[derive(Debug)]
@@ -51,8 +50,18 @@ struct Checked {
     attempt: u32,
     retry_of: Option<CommandId>,
     statuses: HashMap<String, String>,
+    /// What the devices that announce the operation tell of it.
+    announcing: HashMap<String, Flags>,
     warnings: Vec<String>,
     settings: ProjectSettings,
+}
+
+impl Checked {
+    /// What the operation counts as on a device.
+    fn counter(&self, device: &str) -> Option<Counter> {
+        let reboots = self.announcing.get(device).is_some_and(|flags| flags.reboots);
+        Counter::of(&self.kind, reboots)
+    }
 }
 
 /// Creates a batch of commands.
@@ -142,14 +151,23 @@ async fn check(
         ));
     }
     let payload = if request.payload.is_null() { json!({}) } else { request.payload.clone() };
-    if request.kind.is_empty() || request.kind.len() > TYPE_MAX_BYTES || request.kind.contains('\0')
+    if request.kind.is_empty()
+        || request.kind.len() > OPERATION_NAME_MAX_BYTES
+        || request.kind.contains('\0')
     {
         return Err(Refused::invalid("type", "expected the name of an operation"));
     }
     payload::check(&request.kind, &payload)?;
     let (devices, statuses) = targets(tx, project, &request.targets.devices).await?;
     let mut warnings = Vec::new();
-    known_operation(tx, project, request, &devices, &mut warnings).await?;
+    let announcing = devices::operations::announcing(tx, project, &request.kind).await?;
+    known_operation(&announcing, request, &devices, &mut warnings)?;
+    if !operations::is_builtin(&request.kind) {
+        let forms = devices::operations::forms(tx, project, &request.kind, &devices).await?;
+        for form in &forms {
+            operations::check_payload(form, &payload)?;
+        }
+    }
     let offline: Vec<_> = devices.iter().filter(|device| is_offline(&statuses, device)).collect();
     if !offline.is_empty() {
         warnings.push(format!(
@@ -158,7 +176,10 @@ async fn check(
         ));
     }
     if !request.confirm {
-        if operations::is_dangerous(&request.kind) {
+        let is_dangerous_on = |device: &DeviceId| {
+            announcing.get(device.as_str()).is_some_and(|flags| flags.dangerous)
+        };
+        if operations::is_dangerous(&request.kind) || devices.iter().any(is_dangerous_on) {
             return Err(Refused::ConfirmationRequired {
                 detail: format!("{} is dangerous: set confirm to true", request.kind),
             });
@@ -184,6 +205,7 @@ async fn check(
         attempt: 1,
         retry_of: None,
         statuses,
+        announcing,
         warnings,
         settings,
     })
@@ -243,17 +265,14 @@ async fn targets(
     Ok((devices.into_iter().map(|(_, device)| device).collect(), statuses))
 }
 
-async fn known_operation(
-    tx: &mut Tx,
-    project: &ProjectId,
+fn known_operation(
+    announcing: &HashMap<String, Flags>,
     request: &CreateCommands,
     devices: &[DeviceId],
     warnings: &mut Vec<String>,
 ) -> Result<(), Refused> {
-    let announcing: HashSet<String> =
-        devices::announcing(tx, project, &request.kind).await?.into_iter().collect();
     let lacking: Vec<_> =
-        devices.iter().filter(|device| !announcing.contains(device.as_str())).collect();
+        devices.iter().filter(|device| !announcing.contains_key(device.as_str())).collect();
     if operations::is_builtin(&request.kind) {
         // Not every device that runs it says so; but where others do, one that does not is remarkable.
         if !lacking.is_empty() && !announcing.is_empty() {
@@ -337,8 +356,8 @@ async fn store(
         blocked: None,
     };
     write::insert(tx, &common, &allowed).await?;
-    if let Some(counter) = Counter::of(&checked.kind) {
-        counted::insert(tx, project, counter, &allowed).await?;
+    for (counter, rows) in by_counter(allowed.clone(), |(_, device)| checked.counter(device)) {
+        counted::insert(tx, project, counter, &rows).await?;
     }
     let mut after = After::default();
     block(engine, tx, project, &common, &refused, &blocked, now, &mut after).await?;
@@ -399,19 +418,34 @@ async fn blocked_until(
     checked: &Checked,
     now: Now,
 ) -> Result<BTreeMap<String, Timestamp>, Refused> {
-    let Some(counter) = Counter::of(&checked.kind) else { return Ok(BTreeMap::new()) };
-    let rule = counter.rule(&checked.settings);
     let names: Vec<String> = checked.devices.iter().map(ToString::to_string).collect();
-    let before =
-        counted::counted(tx, project, &names, counter, now.steady_ms - rule.window_ms).await?;
     let mut blocked = BTreeMap::new();
-    for device in names {
-        let times = before.get(&device).map_or(&[][..], Vec::as_slice);
-        if let Verdict::BlockedUntil(until_ms) = safety::judge(rule, times, now.steady_ms) {
-            blocked.insert(device, now.wall.plus_millis(until_ms - now.steady_ms));
+    for (counter, names) in by_counter(names, |device| checked.counter(device)) {
+        let rule = counter.rule(&checked.settings);
+        let before =
+            counted::counted(tx, project, &names, counter, now.steady_ms - rule.window_ms).await?;
+        for device in names {
+            let times = before.get(&device).map_or(&[][..], Vec::as_slice);
+            if let Verdict::BlockedUntil(until_ms) = safety::judge(rule, times, now.steady_ms) {
+                blocked.insert(device, now.wall.plus_millis(until_ms - now.steady_ms));
+            }
         }
     }
     Ok(blocked)
+}
+
+/// Sorts what counts by what it counts as; one operation may count on some devices and not on others.
+fn by_counter<T>(
+    items: Vec<T>,
+    counter: impl Fn(&T) -> Option<Counter>,
+) -> BTreeMap<Counter, Vec<T>> {
+    let mut sorted: BTreeMap<Counter, Vec<T>> = BTreeMap::new();
+    for item in items {
+        if let Some(counter) = counter(&item) {
+            sorted.entry(counter).or_default().push(item);
+        }
+    }
+    sorted
 }
 
 /// Stores what a safety rule refuses, and raises its alerts.
@@ -461,8 +495,11 @@ async fn block(
 }
 
 fn blocked_message(kind: &str, until: Timestamp) -> String {
-    let what =
-        if Counter::of(kind) == Some(Counter::AppRestart) { "app restarts" } else { "reboots" };
+    let what = if Counter::of(kind, false) == Some(Counter::AppRestart) {
+        "app restarts"
+    } else {
+        "reboots"
+    };
     format!("too many {what} of this device in a short time; a new one may go at {until}")
 }
 

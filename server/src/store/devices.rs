@@ -4,9 +4,11 @@
 //! | --- | --- |
 //! | [`listing`] | what people see |
 //! | [`live`] | what their messages change, in bulk |
+//! | [`operations`] | what they announce that they can do |
 
 pub mod listing;
 pub mod live;
+pub mod operations;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -130,56 +132,6 @@ pub async fn set_tags(
             .bind(project.as_str()).bind(device.as_str()).bind(key).bind(value).execute(conn).await?.rows_affected());
     }
     Ok(())
-}
-
-/// Replaces the operations that a device announces.
-pub async fn set_operations(
-    tx: &mut Tx,
-    project: &ProjectId,
-    device: &DeviceId,
-    names: &[String],
-) -> Result<(), StoreError> {
-    on!(tx, conn => sqlx::query("DELETE FROM device_operations WHERE project_id = $1 AND device_id = $2")
-        .bind(project.as_str()).bind(device.as_str()).execute(conn).await?.rows_affected());
-    for chunk in names.chunks(256) {
-        let mut sql =
-            Sql::new("INSERT INTO device_operations (project_id, name, device_id) VALUES ");
-        for (index, name) in chunk.iter().enumerate() {
-            sql.push(if index == 0 { "(" } else { ", (" });
-            sql.bind(project.as_str())
-                .push(", ")
-                .bind(name.as_str())
-                .push(", ")
-                .bind(device.as_str())
-                .push(")");
-        }
-        sql.push(" ON CONFLICT DO NOTHING RETURNING device_id");
-        let _: Vec<(String,)> = fetch_all!(tx, sql)?;
-    }
-    Ok(())
-}
-
-/// The operations that a project's devices announce, and how many do.
-pub async fn operations(
-    tx: &mut Tx,
-    project: &ProjectId,
-) -> Result<Vec<(String, u64)>, StoreError> {
-    let rows: Vec<(String, i64)> = on!(tx, conn => sqlx::query_as(
-        "SELECT name, COUNT(*) FROM device_operations WHERE project_id = $1 GROUP BY name ORDER BY name",
-    ).bind(project.as_str()).fetch_all(conn).await?);
-    Ok(rows.into_iter().map(|(name, count)| (name, count as u64)).collect())
-}
-
-/// Which of a project's devices announce an operation.
-pub async fn announcing(
-    tx: &mut Tx,
-    project: &ProjectId,
-    operation: &str,
-) -> Result<Vec<String>, StoreError> {
-    let rows: Vec<(String,)> = on!(tx, conn => sqlx::query_as(
-        "SELECT device_id FROM device_operations WHERE project_id = $1 AND name = $2",
-    ).bind(project.as_str()).bind(operation).fetch_all(conn).await?);
-    Ok(rows.into_iter().map(|(id,)| id).collect())
 }
 
 /// Reads the statuses of those of the devices that exist.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use aws_lc_rs::digest;
 use quarterdeck_protocol::{
     api::Severity,
     device::DeviceStatus,
@@ -21,11 +22,15 @@ use crate::{
         skew,
     },
     engine::{After, Change, Engine, alerts::Alerts},
+    hex,
     store::{
         StoreError, Tx,
         commands::live::Loaded,
         device_events::{self, NewEvent},
-        devices::{self as stored, live as store},
+        devices::{
+            live as store,
+            operations::{self, Announcement},
+        },
     },
 };
 
@@ -41,7 +46,7 @@ struct Working {
     row: store::Known,
     presence: Presence,
     heard: store::Heard,
-    operations: Option<Vec<String>>,
+    announced: Option<Announcement>,
     is_changed: bool,
 }
 
@@ -80,7 +85,7 @@ impl Devices {
             };
             known.insert(
                 (project, device),
-                Working { row, presence, heard, operations: None, is_changed: false },
+                Working { row, presence, heard, announced: None, is_changed: false },
             );
         }
         Ok(Self { known, events: Vec::new() })
@@ -205,7 +210,7 @@ impl Devices {
     /// Writes what changed, and the devices' timelines.
     pub(super) async fn write(self, tx: &mut Tx, _now: Now) -> Result<(), StoreError> {
         let mut heard = Vec::with_capacity(self.known.len());
-        let mut operations = Vec::new();
+        let mut announced = Vec::new();
         for ((project, device), mut work) in self.known {
             if !work.is_changed {
                 continue;
@@ -214,13 +219,13 @@ impl Devices {
             work.heard.connected = work.presence.is_connected();
             work.heard.stale_due = work.presence.due();
             heard.push(work.heard);
-            if let Some(names) = work.operations {
-                operations.push((project, device, names));
+            if let Some(announcement) = work.announced {
+                announced.push((project, device, announcement));
             }
         }
         store::update(tx, &heard).await?;
-        for (project, device, names) in operations {
-            stored::set_operations(tx, &project, &device, &names).await?;
+        for (project, device, announcement) in announced {
+            operations::replace(tx, &project, &device, &announcement).await?;
         }
         device_events::insert(tx, &self.events).await
     }
@@ -238,12 +243,15 @@ impl Working {
         }
         self.heard.agent_version = status.agent_version.or_else(|| self.heard.agent_version.take());
         self.heard.facts = status.facts.or_else(|| self.heard.facts.take());
-        if let Some(names) = status.operations {
-            let text = serde_json::to_string(&names).expect("a list of names is JSON");
-            if text != self.row.capabilities {
-                self.row.capabilities.clone_from(&text);
-                self.heard.capabilities = Some(text);
-                self.operations = Some(names);
+        if let Some(announcement) = status.announced {
+            let names = serde_json::to_string(&announcement.names).expect("plain data");
+            let cards = serde_json::to_vec(&announcement.cards).expect("plain data");
+            let text = [names.as_bytes(), &cards].concat();
+            let hash = hex::encode(digest::digest(&digest::SHA256, &text).as_ref());
+            if self.row.announcement_hash.as_ref() != Some(&hash) {
+                self.row.announcement_hash = Some(hash.clone());
+                self.heard.capabilities = Some((names, hash));
+                self.announced = Some(announcement);
             }
         }
     }

@@ -9,25 +9,30 @@ use std::{borrow::Cow, fmt::Write as _};
 use quarterdeck_protocol::{
     command::{ResponseStatus, SCHEMA_VERSION},
     device::{HealthMessage, ServiceFailedMessage, StatusMessage},
-    limits::{ERROR_MESSAGE_MAX_BYTES, JSON_MAX_DEPTH, RESULT_MAX_BYTES},
-    text::truncate_bytes,
+    limits::{
+        ERROR_MESSAGE_MAX_BYTES, JSON_MAX_DEPTH, OPERATION_NAME_MAX_BYTES, OPERATIONS_MAX,
+        RESULT_MAX_BYTES,
+    },
+    operations::read_announced,
+    text::{line, truncate_bytes},
     time::Timestamp,
 };
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
-use crate::store::commands::{
-    live::Loaded,
-    output::Chunk,
-    write::{Ended, Update},
+use crate::store::{
+    commands::{
+        live::Loaded,
+        output::Chunk,
+        write::{Ended, Update},
+    },
+    devices::operations::Announcement,
 };
 
 /// The longest name of a step, workflow state or error code, in bytes.
 const WORD_MAX_BYTES: usize = 256;
 /// The longest set of facts or capabilities of a device, in bytes of JSON.
 const FACTS_MAX_BYTES: usize = 64 * 1024;
-/// The most operations that a device may announce.
-const OPERATIONS_MAX: usize = 512;
 
 /// Why a message is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -266,7 +271,7 @@ pub(crate) struct Status {
     pub agent_version: Option<String>,
     /// JSON.
     pub facts: Option<String>,
-    pub operations: Option<Vec<String>>,
+    pub announced: Option<Announcement>,
     pub at: Option<Timestamp>,
 }
 
@@ -287,24 +292,38 @@ impl Status {
             }
             None => None,
         };
-        let mut operations = message.capabilities;
-        if let Some(names) = &mut operations {
-            names.retain(|name| {
-                !name.is_empty() && name.len() <= WORD_MAX_BYTES && !name.contains('\0')
-            });
-            names.sort_unstable();
-            names.dedup();
-            names.truncate(OPERATIONS_MAX);
-        }
+        let announced = message
+            .capabilities
+            .map(|names| announcement(names, &message.operations.unwrap_or_default()));
         Ok(Self {
             online: message.online,
             boot_id: message.boot_id.map(|text| word(&text)),
             agent_version: message.agent_version.map(|text| word(&text)),
             facts,
-            operations,
+            announced,
             at: message.at,
         })
     }
+}
+
+/// Takes what is good of an announcement; what is not is logged and left out.
+fn announcement(mut names: Vec<String>, cards: &[Value]) -> Announcement {
+    let given = names.len();
+    names.retain(|name| {
+        !name.is_empty() && name.len() <= OPERATION_NAME_MAX_BYTES && !name.contains('\0')
+    });
+    names.sort_unstable();
+    names.dedup();
+    names.truncate(OPERATIONS_MAX);
+    if names.len() < given {
+        tracing::info!(given, taken = names.len(), "of the announced operations not all are taken");
+    }
+    let (mut cards, problems) = read_announced(cards);
+    for problem in &problems {
+        tracing::info!(problem = %line(&problem.to_string()), "what is told of an operation is not taken");
+    }
+    cards.retain(|card| names.binary_search(&card.name).is_ok());
+    Announcement { names, cards }
 }
 
 /// A health report as the engine needs it.

@@ -20,7 +20,7 @@ pub struct Known {
     pub stale_due: Option<i64>,
     pub boot_id: Option<String>,
     pub agent_version: Option<String>,
-    pub capabilities: String,
+    pub announcement_hash: Option<String>,
     pub clock_offset_ms: Option<i64>,
     pub service_failed_unit: Option<String>,
     pub process_status: Option<String>,
@@ -29,7 +29,7 @@ pub struct Known {
 macro_rules! known {
     ($tail:literal) => {
         concat!(
-            "SELECT project_id, id, status, connected, stale_due, boot_id, agent_version, capabilities, clock_offset_ms,
+            "SELECT project_id, id, status, connected, stale_due, boot_id, agent_version, announcement_hash, clock_offset_ms,
              service_failed_unit, process_status FROM devices ",
             $tail
         )
@@ -109,8 +109,8 @@ pub struct Heard {
     pub agent_version: Option<String>,
     /// JSON.
     pub facts: Option<String>,
-    /// JSON.
-    pub capabilities: Option<String>,
+    /// JSON, and what it was hashed to with all that was said of it.
+    pub capabilities: Option<(String, String)>,
     pub clock_offset_ms: Option<i64>,
     pub health: Option<Health>,
     pub service_failed: Option<ServiceFailed>,
@@ -146,18 +146,19 @@ pub async fn update(tx: &mut Tx, heard: &[Heard]) -> Result<(), StoreError> {
 }
 
 async fn presence(tx: &mut Tx, heard: &[Heard]) -> Result<(), StoreError> {
-    const COLUMNS: usize = 11;
+    const COLUMNS: usize = 12;
     let mut start = 0;
     for size in bulk_sizes(heard.len(), COLUMNS) {
         let sql = format!(
             "WITH v (project_id, id, status, connected, stale_due, last_seen_at, boot_id, agent_version, facts,
-               capabilities, clock_offset_ms) AS (VALUES {})
+               capabilities, announcement_hash, clock_offset_ms) AS (VALUES {})
              UPDATE devices SET status = v.status, connected = v.connected, stale_due = v.stale_due,
                last_seen_at = COALESCE(v.last_seen_at, devices.last_seen_at),
                boot_id = COALESCE(v.boot_id, devices.boot_id),
                agent_version = COALESCE(v.agent_version, devices.agent_version),
                facts = COALESCE(v.facts, devices.facts),
                capabilities = COALESCE(v.capabilities, devices.capabilities),
+               announcement_hash = COALESCE(v.announcement_hash, devices.announcement_hash),
                clock_offset_ms = COALESCE(v.clock_offset_ms, devices.clock_offset_ms)
              FROM v WHERE devices.project_id = v.project_id AND devices.id = v.id",
             placeholders(size, COLUMNS),
@@ -169,7 +170,8 @@ async fn presence(tx: &mut Tx, heard: &[Heard]) -> Result<(), StoreError> {
             for one in chunk {
                 query = query.bind(one.project_id.as_str()).bind(one.id.as_str()).bind(one.status).bind(one.connected)
                     .bind(one.stale_due).bind(one.last_seen_at).bind(one.boot_id.as_deref())
-                    .bind(one.agent_version.as_deref()).bind(one.facts.as_deref()).bind(one.capabilities.as_deref())
+                    .bind(one.agent_version.as_deref()).bind(one.facts.as_deref()).bind(one.capabilities.as_ref().map(|(text, _)| text.as_str()))
+                    .bind(one.capabilities.as_ref().map(|(_, hash)| hash.as_str()))
                     .bind(one.clock_offset_ms);
             }
             query.execute(conn).await?.rows_affected()
