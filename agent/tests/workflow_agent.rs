@@ -11,6 +11,8 @@ mod check;
 #[cfg(debug_assertions)]
 #[path = "workflows/crashes.rs"]
 mod crashes;
+#[path = "workflows/example.rs"]
+mod example;
 #[path = "workflows/faults.rs"]
 mod faults;
 #[path = "workflows/list.rs"]

@@ -83,6 +83,17 @@ fn check_says_of_each_file_what_is_wrong_where() {
 }
 
 #[test]
+fn check_finds_the_example_of_the_guide_valid() {
+    let folder = folder(&[]);
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples/firmware_update");
+    let path = |name: &str| example.join(name).display().to_string();
+    let (workflow, card) = (path("firmware_update.toml"), path("firmware_update.json"));
+    let output = workflows(folder.path(), &["check", &workflow, &card]);
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+    assert!(!text(&output.stdout).contains("note"), "{}", text(&output.stdout));
+}
+
+#[test]
 fn check_without_a_file_is_wrong_usage() {
     let folder = folder(&[]);
     assert_eq!(workflows(folder.path(), &["check"]).status.code(), Some(2));
