@@ -1,6 +1,8 @@
 //! Two ends of tunnels over a channel that loses, doubles, reorders, delays and
 //! cuts, while either end may begin anew: equal bytes, or an explicit end.
 
+#[path = "tunnel/hostile.rs"]
+mod hostile;
 #[path = "tunnel/world.rs"]
 mod world;
 
