@@ -36,6 +36,7 @@ use crate::{
         bus::{Events, mqtt},
         scripts::Host,
     },
+    tunnel,
 };
 
 /// Wrong usage: nothing was bound or written.
@@ -108,7 +109,7 @@ struct Options {
     /// Seconds between heartbeats [default: 30]
     #[arg(long, global = true, value_name = "SECONDS")]
     heartbeat_s: Option<String>,
-    /// A TOML file with all of these, and [exec], [files], [limits]
+    /// A TOML file with all of these, and [exec], [files], [limits], [tunnels]
     #[arg(long, global = true, value_name = "FILE", env = "QUARTERDECK_AGENT_CONFIG")]
     config: Option<PathBuf>,
 }
@@ -247,8 +248,13 @@ async fn run(config: Config, data_dir: &DataDir) -> anyhow::Result<After> {
     let here = Lifetime { boot_id: boot_id.clone(), run_id: clock.random_id() };
     let launcher = Launcher::new(boot_id);
     let context = Arc::new(Context { config, credentials, clock, launcher, paths });
-    let engine = Engine::start(context, here, stop)?;
-    Ok(engine.run().await)
+    let tunnels = tunnel::start(&context, stop.clone());
+    let engine = Engine::start(context, here, stop.clone())?;
+    let after = engine.run().await;
+    // The engine may have stopped by itself, to start anew.
+    stop.cancel();
+    tunnels.ended().await;
+    Ok(after)
 }
 
 /// Runs workflows on the device's own broker, without a server.

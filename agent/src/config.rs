@@ -41,10 +41,19 @@
 //! script_memory_mb = 1024                 # of each process of a script; 0: no limit
 //! script_grace_s = 5                      # between SIGTERM and SIGKILL, 0–60
 //! reboot_ceiling_s = 150                  # how long a reboot may take
+//!
+//! [tunnels]                               # terminals and connections, for operators
+//! enabled = true
+//! max = 10                                # open at once, 1–100
+//! shell = "/bin/bash"                     # default: the user's own
+//! users = ["kiosk"]                       # that programs may run as, beside the agent's own
+//! connect = ["127.0.0.1:*", "[::1]:*"]    # where forwards may lead; *: any
+//! listen = ["127.0.0.1:*", "[::1]:*"]     # where the device may listen for them
 //! ```
 
 mod bus;
 mod layers;
+mod tunnels;
 
 use std::{
     collections::BTreeMap,
@@ -64,6 +73,7 @@ use url::Url;
 use crate::{
     io::tls,
     runner::bus::{Scope, mqtt::Broker},
+    tunnel::policy::Policy,
 };
 pub use layers::{KEYS, Layers};
 
@@ -91,6 +101,7 @@ pub struct Config {
     /// Absolute paths; whatever lies under one of them may be read and written by commands.
     pub allowed_paths: Vec<PathBuf>,
     pub limits: Limits,
+    pub tunnels: Policy,
 }
 
 /// A text that must not be shown.
@@ -184,6 +195,8 @@ struct Raw {
     files: RawFiles,
     #[serde(default)]
     limits: RawLimits,
+    #[serde(default)]
+    tunnels: tunnels::RawTunnels,
 }
 
 #[derive(Debug, Deserialize)]
@@ -310,6 +323,7 @@ impl Config {
             exec: raw.exec,
             allowed_paths,
             limits: check_limits(&raw.limits, &wrong)?,
+            tunnels: tunnels::policy(raw.tunnels, &wrong)?,
         })
     }
 }

@@ -2,14 +2,15 @@
 //!
 //! | module | door to |
 //! | --- | --- |
-//! | [`mqtt`] | the broker |
+//! | [`mqtt`], [`tunnel_link`] | the broker: commands, and tunnels |
 //! | [`http`], [`transfer`], [`tls`] | the server's HTTP interface |
-//! | [`process`], [`supervisor`], [`output`] | programs |
+//! | [`process`], [`supervisor`], [`as_user`], [`output`] | programs |
 //! | [`procfs`], [`host`] | the kernel's view of processes and the host |
 //! | [`files`] | files that commands may touch |
 //! | [`durable`] | small files of the agent's own |
 //! | [`workflow_folder`] | workflows that the device's owner wrote |
 
+pub mod as_user;
 pub mod durable;
 pub mod files;
 pub mod host;
@@ -21,4 +22,5 @@ pub mod procfs;
 pub mod supervisor;
 pub mod tls;
 pub mod transfer;
+pub mod tunnel_link;
 pub mod workflow_folder;

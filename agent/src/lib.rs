@@ -8,6 +8,7 @@
 //!                               ├──────▶ journal     remembers
 //!                               ├──────▶ operations  work of the stages
 //!                               └──────▶ io          broker, HTTP, programs, files
+//!                           tunnel ──────┘           terminals and connections, beside the engine
 //! ```
 
 #![deny(unsafe_code)]
@@ -25,5 +26,6 @@ pub mod journal;
 pub mod local_status;
 pub mod operations;
 pub mod runner;
+pub mod tunnel;
 pub mod work;
 pub mod workflow;

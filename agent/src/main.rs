@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+use quarterdeck_agent::{
+    cli,
+    io::{as_user, supervisor},
+};
+
 fn main() -> ExitCode {
-    quarterdeck_agent::io::supervisor::dispatch().unwrap_or_else(quarterdeck_agent::cli::main)
+    supervisor::dispatch().or_else(as_user::dispatch).unwrap_or_else(cli::main)
 }

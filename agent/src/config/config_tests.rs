@@ -67,6 +67,9 @@ fn what_is_wrong_names_the_key_the_value_and_what_was_expected() {
             None,
             vec!["exec.restart_service", "{service}"],
         ),
+        ("[tunnels]\nmax = 0", None, None, vec!["tunnels.max", "0", "1 to 100"]),
+        ("[tunnels]\nshell = 'sh'", None, None, vec!["tunnels.shell", "sh", "absolute"]),
+        ("[tunnels]\nconnect = ['x']", None, None, vec!["tunnels.connect", "x", "127.0.0.1:22"]),
         ("[files]\nallow = ['tmp']", None, None, vec!["files.allow", "tmp", "absolute"]),
         (
             "",

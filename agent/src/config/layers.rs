@@ -18,7 +18,7 @@ pub enum Kind {
 }
 
 /// Every key there is, with dots for tables.
-pub const KEYS: [(&str, Kind); 28] = [
+pub const KEYS: [(&str, Kind); 34] = [
     ("server", Kind::Text),
     ("token", Kind::Text),
     ("token_file", Kind::Text),
@@ -47,6 +47,12 @@ pub const KEYS: [(&str, Kind); 28] = [
     ("limits.script_memory_mb", Kind::Toml),
     ("limits.script_grace_s", Kind::Toml),
     ("limits.reboot_ceiling_s", Kind::Toml),
+    ("tunnels.enabled", Kind::Toml),
+    ("tunnels.max", Kind::Toml),
+    ("tunnels.shell", Kind::Text),
+    ("tunnels.users", Kind::Toml),
+    ("tunnels.connect", Kind::Toml),
+    ("tunnels.listen", Kind::Toml),
 ];
 
 /// The settings of all layers, put together.

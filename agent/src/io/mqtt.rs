@@ -103,7 +103,7 @@ pub struct Link {
 #[error("the connection takes nothing at the moment")]
 pub struct Congested;
 
-fn qos(kind: DeviceTopic) -> QoS {
+pub(super) fn qos(kind: DeviceTopic) -> QoS {
     match kind.qos() {
         2 => QoS::ExactlyOnce,
         1 => QoS::AtLeastOnce,
@@ -160,8 +160,16 @@ pub async fn run(
     let mut backoff = Backoff::new(RETRY_FIRST_MS, RETRY_MOST_MS);
     while !events.is_closed() {
         let began = clock.now();
-        let reason = match options(&credentials, &device, last_will.clone()) {
-            Ok(options) => connection(options, &device, &events).await,
+        let reason = match options(&credentials, &device, Channel::Main) {
+            Ok(mut options) => {
+                options.set_manual_acks(true).set_last_will(LastWill::new(
+                    device.topic(DeviceTopic::Status),
+                    last_will.clone(),
+                    qos(DeviceTopic::Status),
+                    DeviceTopic::Status.retained(),
+                ));
+                connection(options, &device, &events).await
+            }
             Err(error) => error.to_string(),
         };
         if events.send(LinkEvent::Down { reason }).await.is_err() {
@@ -174,30 +182,24 @@ pub async fn run(
     }
 }
 
-fn options(
+/// The options of both connections: who signs in, where, over what.
+pub(super) fn options(
     credentials: &Credentials,
     device: &Device,
-    last_will: Vec<u8>,
+    channel: Channel,
 ) -> Result<MqttOptions, tls::TlsError> {
     let url = &credentials.mqtt_url;
     let is_tls = url.scheme() == "mqtts";
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     let port = url.port().unwrap_or(if is_tls { 8883 } else { 1883 });
-    let client_id = topics::client_id(&device.project, &device.id, Channel::Main);
+    let client_id = topics::client_id(&device.project, &device.id, channel);
     let mut options = MqttOptions::new(client_id, host, port);
     options
         .set_credentials(topics::username(&device.project, &device.id), &credentials.device_secret)
         .set_keep_alive(Duration::from_millis(KEEP_ALIVE_MS))
         .set_clean_session(true)
-        .set_manual_acks(true)
         .set_inflight(PACKET_IDS)
-        .set_max_packet_size(MQTT_MESSAGE_MAX_BYTES, MQTT_MESSAGE_MAX_BYTES)
-        .set_last_will(LastWill::new(
-            device.topic(DeviceTopic::Status),
-            last_will,
-            qos(DeviceTopic::Status),
-            DeviceTopic::Status.retained(),
-        ));
+        .set_max_packet_size(MQTT_MESSAGE_MAX_BYTES, MQTT_MESSAGE_MAX_BYTES);
     if is_tls {
         let config = tls::client_config(credentials.ca_pem.as_deref())?;
         options.set_transport(Transport::Tls(TlsConfiguration::Rustls(config)));
@@ -234,7 +236,7 @@ async fn connection(
     }
 }
 
-fn explain(error: &ConnectionError) -> String {
+pub(super) fn explain(error: &ConnectionError) -> String {
     match error {
         ConnectionError::ConnectionRefused(code) => format!("the broker refuses: {code:?}"),
         other => other.to_string(),

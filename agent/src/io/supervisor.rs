@@ -287,7 +287,7 @@ fn become_program(spec: &Spec) -> String {
     format!("cannot start {program}: {error}")
 }
 
-fn become_user(name: &str) -> Result<(), String> {
+pub(super) fn become_user(name: &str) -> Result<(), String> {
     let user = User::from_name(name)
         .map_err(|errno| format!("cannot look up the user {name}: {}", errno.desc()))?
         .ok_or_else(|| format!("there is no user {name} on this device"))?;

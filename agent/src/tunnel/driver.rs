@@ -1,0 +1,370 @@
+//! Opens and closes tunnels as `tunnel/control` says, and moves frames between
+//! the connection and the machine.
+//!
+//! ```text
+//!  open ─▶ refused ──▶ error
+//!      └─▶ its task: prepare ─▶ opened ─▶ serve ─▶ close ─▶ forgotten
+//!                        └─▶ error                   ▲
+//!                             close, or the agent stops (hung up)
+//! ```
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, OnceLock},
+};
+
+use bytes::Bytes;
+use quarterdeck_protocol::{
+    ids::TunnelId,
+    text,
+    tunnel::{
+        close::CloseCode,
+        control::{Control, Target},
+        endpoint::{EndpointConfig, Side},
+        frame::Frame,
+        limits::STREAMS_MAX,
+        stream::Closed,
+    },
+};
+use tokio::{
+    net::TcpListener,
+    sync::mpsc,
+    task::JoinSet,
+    time::{Duration, Instant, sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    BULK, TERMINAL,
+    exec::Exec,
+    forward,
+    mux::{Mux, Streams},
+    policy::Policy,
+    program,
+    terminal::Terminal,
+};
+
+/// Messages that may wait for the connection: few, or urgent ones wait behind bulk.
+pub const OUTGOING_MAX: usize = 4;
+/// Messages that may wait for the driver.
+pub const INCOMING_MAX: usize = 64;
+/// Tunnels that are over and whose reasons are remembered.
+const ENDED_MAX: usize = 256;
+/// How long sessions may take to end when the agent stops, in milliseconds.
+const STOP_MS: u64 = 2_500;
+/// What all streams of the device may keep to be sent and to be read, in bytes.
+const BUFFERS_MAX_BYTES: usize = 16 * 1024 * 1024;
+
+/// What comes from the connection.
+#[derive(Debug)]
+pub enum Incoming {
+    Up,
+    Down,
+    Frame(Bytes),
+    Control(Bytes),
+}
+
+/// What goes to it.
+#[derive(Debug)]
+pub enum Outgoing {
+    Frame(Frame),
+    Control(Control),
+}
+
+/// All tunnels of this device.
+#[derive(Debug)]
+pub struct Driver {
+    policy: Arc<Policy>,
+    mux: Arc<Mux>,
+    outgoing: mpsc::Sender<Outgoing>,
+    tunnels: HashMap<TunnelId, Open>,
+    ended: VecDeque<(TunnelId, Closed)>,
+    tasks: JoinSet<(TunnelId, Closed)>,
+    is_up: bool,
+}
+
+#[derive(Debug)]
+struct Open {
+    handle: u32,
+    hangup: Arc<Hangup>,
+}
+
+/// Ends a session from outside, with a reason.
+#[derive(Debug, Default)]
+struct Hangup {
+    token: CancellationToken,
+    reason: OnceLock<Closed>,
+}
+
+impl Hangup {
+    fn hang_up(&self, closed: Closed) {
+        // The first reason counts.
+        let _ = self.reason.set(closed);
+        self.token.cancel();
+    }
+}
+
+/// Serves tunnels until `stop`, or until the connection's side is gone.
+pub async fn run(
+    policy: Policy,
+    mut incoming: mpsc::Receiver<Incoming>,
+    outgoing: mpsc::Sender<Outgoing>,
+    stop: CancellationToken,
+) {
+    let config =
+        EndpointConfig { buffers_max_bytes: BUFFERS_MAX_BYTES, ..EndpointConfig::default() };
+    let mut driver = Driver {
+        policy: Arc::new(policy),
+        mux: Mux::new(Side::Device, config, Instant::now()),
+        outgoing,
+        tunnels: HashMap::new(),
+        ended: VecDeque::new(),
+        tasks: JoinSet::new(),
+        is_up: false,
+    };
+    loop {
+        tokio::select! {
+            is_open = driver.turn(&mut incoming) => if !is_open { break },
+            () = stop.cancelled() => break,
+        }
+    }
+    for open in driver.tunnels.values() {
+        open.hangup.hang_up(Closed::new(CloseCode::AgentStopped, "the agent stops"));
+    }
+    let all_ended =
+        async { while !driver.tunnels.is_empty() && driver.turn(&mut incoming).await {} };
+    // What does not end in time ends with the agent.
+    let _ = timeout(Duration::from_millis(STOP_MS), all_ended).await;
+}
+
+impl Driver {
+    /// Lets one thing happen; `false` when the connection's side is gone.
+    async fn turn(&mut self, incoming: &mut mpsc::Receiver<Incoming>) -> bool {
+        let (due, is_full) = self.send();
+        let due_at = due.unwrap_or_else(|| Instant::now() + Duration::from_hours(1));
+        tokio::select! {
+            message = incoming.recv() => match message {
+                Some(message) => self.on_message(message),
+                None => return false,
+            },
+            Some(ended) = self.tasks.join_next() => match ended {
+                Ok((id, closed)) => self.on_ended(id, closed),
+                Err(error) => tracing::error!(%error, "a tunnel's task failed"),
+            },
+            () = self.mux.woken(), if !is_full => {}
+            () = sleep_until(due_at), if !is_full => {}
+            has_room = has_room(&self.outgoing), if is_full => if !has_room { return false },
+        }
+        true
+    }
+
+    /// Sends while the connection takes it; says when there is more, and whether it is full.
+    fn send(&self) -> (Option<Instant>, bool) {
+        if !self.is_up {
+            return (None, false);
+        }
+        loop {
+            let Ok(permit) = self.outgoing.try_reserve() else { return (None, true) };
+            let turn = self.mux.turn();
+            match turn.frame {
+                Some(frame) => permit.send(Outgoing::Frame(frame)),
+                None => return (turn.due, false),
+            }
+        }
+    }
+
+    fn on_message(&mut self, message: Incoming) {
+        match message {
+            Incoming::Up => {
+                tracing::debug!("connected for tunnels");
+                self.is_up = true;
+                self.mux.on_link_up();
+            }
+            Incoming::Down => {
+                self.is_up = false;
+                self.mux.on_link_down();
+            }
+            Incoming::Frame(bytes) => match Frame::decode(bytes) {
+                Ok(frame) => self.mux.on_frame(frame),
+                Err(error) => tracing::warn!(%error, "ignored a tunnel frame"),
+            },
+            Incoming::Control(bytes) => self.on_control(&bytes),
+        }
+    }
+
+    fn on_control(&mut self, bytes: &[u8]) {
+        match Control::parse(bytes) {
+            Ok(Control::Open { tunnel_id, handle, user, target, .. }) => {
+                self.on_open(tunnel_id, handle, &user, target);
+            }
+            Ok(Control::Close { tunnel_id, reason, message, .. }) => {
+                if let Some(open) = self.tunnels.get(&tunnel_id) {
+                    open.hangup.hang_up(Closed::new(reason, message));
+                }
+            }
+            Ok(Control::Error { tunnel_id, code, .. }) => {
+                if let Some(open) = self.tunnels.get(&tunnel_id) {
+                    open.hangup.hang_up(Closed::new(code, "the server gave it up"));
+                }
+            }
+            // Our own word, if the broker sends it back.
+            Ok(Control::Opened { .. }) => {}
+            Err(error) => self.on_bad_control(bytes, &error.to_string()),
+        }
+    }
+
+    fn on_bad_control(&self, bytes: &[u8], why: &str) {
+        tracing::warn!(why = %text::line(why), "ignored a message on tunnel/control");
+        let id = serde_json::from_slice::<serde_json::Value>(bytes)
+            .ok()
+            .filter(|message| message.get("type").is_some_and(|kind| kind == "open"))
+            .and_then(|message| message.get("tunnel_id")?.as_str()?.parse().ok());
+        if let Some(id) = id {
+            self.say(Control::error(id, CloseCode::Protocol, why));
+        }
+    }
+
+    fn on_open(&mut self, id: TunnelId, handle: u32, user: &str, target: Target) {
+        if let Some(open) = self.tunnels.get(&id) {
+            return self.say(Control::opened(id, open.handle));
+        }
+        if let Some((_, closed)) = self.ended.iter().find(|(ended, _)| *ended == id) {
+            return self.say(Control::close(id, closed.code, &closed.detail));
+        }
+        if self.tunnels.len() >= self.policy.tunnels_max {
+            let most = self.policy.tunnels_max;
+            let why = format!("{most} tunnels are open, as many as this device's owner allows");
+            return self.say(Control::error(id, CloseCode::Busy, &why));
+        }
+        let incoming = match target {
+            Target::Terminal { .. } => TERMINAL,
+            _ => BULK,
+        };
+        let Some(streams) = self.mux.add_tunnel(handle, incoming, STREAMS_MAX) else {
+            let why = format!("the handle {handle} is in use");
+            return self.say(Control::error(id, CloseCode::Protocol, &why));
+        };
+        tracing::info!(tunnel_id = %id, user = %text::line(user), target = ?kind(&target), "opening a tunnel");
+        let hangup = Arc::new(Hangup::default());
+        self.tunnels.insert(id, Open { handle, hangup: Arc::clone(&hangup) });
+        let session = Session {
+            id,
+            handle,
+            policy: Arc::clone(&self.policy),
+            mux: Arc::clone(&self.mux),
+            outgoing: self.outgoing.clone(),
+            hangup,
+        };
+        self.tasks.spawn(async move { (id, session.run(target, streams).await) });
+    }
+
+    fn on_ended(&mut self, id: TunnelId, closed: Closed) {
+        if let Some(open) = self.tunnels.remove(&id) {
+            self.mux.remove_tunnel(open.handle);
+        }
+        tracing::info!(tunnel_id = %id, reason = %closed.code, detail = %text::line(&closed.detail), "a tunnel is over");
+        if self.ended.len() == ENDED_MAX {
+            self.ended.pop_front();
+        }
+        self.ended.push_back((id, closed));
+    }
+
+    /// Says something at once, or not at all: whoever asked asks again.
+    fn say(&self, control: Control) {
+        if self.outgoing.try_send(Outgoing::Control(control)).is_err() {
+            tracing::debug!("an answer on tunnel/control could not be sent");
+        }
+    }
+}
+
+/// Waits until the connection takes more; `false` when it never will.
+async fn has_room(outgoing: &mpsc::Sender<Outgoing>) -> bool {
+    outgoing.reserve().await.is_ok()
+}
+
+const fn kind(target: &Target) -> &'static str {
+    match target {
+        Target::Terminal { .. } => "terminal",
+        Target::Exec { .. } => "exec",
+        Target::Tcp { .. } => "tcp",
+        Target::TcpListen { .. } => "tcp_listen",
+    }
+}
+
+/// One tunnel's task.
+#[derive(Debug)]
+struct Session {
+    id: TunnelId,
+    handle: u32,
+    policy: Arc<Policy>,
+    mux: Arc<Mux>,
+    outgoing: mpsc::Sender<Outgoing>,
+    hangup: Arc<Hangup>,
+}
+
+impl Session {
+    /// Serves the tunnel, and says how it ended.
+    async fn run(self, target: Target, streams: Streams) -> Closed {
+        let (closed, last_word) = match self.serve(target, streams).await {
+            Ok(closed) => {
+                let closed = self.hangup.reason.get().cloned().unwrap_or(closed);
+                let last = Control::close(self.id, closed.code, &closed.detail);
+                (closed, last)
+            }
+            Err(refused) => {
+                let last = Control::error(self.id, refused.code, &refused.detail);
+                (refused, last)
+            }
+        };
+        self.say(last_word).await;
+        closed
+    }
+
+    async fn say(&self, control: Control) {
+        // The connection's side is gone only when the agent stops.
+        let _ = self.outgoing.send(Outgoing::Control(control)).await;
+    }
+
+    /// `Err`: nothing was started.
+    async fn serve(&self, target: Target, streams: Streams) -> Result<Closed, Closed> {
+        let token = &self.hangup.token;
+        let opened = || self.say(Control::opened(self.id, self.handle));
+        match target {
+            Target::Terminal { argv, size, term, env, user } => {
+                let line = program::command_line(&self.policy, &argv, &env, user.as_deref())?;
+                let terminal = Terminal::spawn(&line, size, &term)?;
+                opened().await;
+                Ok(terminal.run(streams, token).await)
+            }
+            Target::Exec { argv, env, user } => {
+                let line = program::command_line(&self.policy, &argv, &env, user.as_deref())?;
+                let exec = Exec::spawn(&line)?;
+                opened().await;
+                Ok(exec.run(&self.mux, self.handle, streams, token).await)
+            }
+            Target::Tcp { host, port } => {
+                forward::resolve(&self.policy.connect, &host, port).await?;
+                opened().await;
+                let places = self.policy.connect.clone();
+                Ok(until_hung_up(token, forward::connect_all(places, host, port, streams)).await)
+            }
+            Target::TcpListen { host, port } => {
+                let addresses = forward::resolve(&self.policy.listen, &host, port).await?;
+                let listener = TcpListener::bind(&addresses[..]).await.map_err(|error| {
+                    let why = format!("cannot listen on {host}:{port}: {error}");
+                    Closed::new(CloseCode::ConnectFailed, why)
+                })?;
+                opened().await;
+                let accepting = forward::accept_all(Arc::clone(&self.mux), self.handle, listener);
+                Ok(until_hung_up(token, accepting).await)
+            }
+        }
+    }
+}
+
+async fn until_hung_up(token: &CancellationToken, serving: impl Future<Output = Closed>) -> Closed {
+    tokio::select! {
+        closed = serving => closed,
+        () = token.cancelled() => Closed::new(CloseCode::ClosedByUser, ""),
+    }
+}
