@@ -71,6 +71,7 @@ const COMMANDS: &[Column] = &[
     flex("type", "COMMAND", (13, 26, 2), 0),
     flex("device_id", "DEVICE", (14, 32, 3), 0),
     flex("status", "STATUS", (13, 26, 4), 0),
+    flex("state", "STATE", (10, 18, 1), 4).unsorted(),
     flex("detail", "DETAIL", (26, 70, 5), 4).unsorted(),
     flex("created_by", "BY", (8, 14, 1), 3),
     fixed("id", "ID", 8, 6),

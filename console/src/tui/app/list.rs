@@ -21,6 +21,8 @@ pub struct Mark {
     pub site: Option<String>,
     pub production: bool,
     pub last_seen_at: Option<quarterdeck_protocol::time::Timestamp>,
+    /// The operations that it has beside the built-in ones; `None` while its row is not loaded.
+    pub own_operations: Option<Vec<String>>,
 }
 
 /// How a table is shown.

@@ -1,6 +1,6 @@
 //! The one function that changes the state.
 
-use quarterdeck_protocol::device::DeviceStatus;
+use quarterdeck_protocol::{device::DeviceStatus, operations::is_builtin};
 
 use super::{
     App, Freshness, Link,
@@ -267,6 +267,9 @@ pub fn device_mark(device: &quarterdeck_protocol::api::Device) -> Mark {
         last_seen_at: (device.status != DeviceStatus::Online)
             .then_some(device.last_seen_at)
             .flatten(),
+        own_operations: Some(
+            device.capabilities.iter().filter(|name| !is_builtin(name)).cloned().collect(),
+        ),
     }
 }
 

@@ -11,7 +11,7 @@ use quarterdeck_protocol::{
     api::{CreateCommands, Targets},
     device::DeviceStatus,
     limits::{EXPIRES_DEFAULT_S, TIMEOUT_DEFAULT_S},
-    operations::Operation,
+    operations::{Operation, OperationSource},
     time::Timestamp,
 };
 use serde_json::{Map, Value};
@@ -88,6 +88,16 @@ impl Wizard {
             pending: None,
             given: None,
         }
+    }
+
+    /// Whether all chosen devices have it. Of one that is not loaded nobody knows here: the server will say.
+    pub fn offers(&self, operation: &Operation) -> bool {
+        operation.source == OperationSource::Builtin
+            || self
+                .targets
+                .values()
+                .filter_map(|mark| mark.own_operations.as_ref())
+                .all(|own| own.contains(&operation.name))
     }
 
     /// Takes an operation and makes its form.
@@ -278,7 +288,7 @@ pub fn command_line(request: &CreateCommands) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quarterdeck_protocol::operations;
+    use quarterdeck_protocol::operations::{self, AnnouncedOperation};
 
     fn wizard(operation: &str) -> Wizard {
         let mark = |site: &str, status| Mark {
@@ -294,6 +304,22 @@ mod tests {
         let all = operations::builtin();
         wizard.choose(all.into_iter().find(|op| op.name == operation).expect("built in"));
         wizard
+    }
+
+    #[test]
+    fn an_operation_of_devices_is_offered_where_all_chosen_ones_have_it() {
+        let flash =
+            AnnouncedOperation { name: "flash".to_owned(), ..AnnouncedOperation::default() };
+        let flash = flash.to_operation(1);
+        let ping = operations::builtin().remove(0);
+        let mut wizard = wizard("ping");
+        assert!(wizard.offers(&flash), "of none of them anything is known here");
+        for (own, offered) in [(vec!["flash"], true), (vec![], false), (vec!["burn"], false)] {
+            let own = own.into_iter().map(str::to_owned).collect();
+            wizard.targets.get_mut("pi-2").expect("there").own_operations = Some(own);
+            assert_eq!(wizard.offers(&flash), offered);
+            assert!(wizard.offers(&ping));
+        }
     }
 
     #[test]

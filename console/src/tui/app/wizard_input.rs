@@ -1,5 +1,7 @@
 //! The keyboard in the wizard.
 
+use quarterdeck_protocol::operations::check_payload;
+
 use super::{
     App,
     calls::Purpose,
@@ -95,10 +97,13 @@ pub fn input(app: &mut App, input: &Input) -> Option<Vec<Effect>> {
     }
 }
 
-/// The operations that can be chosen, the custom script last.
+/// The operations that can be chosen for the devices, the custom script last.
 pub fn operations(app: &App) -> Vec<quarterdeck_protocol::operations::Operation> {
     let window = app.store.window(WindowKey::Operations);
-    let mut all: Vec<_> = window.rows().iter().filter_map(|row| row.operation()).cloned().collect();
+    let offered =
+        |operation: &&_| app.wizard.as_ref().is_none_or(|wizard| wizard.offers(operation));
+    let all = window.rows().iter().filter_map(|row| row.operation());
+    let mut all: Vec<_> = all.filter(offered).cloned().collect();
     all.sort_by_key(|operation| operation.name == "run_script");
     all
 }
@@ -137,7 +142,9 @@ pub fn next(app: &mut App) {
 fn check(wizard: &mut Wizard) {
     let Some(payload) = wizard.payload() else { return };
     let Some(operation) = &wizard.operation else { return };
-    match quarterdeck_protocol::payload::check(&operation.name, &payload) {
+    let checked = quarterdeck_protocol::payload::check(&operation.name, &payload)
+        .and_then(|()| check_payload(&operation.form_schema, &payload));
+    match checked {
         Ok(()) => {
             wizard.step = Step::Review;
             wizard.send_focused = true;

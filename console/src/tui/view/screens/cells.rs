@@ -93,6 +93,7 @@ pub fn command(app: &App, row: &Row, column: &Column, wide: u16) -> Cell {
             cell.and(command.device_id.as_str(), Tone::Text)
         }
         "status" => status(app, found, wide),
+        "state" => Cell::text(command.state.as_deref().unwrap_or_default(), Tone::Text),
         "detail" => Cell::text(detail(found), Tone::Muted),
         "created_by" => Cell::text(&command.created_by, Tone::Muted),
         "id" => Cell::text(short_id(&row.key), Tone::Muted),
@@ -152,7 +153,7 @@ pub fn status(app: &App, found: &CommandRow, wide: u16) -> Cell {
         .and(format!(" {progress}%"), Tone::Muted)
 }
 
-/// What a command's row says beside its status: its step, or why it failed.
+/// What a command's row says beside its status and state: its step, or why it failed.
 pub fn detail(found: &CommandRow) -> String {
     let command = &found.command;
     if let Some(code) = &command.error_code {
@@ -168,7 +169,7 @@ pub fn detail(found: &CommandRow) -> String {
     if command.status.is_terminal() {
         return command.notes.clone();
     }
-    command.step.clone().or_else(|| command.state.clone()).unwrap_or_else(|| command.notes.clone())
+    command.step.clone().unwrap_or_else(|| command.notes.clone())
 }
 
 /// How long it ran, or has run, or has waited.
@@ -255,13 +256,17 @@ pub fn timeline(app: &App, row: &Row, column: &Column, _: u16) -> Cell {
         "event" => Cell::text(entry.event.replace('_', " "), event_tone(&entry.event)),
         "by" => Cell::text(&entry.by, Tone::Muted),
         "detail" => {
-            let mut text = compact(&entry.detail);
+            let mut text = compact(&without_state(&entry.detail));
             if let Some(id) = entry.command_id
                 && matches!(app.nav.here, crate::tui::app::nav::Place::Device(_))
             {
                 text = format!("{} {text}", short_id(&id.to_string()));
             }
-            Cell::text(text, Tone::Muted)
+            // The workflow's state comes first: it is what the timeline of a command is read for.
+            match entry.detail.get("state").and_then(Value::as_str) {
+                Some(state) => Cell::text(state, Tone::Text).and(format!("  {text}"), Tone::Muted),
+                None => Cell::text(text, Tone::Muted),
+            }
         }
         _ => Cell::default(),
     }
@@ -275,6 +280,16 @@ fn event_tone(event: &str) -> Tone {
         "execution_started" | "progress" | "accepted" | "awaiting_reconnect" => Tone::Busy,
         _ => Tone::Text,
     }
+}
+
+fn without_state(detail: &Value) -> Value {
+    let mut rest = detail.clone();
+    if let Some(fields) = rest.as_object_mut()
+        && fields.get("state").is_some_and(Value::is_string)
+    {
+        fields.remove("state");
+    }
+    rest
 }
 
 /// JSON on one line: `a=1 b="x"`, nothing for nothing.

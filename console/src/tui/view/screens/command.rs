@@ -105,7 +105,10 @@ pub fn overview(app: &App, found: &CommandRow) -> Vec<Line> {
     let mut out = Vec::new();
     let badge = app.theme.command(command.status);
     fact(&mut out, "Status", format!("{} {}", badge.glyph, command.status.as_str()), badge.tone);
-    if let Some(step) = command.step.as_ref().or(command.state.as_ref()) {
+    if let Some(state) = &command.state {
+        fact(&mut out, "State", state, Tone::Text);
+    }
+    if let Some(step) = &command.step {
         fact(&mut out, "Step", step, Tone::Text);
     }
     if let Some(code) = &command.error_code {

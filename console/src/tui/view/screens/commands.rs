@@ -56,7 +56,10 @@ fn draw_peek(
     panel::rule(canvas, line, &title, hint, app.peek.focused);
     cut_left(&mut rest, 3);
     let mut text = texts::lines(app);
-    let detail = cells::detail(found);
+    let mut detail = cells::detail(found);
+    if let (true, Some(state)) = (detail.is_empty(), &command.state) {
+        detail.clone_from(state);
+    }
     if text.is_empty() && !detail.is_empty() {
         let tone = if command.error_code.is_some() { Tone::Bad } else { Tone::Muted };
         text.push(texts::Line::new(detail, tone));

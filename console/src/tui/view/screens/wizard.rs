@@ -1,5 +1,7 @@
 //! The wizard of a new command, step by step.
 
+use std::fmt::Write as _;
+
 use quarterdeck_protocol::{command::Priority, operations::Operation};
 use ratatui::layout::Rect;
 
@@ -119,7 +121,13 @@ fn operations(
     let all = wizard_input::operations(app);
     let mut rest = area;
     let line = cut_top(&mut rest, 1);
-    panel::rule(canvas, line, "What shall they do?", &format!("{} operations", all.len()), true);
+    let known = app.store.window(WindowKey::Operations).rows().len();
+    let hidden = known.saturating_sub(all.len());
+    let mut note = format!("{} operations", all.len());
+    if hidden > 0 {
+        let _ = write!(note, ", {hidden} more are not on all of these devices");
+    }
+    panel::rule(canvas, line, "What shall they do?", &note, true);
     if all.is_empty() {
         let window = app.store.window(WindowKey::Operations);
         panel::empty(canvas, rest, window, &["The server knows no operation."]);
