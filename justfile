@@ -32,7 +32,7 @@ demo *ARGS:
 fake *ARGS:
     cargo run --quiet -p quarterdeck-tests --bin fake_fleet -- {{ ARGS }}
 
-# One benchmark, its figure beside its peer's: fanout, ingest, memory, agent_idle; add --short for a quick run.
+# One benchmark, its figure beside its peer's: fanout, ingest, memory, agent_idle, workflows; add --short for a quick run.
 bench NAME *ARGS:
     cargo bench --locked -p quarterdeck-tests --bench {{ NAME }} -- {{ ARGS }}
 

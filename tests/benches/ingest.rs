@@ -4,25 +4,19 @@
 //! 20,000 messages a second, and one lone message beside what the disk itself
 //! takes to be sure of a block. The peer is Mosquitto, which stores nothing.
 
-use std::{
-    fs::File,
-    io::{Seek, SeekFrom, Write},
-    path::Path,
-    process::ExitCode,
-    time::Duration,
-};
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use quarterdeck_tests::{
     Fleet,
     api::submission,
-    clock,
     mosquitto::{Access, Mosquitto},
     report::{Options, Report, Wanted, median},
     simulator::{
         self,
         load::{CHUNK_BYTES, Loaders, Outcome, Pace},
     },
+    syncer::Syncer,
 };
 use serde_json::json;
 
@@ -115,30 +109,6 @@ async fn lone_message(
         disk.push(syncer.sync()?);
     }
     Ok((median(&messages), median(&disk)))
-}
-
-/// Overwrites one block of a file and waits until the disk has it.
-struct Syncer {
-    file: File,
-    count: u64,
-}
-
-impl Syncer {
-    fn new(folder: &Path) -> Result<Self> {
-        let mut file = File::create(folder.join("sync"))?;
-        file.write_all(&[0; 4096])?;
-        file.sync_all()?;
-        Ok(Self { file, count: 0 })
-    }
-
-    fn sync(&mut self) -> Result<f64> {
-        self.count += 1;
-        self.file.seek(SeekFrom::Start(0))?;
-        self.file.write_all(&[(self.count % 251) as u8; 4096])?;
-        let begun = clock::now();
-        self.file.sync_data()?;
-        Ok(millis(begun.elapsed()))
-    }
 }
 
 fn millis(duration: Duration) -> f64 {

@@ -23,6 +23,7 @@
 //! | [`wait`], [`clock`] | waiting for conditions |
 //! | [`fake`] | a fleet in memory, for what needs a console and no server |
 //! | [`stub`] | an HTTP and WebSocket server that says what a test tells it to |
+//! | [`syncer`] | what the disk itself takes to be sure of a block |
 //! | [`report`] | how benchmarks print a figure beside its peer's |
 //! | [`demo`] | the demo fleet |
 
@@ -47,6 +48,7 @@ pub mod server;
 pub mod services;
 pub mod simulator;
 pub mod stub;
+pub mod syncer;
 pub mod wait;
 
 pub use fleet::Fleet;

@@ -1,0 +1,166 @@
+//! Workflows on a local broker: what a step costs over what the disk and the script cost.
+//!
+//! The agent runs alone on a private Mosquitto. `fdatasync` of one block is
+//! measured between the runs, on the same disk. The peer of a script step is a
+//! plain shell loop over the same program.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, ExitCode},
+};
+
+use anyhow::{Context, Result, ensure};
+use quarterdeck_tests::{
+    binaries, clock,
+    mosquitto::{Access, Mosquitto},
+    mqtt::{Client, Login, Qos},
+    process::Process,
+    report::{Options, Report, Wanted, median},
+    syncer::Syncer,
+};
+
+const COMMANDS: &str = "te/device/main///cmd";
+/// States of the chain that one command goes through for its latency.
+const CHAIN: usize = 10;
+/// States of the chain for the rates.
+const LONG_CHAIN: usize = 50;
+/// Commands at once.
+const AT_ONCE: usize = 100;
+/// Script states, and rounds of the shell's loop.
+const STEPS: usize = 20;
+
+fn main() -> Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(run(Options::from_args()))
+}
+
+async fn run(options: Options) -> Result<ExitCode> {
+    let rounds = options.pick(5, 100);
+    let mut report = Report::new(options, "workflows on a local broker, each transition durable");
+    let Some(mosquitto) = Mosquitto::start(Access::Open).await? else {
+        return Ok(report.finish());
+    };
+    let folder = tempfile::Builder::new().prefix("quarterdeck-workflows-").tempdir()?;
+    let mut bench = Bench::start(folder.path(), &mosquitto).await?;
+    let mut syncer = Syncer::new(folder.path())?;
+
+    let (mut chain, mut long, mut disk) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut scripts, mut shell) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        disk.push(syncer.sync()?);
+        chain.push(bench.time("chain", 1).await?);
+        disk.push(syncer.sync()?);
+        long.push(bench.time("long", 1).await?);
+        disk.push(syncer.sync()?);
+        scripts.push(bench.time("scripts", 1).await?);
+        shell.push(shell_loop()?);
+    }
+    let disk = median(&disk);
+    report.line("fdatasync of one block, median", disk, "ms");
+    let most = 12.0 * disk + 10.0;
+    let what = format!("{CHAIN} proceed states, median");
+    report.promised(&what, median(&chain), "ms", Wanted::AtMost(most));
+
+    let alone = LONG_CHAIN as f64 / median(&long) * 1e3;
+    let mut together = Vec::new();
+    for _ in 0..options.pick(1, 5) {
+        together.push((LONG_CHAIN * AT_ONCE) as f64 / bench.time("long", AT_ONCE).await? * 1e3);
+    }
+    report.line("one command alone", alone, "transitions/s");
+    report.line(&format!("{AT_ONCE} at once"), median(&together), "transitions/s");
+    let ratio = median(&together) / alone;
+    report.promised("  over one alone", ratio, "×", Wanted::AtLeast(20.0));
+
+    let (scripts, shell) = (median(&scripts), median(&shell));
+    let over = (scripts - shell) / STEPS as f64;
+    report.line(&format!("{STEPS} script states"), scripts, "ms");
+    report.line(&format!("a shell loop of {STEPS}"), shell, "ms");
+    let most = 2.0 + 2.0 * disk;
+    report.promised("  a step over a round of the loop", over, "ms", Wanted::AtMost(most));
+    Ok(report.finish())
+}
+
+/// An agent on a broker, and somebody who asks it for commands.
+struct Bench {
+    client: Client,
+    _agent: Process,
+    count: usize,
+}
+
+impl Bench {
+    async fn start(folder: &Path, mosquitto: &Mosquitto) -> Result<Self> {
+        let workflows = folder.join("workflows");
+        fs::create_dir_all(&workflows)?;
+        fs::write(workflows.join("chain.toml"), chain("chain", CHAIN, PROCEED))?;
+        fs::write(workflows.join("long.toml"), chain("long", LONG_CHAIN, PROCEED))?;
+        fs::write(
+            workflows.join("scripts.toml"),
+            chain("scripts", STEPS, "script = \"/bin/true\""),
+        )?;
+        let mut client = Client::connect(mosquitto.port(), &Login::new("asking")).await?;
+        client.subscribe(&format!("{COMMANDS}/#"), Qos::AtLeastOnce).await?;
+        let mut command = Command::new(&binaries::find()?.agent);
+        command.args(["--offline", "--bus", &mosquitto.url()]);
+        command.arg("--workflows").arg(workflows).arg("--data-dir").arg(folder.join("data"));
+        command.env("QUARTERDECK_LOG", "warn");
+        let agent = Process::start("agent", &command, &folder.join("logs"))?;
+        for _ in 0..3 {
+            let announced = client.next().await?;
+            ensure!(announced.payload == b"{}", "{announced:?} is no capability");
+        }
+        Ok(Self { client, _agent: agent, count: 0 })
+    }
+
+    /// Runs some commands of an operation at once; gives how long they took, in milliseconds.
+    async fn time(&mut self, operation: &str, commands: usize) -> Result<f64> {
+        let begun = clock::now();
+        let mut ended = 0;
+        let first = self.count;
+        self.count += commands;
+        for n in first..self.count {
+            let topic = format!("{COMMANDS}/{operation}/{n}");
+            self.client.publish_retained(&topic, b"{\"status\":\"init\",\"n\":1}").await?;
+        }
+        while ended < commands {
+            let message = self.client.next().await?;
+            let status = message.json()?["status"].as_str().context("no status")?.to_owned();
+            ensure!(status != "failed", "{}: {:?}", message.topic, message.json());
+            ended += usize::from(status == "successful");
+        }
+        let took = begun.elapsed().as_secs_f64() * 1e3;
+        for n in first..self.count {
+            self.client.publish_retained(&format!("{COMMANDS}/{operation}/{n}"), b"").await?;
+        }
+        // What it says on that belongs to nobody's time.
+        while self.client.next().await?.topic
+            != format!("{COMMANDS}/{operation}/{}", self.count - 1)
+        {}
+        Ok(took)
+    }
+}
+
+const PROCEED: &str = "action = \"proceed\"";
+
+/// A workflow of so many states, each of which does the same.
+fn chain(operation: &str, states: usize, action: &str) -> String {
+    let name = |n: usize| match n {
+        0 => "init".to_owned(),
+        n if n == states => "successful".to_owned(),
+        n => format!("state-{n}"),
+    };
+    let states = (0..states).map(|n| {
+        let (state, next) = (name(n), name(n + 1));
+        format!("[{state}]\n{action}\non_success = \"{next}\"\n")
+    });
+    format!("operation = \"{operation}\"\n{}", states.collect::<String>())
+}
+
+/// How long a shell takes to start the same program as often, in milliseconds.
+fn shell_loop() -> Result<f64> {
+    let script = format!("i=0; while [ $i -lt {STEPS} ]; do /bin/true; i=$((i+1)); done");
+    let begun = clock::now();
+    let status = Command::new("sh").args(["-c", &script]).status()?;
+    ensure!(status.success(), "the shell ended with {status}");
+    Ok(begun.elapsed().as_secs_f64() * 1e3)
+}
