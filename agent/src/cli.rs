@@ -30,10 +30,11 @@ use crate::{
     io::{host, process::Launcher},
     journal::storage::DiskFolder,
     local_status,
-    operations::Context,
+    operations::{Context, steps::Steps},
     runner::{
         self, Runner,
-        bus::{Events, mqtt},
+        bus::{Events, local, mqtt},
+        requests::Workflows,
         scripts::Host,
     },
     tunnel,
@@ -245,16 +246,24 @@ async fn run(config: Config, data_dir: &DataDir) -> anyhow::Result<After> {
         enrolled = enroll::ensure(&config, &paths, &*clock) => enrolled?,
         () = stop.cancelled() => return Ok(After::Exit),
     };
+    let (mut runner, workflows) = start_runner(&config, &paths, &clock, &boot_id, &stop)?;
     let here = Lifetime { boot_id: boot_id.clone(), run_id: clock.random_id() };
     let launcher = Launcher::new(boot_id);
-    let context = Arc::new(Context { config, credentials, clock, launcher, paths });
+    let context = Arc::new(Context { config, credentials, clock, launcher, paths, workflows });
     let tunnels = tunnel::start(&context, stop.clone());
-    let engine = Engine::start(context, here, stop.clone())?;
-    let after = engine.run().await;
-    // The engine may have stopped by itself, to start anew.
-    stop.cancel();
+    let engine = Engine::start(Arc::clone(&context), here, stop.clone())?;
+    runner.set_handlers(Arc::new(Steps::new(context, engine.reports())));
+    let (of_engine, of_runner) =
+        tokio::join!(and_stop(engine.run(), &stop), and_stop(runner.run(), &stop));
     tunnels.ended().await;
-    Ok(after)
+    Ok(if of_runner == After::StartAnew { of_runner } else { of_engine })
+}
+
+/// Has everything else stop when one part has, be it to start anew.
+async fn and_stop(part: impl Future<Output = After>, stop: &CancellationToken) -> After {
+    let after = part.await;
+    stop.cancel();
+    after
 }
 
 /// Runs workflows on the device's own broker, without a server.
@@ -265,24 +274,39 @@ async fn run_offline(
     boot_id: String,
     stop: CancellationToken,
 ) -> anyhow::Result<After> {
-    let broker = config.bus.clone().context("offline needs a bus")?;
+    let (runner, _workflows) = start_runner(config, paths, &clock, &boot_id, &stop)?;
+    Ok(runner.run().await)
+}
+
+/// Starts the runner of workflows, on the device's own broker or the bus inside the agent.
+fn start_runner(
+    config: &Config,
+    paths: &Paths,
+    clock: &Arc<dyn Clock>,
+    boot_id: &str,
+    stop: &CancellationToken,
+) -> anyhow::Result<(Runner, Workflows)> {
     raise_open_files();
-    let (to, events) = mpsc::channel(mqtt::EVENTS_MAX);
     let scope = config.scope.clone();
-    let bus = tokio::spawn(mqtt::run(broker, scope.clone(), Arc::clone(&clock), to));
+    let events = match config.bus.clone() {
+        Some(broker) => {
+            let (to, events) = mpsc::channel(mqtt::EVENTS_MAX);
+            // It ends with the one who listens.
+            tokio::spawn(mqtt::run(broker, scope.clone(), Arc::clone(clock), to));
+            Events::Mqtt(events)
+        }
+        None => local::connect(),
+    };
     let setup = runner::Setup {
         scope,
         workflows: config.workflows.clone(),
         log: Arc::new(DiskFolder::of(paths.root(), runner::log::LOG)),
-        boot_id,
-        clock,
+        boot_id: boot_id.to_owned(),
+        clock: Arc::clone(clock),
         host: Host::new(std::env::vars_os(), &paths.root().to_string_lossy()),
         restart_agent: config.exec.restart_agent.clone(),
     };
-    let runner = Runner::start(setup, Events::Mqtt(events), stop)?;
-    let after = runner.run().await;
-    bus.abort();
-    Ok(after)
+    Ok(Runner::start(setup, events, stop.clone())?)
 }
 
 /// Lets a thousand scripts run at once: each takes three files.

@@ -4,7 +4,9 @@
 //! | --- | --- |
 //! | `credentials.json` | who this device is, and its secret |
 //! | `enroll-nonce` | the nonce of an enrolment under way |
-//! | `journal` | [`crate::journal`] |
+//! | `journal` | [`crate::journal`]: what the server asked for and was told |
+//! | `board` | [`crate::runner::log`]: the commands of workflows |
+//! | `workflows/` | the owner's own operations, unless they lie elsewhere |
 //! | `connection.json` | the connection as it was last, for `status` |
 //! | `lock` | held by the one agent that may use this folder |
 //! | `work/` | files of running commands; emptied at every start |

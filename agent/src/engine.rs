@@ -51,6 +51,7 @@ use crate::{
     io::mqtt::{self, Link, LinkEvent},
     journal::{Journal, JournalError},
     operations::Context,
+    runner::requests::Workflows,
     work::{REPORTS_WAITING_MAX, Report},
 };
 use commands::Live;
@@ -93,6 +94,8 @@ pub struct Engine {
     link_events: mpsc::Receiver<LinkEvent>,
     reports: mpsc::Receiver<(CommandId, Report)>,
     reports_to: mpsc::Sender<(CommandId, Report)>,
+    /// Tells when the device's operations are others.
+    operations: Workflows,
     connection: BrokerConnection,
     was_up: bool,
     heartbeat_at: Moment,
@@ -120,6 +123,7 @@ impl Engine {
         ));
         let heartbeat_at =
             context.clock.now().plus_millis(context.config.heartbeat.as_millis() as i64);
+        let operations = context.workflows.clone();
         let mut engine = Self {
             schedule: Schedule::new(context.config.limits.concurrent_commands),
             context,
@@ -136,6 +140,7 @@ impl Engine {
             link_events,
             reports,
             reports_to,
+            operations,
             connection: BrokerConnection::default(),
             was_up: false,
             heartbeat_at,
@@ -143,7 +148,13 @@ impl Engine {
             after: None,
         };
         engine.replay(replay);
+        engine.context.workflows.keep(engine.live.keys().map(ToString::to_string));
         Ok(engine)
+    }
+
+    /// Where what running work tells goes.
+    pub fn reports(&self) -> mpsc::Sender<(CommandId, Report)> {
+        self.reports_to.clone()
     }
 
     /// Works until it is told to stop; then ends what runs and says goodbye.
@@ -175,6 +186,7 @@ impl Engine {
             () = self.stop.cancelled(), if is_running => self.begin_stop(After::Exit),
             Some(event) = self.link_events.recv() => self.on_link(event),
             Some((id, report)) = self.reports.recv() => self.on_report(id, report),
+            () = self.operations.changed() => self.send_status(),
             done = self.saving.done() => self.on_saving(done),
             () = sleep_until(due_at) => self.on_due(),
         }

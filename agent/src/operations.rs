@@ -9,14 +9,18 @@
 //! | `run_script` | [`script`] |
 //! | `restart_service`, `restart_app`, `restart_agent`, `reboot_host`, `shutdown_host` | [`owner`] |
 //! | `collect_logs`, `file_pull`, `file_push` | [`transfers`] |
+//! | … as steps of workflows | [`steps`] |
+//! | workflows of the device's owner | [`workflow`] |
 //! | `ping`, `system_info`, `list_processes`, `disk_usage`, `network_info` | [`info`] |
 
 pub mod info;
 mod network;
 pub mod owner;
 pub mod script;
+pub mod steps;
 pub mod tail;
 pub mod transfers;
+mod workflow;
 
 use std::{
     io,
@@ -40,6 +44,7 @@ use crate::{
     },
     enroll::Credentials,
     io::process::{Ending, Finished, Launcher, ProcessError},
+    runner::requests::Workflows,
     work::{Failed, Reports, WorkEnd},
 };
 
@@ -54,6 +59,7 @@ pub struct Context {
     pub clock: Arc<dyn Clock>,
     pub launcher: Launcher,
     pub paths: Paths,
+    pub workflows: Workflows,
 }
 
 /// Does the work of stage `index`.
@@ -98,6 +104,9 @@ pub async fn run(
             or_ended(end, may_hang(move || info::disk_usage(&payload))).await
         }
         Operation::NetworkInfo => blocking(network::network_info).await,
+        Operation::Workflow(operation, payload) => {
+            workflow::follow(context, operation, payload, end, reports).await
+        }
     }
 }
 

@@ -20,6 +20,8 @@
 //! | [`board`] | the commands, and when each is due |
 //! | [`intake`] | what comes from the bus, and how commands begin |
 //! | [`effects`] | doing what a step asks for |
+//! | [`handlers`] | the agent's own operations as steps |
+//! | [`requests`] | what the agent's other parts ask of it |
 //! | [`outbox`], [`own`] | what was said and is not acknowledged; which messages are our own |
 //! | [`log`], [`saver`], [`version`] | what survives a crash |
 //! | [`scripts`] | running scripts |
@@ -30,10 +32,12 @@ pub mod board;
 pub mod bus;
 mod effects;
 pub mod folder;
+pub mod handlers;
 mod intake;
 pub mod log;
 pub mod outbox;
 pub mod own;
+pub mod requests;
 pub mod saver;
 pub mod scripts;
 pub mod version;
@@ -47,7 +51,7 @@ use std::{
 
 use bytes::Bytes;
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -68,16 +72,20 @@ use board::Board;
 use bus::{BusEvent, Events, Link, Scope};
 use effects::{Message, Report, Then, Waiting};
 use folder::{Folder, News};
+use handlers::Handlers;
 use intake::Arrivals;
 use log::{Item, Log, LogError, Replay, Saved};
 use outbox::Outbox;
 use own::Own;
+use requests::{Request, Watcher, Workflows};
 use saver::{Progress, Saver, Ticket};
 use scripts::Host;
 use version::{Source, Version};
 
 /// Reports of scripts that may wait for the loop; more hold up the scripts' tasks.
 const REPORTS_WAITING_MAX: usize = 256;
+/// Requests that may wait for the loop; more hold up who asks.
+const REQUESTS_WAITING_MAX: usize = 64;
 /// Messages that are taken in one turn.
 const MESSAGES_PER_TURN_MAX: usize = 256;
 /// How long scripts may take to end when the agent stops, in milliseconds.
@@ -140,7 +148,7 @@ pub struct Runner {
     echoes: HashMap<CommandTopic, Own>,
 
     folder: Folder,
-    catalogue: Catalogue,
+    catalogue: Arc<Catalogue>,
     versions: HashMap<Arc<str>, Arc<Version>>,
     arrivals: Arrivals,
 
@@ -148,6 +156,13 @@ pub struct Runner {
     runs: u64,
     reports: mpsc::Receiver<Report>,
     reports_to: mpsc::Sender<Report>,
+
+    handlers: Option<Arc<dyn Handlers>>,
+    requests: mpsc::Receiver<Request>,
+    /// Who asked for a command and hears how it goes.
+    watchers: HashMap<CommandTopic, Watcher>,
+    /// What the catalogue is, for the agent's other parts.
+    known: watch::Sender<Arc<Catalogue>>,
 
     stop: CancellationToken,
     after: Option<After>,
@@ -159,11 +174,13 @@ impl Runner {
         setup: Setup,
         events: Events,
         stop: CancellationToken,
-    ) -> Result<Self, StartError> {
+    ) -> Result<(Self, Workflows), StartError> {
         let (log, replay) = Log::open(setup.log)?;
         let saver = Saver::start(log).map_err(|source| StartError::Thread { source })?;
         let (folder, catalogue) = Folder::watch(setup.workflows);
         let (reports_to, reports) = mpsc::channel(REPORTS_WAITING_MAX);
+        let (requests_to, requests) = mpsc::channel(REQUESTS_WAITING_MAX);
+        let (known, known_there) = watch::channel(Arc::default());
         let mut runner = Self {
             scope: setup.scope,
             boot_id: setup.boot_id.into(),
@@ -184,19 +201,28 @@ impl Runner {
             clearing: HashMap::new(),
             echoes: HashMap::new(),
             folder,
-            catalogue: Catalogue::default(),
+            catalogue: Arc::default(),
             versions: HashMap::new(),
             arrivals: Arrivals::default(),
             running: HashMap::new(),
             runs: 0,
             reports,
             reports_to,
+            handlers: None,
+            requests,
+            watchers: HashMap::new(),
+            known,
             stop,
             after: None,
         };
         runner.replay(replay);
         runner.take_catalogue(catalogue);
-        Ok(runner)
+        Ok((runner, Workflows::new(requests_to, known_there)))
+    }
+
+    /// Has the agent's own operations done by these.
+    pub fn set_handlers(&mut self, handlers: Arc<dyn Handlers>) {
+        self.handlers = Some(handlers);
     }
 
     /// Works until it is told to stop.
@@ -218,7 +244,7 @@ impl Runner {
         if replay.discarded_bytes > 0 {
             tracing::warn!(
                 bytes = replay.discarded_bytes,
-                "the end of the workflows' log was not written whole, and is cut off"
+                "the end of the board's log was not written whole, and is cut off"
             );
         }
         self.announced = replay.announced.into_iter().collect();
@@ -281,6 +307,7 @@ impl Runner {
             progress = self.saver.changed() => self.on_progress(progress),
             Some(report) = self.reports.recv() => self.on_report(report),
             Some(event) = self.events.recv() => self.on_events(event),
+            Some(request) = self.requests.recv(), if is_working => self.on_request(request),
             news = self.folder.news(), if is_working => self.on_news(news),
             () = sleep_until(due_at.unwrap_or_else(Instant::now)), if due_at.is_some() => {
                 self.on_due();
@@ -314,12 +341,16 @@ impl Runner {
             if !self.items.is_empty() {
                 self.saver.save(std::mem::take(&mut self.items));
             }
-            if !self.act_on_saved() {
-                break;
+            self.act_on_saved();
+            if let Some(link) = &self.link {
+                for token in self.outbox.send(link) {
+                    self.on_acked(token);
+                }
             }
-        }
-        if let Some(link) = &self.link {
-            self.outbox.send(link);
+            let has_more = !self.queue.is_empty() && self.after.is_none();
+            if !has_more && self.items.is_empty() {
+                return;
+            }
         }
     }
 
@@ -400,15 +431,14 @@ impl Runner {
         self.waiting.push_back(Waiting { ticket, topic, then });
     }
 
-    /// Does what is saved; says whether anything follows from it at once.
-    fn act_on_saved(&mut self) -> bool {
+    /// Does what is saved.
+    fn act_on_saved(&mut self) {
         let saved: Ticket = self.saver.progress().saved;
         while self.waiting.front().is_some_and(|waiting| waiting.ticket <= saved) {
             if let Some(waiting) = self.waiting.pop_front() {
                 self.act(waiting);
             }
         }
-        self.after.is_none() && (!self.queue.is_empty() || !self.items.is_empty())
     }
 
     fn on_progress(&mut self, progress: Progress) {

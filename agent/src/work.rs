@@ -55,6 +55,8 @@ pub enum Report {
     },
     /// In percent.
     Progress(u8),
+    /// A workflow has entered a state.
+    State(String),
     /// The last word.
     Over(WorkEnd),
 }

@@ -73,7 +73,7 @@ fn start(spec: Spec) -> Run {
                     assert_eq!(chunk.offset, text.len() as u64);
                     *text += &chunk.text;
                 }
-                Report::Progress(_) | Report::Over(_) => {}
+                Report::Progress(_) | Report::State(_) | Report::Over(_) => {}
             }
         }
     });

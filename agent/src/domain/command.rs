@@ -15,11 +15,15 @@
 //! `init`, the names of the stages, `successful` and `failed` are the command's
 //! workflow states; which stages there are is the [`Plan`]'s. A stage with work
 //! is left by the work's end; one that takes the host or the agent down is left
-//! only by coming back.
+//! only by coming back. A workflow of the device's owner is one stage, whose work
+//! follows the workflow: it says by itself which states it enters, and goes on
+//! with the next run of the agent.
 //!
 //! The caller saves [`Step::next`] and the replies among the effects before it
 //! runs any effect; a step that could not be saved is answered with
 //! [`Event::SaveFailed`]. This file knows no clock, no task and no file.
+
+use std::borrow::Cow;
 
 use quarterdeck_protocol::{command::error_code, limits::ERROR_MESSAGE_MAX_BYTES, text};
 use serde::{Deserialize, Serialize};
@@ -133,6 +137,11 @@ pub enum Event {
     },
     /// The broker has its `execution_started`.
     Acknowledged,
+    /// A workflow has entered a state; the first one says that it has started.
+    StateEntered {
+        state: String,
+        is_first: bool,
+    },
     WorkDone(Outcome),
     WorkFailed(Failure, Outcome),
     Cancel,
@@ -163,8 +172,14 @@ pub enum Effect {
 /// What the server is told; saved with the step and kept until it is acknowledged.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reply {
-    Started { state: &'static str },
-    Entered { state: &'static str, progress: u8 },
+    Started {
+        state: Cow<'static, str>,
+    },
+    /// How far it is, in percent, where that is known.
+    Entered {
+        state: Cow<'static, str>,
+        progress: Option<u8>,
+    },
     Completed(Outcome),
     Failed(Failure, Outcome),
 }
@@ -242,9 +257,10 @@ fn from_init(plan: &Plan, expires_at: Moment, event: Event, now: Moment) -> Resu
         Event::AgentStarted { .. } | Event::Stopping | Event::SaveFailed => {
             Ok(Step { next: State::Init { expires_at }, effects: Vec::new() })
         }
-        Event::Acknowledged | Event::WorkDone(_) | Event::WorkFailed(..) => {
-            Err(Refused::OutOfPlace)
-        }
+        Event::Acknowledged
+        | Event::StateEntered { .. }
+        | Event::WorkDone(_)
+        | Event::WorkFailed(..) => Err(Refused::OutOfPlace),
     }
 }
 
@@ -297,16 +313,35 @@ fn from_working(
                 Ok(failed(error_code::CANCELLED, "cancelled before anything was done"))
             }
         },
-        Event::Stopping if goes_down => Ok(stay(phase.clone())),
+        Event::StateEntered { state, is_first } if until == Until::WorkflowEnds => {
+            let state = Cow::Owned(state);
+            let reply = if is_first {
+                Reply::Started { state }
+            } else {
+                Reply::Entered { state, progress: None }
+            };
+            Ok(Step { effects: vec![Effect::Reply(reply)], ..stay(phase.clone()) })
+        }
+        Event::Stopping if goes_down || until == Until::WorkflowEnds => Ok(stay(phase.clone())),
         Event::Stopping => match phase {
             Phase::Work { .. } => Ok(end(plan, index, Why::AgentStops, now)),
             Phase::Waiting { .. } => Ok(interrupted()),
         },
+        Event::AgentStarted { here } if until == Until::WorkflowEnds => {
+            // The clock of another boot began anew: its time-out does too.
+            let is_same_boot = here.boot_id == since.boot_id;
+            let timeout_at =
+                if is_same_boot { timeout_at } else { now.plus_millis(plan.timeout_ms) };
+            let next = State::Working { index, since: here, timeout_at, phase: phase.clone() };
+            Ok(Step { next, effects: vec![Effect::RunWork { index }] })
+        }
         Event::AgentStarted { here } => {
             let is_back = match until {
                 Until::NewBoot => here.boot_id != since.boot_id,
                 Until::NewRun => here.boot_id != since.boot_id || here.run_id != since.run_id,
-                Until::WorkEnds | Until::Acknowledged => return Ok(interrupted()),
+                Until::WorkEnds | Until::Acknowledged | Until::WorkflowEnds => {
+                    return Ok(interrupted());
+                }
             };
             if is_back {
                 return Ok(successful(Outcome::result(json!({
@@ -320,7 +355,9 @@ fn from_working(
             Ok(stay(Phase::Waiting { due_at }))
         }
         Event::SaveFailed => Ok(disk_full()),
-        Event::Start { .. } | Event::Acknowledged => Err(Refused::OutOfPlace),
+        Event::Start { .. } | Event::Acknowledged | Event::StateEntered { .. } => {
+            Err(Refused::OutOfPlace)
+        }
     }
 }
 
@@ -342,7 +379,10 @@ fn from_ending(why: Why, give_up_at: Moment, event: Event, now: Moment) -> Resul
         // Ending is not saved: after a crash the journal shows the stage.
         Event::AgentStarted { .. } => Ok(interrupted()),
         Event::Cancel | Event::Stopping => Err(Refused::Ending),
-        Event::Start { .. } | Event::Acknowledged | Event::SaveFailed => Err(Refused::OutOfPlace),
+        Event::Start { .. }
+        | Event::Acknowledged
+        | Event::StateEntered { .. }
+        | Event::SaveFailed => Err(Refused::OutOfPlace),
     }
 }
 
@@ -353,12 +393,13 @@ fn enter(plan: &Plan, index: usize, since: Lifetime, timeout_at: Moment, now: Mo
     } else {
         Phase::Waiting { due_at: now.plus_millis(plan.waits.announce_ms) }
     };
-    let reply = if index == 0 {
-        Reply::Started { state: stage.name }
-    } else {
-        Reply::Entered { state: stage.name, progress: stage.progress }
+    let state = Cow::Borrowed(stage.name);
+    let mut effects = match index {
+        // It says by itself which states it enters.
+        _ if stage.until == Until::WorkflowEnds => Vec::new(),
+        0 => vec![Effect::Reply(Reply::Started { state })],
+        _ => vec![Effect::Reply(Reply::Entered { state, progress: Some(stage.progress) })],
     };
-    let mut effects = vec![Effect::Reply(reply)];
     if stage.has_work {
         effects.push(Effect::RunWork { index });
     }

@@ -73,10 +73,10 @@ fn outcome(plan: &Plan, given: &State, result: Result<Step, Refused>) -> Expect 
             State::Working { .. },
             [Effect::Reply(Reply::Started { state } | Reply::Entered { state, .. }), rest @ ..],
         ) => {
-            let index = plan.stages.iter().position(|s| s.name == *state).expect("a stage");
+            let index = plan.stages.iter().position(|s| s.name == state.as_ref()).expect("a stage");
             let expected: &[Effect] = &[Effect::RunWork { index }];
             assert_eq!(rest, if plan.stages[index].has_work { expected } else { &[] });
-            Expect::Enters(state)
+            Expect::Enters(plan.stages[index].name)
         }
         (next @ (State::Working { .. } | State::Init { .. }), []) => {
             assert_eq!(next.name(plan), given.name(plan));
@@ -90,6 +90,47 @@ fn outcome(plan: &Plan, given: &State, result: Result<Step, Refused>) -> Expect 
         }
         other => panic!("unexpected step {other:?}"),
     }
+}
+
+#[test]
+fn a_workflow_names_its_states_and_goes_on_with_the_next_run_of_the_agent() {
+    let plan = plan(&Operation::Workflow("flash".to_owned(), serde_json::Map::new()));
+    let entered = |is_first| Event::StateEntered { state: "install".to_owned(), is_first };
+    let given = working(0, running());
+    let replies = |event, now| {
+        let step = step(&plan, &given, event, at(now)).expect("it goes on");
+        (step.next, step.effects)
+    };
+    let start = step(&plan, &init(), Event::Start { here: life("b1", 1) }, at(0)).expect("starts");
+    assert_eq!((start.next, start.effects), (given.clone(), vec![Effect::RunWork { index: 0 }]));
+
+    let started_reply = Reply::Started { state: "install".into() };
+    assert_eq!(replies(entered(true), 5), (given.clone(), vec![Effect::Reply(started_reply)]));
+    let entered_reply = Reply::Entered { state: "install".into(), progress: None };
+    assert_eq!(replies(entered(false), 5), (given.clone(), vec![Effect::Reply(entered_reply)]));
+    assert_eq!(replies(Event::Stopping, 5), (given.clone(), vec![]));
+
+    let resumed = |boot: &str, timeout_ms| State::Working {
+        index: 0,
+        since: life(boot, 2),
+        timeout_at: at(timeout_ms),
+        phase: running(),
+    };
+    let again = vec![Effect::RunWork { index: 0 }];
+    assert_eq!(replies(started("b1", 2), 5), (resumed("b1", 60_000), again.clone()));
+    assert_eq!(replies(started("b2", 2), 7), (resumed("b2", 60_007), again));
+    for (event, now, expected) in [
+        (ok(), 5, Expect::Succeeds),
+        (broken(), 5, Expect::Fails("script_failed")),
+        (Event::Cancel, 5, Expect::Ends(Why::Cancelled)),
+        (Event::Due, 60_000, Expect::Ends(Why::Timeout)),
+        (Event::SaveFailed, 5, Expect::Fails("disk_full")),
+    ] {
+        assert_eq!(outcome(&plan, &given, step(&plan, &given, event, at(now))), expected);
+    }
+    let elsewhere =
+        step(&Plan { stages: Operation::Ping.stages(), ..plan }, &given, entered(true), at(5));
+    assert_eq!(elsewhere, Err(Refused::OutOfPlace));
 }
 
 #[test]

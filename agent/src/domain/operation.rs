@@ -11,6 +11,7 @@
 //!  reboot_host    announcing ─▶ restarting  (until the boot id has changed)
 //!  shutdown_host  announcing ─▶ shutting_down  (until the boot id has changed)
 //!  restart_agent  announcing ─▶ restarting  (until another run of the agent)
+//!  a workflow     whatever states its file has  (also across runs of the agent)
 //! ```
 
 use quarterdeck_protocol::{
@@ -20,7 +21,7 @@ use quarterdeck_protocol::{
         RestartApp, RestartService, RunScript,
     },
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// When a state is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub enum Until {
     NewBoot,
     /// The agent has started anew.
     NewRun,
+    /// The workflow has ended: it names its states itself, and outlives the agent.
+    WorkflowEnds,
 }
 
 /// One state of an operation.
@@ -66,6 +69,9 @@ const REBOOT: &[Stage] = &[ANNOUNCING, going_down("restarting", Until::NewBoot)]
 const SHUTDOWN: &[Stage] = &[ANNOUNCING, going_down("shutting_down", Until::NewBoot)];
 const RESTART_AGENT: &[Stage] = &[ANNOUNCING, going_down("restarting", Until::NewRun)];
 
+const WORKFLOW: &[Stage] =
+    &[Stage { name: "executing", progress: 0, has_work: true, until: Until::WorkflowEnds }];
+
 /// An operation with its valid payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation {
@@ -83,6 +89,8 @@ pub enum Operation {
     RebootHost,
     ShutdownHost,
     RunScript(RunScript),
+    /// One of the device's owner, by its name, with the payload as it came.
+    Workflow(String, Map<String, Value>),
 }
 
 /// Says why a command is not for this device.
@@ -92,13 +100,15 @@ pub enum InvalidOperation {
     Unsupported(String),
     #[error(transparent)]
     Payload(#[from] quarterdeck_protocol::payload::InvalidPayload),
+    #[error("payload: expected an object")]
+    NoObject,
 }
 
 impl InvalidOperation {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Unsupported(_) => error_code::UNSUPPORTED,
-            Self::Payload(_) => error_code::REJECTED,
+            Self::Payload(_) | Self::NoObject => error_code::REJECTED,
         }
     }
 }
@@ -147,6 +157,16 @@ impl Operation {
         })
     }
 
+    /// Takes a command of a workflow that the device's owner wrote: what its payload holds is the workflow's matter.
+    pub fn workflow(kind: &str, payload: &Value) -> Result<Self, InvalidOperation> {
+        let fields = match payload {
+            Value::Object(fields) => fields.clone(),
+            Value::Null => Map::new(),
+            _ => return Err(InvalidOperation::NoObject),
+        };
+        Ok(Self::Workflow(kind.to_owned(), fields))
+    }
+
     /// The states it goes through, in order; at least one.
     pub const fn stages(&self) -> &'static [Stage] {
         match self {
@@ -164,6 +184,7 @@ impl Operation {
             Self::RestartAgent => RESTART_AGENT,
             Self::RebootHost => REBOOT,
             Self::ShutdownHost => SHUTDOWN,
+            Self::Workflow(..) => WORKFLOW,
         }
     }
 }

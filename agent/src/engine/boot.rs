@@ -35,7 +35,16 @@ impl Engine {
         let message = &received.message;
         let id = message.command_id;
         // What an earlier version accepted may not be valid to this one.
-        let parsed = Operation::parse(&message.kind, &message.payload);
+        // One that runs goes on as what it began as.
+        let is_workflow = match &stage {
+            Some(entered) => entered.is_workflow,
+            None => self.context.workflows.has(&message.kind),
+        };
+        let parsed = if is_workflow {
+            Operation::workflow(&message.kind, &message.payload)
+        } else {
+            Operation::parse(&message.kind, &message.payload)
+        };
         let invalid = parsed.as_ref().err().map(ToString::to_string);
         let operation = parsed.unwrap_or(Operation::Ping);
         let plan = Plan { stages: operation.stages(), ..self.plan_of(message) };

@@ -89,9 +89,11 @@ impl Engine {
         let ends_work = step.effects.contains(&Effect::EndWork);
         let replies =
             records.iter().filter(|record| matches!(record, Record::Reply { .. })).count();
-        if !records.is_empty()
-            && let Err(error) = self.save(&records, then)
-        {
+        // With nothing to save, it is done below, once the step is taken.
+        let mut at_once = Vec::new();
+        if records.is_empty() {
+            at_once = then;
+        } else if let Err(error) = self.save(&records, then) {
             tracing::error!(command_id = %id, error = crate::io::http::describe(&error), "cannot save a step");
             return self.on_step_not_saved(id, &step, records);
         }
@@ -113,6 +115,7 @@ impl Engine {
             }
             _ => {}
         }
+        self.once_saved(at_once);
     }
 
     /// What cannot be saved is not done; what has ended is told all the same.
@@ -137,6 +140,9 @@ impl Engine {
     fn forget(&mut self, id: CommandId) {
         self.schedule.remove(id);
         if let Some(live) = self.live.remove(&id) {
+            if let Operation::Workflow(operation, _) = &*live.operation {
+                self.context.workflows.clear(operation, &id.to_string());
+            }
             self.payload_bytes -= live.payload_bytes;
             if let Some(end) = live.end {
                 end.cancel();
@@ -177,6 +183,10 @@ impl Engine {
         }
         let end = CancellationToken::new();
         live.end = Some(end.clone());
+        if matches!(*operation, Operation::Workflow(..)) {
+            // It takes no place: the runner has room for all of them.
+            self.schedule.remove(id);
+        }
         let context = Arc::clone(&self.context);
         let reports = Reports { id, to: self.reports_to.clone() };
         tokio::spawn(async move {
@@ -214,6 +224,11 @@ impl Engine {
                     }
                 }
                 self.outbox.push_unsaved(&response);
+            }
+            Report::State(state) => {
+                // The first reply after `accepted` says that it has started, also after a restart.
+                let is_first = self.live.get(&id).is_some_and(|live| live.next_n == 1);
+                self.apply(id, Event::StateEntered { state, is_first });
             }
             Report::Progress(percent) => {
                 let Some(mut response) = self.progress_of(id) else { return };
@@ -259,6 +274,7 @@ fn to_save(id: CommandId, live: &Live, step: &Step, wall: Timestamp) -> (Vec<Rec
                 since: since.clone(),
                 timeout_at: *timeout_at,
                 return_by,
+                is_workflow: matches!(*live.operation, Operation::Workflow(..)),
             }));
         }
     }
@@ -299,16 +315,16 @@ fn to_response(id: CommandId, reply: &Reply, goes_down: bool, wall: Timestamp) -
     };
     match reply {
         Reply::Started { state } => Response {
-            state: Some((*state).to_owned()),
-            step: Some((*state).to_owned()),
+            state: Some(state.to_string()),
+            step: Some(state.to_string()),
             progress: Some(0),
             ..new(ResponseStatus::ExecutionStarted)
         },
         Reply::Entered { state, progress } => Response {
-            state: Some((*state).to_owned()),
-            step: Some((*state).to_owned()),
+            state: Some(state.to_string()),
+            step: Some(state.to_string()),
             // How far a reboot is, nobody can tell from here.
-            progress: (!goes_down).then_some(*progress),
+            progress: progress.filter(|_| !goes_down),
             ..new(ResponseStatus::Progress)
         },
         Reply::Completed(outcome) => with(

@@ -75,7 +75,12 @@ impl Engine {
 
     fn take_on(&mut self, message: CommandMessage, bytes: usize, receipt: &Receipt) {
         let id = message.command_id;
-        let operation = match Operation::parse(&message.kind, &message.payload) {
+        let parsed = if self.context.workflows.has(&message.kind) {
+            Operation::workflow(&message.kind, &message.payload)
+        } else {
+            Operation::parse(&message.kind, &message.payload)
+        };
+        let operation = match parsed {
             Ok(operation) => operation,
             Err(invalid) => {
                 let failure = Failure::new(invalid.code(), invalid.to_string());

@@ -9,10 +9,11 @@ use serde_json::Map;
 
 use super::Engine;
 use crate::{
-    domain::{Lifetime, Moment, operation::Operation},
+    domain::{Lifetime, Moment},
     io::{host, mqtt::Link},
     journal::record::Record,
     local_status::Connection,
+    workflow::announce::announce,
 };
 
 /// Tokens of messages that are not replies.
@@ -45,19 +46,30 @@ impl Engine {
             self.connection.reconnect_count += 1;
         }
         self.was_up = true;
+        self.outbox.rewind();
+        self.link = Some(link);
+        self.send_status();
+        self.note_connection();
+        self.send_health();
+        self.heartbeat_at = self.now().plus_millis(self.heartbeat_ms());
+    }
+
+    /// Says that the device is there, and what it can do.
+    pub(super) fn send_status(&self) {
+        let Some(link) = &self.link else { return };
         let mut message = status(&self.here, true);
-        message.capabilities = Some(Operation::NAMES.map(str::to_owned).to_vec());
+        let said = announce(&self.context.workflows.catalogue());
+        for left_out in &said.left_out {
+            tracing::warn!(left_out, "the status has no room for it");
+        }
+        message.capabilities = Some(said.capabilities);
+        message.operations = Some(said.operations).filter(|cards| !cards.is_empty());
         message.facts = Some(host::facts());
         message.at = Some(self.context.clock.wall());
         let text = serde_json::to_vec(&message).expect("plain data");
         if link.publish(STATUS_TOKEN, DeviceTopic::Status, text).is_err() {
             tracing::warn!("the status could not be sent");
         }
-        self.outbox.rewind();
-        self.link = Some(link);
-        self.note_connection();
-        self.send_health();
-        self.heartbeat_at = self.now().plus_millis(self.heartbeat_ms());
     }
 
     pub(super) fn on_down(&mut self, reason: &str) {

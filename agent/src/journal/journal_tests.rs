@@ -47,6 +47,7 @@ fn stage(n: u128, index: usize) -> Record {
         index,
         since: Lifetime { boot_id: "b1".to_owned(), run_id: Uuid::from_u128(1) },
         timeout_at: Moment::from_millis(60_000),
+        is_workflow: false,
         return_by: Moment::from_millis(150_000),
     })
 }

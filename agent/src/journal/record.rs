@@ -56,6 +56,9 @@ pub struct StageEntered {
     pub since: Lifetime,
     pub timeout_at: Moment,
     pub return_by: Moment,
+    /// It follows a workflow of the device's owner.
+    #[serde(default)]
+    pub is_workflow: bool,
 }
 
 /// How a program's processes are found again after the agent went down.

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{own::Own, version::Version};
+use super::{own::Own, requests, version::Version};
 use crate::{
     domain::Moment,
     workflow::{
@@ -151,9 +151,11 @@ impl Board {
     }
 }
 
-/// Whether it is kept only so that its id is not taken for a new one.
+/// Whether it is kept only so that its id is not taken for a new one; ours are cleared
+/// by ourselves, and until then their end is asked for.
 fn is_remembered(command: &Command) -> bool {
-    matches!(command.phase, Phase::Ended { told: true }) && command.topic.parent().is_none()
+    let is_ours = requests::is_ours(&command.topic) || command.topic.parent().is_some();
+    matches!(command.phase, Phase::Ended { told: true }) && !is_ours
 }
 
 #[cfg(test)]

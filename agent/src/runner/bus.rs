@@ -47,7 +47,8 @@ pub enum BusEvent {
 #[derive(Debug)]
 pub enum Events {
     Mqtt(mpsc::Receiver<BusEvent>),
-    Local(mpsc::UnboundedReceiver<BusEvent>),
+    /// The one that there is, until it is taken.
+    Local(Option<BusEvent>),
 }
 
 impl Events {
@@ -55,7 +56,7 @@ impl Events {
     pub async fn recv(&mut self) -> Option<BusEvent> {
         match self {
             Self::Mqtt(events) => events.recv().await,
-            Self::Local(events) => events.recv().await,
+            Self::Local(event) => event.take(),
         }
     }
 
@@ -63,7 +64,7 @@ impl Events {
     pub fn try_recv(&mut self) -> Option<BusEvent> {
         match self {
             Self::Mqtt(events) => events.try_recv().ok(),
-            Self::Local(events) => events.try_recv().ok(),
+            Self::Local(event) => event.take(),
         }
     }
 }
@@ -72,7 +73,16 @@ impl Events {
 #[derive(Debug, Clone)]
 pub enum Link {
     Mqtt(mqtt::MqttLink),
-    Local(local::LocalLink),
+    Local,
+}
+
+/// What becomes of a message that was handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handed {
+    /// [`BusEvent::Acked`] follows when the bus has it.
+    UnderWay,
+    /// The bus has it.
+    Done,
 }
 
 /// Says that the connection takes nothing more; it will end, or go on by itself.
@@ -81,21 +91,18 @@ pub enum Link {
 pub struct Congested;
 
 impl Link {
-    /// Hands a retained message over; [`BusEvent::Acked`] follows when the bus has it.
-    pub fn publish(&self, token: u64, topic: &str, payload: Bytes) -> Result<(), Congested> {
+    /// Hands a retained message over.
+    pub fn publish(&self, token: u64, topic: &str, payload: Bytes) -> Result<Handed, Congested> {
         match self {
-            Self::Mqtt(link) => link.publish(token, topic, payload),
-            Self::Local(link) => {
-                link.publish(token, topic, payload);
-                Ok(())
-            }
+            Self::Mqtt(link) => link.publish(token, topic, payload).map(|()| Handed::UnderWay),
+            Self::Local => Ok(Handed::Done),
         }
     }
 
     pub fn disconnect(&self) {
         match self {
             Self::Mqtt(link) => link.disconnect(),
-            Self::Local(_) => {}
+            Self::Local => {}
         }
     }
 }

@@ -1,9 +1,19 @@
 //! Doing what a step asks for, once the step is saved.
 
+use std::panic::AssertUnwindSafe;
+
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 
-use super::{After, Runner, log::Item, own, saver::Ticket, scripts::Ended};
+use super::{
+    After, Runner,
+    handlers::{Call, Handled},
+    log::Item,
+    own,
+    saver::Ticket,
+    scripts::Ended,
+};
 use crate::{
     failpoint,
     workflow::{
@@ -51,6 +61,7 @@ pub(super) struct Message {
 #[derive(Debug)]
 pub(super) enum Report {
     ScriptEnded { topic: CommandTopic, run: u64, ended: Ended },
+    BuiltinEnded { topic: CommandTopic, run: u64, result: Handled },
     Launched { topic: CommandTopic, run: u64, life: u64, result: Result<(), String> },
 }
 
@@ -67,6 +78,7 @@ impl Runner {
                     failpoint::reach("before an effect");
                     self.do_effect(&topic, life, &mut message, effect);
                 }
+                self.tell_watcher(&topic);
                 self.clear_if_orphan(&topic);
                 if let Some(sub) = sub_before {
                     self.clear_if_orphan(&sub);
@@ -106,9 +118,13 @@ impl Runner {
             Effect::StartOperation { topic: sub, payload } => {
                 self.start_operation(topic, sub, payload);
             }
-            Effect::InvokeBuiltin { .. } => {
-                let why = format!("this agent has no handler of its own for {}", topic.operation());
-                self.queue.push_back((topic.clone(), Event::BuiltinEnded(Err(why))));
+            Effect::InvokeBuiltin { call, payload, is_resumed, is_repeatable } => {
+                if is_resumed && !is_repeatable {
+                    let why = "interrupted: the agent stopped while this ran".to_owned();
+                    self.queue.push_back((topic.clone(), Event::BuiltinEnded(Err(why))));
+                } else {
+                    self.invoke(topic, Call::of(topic, call, payload));
+                }
             }
             Effect::StopWork => {
                 if let Some(stop) = entry.run.take().and_then(|run| self.running.get(&run)) {
@@ -129,7 +145,7 @@ impl Runner {
     }
 
     /// Puts a message on the way; gives its token.
-    fn publish(&mut self, topic: &CommandTopic, message: Bytes) -> u64 {
+    pub(super) fn publish(&mut self, topic: &CommandTopic, message: Bytes) -> u64 {
         let is_up = self.link.is_some();
         self.outbox.push(topic.as_str(), message, is_up)
     }
@@ -158,6 +174,29 @@ impl Runner {
             let ended = host.run(run, topic.as_str(), now, stop).await;
             // Nobody listens only when the agent is gone.
             let _ = to.send(Report::ScriptEnded { topic, run: number, ended }).await;
+        });
+    }
+
+    fn invoke(&mut self, topic: &CommandTopic, call: Option<Call>) {
+        // When the agent stops, it is told at the next start what became of it.
+        if self.after.is_some() {
+            return;
+        }
+        let (Some(handlers), Some(call)) = (self.handlers.clone(), call) else {
+            let why = format!("this agent has no handler of its own for {}", topic.operation());
+            self.queue.push_back((topic.clone(), Event::BuiltinEnded(Err(why))));
+            return;
+        };
+        let (run, stop) = self.begin_run();
+        if let Some(entry) = self.board.get_mut(topic) {
+            entry.run = Some(run);
+        }
+        let (to, topic) = (self.reports_to.clone(), topic.clone());
+        tokio::spawn(async move {
+            let handled = AssertUnwindSafe(handlers.handle(call, stop)).catch_unwind().await;
+            let result = handled
+                .unwrap_or_else(|_| Err("the step itself failed; the agent's log says why".into()));
+            let _ = to.send(Report::BuiltinEnded { topic, run, result }).await;
         });
     }
 
@@ -200,6 +239,14 @@ impl Runner {
                     tracing::info!(%topic, ?end, %stderr, "a script did not end well");
                 }
                 self.queue.push_back((topic, Event::ScriptEnded { end, excerpts }));
+            }
+            Report::BuiltinEnded { topic, run, result } => {
+                self.running.remove(&run);
+                let Some(entry) = self.board.get_mut(&topic) else { return };
+                if self.after.is_none() && entry.run == Some(run) {
+                    entry.run = None;
+                    self.queue.push_back((topic, Event::BuiltinEnded(result)));
+                }
             }
             Report::Launched { topic, run, life, result } => {
                 self.running.remove(&run);

@@ -29,7 +29,7 @@ use tokio::{
 
 use crate::{
     io::workflow_folder,
-    workflow::catalogue::{Catalogue, FolderFile},
+    workflow::catalogue::{BUILTIN, Catalogue, FolderFile},
 };
 
 /// How often the folder is read although nobody told of a change, in milliseconds.
@@ -57,7 +57,7 @@ impl Folder {
     /// Reads the folder for the first time, and begins to watch it.
     pub fn watch(path: PathBuf) -> (Self, Catalogue) {
         let mut reader = Reader { path, before: Vec::new(), error: None };
-        let catalogue = reader.read().unwrap_or_default();
+        let catalogue = reader.read().unwrap_or_else(Catalogue::builtin);
         let (wanted, requests) = watch::channel(0);
         let (to, news) = mpsc::channel(1);
         tokio::spawn(run(reader, requests, to));
@@ -134,7 +134,7 @@ impl Reader {
             return None;
         }
         self.before.clone_from(&files);
-        let catalogue = Catalogue::of(&[], files);
+        let catalogue = Catalogue::of(BUILTIN, files);
         for rejected in &catalogue.rejected {
             tracing::warn!(%rejected, "a file of the workflow folder counts for nothing");
         }

@@ -21,7 +21,7 @@ use super::{
     version::{Source, Version},
 };
 use crate::workflow::{
-    catalogue::{Catalogue, Workflow},
+    catalogue::{Catalogue, Entry, Workflow},
     command::{Command, Phase},
     definition::{FAILED, INIT, SUCCESSFUL},
     engine::Event,
@@ -71,8 +71,17 @@ impl Arrivals {
         self.waiting.contains_key(topic)
     }
 
-    fn forget(&mut self, topic: &CommandTopic) {
+    pub(super) fn forget(&mut self, topic: &CommandTopic) {
         self.waiting.remove(topic);
+    }
+
+    /// Topics that wait for a workflow, though the folder was read for them.
+    fn without(&self, served: u64, is_known: impl Fn(&str) -> bool) -> Vec<CommandTopic> {
+        let waiting = self
+            .waiting
+            .iter()
+            .filter(|(topic, arrival)| arrival.request <= served && !is_known(topic.operation()));
+        waiting.map(|(topic, _)| topic.clone()).collect()
     }
 }
 
@@ -107,7 +116,7 @@ impl Runner {
         }
     }
 
-    fn on_acked(&mut self, token: u64) {
+    pub(super) fn on_acked(&mut self, token: u64) {
         let Some(sent) = self.outbox.acknowledged(token) else { return };
         let Ok(topic) = CommandTopic::parse(&sent.topic) else { return };
         if let Some(own) = self.echoes.get_mut(&topic) {
@@ -220,8 +229,9 @@ impl Runner {
             return;
         }
         let served = self.arrivals.served;
+        self.refuse_unknown(served);
         let is_ready = |(topic, arrival): &(&CommandTopic, &Arrival)| {
-            arrival.request <= served && self.catalogue.get(topic.operation()).is_some()
+            arrival.request <= served && runs(&self.catalogue, topic.operation()).is_some()
         };
         let ready = self.arrivals.waiting.iter().filter(is_ready);
         let mut ready: Vec<_> = ready.map(|(t, a)| (a.request, t.clone())).collect();
@@ -246,9 +256,25 @@ impl Runner {
         }
     }
 
+    /// Tells who asked for a command that there is no workflow for it.
+    fn refuse_unknown(&mut self, served: u64) {
+        if self.watchers.is_empty() {
+            return;
+        }
+        let catalogue = self.catalogue.clone();
+        for topic in
+            self.arrivals.without(served, |operation| runs(&catalogue, operation).is_some())
+        {
+            if self.is_watched(&topic) {
+                self.arrivals.forget(&topic);
+                self.end_watch(&topic, "this device has no workflow for it any more");
+            }
+        }
+    }
+
     /// Finds the workflow that a new command of this operation runs.
     fn version_of(&mut self, operation: &str) -> Option<Arc<Version>> {
-        let entry = self.catalogue.get(operation)?;
+        let entry = runs(&self.catalogue, operation)?;
         let source = match &entry.workflow {
             Workflow::Valid { text, .. } => {
                 Source::File { name: entry.origin.to_string().into(), text: text.clone() }
@@ -265,7 +291,8 @@ impl Runner {
     // --- what the device can do ---------------------------------------------------
 
     pub(super) fn take_catalogue(&mut self, catalogue: Catalogue) {
-        self.catalogue = catalogue;
+        self.catalogue = Arc::new(catalogue);
+        self.known.send_replace(self.catalogue.clone());
         self.arrivals.is_changed = true;
         self.announce(false);
     }
@@ -277,7 +304,8 @@ impl Runner {
 
     /// Publishes what is new, or all of it, and withdraws what is gone (P2).
     fn announce(&mut self, all: bool) {
-        let valid = self.catalogue.entries().filter(|(_, entry)| entry.workflow.is_valid());
+        let files = self.catalogue.entries().filter(|(_, entry)| entry.is_file());
+        let valid = files.filter(|(_, entry)| entry.workflow.is_valid());
         let now: BTreeSet<String> = valid.map(|(operation, _)| operation.to_string()).collect();
         for gone in self.announced.difference(&now).cloned().collect::<Vec<_>>() {
             self.publish_capability(&gone, Bytes::new());
@@ -298,4 +326,9 @@ impl Runner {
         let is_up = self.link.is_some();
         self.outbox.push(&topic, payload, is_up);
     }
+}
+
+/// Finds the workflow of an operation that is run here: a file of the device's owner.
+fn runs<'a>(catalogue: &'a Catalogue, operation: &str) -> Option<&'a Entry> {
+    catalogue.get(operation).filter(|entry| entry.is_file())
 }

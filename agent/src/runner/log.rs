@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// The log's name in the data folder.
-pub const LOG: &str = "workflows";
+pub const LOG: &str = "board";
 /// The log's first bytes: name and version of the format.
 const MAGIC: &[u8] = b"QDFLOW\x01\n";
 /// The longest record; what a record may hold is bounded far below it.
@@ -44,11 +44,11 @@ const REWRITE_FROM_BYTES: u64 = 1024 * 1024;
 /// Says why something is not saved.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    #[error("cannot {what} the workflows' log")]
+    #[error("cannot {what} the board's log")]
     Io { what: &'static str, source: io::Error },
-    #[error("the workflows' log is of another version, or is none")]
+    #[error("the board's log is of another version, or is none")]
     NotALog,
-    #[error("a record of the workflows' log at {offset} is damaged")]
+    #[error("a record of the board's log at {offset} is damaged")]
     Damaged { offset: u64 },
     #[error("a command takes more than {BODY_MAX_BYTES} bytes")]
     TooLong,

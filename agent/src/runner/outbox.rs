@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 
-use super::bus::Link;
+use super::bus::{Congested, Handed, Link};
 
 /// States of one topic that wait while there is no connection; beyond, the oldest go.
 const WAITING_MAX_PER_TOPIC: usize = 32;
@@ -52,14 +52,18 @@ impl Outbox {
         token
     }
 
-    /// Hands over what the connection takes.
-    pub fn send(&mut self, link: &Link) {
+    /// Hands over what the connection takes; gives the tokens of what the bus has at once.
+    pub fn send(&mut self, link: &Link) -> Vec<u64> {
+        let mut done = Vec::new();
         while let Some((token, message)) = self.messages.range(self.sent + 1..).next() {
-            if link.publish(*token, &message.topic, message.payload.clone()).is_err() {
-                return;
+            match link.publish(*token, &message.topic, message.payload.clone()) {
+                Ok(Handed::UnderWay) => {}
+                Ok(Handed::Done) => done.push(*token),
+                Err(Congested) => break,
             }
             self.sent = *token;
         }
+        done
     }
 
     /// Forgets a message that the bus has, and gives it.

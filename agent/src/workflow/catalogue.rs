@@ -219,6 +219,11 @@ impl Catalogue {
 }
 
 impl Entry {
+    /// A file of the device's owner says what is done.
+    pub const fn is_file(&self) -> bool {
+        matches!(self.origin, Origin::File(_))
+    }
+
     pub const fn is_builtin(&self) -> bool {
         self.overrides_builtin || matches!(self.origin, Origin::Builtin)
     }

@@ -1,0 +1,214 @@
+//! The server's commands of a type for which the device's owner has a workflow.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail here")]
+
+mod support;
+
+use std::{fs, path::Path};
+
+use serde_json::{Value, json};
+use support::{Bench, id_of, message, wait_for};
+
+const FLASH: &str = r#"
+operation = "flash"
+[init]
+action = "proceed"
+on_success = "download"
+[download]
+script = "sh {folder}/step.sh {folder} download ${.payload.url}"
+on_success = "install"
+[install]
+script = "sh {folder}/step.sh {folder} install ${.payload.slot}"
+on_success = "successful"
+on_error = { status = "failed", reason = "no slot" }
+"#;
+/// Notes that it ran, and waits if it is told to.
+const STEP: &str = "echo $2 $3 >>$1/steps\n\
+    [ -e $1/refuse-$2 ] && exit 1\n\
+    while [ -e $1/hold-$2 ]; do sleep 0.05; done\n\
+    printf ':::begin-tedge:::\\n{\"slot\":\"b\"}\\n:::end-tedge:::\\n'\n";
+
+fn write(bench: &Bench, name: &str, text: &str) {
+    let path = bench.path(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, text.replace("{folder}", bench.path("").to_str().unwrap())).unwrap();
+}
+
+fn with_workflow(bench: &Bench) {
+    write(bench, "data/workflows/flash.toml", FLASH);
+    write(bench, "step.sh", STEP);
+}
+
+fn steps(bench: &Bench) -> String {
+    fs::read_to_string(bench.path("steps")).unwrap_or_default()
+}
+
+/// Status and state of each response, each once.
+fn told(bench: &Bench, id: &str) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let responses = bench.responses(id);
+    let mut told: Vec<_> =
+        responses.iter().map(|r| (text(&r["status"]), text(&r["state"]))).collect();
+    told.dedup();
+    told
+}
+
+fn expected(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(status, state)| ((*status).to_owned(), (*state).to_owned())).collect()
+}
+
+#[test]
+fn a_command_of_a_workflows_name_runs_it_and_its_states_are_told() {
+    let mut bench = bench_or_skip!();
+    with_workflow(&bench);
+    bench.start_online();
+    let online = bench.of("status").pop().unwrap();
+    let capabilities = online["capabilities"].as_array().unwrap();
+    assert!(capabilities.contains(&json!("flash")) && capabilities.contains(&json!("ping")));
+    assert_eq!(online["operations"][0]["name"], "flash");
+    let id = bench.send("flash", json!({"url": "http://x/fw.bin", "keep": [1, null]}));
+    let last = bench.wait_final(&id);
+    let states = [
+        ("accepted", "init"),
+        ("execution_started", "download"),
+        ("progress", "install"),
+        ("completed", "successful"),
+    ];
+    assert_eq!(told(&bench, &id), expected(&states));
+    assert_eq!(last["result"], json!({"url": "http://x/fw.bin", "keep": [1, null], "slot": "b"}));
+    assert_eq!(steps(&bench), "download http://x/fw.bin\ninstall b\n");
+}
+
+#[test]
+fn a_workflow_that_fails_says_why_and_an_invalid_file_what_is_wrong() {
+    let mut bench = bench_or_skip!();
+    with_workflow(&bench);
+    write(&bench, "refuse-install", "");
+    write(&bench, "data/workflows/bad.toml", "operation = \"bad\"\n[init]\naction = \"procede\"\n");
+    bench.start_online();
+    let id = bench.send("flash", json!({"url": "u"}));
+    let last = bench.wait_final(&id);
+    assert_eq!((&last["status"], &last["error_message"]), (&json!("failed"), &json!("no slot")));
+    let id = bench.send("bad", json!({}));
+    let why = bench.wait_final(&id)["error_message"].as_str().unwrap().to_owned();
+    assert!(why.contains("bad.toml:3:") && why.contains("procede"), "{why}");
+    let id = bench.send("unheard_of", json!({}));
+    assert_eq!(bench.wait_final(&id)["error_code"], "unsupported");
+    let id = bench.send("flash", json!([1]));
+    assert_eq!(bench.wait_final(&id)["error_code"], "rejected");
+}
+
+#[test]
+fn a_crash_in_a_workflow_repeats_only_the_step_that_it_cut_off() {
+    let mut bench = bench_or_skip!();
+    with_workflow(&bench);
+    write(&bench, "hold-install", "");
+    bench.start_online();
+    let message = message("flash", json!({"url": "u"}));
+    let id = id_of(&message);
+    bench.publish("commands", message.to_string());
+    wait_for("the second step", || steps(&bench).contains("install").then_some(()));
+    wait_for("its state", || {
+        told(&bench, &id).contains(&("progress".to_owned(), "install".to_owned())).then_some(())
+    });
+    bench.kill_agent();
+    fs::remove_file(bench.path("hold-install")).unwrap();
+    bench.start_online();
+    assert_eq!(bench.wait_final(&id)["status"], "completed");
+    assert_eq!(steps(&bench), "download u\ninstall b\ninstall b\n");
+    assert_eq!(told(&bench, &id).iter().filter(|(s, _)| s == "execution_started").count(), 1);
+    let before = bench.finals(&id);
+    bench.publish("commands", message.to_string());
+    wait_for("the answer again", || (bench.finals(&id) > before).then_some(()));
+    assert_eq!(steps(&bench).lines().count(), 3, "it does not run again");
+}
+
+#[test]
+fn a_cancelled_workflow_ends_what_it_runs() {
+    let mut bench = bench_or_skip!();
+    with_workflow(&bench);
+    write(&bench, "hold-download", "");
+    bench.start_online();
+    let id = bench.send("flash", json!({"url": "u"}));
+    wait_for("the first step", || steps(&bench).contains("download").then_some(()));
+    bench.cancel(&id);
+    assert_eq!(bench.wait_final(&id)["error_code"], "cancelled");
+    fs::remove_file(bench.path("hold-download")).unwrap();
+    let id = bench.send("flash", json!({"url": "v"}));
+    assert_eq!(bench.wait_final(&id)["status"], "completed");
+    assert_eq!(steps(&bench), "download u\ndownload v\ninstall b\n");
+}
+
+#[test]
+fn a_workflow_over_its_time_out_is_ended() {
+    let mut bench = bench_or_skip!();
+    with_workflow(&bench);
+    write(&bench, "hold-download", "");
+    bench.start_online();
+    let mut message = message("flash", json!({"url": "u"}));
+    message["timeout_s"] = json!(1);
+    bench.publish("commands", message.to_string());
+    assert_eq!(bench.wait_final(&id_of(&message))["error_code"], "timeout");
+}
+
+#[test]
+fn a_new_file_is_announced_and_offered_at_once_and_stands_over_what_is_built_in() {
+    let mut bench = bench_or_skip!();
+    bench.start_online();
+    let (id, before) = (bench.send("ping", json!({})), bench.count_online());
+    assert!(bench.wait_final(&id)["result"]["at"].is_string());
+    let text = "operation = \"ping\"\n[init]\naction = \"proceed\"\non_success = \"own\"\n[own]\naction = \"proceed\"\n";
+    write(&bench, "data/workflows/ping.toml", text);
+    bench.wait_online(before);
+    let id = bench.send("ping", json!({"x": 1}));
+    assert_eq!(bench.wait_final(&id)["result"], json!({"x": 1}));
+    assert!(told(&bench, &id).contains(&("execution_started".to_owned(), "own".to_owned())));
+    assert!(Path::new(&bench.path("data/board")).exists());
+}
+
+/// `run_script` with a check before it.
+const CHECKED: &str = r#"
+operation = "run_script"
+[init]
+script = "sh {folder}/step.sh {folder} check ${.payload.script}"
+on_success = "executing"
+on_error = { status = "failed", reason = "not now" }
+[executing]
+action = "builtin"
+on_success = "successful"
+"#;
+
+#[test]
+fn a_file_may_extend_a_built_in_operation_which_answers_as_it_does_alone() {
+    let mut bench = bench_or_skip!();
+    write(&bench, "step.sh", STEP);
+    write(&bench, "data/workflows/run_script.toml", CHECKED);
+    bench.start_online();
+    let id = bench.script("echo out; echo err >&2");
+    let last = bench.wait_final(&id);
+    assert_eq!(last["status"], "completed", "{last}");
+    assert_eq!((&last["stdout"], &last["exit_code"]), (&json!("out\n"), &json!(0)));
+    assert!(
+        bench.responses(&id).iter().any(|r| r["status"] == "progress" && r["stdout"] == "out\n")
+    );
+    assert!(told(&bench, &id).contains(&("execution_started".to_owned(), "executing".to_owned())));
+    write(&bench, "refuse-check", "");
+    let id = bench.script("echo never");
+    assert_eq!(bench.wait_final(&id)["error_message"], "not now");
+}
+
+#[test]
+fn a_built_in_step_that_a_crash_cut_off_is_interrupted_and_never_runs_twice() {
+    let mut bench = bench_or_skip!();
+    write(&bench, "step.sh", STEP);
+    write(&bench, "data/workflows/run_script.toml", CHECKED);
+    bench.start_online();
+    let count = bench.path("count");
+    let id = bench.script(&format!("echo $$ >>{}; sleep 1000", count.display()));
+    let pid = bench.wait_file("count");
+    bench.kill_agent();
+    bench.start_online();
+    assert_eq!(bench.wait_final(&id)["error_code"], "interrupted");
+    wait_for("its end", || (!support::is_alive(&pid)).then_some(()));
+    assert_eq!(bench.wait_file("count"), pid);
+}
