@@ -178,6 +178,13 @@ async fn operations_overview_and_alerts_are_there() {
     assert!(
         names.contains(&"ping".to_owned()) && names.last().is_some_and(|name| name == "run_script")
     );
+    let silent = fixture.get("/projects/default/operations?device=pi-1", &admin).await.expect(200);
+    assert_eq!(silent["total"], 0, "it has announced nothing yet");
+    for unknown in ["nobody", "a%20b"] {
+        let path = format!("/projects/default/operations?device={unknown}");
+        let problem = fixture.get(&path, &admin).await.problem(422, "invalid");
+        assert_eq!(problem["field"], "device");
+    }
     let overview = fixture.get("/projects/default/overview", &admin).await.expect(200);
     assert_eq!(overview["devices"]["offline"], 1);
     let alerts = fixture.get("/projects/default/alerts", &admin).await.expect(200);
