@@ -4,6 +4,8 @@
 
 use std::ops::Range;
 
+use unicode_width::UnicodeWidthChar as _;
+
 use super::{
     cell::{Cell, Flags},
     charset::Charset,
@@ -185,8 +187,8 @@ impl Screen {
             b'c' if csi.get(0) == 0 => self.reply(reply::PRIMARY),
             b'd' => self.go_to_row(n - 1),
             b'e' => {
-                let (row, col) = (self.cursor.row, self.cursor.col);
-                self.go(row.saturating_add(n), col);
+                let top = if self.modes.origin { self.margins.rows.start } else { 0 };
+                self.go_to_row(self.cursor.row.saturating_sub(top).saturating_add(n));
             }
             b'g' => match csi.get(0) {
                 0 => self.set_tab(false),
@@ -280,15 +282,14 @@ impl Screen {
         self.grid_mut().clear(rows, blank);
     }
 
-    // Erasing and editing
+    // Erasing and editing. None of it moves the cursor, also where it is past the end of a row.
 
     fn erase_display(&mut self, what: u16, is_selective: bool) {
         let (row, rows) = (self.cursor.row, self.size.rows);
         match what {
             0 => {
-                // Here the last column counts as not yet past, unlike for EL.
-                self.cursor.is_past_end = false;
-                self.erase_line(0, is_selective);
+                let (col, cols, blank) = (self.cursor.col, self.size.cols, self.blank());
+                self.grid_mut().erase(row, col..cols, blank, is_selective);
                 self.erase_rows(row + 1..rows, is_selective);
             }
             1 => {
@@ -330,13 +331,11 @@ impl Screen {
     fn erase_cells(&mut self, n: u16) {
         let (row, col, blank) = (self.cursor.row, self.cursor.col, self.blank());
         let end = col.saturating_add(n).min(self.size.cols);
-        self.cursor.is_past_end = false;
         self.grid_mut().erase(row, col..end, blank, false);
     }
 
     fn insert_cells(&mut self, n: u16) {
         let (row, col, blank) = (self.cursor.row, self.cursor.col, self.blank());
-        self.cursor.is_past_end = false;
         if self.margins.cols.contains(&col) {
             let end = self.margins.cols.end;
             self.grid_mut().insert_cells(row, col..end, n, blank);
@@ -345,7 +344,6 @@ impl Screen {
 
     fn delete_cells(&mut self, n: u16) {
         let (row, col, blank) = (self.cursor.row, self.cursor.col, self.blank());
-        self.cursor.is_past_end = false;
         if self.margins.cols.contains(&col) {
             let end = self.margins.cols.end;
             self.grid_mut().delete_cells(row, col..end, n, blank);
@@ -353,8 +351,7 @@ impl Screen {
     }
 
     /// The lines from the cursor to the bottom margin, when it is within the margins.
-    fn lines_below(&mut self) -> Option<Area> {
-        self.cursor.is_past_end = false;
+    fn lines_below(&self) -> Option<Area> {
         let (row, col) = (self.cursor.row, self.cursor.col);
         self.margins
             .contains(row, col)
@@ -423,12 +420,18 @@ impl Screen {
         }
     }
 
-    /// REP, no more often than the screen has cells.
+    /// REP. What would only scroll off again is left out, so that a short sequence is short work:
+    /// the rest ends at the same column, on a screen as full.
     fn repeat(&mut self, n: u16) {
         let Some(c) = self.last else { return };
-        let cells = u32::from(self.size.rows) * u32::from(self.size.cols);
-        for _ in 0..u32::from(n).min(cells) {
-            self.write(c);
+        let cells = usize::from(self.size.rows) * usize::from(self.size.cols);
+        let width = c.width().unwrap_or(1).max(1);
+        let row = (usize::from(self.right_edge()) / width).max(1);
+        let n = usize::from(n);
+        let n = if n > cells { cells + (n - cells) % row } else { n };
+        match u8::try_from(c) {
+            Ok(byte @ b' '..=b'~') if self.charsets.is_plain() => self.write_ascii(&vec![byte; n]),
+            _ => (0..n).for_each(|_| self.write(c)),
         }
     }
 

@@ -223,8 +223,8 @@ impl Screen {
             if !self.modes.autowrap {
                 return;
             }
-            let (row, col, blank) = (self.cursor.row, self.cursor.col, self.blank());
-            self.grid_mut().erase(row, col..end, blank, false);
+            let (row, col, pen) = (self.cursor.row, self.cursor.col, self.pen);
+            self.grid_mut().erase(row, col..end, pen, false);
             self.wrap();
             end = self.right_edge();
             if self.cursor.col + width > end {

@@ -128,6 +128,9 @@ fn clearing_after_a_full_row_keeps_it() {
         ("abcdefgh\x1b[1K", "", (0, 7)),
         ("abcdefgh\x1b[J", "abcdefg", (0, 7)),
         ("abcdefgh\x1b[X", "abcdefg", (0, 7)),
+        ("abcdefgh\x1b[Xi", "abcdefg/i", (1, 1)),
+        ("abcdefgh\x1b[@i", "abcdefg/i", (1, 1)),
+        ("abcdefgh\x1b[Li", "/ibcdefgh", (1, 1)),
     ]);
 }
 
@@ -225,6 +228,8 @@ fn cells_and_lines_come_and_go() {
         ("ab\x1b[3b", "abbbb", (0, 5)),
         ("\x1b[3b", "", (0, 0)),
         ("日\x1b[2b", "日日日", (0, 6)),
+        ("a\x1b[65534b", "aaaaaaaa/aaaaaaaa/aaaaaaaa/aaaaaaa", (3, 7)),
+        ("\x1b(0q\x1b(B\x1b[2bq", "───q", (0, 4)),
     ]);
 }
 
@@ -259,6 +264,7 @@ fn origin_mode_counts_from_the_margins() {
         ("\x1b[2;3r\x1b[?6hx", "/x", (1, 1)),
         ("\x1b[2;3r\x1b[?6h\x1b[9;9H", "", (2, 7)),
         ("\x1b[2;3r\x1b[?6h\x1b[2d", "", (2, 0)),
+        ("\x1b[2;3r\x1b[?6h\x1b[9e", "", (2, 0)),
         ("\x1b[2;3r\x1b[?6h\x1b[?6lx", "x", (0, 1)),
         ("\x1b[2;3r\x1b[?6h\x1b7\x1b[?6l\x1b8\x1b[H", "", (1, 0)),
     ]);
