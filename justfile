@@ -32,6 +32,14 @@ demo *ARGS:
 fake *ARGS:
     cargo run --quiet -p quarterdeck-tests --bin fake_fleet -- {{ ARGS }}
 
+# Ten million chunks of any bytes, and resizes, into terminal panes.
+fuzz-pane CHUNKS="10000000" SEED="24301":
+    QUARTERDECK_FUZZ_CHUNKS={{ CHUNKS }} QUARTERDECK_FUZZ_SEED={{ SEED }} cargo test --release --locked -p quarterdeck-console --test pane_fuzz -- --nocapture
+
+# What a pane takes in, beside the vt100 crate.
+bench-pane *ARGS:
+    cargo bench --locked -p quarterdeck-console --bench pane -- {{ ARGS }}
+
 # One benchmark, its figure beside its peer's: fanout, ingest, memory, agent_idle, workflows; add --short for a quick run.
 bench NAME *ARGS:
     cargo bench --locked -p quarterdeck-tests --bench {{ NAME }} -- {{ ARGS }}

@@ -92,7 +92,10 @@ impl Cell {
     pub const BLANK: Self = Self::blank(Attrs::DEFAULT);
 
     pub const fn blank(attrs: Attrs) -> Self {
-        Self { text: [0; TEXT_MAX_BYTES], len: 0, attrs }
+        let mut text = [0; TEXT_MAX_BYTES];
+        // Not part of its text, but what stands for it.
+        text[0] = b' ';
+        Self { text, len: 0, attrs }
     }
 
     /// A printable ASCII character.
@@ -144,6 +147,15 @@ impl Cell {
             0 => " ",
             _ => std::str::from_utf8(self.bytes()).expect("only whole characters are put in"),
         }
+    }
+
+    /// Whether [`first_byte`](Self::first_byte) says all of it: a blank or an ASCII character.
+    pub(super) const fn is_simple(&self) -> bool {
+        self.len <= 1
+    }
+
+    pub(super) const fn first_byte(&self) -> u8 {
+        self.text[0]
     }
 
     pub const fn is_wide(&self) -> bool {

@@ -36,24 +36,31 @@ impl Line {
         if self.text.capacity() > KEPT_BYTES {
             *self = Self { wrapped: row.wrapped, ..Self::default() };
         }
-        let mut run = (0_u16, Attrs::DEFAULT);
-        for cell in row.used() {
-            if cell.attrs != run.1 {
-                if run.0 > 0 {
-                    self.runs.push(run);
+        let cells = row.used();
+        let first = cells.first().map_or(Attrs::DEFAULT, |cell| cell.attrs);
+        // Most lines are ASCII that looks alike: they are taken without a branch for each cell.
+        let (mut is_simple, mut is_alike) = (true, true);
+        self.text.extend(cells.iter().map(|cell| {
+            is_simple &= cell.is_simple();
+            is_alike &= cell.attrs == first;
+            cell.first_byte()
+        }));
+        if !is_simple {
+            self.text.clear();
+            for cell in cells {
+                match cell.bytes() {
+                    [] if cell.is_second() => {}
+                    [] => self.text.push(b' '),
+                    bytes => self.text.extend_from_slice(bytes),
                 }
-                run = (0, cell.attrs);
-            }
-            run.0 += 1;
-            match cell.bytes() {
-                [byte] => self.text.push(*byte),
-                [] if cell.is_second() => {}
-                [] => self.text.push(b' '),
-                bytes => self.text.extend_from_slice(bytes),
             }
         }
-        if run.1 != Attrs::DEFAULT || !self.runs.is_empty() {
-            self.runs.push(run);
+        if !is_alike {
+            for run in cells.chunk_by(|a, b| a.attrs == b.attrs) {
+                self.runs.push((run.len() as u16, run[0].attrs));
+            }
+        } else if first != Attrs::DEFAULT {
+            self.runs.push((cells.len() as u16, first));
         }
     }
 

@@ -5,6 +5,8 @@
 //! out and its cell is marked, so a row keeps its columns and the operator sees
 //! that something is there.
 
+use std::borrow::Cow;
+
 use quarterdeck_protocol::text;
 use ratatui::{
     buffer::Buffer,
@@ -63,7 +65,12 @@ pub fn draw(view: &View<'_>, theme: &Theme, area: Rect, buffer: &mut Buffer) -> 
             if view.pane.screen().modes().reverse_screen {
                 style = toggled(style);
             }
-            let (symbol, is_marked) = shown(look.text, is_last, theme.unicode);
+            let plain = matches!(look.text.as_bytes(), [b' '..=b'~']);
+            let (symbol, is_marked) = if plain {
+                (Cow::Borrowed(look.text), false)
+            } else {
+                shown(look.text, is_last, theme.unicode)
+            };
             if is_marked {
                 style = style.patch(theme.style(Tone::Warn)).add_modifier(Modifier::REVERSED);
             }
@@ -82,32 +89,37 @@ fn of_cell(cell: &Cell) -> Look<'_> {
 }
 
 /// What of a cell's text is drawn, and whether something of it is not.
-fn shown(text: &str, is_last: bool, unicode: bool) -> (String, bool) {
-    if let [byte @ b' '..=b'~'] = text.as_bytes() {
-        return (char::from(*byte).to_string(), false);
-    }
+fn shown(text: &str, is_last: bool, unicode: bool) -> (Cow<'_, str>, bool) {
     if text.is_empty() {
         // The second half of a wide character, which the first one covers.
-        return (" ".to_owned(), false);
+        return (Cow::Borrowed(" "), false);
     }
-    let honest: String = text.chars().filter(|c| is_honest(*c)).collect();
-    let is_marked = honest.len() != text.len();
-    let width = unicode_width::UnicodeWidthStr::width(honest.as_str());
-    if honest.is_empty() || width == 0 {
-        return ("?".to_owned(), true);
+    let is_marked = !text.chars().all(is_honest);
+    let honest = if is_marked {
+        Cow::Owned(text.chars().filter(|c| is_honest(*c)).collect())
+    } else {
+        Cow::Borrowed(text)
+    };
+    let width = unicode_width::UnicodeWidthStr::width(&*honest);
+    if width == 0 {
+        return (Cow::Borrowed("?"), true);
     }
     if !unicode && !honest.is_ascii() {
-        return (ascii(&honest).to_string(), is_marked);
+        return (Cow::Owned(ascii(&honest).to_string()), is_marked);
     }
     // Half of a wide character at the edge would be drawn over what is beside the pane.
     if width > 1 && is_last {
-        return (" ".to_owned(), is_marked);
+        return (Cow::Borrowed(" "), is_marked);
     }
     (honest, is_marked)
 }
 
 /// Whether a character may be drawn, alone or as a mark on another.
 fn is_honest(c: char) -> bool {
+    if matches!(c, ' '..='~' | '\u{2500}'..='\u{259f}') {
+        // Letters, lines and blocks: most of what is drawn.
+        return true;
+    }
     let mut bytes = [b'a', 0, 0, 0, 0];
     let length = 1 + c.encode_utf8(&mut bytes[1..]).len();
     std::str::from_utf8(&bytes[..length]).is_ok_and(|pair| text::line(pair) == pair)
