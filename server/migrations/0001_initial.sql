@@ -209,6 +209,13 @@ CREATE INDEX commands_open ON commands (project_id, device_id, id) WHERE open;
 CREATE INDEX commands_outbox ON commands (project_id, device_id, priority, id) WHERE deliver;
 CREATE INDEX commands_by_finish ON commands (project_id, finished_at, id) WHERE finished_at IS NOT NULL;
 
+-- What devices said that is acknowledged and not yet decided: a row a batch, in order;
+-- a JSON array of records. Empty but for moments; what a crash leaves is decided at the next start.
+CREATE TABLE intake (
+    seq         BIGINT NOT NULL PRIMARY KEY,
+    words       TEXT   NOT NULL
+);
+
 -- How many commands have each status, so that a total needs no count.
 CREATE TABLE command_counts (
     project_id  TEXT   NOT NULL,

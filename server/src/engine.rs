@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  HTTP ── submit, cancel, retry, change_device … ──┐
-//!  MQTT ── Inbound ──▶ ingest (in bulk) ────────────┤   load rows, domain::…::step,
+//!  MQTT ── Inbound ──▶ ingest (kept, then decided) ─┤   load rows, domain::…::step,
 //!  time ── sweep, each second, by due time ─────────┤   write, audit: one transaction
 //!  link ── delivery (the outbox) ───────────────────┘             │
 //!                                                               commit
@@ -78,6 +78,7 @@ struct Shared {
     settings: Mutex<Settings>,
     announcer: changes::Announcer,
     delivery: delivery::Delivery,
+    progress: ingest::Progress,
     last_event_seq: AtomicI64,
 }
 
@@ -87,6 +88,7 @@ struct Shared {
 pub struct After {
     changes: Vec<Change>,
     deliver: Vec<(ProjectId, DeviceId)>,
+    send: Option<delivery::Outbound>,
     cancels: Vec<(ProjectId, DeviceId, CommandId)>,
     taken: Vec<((ProjectId, DeviceId), String)>,
     disconnect: Vec<(ProjectId, DeviceId)>,
@@ -135,6 +137,7 @@ impl Engine {
             settings: Mutex::new(settings),
             announcer: changes::Announcer::default(),
             delivery: delivery::Delivery::default(),
+            progress: ingest::Progress::default(),
             last_event_seq: AtomicI64::new(0),
         }))
     }
@@ -171,6 +174,8 @@ impl Engine {
     pub fn run(&self, link: Arc<dyn Link>, inbound: InboundReceiver) -> Running {
         let stop = tokio_util::sync::CancellationToken::new();
         self.0.delivery.connect(link);
+        // What a crash left is decided before anything else.
+        self.0.progress.expect_one();
         let tasks = vec![
             tokio::spawn(ingest::run(self.clone(), inbound, stop.clone())),
             tokio::spawn(delivery::run(self.clone(), stop.clone())),
@@ -431,11 +436,14 @@ impl Engine {
 
     /// Does what a committed transaction asked for: announces, publishes, disconnects.
     pub fn after_commit(&self, after: After) {
-        let After { changes, deliver, cancels, taken, disconnect } = after;
+        let After { changes, deliver, send, cancels, taken, disconnect } = after;
         self.0.announcer.announce(changes);
         self.0.delivery.taken(taken);
         for (project, device) in &disconnect {
             self.0.delivery.disconnect(project, device);
+        }
+        if let Some(outbound) = send {
+            self.0.delivery.send_at_once(&outbound, self.clock().wall());
         }
         self.0.delivery.cancel(cancels);
         self.0.delivery.wake(deliver);

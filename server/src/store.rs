@@ -25,6 +25,7 @@ pub mod device_events;
 pub mod devices;
 pub mod enrollment_tokens;
 pub mod idempotency;
+pub mod intake;
 pub mod members;
 pub mod meta;
 pub mod overview;

@@ -5,7 +5,7 @@ mod support;
 use quarterdeck_protocol::{command::CommandStatus as S, ids::CommandId, topics::DeviceTopic};
 use quarterdeck_server::{
     engine::Refused,
-    store::{Location, commands},
+    store::{Location, commands, intake},
 };
 use serde_json::{Value, json};
 use support::{Harness, eventually, request};
@@ -25,6 +25,7 @@ on_both_engines! {
     a_retry_is_a_new_command,
     live_output_is_kept_once_and_cut_at_its_bound,
     words_that_are_malformed_or_of_others_change_nothing,
+    what_was_acknowledged_before_a_crash_is_decided_after_it,
     a_submission_with_one_wrong_input_names_it_and_stores_nothing,
     a_step_of_the_wall_clock_expires_and_revives_nothing,
 }
@@ -473,4 +474,53 @@ async fn a_step_of_the_wall_clock_expires_and_revives_nothing(location: Location
     }
     h.pass(3_600_000).await;
     assert_eq!(h.command(id).await.status, S::Expired);
+}
+
+async fn what_was_acknowledged_before_a_crash_is_decided_after_it(location: Location) {
+    let h = Harness::start(&location).await;
+    h.add_devices(&["pi-1"]).await;
+    h.connect("pi-1", "b1").await;
+    let id = h.submit(&["pi-1"], "run_script", json!({"script": "uptime"})).await.remove(0).id;
+    let word = |status: &str, more: Value| {
+        let mut payload = json!({"schema_version": "1.0", "command_id": id, "status": status});
+        payload
+            .as_object_mut()
+            .expect("an object")
+            .extend(more.as_object().expect("an object").clone());
+        json!({
+            "topic": "roboticks/default/devices/pi-1/commands/response",
+            "at_ms": h.clock.wall().as_millis(),
+            "steady_ms": h.clock.steady(),
+            "payload": payload,
+        })
+    };
+    // As a server leaves it that dies between the two commits; of a row it cannot read it says so.
+    let rows = [
+        json!([word("accepted", json!({})), word("execution_started", json!({}))]).to_string(),
+        "[{\"topic\":\"garbage\"".to_owned(),
+        json!([word("completed", json!({"exit_code": 3}))]).to_string(),
+    ];
+    let clock = h.clock.clone();
+    support::write(&h.store, move |tx| {
+        Box::pin(async move {
+            for (seq, words) in (7..).zip(&rows) {
+                intake::keep(tx, seq, words).await?;
+            }
+            Ok(())
+        })
+    })
+    .await;
+    h.stop().await;
+
+    let h = Harness::start_with(&location, clock).await;
+    assert!(h.engine.settled(10_000).await, "it is decided before anything else");
+    let done = h.command(id).await;
+    assert_eq!((done.status, done.exit_code), (S::Completed, Some(3)));
+    let mut tx = h.store.read().await.expect("a reader");
+    assert_eq!(intake::page(&mut tx, 0).await.expect("a read"), [], "and nothing is left");
+    drop(tx);
+    // What is said from now on is numbered above it.
+    h.connect("pi-1", "b1").await;
+    assert!(h.respond("pi-1", id, "completed", json!({"exit_code": 4})).await);
+    assert_eq!(h.command(id).await.exit_code, Some(3), "one end for ever");
 }

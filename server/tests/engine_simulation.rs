@@ -8,7 +8,11 @@
 
 mod support;
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    time::Duration,
+};
 
 use proptest::prelude::*;
 use quarterdeck_protocol::{api::Command, ids::CommandId};
@@ -91,7 +95,9 @@ impl Life {
             .enable_all()
             .build()
             .expect("a runtime");
-        let h = runtime.block_on(Harness::start_with(&support::sqlite(folder), clock));
+        let mut h = runtime.block_on(Harness::start_with(&support::sqlite(folder), clock));
+        // It crashes between what is acknowledged and what is decided, too.
+        h.settles = false;
         Self { runtime, h }
     }
 
@@ -139,6 +145,8 @@ fn live_through(acts: Vec<Act>) -> Result<(), TestCaseError> {
     let first = life.runtime.block_on(life.h.submit(&[DEVICES[0]], "ping", Value::Null))[0].id;
     let mut ids: Vec<(CommandId, usize)> = vec![(first, 0)];
     let mut known = BTreeMap::new();
+    // Commands whose devices were acknowledged that they ended.
+    let mut told = BTreeSet::new();
     for act in acts {
         let pick = |command: usize| ids[command % ids.len()];
         match act {
@@ -153,6 +161,9 @@ fn live_through(acts: Vec<Act>) -> Result<(), TestCaseError> {
                 let more = json!({ "error_code": code });
                 let saying = life.h.respond(DEVICES[device], id, status, more);
                 prop_assert!(life.runtime.block_on(saying));
+                if matches!(status, "completed" | "failed") {
+                    told.insert(id);
+                }
             }
             Act::SayAndCrash { command, status } => {
                 let (id, device) = pick(command);
@@ -179,13 +190,22 @@ fn live_through(acts: Vec<Act>) -> Result<(), TestCaseError> {
                 let before = life.all(&ids);
                 life.crash();
                 life = Life::begin(folder.path(), clock.clone());
+                prop_assert!(life.runtime.block_on(life.h.engine.settled(10_000)));
                 let after = life.all(&ids);
+                check_unchanged(&before, &after)?;
                 for (id, command) in &before {
-                    let published_meanwhile = command.published_at != after[id].published_at;
-                    prop_assert!(
-                        published_meanwhile || *command == after[id],
-                        "nothing is lost: {command:?}"
-                    );
+                    let is_kept = command
+                        .published_at
+                        .is_none_or(|at| after[id].published_at == Some(at))
+                        && command.accepted_at.is_none_or(|at| after[id].accepted_at == Some(at))
+                        && command.started_at.is_none_or(|at| after[id].started_at == Some(at));
+                    prop_assert!(is_kept, "nothing is lost: {command:?}");
+                }
+                for id in &told {
+                    let status = after[id].status;
+                    // A reboot ends when its device is back.
+                    let is_over = status.is_terminal() || after[id].kind == "reboot_host";
+                    prop_assert!(is_over, "its end was acknowledged, but it is {status:?}");
                 }
             }
         }

@@ -1,5 +1,8 @@
 //! The outbox: commands leave for their devices, the most urgent first.
 //!
+//! Whose device is there and waits for nothing leaves at once, stored as `published` by the transaction
+//! that made it. All others go through the outbox:
+//!
 //! ```text
 //!  commit ──▶ wake(devices) ──┐
 //!  device listens ────────────┼─▶ pending ──▶ read outbox of many devices ──▶ publish ──▶ mark published
@@ -30,10 +33,7 @@ use serde_json::value::RawValue;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    After, Change, Engine,
-    ingest::{self, DeviceKey},
-};
+use super::{After, Change, Engine, ingest::DeviceKey};
 use crate::{
     mqtt::link::{Link, PublishError, PublishRequest, Qos},
     store::{
@@ -51,6 +51,9 @@ use crate::{
 const WINDOW_MAX_COMMANDS: u32 = 16;
 /// Devices whose outbox is read at once.
 const DEVICES_MAX: usize = 256;
+
+/// A command and its device.
+type CommandOf = (String, String);
 
 /// Who is there, and what was sent to whom.
 #[derive(Debug, Default)]
@@ -289,9 +292,35 @@ async fn pump(
 }
 
 impl Delivery {
+    /// Tells apart the commands whose devices can get one this moment.
+    pub(super) fn split_ready(
+        &self,
+        project: &ProjectId,
+        rows: Vec<CommandOf>,
+    ) -> (Vec<CommandOf>, Vec<CommandOf>) {
+        let state = self.state();
+        rows.into_iter().partition(|(_, device)| {
+            let Ok(device) = DeviceId::new(device) else { return false };
+            state.listeners.get(&(project.clone(), device)).is_some_and(|listener| {
+                // What waits already may be more urgent: then the outbox decides.
+                let is_idle = !listener.is_pending && !listener.has_more && !listener.is_full;
+                is_idle && listener.sent.len() < WINDOW_MAX_COMMANDS as usize
+            })
+        })
+    }
+
+    /// Hands the commands of a submission to their devices' connections.
+    pub(super) fn send_at_once(&self, outbound: &Outbound, sent_at: Timestamp) {
+        let Ok(payload) = serde_json::from_str::<&RawValue>(&outbound.common.payload) else {
+            return;
+        };
+        for (id, key) in &outbound.to {
+            self.send_one(key, id, || outbound.common.wire(id, payload, sent_at));
+        }
+    }
+
     /// Hands messages to their devices' connections; answers the ids of those that were queued until now.
     fn send(&self, outgoing: &[Outgoing], sent_at: Timestamp) -> Vec<String> {
-        let Some(link) = self.link.get() else { return Vec::new() };
         let mut published = Vec::with_capacity(outgoing.len());
         let mut per_device: HashMap<DeviceKey, u32> = HashMap::new();
         for one in outgoing {
@@ -302,33 +331,9 @@ impl Delivery {
             };
             let key = (project, device);
             *per_device.entry(key.clone()).or_default() += 1;
-            {
-                let mut state = self.state();
-                let Some(listener) = state.listeners.get_mut(&key) else { continue };
-                if listener.is_full
-                    || listener.taken.contains(&one.id)
-                    || !listener.sent.insert(one.id.clone())
-                {
-                    continue;
-                }
-            }
-            let kind = DeviceTopic::Commands;
-            let Some(payload) = message(one, sent_at) else { continue };
-            let request = PublishRequest {
-                project_id: key.0.clone(),
-                device_id: key.1.clone(),
-                kind,
-                payload,
-                qos: Qos::of(kind),
-            };
-            match link.publish(request) {
-                Ok(()) => {
-                    metrics::counter!("quarterdeck_commands_published_total").increment(1);
-                    if one.status == CommandStatus::Queued.as_str() {
-                        published.push(one.id.clone());
-                    }
-                }
-                Err(error) => self.not_sent(&key, &one.id, error),
+            let is_sent = self.send_one(&key, &one.id, || message(one, sent_at));
+            if is_sent && one.status == CommandStatus::Queued.as_str() {
+                published.push(one.id.clone());
             }
         }
         let mut state = self.state();
@@ -340,6 +345,40 @@ impl Delivery {
             }
         }
         published
+    }
+
+    /// Hands one message to a device, once a connection.
+    fn send_one(&self, key: &DeviceKey, id: &str, message: impl FnOnce() -> Option<Bytes>) -> bool {
+        let Some(link) = self.link.get() else { return false };
+        {
+            let mut state = self.state();
+            let Some(listener) = state.listeners.get_mut(key) else { return false };
+            if listener.is_full
+                || listener.taken.contains(id)
+                || !listener.sent.insert(id.to_owned())
+            {
+                return false;
+            }
+        }
+        let kind = DeviceTopic::Commands;
+        let Some(payload) = message() else { return false };
+        let request = PublishRequest {
+            project_id: key.0.clone(),
+            device_id: key.1.clone(),
+            kind,
+            payload,
+            qos: Qos::of(kind),
+        };
+        match link.publish(request) {
+            Ok(()) => {
+                metrics::counter!("quarterdeck_commands_published_total").increment(1);
+                true
+            }
+            Err(error) => {
+                self.not_sent(key, id, error);
+                false
+            }
+        }
     }
 
     fn not_sent(&self, key: &DeviceKey, command: &str, error: PublishError) {
@@ -399,6 +438,45 @@ async fn mark(engine: &Engine, published: Vec<String>) -> Result<(), StoreError>
     Ok(())
 }
 
+/// The commands of one submission that go to devices which are there.
+#[derive(Debug)]
+pub(super) struct Outbound {
+    pub(super) common: Common,
+    /// Command and device.
+    pub(super) to: Vec<(String, DeviceKey)>,
+}
+
+/// What they have in common.
+#[derive(Debug)]
+pub(super) struct Common {
+    pub(super) kind: String,
+    /// JSON.
+    pub(super) payload: String,
+    pub(super) priority: i64,
+    pub(super) timeout_s: i64,
+    pub(super) issued_at: Timestamp,
+    pub(super) expires_at: Timestamp,
+    pub(super) issued_by: String,
+}
+
+impl Common {
+    fn wire(&self, id: &str, payload: &RawValue, sent_at: Timestamp) -> Option<Bytes> {
+        let wire = Wire {
+            schema_version: SCHEMA_VERSION,
+            command_id: id,
+            kind: &self.kind,
+            payload,
+            priority: self.priority,
+            issued_at: self.issued_at,
+            expires_at: self.expires_at,
+            timeout_s: self.timeout_s,
+            issued_by: &self.issued_by,
+            sent_at,
+        };
+        serde_json::to_vec(&wire).ok().map(Bytes::from)
+    }
+}
+
 /// A command on the wire; see [`quarterdeck_protocol::command::CommandMessage`].
 #[derive(Serialize)]
 struct Wire<'a> {
@@ -430,11 +508,4 @@ fn message(command: &Outgoing, sent_at: Timestamp) -> Option<Bytes> {
         sent_at,
     };
     serde_json::to_vec(&wire).ok().map(Bytes::from)
-}
-
-/// Lets everybody's silence begin anew.
-pub(super) async fn start(engine: &Engine) {
-    if let Err(error) = ingest::listen_again(engine, true).await {
-        tracing::error!(%error, "the devices' presence could not be started anew");
-    }
 }

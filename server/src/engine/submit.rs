@@ -20,7 +20,11 @@ use quarterdeck_protocol::{
 };
 use serde_json::{Value, json};
 
-use super::{Actor, After, Change, Engine, Refused, alerts::Alerts};
+use super::{
+    Actor, After, Change, Engine, Refused,
+    alerts::Alerts,
+    delivery::{Common, Outbound},
+};
 use crate::{
     clock::Now,
     domain::safety::{self, Counter, Verdict},
@@ -336,8 +340,15 @@ async fn store(
         .zip(&checked.devices)
         .map(|(id, device)| (id.to_string(), device.to_string()))
         .partition(|(_, device)| !blocked.contains_key(device));
+    // What counts against a lockout counts from its delivery, so it is noted when it is sent.
+    let (guarded, plain): (Vec<_>, Vec<_>) =
+        allowed.into_iter().partition(|(_, device)| checked.counter(device).is_some());
+    let (at_once, mut later) = engine.0.delivery.split_ready(project, plain);
+    later.extend(guarded);
     let mut timeline = String::new();
     append_event(&mut timeline, now.wall, "created", &actor.name, "");
+    let mut published_timeline = timeline.clone();
+    append_event(&mut published_timeline, now.wall, "published", "server", "");
     let retry_of = checked.retry_of.map(|id| id.to_string());
     let common = write::NewCommands {
         project_id: project.as_str(),
@@ -353,10 +364,19 @@ async fn store(
         retry_of: retry_of.as_deref(),
         timeline: &timeline,
         events: 1,
+        published_at: None,
         blocked: None,
     };
-    write::insert(tx, &common, &allowed).await?;
-    for (counter, rows) in by_counter(allowed.clone(), |(_, device)| checked.counter(device)) {
+    // Whoever is there gets it as soon as this is committed: no second write need say so.
+    let published = write::NewCommands {
+        timeline: &published_timeline,
+        events: 2,
+        published_at: Some(now.wall.as_millis()),
+        ..common.clone()
+    };
+    write::insert(tx, &common, &later).await?;
+    write::insert(tx, &published, &at_once).await?;
+    for (counter, rows) in by_counter(later.clone(), |(_, device)| checked.counter(device)) {
         counted::insert(tx, project, counter, &rows).await?;
     }
     let mut after = After::default();
@@ -387,12 +407,19 @@ async fn store(
     }
     let offline =
         checked.devices.iter().filter(|device| is_offline(&checked.statuses, device)).count();
-    after.deliver = checked
-        .devices
-        .iter()
-        .filter(|device| !blocked.contains_key(device.as_str()))
-        .map(|device| (project.clone(), device.clone()))
-        .collect();
+    after.deliver = keys(project, later).map(|(_, key)| key).collect();
+    after.send = Some(Outbound {
+        common: Common {
+            kind: checked.kind.clone(),
+            payload: batch.payload,
+            priority: common.priority,
+            timeout_s: common.timeout_s,
+            issued_at: now.wall,
+            expires_at: Timestamp::from_millis(common.expires_at),
+            issued_by: actor.name.clone(),
+        },
+        to: keys(project, at_once).collect(),
+    });
     let commands = ids
         .iter()
         .zip(&checked.devices)
@@ -409,6 +436,14 @@ async fn store(
         commands,
     };
     Ok((created, after))
+}
+
+fn keys(
+    project: &ProjectId,
+    rows: Vec<(String, String)>,
+) -> impl Iterator<Item = (String, (ProjectId, DeviceId))> {
+    rows.into_iter()
+        .filter_map(|(id, device)| Some((id, (project.clone(), DeviceId::new(&device).ok()?))))
 }
 
 /// Of each device that must wait: until when, by the wall clock.

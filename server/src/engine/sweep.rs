@@ -13,7 +13,7 @@ use super::{
     After, Engine,
     alerts::{self, Alerts},
     apply::Batch,
-    delivery, ingest,
+    ingest,
 };
 use crate::{
     clock::ANCHOR_PERIOD_MS,
@@ -26,6 +26,8 @@ use crate::{
 
 /// How often is looked, in milliseconds.
 const PERIOD_MS: u64 = 1_000;
+/// How long it waits for what was said before, in milliseconds.
+const SETTLE_MAX_MS: u64 = 10_000;
 /// Commands or devices that one transaction sees to.
 const CHUNK_MAX: u32 = 500;
 /// How often queues and mass alerts are looked at, in milliseconds.
@@ -41,7 +43,6 @@ pub(super) const ANCHOR: &str = "clock";
 
 /// Watches the time until it is told to stop.
 pub(super) async fn run(engine: Engine, stop: CancellationToken) {
-    delivery::start(&engine).await;
     let mut anchored_ms = i64::MIN;
     let mut slow_ms = i64::MIN;
     loop {
@@ -75,6 +76,11 @@ fn report(what: &str, done: Result<(), StoreError>) {
 impl Engine {
     /// Sees to all that is due now. Called each second by a running engine, and by tests.
     pub async fn sweep(&self) -> Result<(), StoreError> {
+        // What was said in time counts, though it is not decided yet.
+        if !self.settled(SETTLE_MAX_MS).await {
+            tracing::warn!("what devices said waits to be decided; what is due waits for it");
+            return Ok(());
+        }
         while self.sweep_commands().await? {}
         while self.sweep_devices().await? {}
         Ok(())

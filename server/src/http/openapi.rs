@@ -120,6 +120,9 @@ async fn document(axum::Extension(document): axum::Extension<Document>) -> Respo
 #[derive(Debug, Clone)]
 struct Document(Arc<str>);
 
+/// How long an answer waits for what devices said before it, in milliseconds.
+const SETTLE_MAX_MS: u64 = 2_000;
+
 /// Makes the router of a server.
 pub fn router(app: Arc<App>) -> Router {
     let (router, document) = documented().split_for_parts();
@@ -128,6 +131,7 @@ pub fn router(app: Arc<App>) -> Router {
     router
         .fallback(|| async { Error::not_found("path") })
         .layer(axum::Extension(Document(text.into())))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), settled))
         .layer(middleware::from_fn(security_headers))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn(metrics::observe))
@@ -206,6 +210,19 @@ async fn identify(
         response.headers_mut().insert(HeaderName::from_static("x-request-id"), value);
     }
     response
+}
+
+/// An answer knows of all that devices were acknowledged before it was asked for.
+async fn settled(
+    axum::extract::State(app): axum::extract::State<Arc<App>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let is_asked = request.uri().path().starts_with("/api/");
+    if is_asked && !app.engine.settled(SETTLE_MAX_MS).await {
+        tracing::warn!("an answer may lack what devices said last: it waits to be decided");
+    }
+    next.run(request).await
 }
 
 /// For what a browser might do with an answer: nothing.

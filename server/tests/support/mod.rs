@@ -92,6 +92,8 @@ pub struct Harness {
     pub auditor: Auditor,
     inbound: mpsc::Sender<Inbound>,
     running: Option<Running>,
+    /// Whether a word is decided, not only durable, when the harness goes on.
+    pub settles: bool,
     connections: std::sync::atomic::AtomicU64,
 }
 
@@ -139,6 +141,7 @@ impl Harness {
             auditor,
             inbound,
             running: Some(running),
+            settles: true,
             connections: std::sync::atomic::AtomicU64::new(1),
         }
     }
@@ -266,7 +269,12 @@ impl Harness {
         if self.inbound.send(Inbound::Message(message)).await.is_err() {
             return false;
         }
-        waiter.committed().await
+        let acknowledged = waiter.committed().await;
+        assert!(
+            !self.settles || self.engine.settled(10_000).await,
+            "what is acknowledged is decided soon"
+        );
+        acknowledged
     }
 
     /// A device answers a command.

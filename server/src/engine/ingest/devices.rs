@@ -12,7 +12,8 @@ use quarterdeck_protocol::{
 };
 
 use super::{
-    DeviceKey, Heard, Moved, What,
+    DeviceKey, Heard, What,
+    decide::Moved,
     message::{Failed, Health, Status},
 };
 use crate::{
@@ -54,11 +55,10 @@ impl Devices {
     /// Loads whoever speaks of itself, and whoever speaks of a reboot.
     pub(super) async fn load(
         tx: &mut Tx,
-        heard: &[Heard],
+        heard: impl Iterator<Item = &Heard>,
         commands: &[Loaded],
     ) -> Result<Self, StoreError> {
         let mut wanted: BTreeSet<DeviceKey> = heard
-            .iter()
             .filter(|one| !matches!(one.what, What::Response(_)))
             .map(|one| one.device.clone())
             .collect();
@@ -92,9 +92,8 @@ impl Devices {
     }
 
     /// The devices that come or go in a batch: what they reboot may be decided by it.
-    pub(super) fn that_moved(&self, heard: &[Heard]) -> Vec<DeviceKey> {
+    pub(super) fn that_moved<'a>(&self, heard: impl Iterator<Item = &'a Heard>) -> Vec<DeviceKey> {
         let moved: BTreeSet<_> = heard
-            .iter()
             .filter(|one| matches!(one.what, What::Gone | What::Status { .. }))
             .map(|one| one.device.clone())
             .collect();

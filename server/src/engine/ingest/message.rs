@@ -201,10 +201,10 @@ impl Said {
         .collect()
     }
 
-    /// Whether a progress says anything else than the row does.
+    /// Whether a progress says of another step or state than the row does. A percentage alone is no
+    /// event: the timeline would only grow, and be written again with each of them.
     pub(crate) fn has_news(&self, row: &Loaded) -> bool {
-        self.progress.is_some_and(|progress| row.progress != Some(i64::from(progress)))
-            || self.step.is_some() && self.step != row.step
+        self.step.is_some() && self.step != row.step
             || self.state.is_some() && self.state != row.state
     }
 

@@ -1,4 +1,4 @@
-//! Live output: a row a chunk, by its offset, so that a redelivered one adds nothing.
+//! Live output: rows by their offset, so that what is delivered again adds nothing.
 
 use std::collections::BTreeMap;
 
@@ -15,6 +15,9 @@ use crate::store::{
     StoreError, Tx, on, placeholders,
     query::{WindowRow, bulk_sizes, to_raw},
 };
+
+/// The longest row that pieces are joined to, in bytes.
+const JOINED_MAX_BYTES: usize = 64 * 1024;
 
 /// One piece of one stream of one command.
 #[derive(Debug, Clone)]
@@ -41,16 +44,59 @@ impl Chunk {
         }
         Some(self)
     }
+
+    /// Takes a piece in that begins no earlier; `false` when there is a gap, or no room.
+    fn take(&mut self, next: &Self) -> bool {
+        if next.start == self.start {
+            if next.text.len() > self.text.len() {
+                self.text.clone_from(&next.text);
+            }
+            return true;
+        }
+        let Ok(known) = usize::try_from(self.start + self.text.len() as i64 - next.start) else {
+            return false;
+        };
+        let Some(rest) = next.text.get(known.min(next.text.len())..) else { return false };
+        if self.text.len() + rest.len() > JOINED_MAX_BYTES {
+            return rest.is_empty();
+        }
+        self.text.push_str(rest);
+        self.at = self.at.max(next.at);
+        true
+    }
 }
 
-/// Adds chunks; those that are there already stay as they are.
+/// Joins pieces of one stream that follow or repeat one another: a row costs more than its text.
+///
+/// No two of what comes out begin at the same place.
+pub fn joined(mut chunks: Vec<Chunk>) -> Vec<Chunk> {
+    chunks.sort_by(|a, b| {
+        (&a.command_id, a.stream, a.start).cmp(&(&b.command_id, b.stream, b.start))
+    });
+    let mut joined: Vec<Chunk> = Vec::with_capacity(chunks.len());
+    for chunk in chunks {
+        match joined.last_mut() {
+            Some(last) if last.command_id == chunk.command_id && last.stream == chunk.stream => {
+                if !last.take(&chunk) {
+                    joined.push(chunk);
+                }
+            }
+            _ => joined.push(chunk),
+        }
+    }
+    joined
+}
+
+/// Adds chunks; of two that begin at the same place the longer one stays.
 pub async fn insert(tx: &mut Tx, chunks: &[Chunk]) -> Result<(), StoreError> {
     const COLUMNS: usize = 5;
     let mut start = 0;
     for size in bulk_sizes(chunks.len(), COLUMNS) {
         let sql = statement(tx, Statement::Output, size, || {
             format!(
-                "INSERT INTO command_output (command_id, stream, start, text, at) VALUES {} ON CONFLICT DO NOTHING",
+                "INSERT INTO command_output (command_id, stream, start, text, at) VALUES {}
+                 ON CONFLICT (command_id, stream, start) DO UPDATE SET text = excluded.text, at = excluded.at
+                 WHERE LENGTH(excluded.text) > LENGTH(command_output.text)",
                 placeholders(size, COLUMNS),
             )
         });
@@ -180,25 +226,57 @@ async fn chunks(tx: &mut Tx, id: CommandId) -> Result<Vec<OutputChunk>, StoreErr
 mod tests {
     use super::*;
 
-    fn joined(said: &str, live: &str) -> String {
+    fn put_together(said: &str, live: &str) -> String {
         whole(Some(said.to_owned()), Some(live.to_owned())).expect("both were given")
+    }
+
+    #[test]
+    fn pieces_that_follow_one_another_become_one() {
+        let chunk = |id: &str, stream, start, text: &str| Chunk {
+            command_id: id.to_owned(),
+            stream,
+            start,
+            text: text.to_owned(),
+            at: start,
+        };
+        let all = joined(vec![
+            chunk("a", "stdout", 0, "ab"),
+            chunk("b", "stdout", 2, "x"),
+            chunk("a", "stdout", 2, "cd"),
+            chunk("a", "stdout", 2, "cd"),
+            chunk("a", "stderr", 4, "e"),
+            chunk("a", "stdout", 0, "a"),
+            chunk("a", "stdout", 1, "bc"),
+            chunk("a", "stdout", 9, "z"),
+        ]);
+        let seen: Vec<_> =
+            all.iter().map(|one| (&*one.command_id, one.stream, one.start, &*one.text)).collect();
+        assert_eq!(
+            seen,
+            [
+                ("a", "stderr", 4, "e"),
+                ("a", "stdout", 0, "abcd"),
+                ("a", "stdout", 9, "z"),
+                ("b", "stdout", 2, "x"),
+            ]
+        );
     }
 
     #[test]
     fn the_tail_of_the_last_response_follows_what_came_live() {
         let said = format!("ab{}yz", text::cut_marker(96));
         let live = "ab".to_owned() + &"-".repeat(48);
-        assert_eq!(joined(&said, &live), format!("{live}{}yz", text::cut_marker(48)));
+        assert_eq!(put_together(&said, &live), format!("{live}{}yz", text::cut_marker(48)));
         let live = "ab".to_owned() + &"-".repeat(96);
-        assert_eq!(joined(&said, &live), format!("{live}yz"));
+        assert_eq!(put_together(&said, &live), format!("{live}yz"));
         let live = "ab".to_owned() + &"-".repeat(96) + "y";
-        assert_eq!(joined(&said, &live), format!("{live}z"));
+        assert_eq!(put_together(&said, &live), format!("{live}z"));
         let live = "ab".to_owned() + &"-".repeat(96) + "yz";
-        assert_eq!(joined(&said, &live), live);
-        assert_eq!(joined("short", "sh"), "short");
+        assert_eq!(put_together(&said, &live), live);
+        assert_eq!(put_together("short", "sh"), "short");
         let said = format!("ab{}yz", text::cut_marker(OUTPUT_KEPT_MAX_BYTES as u64));
         let live = "x".repeat(OUTPUT_KEPT_MAX_BYTES);
-        let kept = joined(&said, &live);
+        let kept = put_together(&said, &live);
         assert!(kept.len() < OUTPUT_KEPT_MAX_BYTES + 50 && kept.ends_with("bytes cut …]\nyz"));
     }
 

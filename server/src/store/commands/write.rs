@@ -25,6 +25,8 @@ pub struct NewCommands<'a> {
     pub retry_of: Option<&'a str>,
     pub timeline: &'a str,
     pub events: i64,
+    /// Their devices are there, and get them once this is committed.
+    pub published_at: Option<i64>,
     /// Refused by a safety rule until then: it has ended before it began.
     pub blocked: Option<Blocked<'a>>,
 }
@@ -43,9 +45,12 @@ pub async fn insert(
     rows: &[(String, String)],
 ) -> Result<(), StoreError> {
     const COLUMNS: usize = 2;
-    const COMMON: usize = 21;
-    let status =
-        if new.blocked.is_some() { CommandStatus::BlockedSafety } else { CommandStatus::Queued };
+    const COMMON: usize = 22;
+    let status = match (&new.blocked, new.published_at) {
+        (Some(_), _) => CommandStatus::BlockedSafety,
+        (None, Some(_)) => CommandStatus::Published,
+        (None, None) => CommandStatus::Queued,
+    };
     let is_open = new.blocked.is_none();
     let mut start = 0;
     for size in bulk_sizes(rows.len(), COLUMNS + COMMON) {
@@ -55,11 +60,11 @@ pub async fn insert(
             format!(
                 "WITH v (id, device_id) AS (VALUES {}) INSERT INTO commands (id, device_id, project_id, batch_id, type,
                  priority, timeout_s, created_by, created_at, expires_at, expires_due, attempt, retry_of, status, due,
-                 open, deliver, finished_at, blocked_until, error_code, error_message, events, timeline)
+                 open, deliver, finished_at, blocked_until, error_code, error_message, events, timeline, published_at)
                  SELECT v.id, v.device_id, ${}, ${}, ${}, ${}, ${}, ${}, ${}, ${}, ${}, ${}, ${}, ${}, ${}, ${}, ${}, ${},
-                 ${}, ${}, ${}, ${}, ${} FROM v",
+                 ${}, ${}, ${}, ${}, ${}, ${} FROM v",
                 placeholders(size, COLUMNS), p(1), p(2), p(3), p(4), p(5), p(6), p(7), p(8), p(9), p(10), p(11), p(12),
-                p(13), p(14), p(15), p(16), p(17), p(18), p(19), p(20), p(21),
+                p(13), p(14), p(15), p(16), p(17), p(18), p(19), p(20), p(21), p(22),
             )
         });
         let chunk = &rows[start..start + size];
@@ -76,7 +81,7 @@ pub async fn insert(
                 .bind(is_open.then_some(new.expires_due)).bind(is_open).bind(is_open)
                 .bind(new.blocked.map(|_| new.created_at)).bind(new.blocked.map(|blocked| blocked.until))
                 .bind(new.blocked.map(|blocked| blocked.code)).bind(new.blocked.map(|blocked| blocked.message))
-                .bind(new.events).bind(new.timeline)
+                .bind(new.events).bind(new.timeline).bind(new.published_at)
                 .execute(conn).await?.rows_affected()
         });
     }

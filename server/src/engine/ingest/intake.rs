@@ -1,0 +1,292 @@
+//! What devices said is made durable first and decided then.
+//!
+//! ```text
+//!  batch ─▶ keep: one row of `intake` ─ commit ─▶ acknowledged
+//!                                         │
+//!             backlog, in memory, in order ▼
+//!           decide: load, step, write, forget the rows ─ commit ─▶ announced, delivered
+//!
+//!  crash ─▶ next start: rows that are left are decided before anything else
+//! ```
+//!
+//! Acknowledged means durable, not yet shown. Whoever must know how things
+//! stand asks [`Engine::settled`] first: it waits until all that was
+//! acknowledged before is decided.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Heard,
+    backlog::{Backlog, Row},
+    decide,
+    reader::Read,
+    record,
+};
+use crate::{
+    engine::{After, Engine},
+    mqtt::link::AckHandle,
+    store::{StoreError, intake},
+};
+
+/// How long a start waits between tries to decide what a crash left, in milliseconds.
+const RECOVERY_RETRY_MS: u64 = 1_000;
+
+/// How far what was acknowledged is decided, by the number of rows.
+#[derive(Debug)]
+pub(in crate::engine) struct Progress {
+    acknowledged: AtomicU64,
+    decided: watch::Sender<u64>,
+    /// How many wait for it.
+    awaited: AtomicUsize,
+    hurry: Notify,
+}
+
+/// Somebody who waits.
+struct Waiter<'a>(&'a Progress);
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.0.awaited.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self {
+            acknowledged: AtomicU64::new(0),
+            decided: watch::Sender::new(0),
+            awaited: AtomicUsize::new(0),
+            hurry: Notify::new(),
+        }
+    }
+}
+
+impl Progress {
+    /// Counts a row in, before its words are acknowledged; also what a start has to see to first.
+    pub(in crate::engine) fn expect_one(&self) {
+        self.acknowledged.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn decided(&self, rows: u64) {
+        self.decided.send_modify(|decided| *decided += rows);
+    }
+
+    /// Resolves when somebody waits for what is not decided yet.
+    pub(super) async fn hurried(&self) {
+        self.hurry.notified().await;
+    }
+
+    /// Whether somebody waits.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.awaited.load(Ordering::SeqCst) > 0
+    }
+
+    async fn settled(&self) {
+        let goal = self.acknowledged.load(Ordering::SeqCst);
+        if *self.decided.borrow() >= goal {
+            return;
+        }
+        self.awaited.fetch_add(1, Ordering::SeqCst);
+        let _waiter = Waiter(self);
+        let mut decided = self.decided.subscribe();
+        self.hurry.notify_one();
+        // The sender lives as long as the engine that this is called on.
+        let _ = decided.wait_for(|decided| *decided >= goal).await;
+    }
+}
+
+impl Engine {
+    /// Waits until all that was acknowledged to devices before is decided, at most `max_ms`;
+    /// answers whether it is.
+    pub async fn settled(&self, max_ms: u64) -> bool {
+        let waits = self.0.progress.settled();
+        tokio::time::timeout(Duration::from_millis(max_ms), waits).await.is_ok()
+    }
+}
+
+/// A batch that is kept, or not.
+#[derive(Debug)]
+pub(super) struct Kept {
+    /// What is to be decided: without the words, when these could not be kept.
+    pub(super) row: Option<Row>,
+}
+
+/// Makes a batch durable and acknowledges it.
+pub(super) async fn keep(engine: Engine, seq: i64, read: Read) -> Kept {
+    let Read { mut heard, seen, words, bytes, acks } = read;
+    let mut row_seq = 0;
+    if let Some(words) = words.finish() {
+        row_seq = seq;
+        let written = engine
+            .0
+            .store
+            .write(move |tx| Box::pin(async move { intake::keep(tx, seq, &words).await }))
+            .await;
+        if let Ok(Err(error)) | Err(error) = written {
+            let count = acks.len();
+            metrics::counter!("quarterdeck_ingest_failed_total").increment(count as u64);
+            tracing::error!(%error, words = count, "what devices said could not be stored; they will repeat it");
+            acks.into_iter().for_each(AckHandle::failed);
+            // That somebody came or went was no message: nobody says it again.
+            heard.retain(Heard::is_of_the_link);
+            if heard.is_empty() {
+                return Kept { row: None };
+            }
+            return Kept { row: Some(count_in(&engine, 0, heard, Vec::new(), 0)) };
+        }
+    }
+    let row = (!heard.is_empty() || !seen.is_empty())
+        .then(|| count_in(&engine, row_seq, heard, seen, bytes));
+    acks.into_iter().for_each(AckHandle::committed);
+    Kept { row }
+}
+
+fn count_in(
+    engine: &Engine,
+    seq: i64,
+    heard: Vec<Heard>,
+    seen: Vec<super::DeviceKey>,
+    bytes: usize,
+) -> Row {
+    engine.0.progress.expect_one();
+    metrics::counter!("quarterdeck_ingest_events_total").increment(heard.len() as u64);
+    Row { seq, heard: Arc::new(heard), seen: Arc::new(seen), bytes }
+}
+
+/// What became of a slice.
+#[derive(Debug)]
+pub(super) struct Decided {
+    pub(super) rows: usize,
+    pub(super) took_ms: i64,
+    pub(super) is_done: bool,
+}
+
+/// Decides a slice of the backlog in one transaction.
+pub(super) async fn decide(engine: Engine, slice: Vec<Row>) -> Decided {
+    let rows = slice.len();
+    let begun_ms = engine.clock().steady();
+    let decided = write(&engine, slice.clone()).await;
+    let is_done = match decided {
+        Ok(()) => true,
+        Err(error) if rows == 1 && is_fault_of_its_own(&error) => {
+            set_aside(&engine, &slice[0], &error).await
+        }
+        Err(error) => {
+            metrics::counter!("quarterdeck_ingest_undecided_total").increment(rows as u64);
+            tracing::error!(%error, rows, "what devices said is stored but could not be decided; it is tried again");
+            false
+        }
+    };
+    if is_done {
+        engine.0.progress.decided(rows as u64);
+    }
+    Decided { rows, took_ms: engine.clock().steady() - begun_ms, is_done }
+}
+
+async fn write(engine: &Engine, slice: Vec<Row>) -> Result<(), StoreError> {
+    let worker = engine.clone();
+    let after = engine
+        .0
+        .store
+        .write(move |tx| {
+            Box::pin(async move {
+                let mut after = After::default();
+                let now = worker.clock().now();
+                decide::take_in(&worker, tx, &slice, now, &mut after).await?;
+                if let Some(seq) = slice.iter().map(|row| row.seq).max().filter(|seq| *seq > 0) {
+                    intake::forget(tx, seq).await?;
+                }
+                Ok::<After, StoreError>(after)
+            })
+        })
+        .await??;
+    engine.after_commit(after);
+    Ok(())
+}
+
+/// Whether the words themselves are to blame, so that to try again changes nothing.
+fn is_fault_of_its_own(error: &StoreError) -> bool {
+    match error {
+        StoreError::Corrupt { .. } | StoreError::Panic(_) => true,
+        StoreError::Database(sqlx::Error::Database(error)) => {
+            !matches!(error.kind(), sqlx::error::ErrorKind::Other)
+        }
+        _ => false,
+    }
+}
+
+/// Decides the words of a row one by one, so that one which cannot be decided takes no other with it.
+async fn set_aside(engine: &Engine, row: &Row, error: &StoreError) -> bool {
+    tracing::error!(%error, words = row.heard.len(), "a batch of words cannot be decided; its words are taken one by one");
+    for one in row.heard.iter() {
+        let alone =
+            Row { seq: 0, heard: Arc::new(vec![one.clone()]), seen: Arc::default(), bytes: 0 };
+        match write(engine, vec![alone]).await {
+            Ok(()) => {}
+            Err(error) if is_fault_of_its_own(&error) => {
+                metrics::counter!("quarterdeck_ingest_undecidable_total").increment(1);
+                tracing::error!(%error, project = %one.device.0, device = %one.device.1, word = ?one.what, "a word cannot be decided; it is left out");
+            }
+            Err(_) => return false,
+        }
+    }
+    let last = Row { seq: row.seq, heard: Arc::default(), seen: row.seen.clone(), bytes: 0 };
+    write(engine, vec![last]).await.is_ok()
+}
+
+/// Decides what a server before this one acknowledged and did not decide; answers the last number in use.
+pub(super) async fn recover(engine: &Engine, stop: &CancellationToken) -> i64 {
+    let mut last_seq = 0;
+    while !stop.is_cancelled() {
+        match recover_page(engine, &mut last_seq).await {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(error) => {
+                tracing::error!(%error, "what devices said before the start could not be read; it is tried again");
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = tokio::time::sleep(Duration::from_millis(RECOVERY_RETRY_MS)) => {}
+                }
+            }
+        }
+    }
+    engine.0.progress.decided(1);
+    last_seq
+}
+
+/// Answers whether there may be more.
+async fn recover_page(engine: &Engine, last_seq: &mut i64) -> Result<bool, StoreError> {
+    let page = intake::page(&mut engine.0.store.read().await?, *last_seq).await?;
+    let mut backlog = Backlog::default();
+    for (seq, words) in &page {
+        let heard = record::read(words).unwrap_or_else(|error| {
+            tracing::error!(%error, seq, "a batch of kept words cannot be read; it is left out");
+            Vec::new()
+        });
+        tracing::info!(words = heard.len(), "words from before the start are decided now");
+        backlog.push(count_in(engine, *seq, heard, Vec::new(), words.len()));
+    }
+    while !backlog.is_empty() {
+        let slice = backlog.slice();
+        let through = slice.iter().map(|row| row.seq).max().unwrap_or_default();
+        let decided = decide(engine.clone(), slice).await;
+        if decided.is_done {
+            *last_seq = through;
+            backlog.decided(decided.rows, decided.took_ms, 0);
+        } else {
+            // What was counted in is read, and counted in, once more.
+            engine.0.progress.decided(backlog.rows() as u64);
+            return Err(StoreError::Commit("it could not be decided".to_owned()));
+        }
+    }
+    Ok(!page.is_empty())
+}
