@@ -24,6 +24,10 @@ test *NAME:
 e2e *NAME:
     cargo test -p quarterdeck-tests --locked --test e2e -- {{ NAME }}
 
+# Fuzz one parser by coverage for SECONDS (or one FILE again); with the short run's inputs in `just test`. Needs a C++ compiler.
+fuzz TARGET WHAT="600":
+    tests/fuzz/run {{ TARGET }} {{ WHAT }}
+
 # The console on a live demo fleet.
 demo *ARGS:
     cargo demo {{ ARGS }}

@@ -52,7 +52,7 @@
 //! ```
 
 mod bus;
-mod layers;
+pub(crate) mod layers;
 mod tunnels;
 
 use std::{

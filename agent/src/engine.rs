@@ -21,7 +21,7 @@
 
 mod boot;
 mod commands;
-mod intake;
+pub(crate) mod intake;
 mod outbox;
 mod presence;
 mod saving;

@@ -130,6 +130,15 @@ fn read_record(file: &dyn LogFile, place: Place) -> Result<Record, JournalError>
     serde_json::from_slice(&body).map_err(|_| JournalError::Damaged { offset: place.offset })
 }
 
+/// A log of records that were made elsewhere.
+pub(crate) fn framed<'a>(bodies: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
+    let mut log = MAGIC.to_vec();
+    for body in bodies {
+        frame::encode(body, &mut log);
+    }
+    log
+}
+
 impl Journal {
     /// Opens the log, cuts off a torn tail and says what is unfinished.
     pub fn open(folder: Arc<dyn LogFolder>) -> Result<(Self, Replay), JournalError> {
@@ -238,7 +247,7 @@ impl Journal {
                 received: *received,
                 stage,
                 process,
-                next_n: open.last.n + 1,
+                next_n: open.last.n.saturating_add(1),
             });
         }
         Ok(commands)

@@ -21,6 +21,8 @@ pub mod domain;
 pub mod engine;
 pub mod enroll;
 pub mod failpoint;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod io;
 pub mod journal;
 pub mod local_status;

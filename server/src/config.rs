@@ -8,7 +8,8 @@
 
 use std::{
     collections::BTreeMap,
-    fmt, fs, io,
+    fmt, fs,
+    io::{self, Read as _},
     net::SocketAddr,
     path::{Path, PathBuf},
     str::FromStr as _,
@@ -258,23 +259,42 @@ fn read_file(path: &Path) -> Result<Options, ConfigError> {
     };
     let text =
         read_limited(path, FILE_MAX_BYTES).map_err(|e| refuse(format!("cannot be read: {e}")))?;
-    toml::from_str(&text).map_err(|error| {
+    parse_file(&text).map_err(refuse)
+}
+
+/// Reads the text of a file, or says in which line it is wrong.
+fn parse_file(text: &str) -> Result<Options, String> {
+    toml::from_str(text).map_err(|error| {
         // Its line may hold a password: the message alone says which key is wrong.
-        let line = error
-            .span()
-            .map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+        let start = error.span().map_or(0, |span| span.start.min(text.len()));
+        let line = text.as_bytes()[..start].split(|byte| *byte == b'\n').count();
         let key =
             text.lines().nth(line - 1).and_then(|l| l.split('=').next()).unwrap_or_default().trim();
-        refuse(format!("line {line}, {key}: {}", error.message()))
+        format!("line {line}, {key}: {}", error.message())
     })
 }
 
+/// Checks what a file alone says; files that it names are not read.
+pub(crate) fn check_file(text: &str) -> Result<Config, String> {
+    let mut options = parse_file(text)?;
+    options.broker_password_file = None;
+    options.broker_ca_file = None;
+    options.database_url_file = None;
+    let given = options.named().into_iter().map(|(name, value)| {
+        let key = name.to_owned();
+        (name, Given { key, value })
+    });
+    check(given.collect(), None).map_err(|error| error.to_string())
+}
+
+/// Reads a file; no further than the limit, for a device has no length.
 fn read_limited(path: &Path, max_bytes: u64) -> io::Result<String> {
-    let size = fs::metadata(path)?.len();
-    if size > max_bytes {
+    let mut text = String::new();
+    fs::File::open(path)?.take(max_bytes + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > max_bytes {
         return Err(io::Error::other(format!("longer than {max_bytes} bytes")));
     }
-    fs::read_to_string(path)
+    Ok(text)
 }
 
 fn secret_of(given: &Given) -> Result<String, ConfigError> {

@@ -25,7 +25,7 @@ mod cancel;
 mod delivery;
 mod devices;
 mod enroll;
-mod ingest;
+pub(crate) mod ingest;
 mod submit;
 mod sweep;
 

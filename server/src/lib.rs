@@ -25,6 +25,8 @@ pub mod data_dir;
 pub mod domain;
 pub mod engine;
 pub mod first_start;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod hex;
 pub mod http;
 pub mod limits;

@@ -71,6 +71,11 @@ impl Layers {
             path: path.to_owned(),
             source,
         })?;
+        self.read_text(&text, path)
+    }
+
+    /// Reads the text of the lowest layer, which came from `path`.
+    pub(crate) fn read_text(&mut self, text: &str, path: &Path) -> Result<(), ConfigError> {
         let table: Table = text.parse().map_err(|error: toml::de::Error| ConfigError::Toml {
             path: path.to_owned(),
             message: error.to_string().trim_end().to_owned(),

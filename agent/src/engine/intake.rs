@@ -215,7 +215,7 @@ impl Engine {
 }
 
 /// Reads a command; what is wrong with it, and its id if that can be read.
-fn read_command(payload: &[u8]) -> Result<CommandMessage, (Option<CommandId>, String)> {
+pub(crate) fn read_command(payload: &[u8]) -> Result<CommandMessage, (Option<CommandId>, String)> {
     let value: serde_json::Value = serde_json::from_slice(payload)
         .map_err(|error| (find_command_id(payload), format!("the message is no JSON: {error}")))?;
     let id = value["command_id"].as_str().and_then(|id| id.parse().ok());

@@ -11,7 +11,7 @@
 //! when it is busy. Acknowledged is what is durable; after a failure the broker
 //! ends the connection and the device says it all again.
 
-pub(super) mod message;
+pub(crate) mod message;
 
 mod backlog;
 mod decide;

@@ -360,7 +360,7 @@ fn scheme(headers: &HeaderMap) -> Option<(&str, &str)> {
     Some((scheme, rest.trim()))
 }
 
-fn bearer(headers: &HeaderMap) -> Result<String> {
+pub(crate) fn bearer(headers: &HeaderMap) -> Result<String> {
     scheme(headers)
         .filter(|(scheme, token)| scheme.eq_ignore_ascii_case("bearer") && !token.is_empty())
         .map(|(_, token)| token.to_owned())
@@ -369,7 +369,7 @@ fn bearer(headers: &HeaderMap) -> Result<String> {
         })
 }
 
-fn basic(headers: &HeaderMap) -> Option<(String, String)> {
+pub(crate) fn basic(headers: &HeaderMap) -> Option<(String, String)> {
     let (scheme, encoded) = scheme(headers)?;
     if !scheme.eq_ignore_ascii_case("basic") || encoded.len() > SECRET_MAX_BYTES {
         return None;

@@ -278,6 +278,7 @@ pub(crate) struct Status {
 impl Status {
     /// Reads a `status`.
     pub(crate) fn parse(payload: &[u8]) -> Result<Self, Malformed> {
+        check_depth(payload)?;
         let message: StatusMessage = serde_json::from_slice(payload)?;
         if message.schema_version != SCHEMA_VERSION {
             return Err(Malformed::SchemaVersion(word(&message.schema_version)));
@@ -340,6 +341,7 @@ pub(crate) struct Health {
 impl Health {
     /// Reads a `health`.
     pub(crate) fn parse(payload: &[u8]) -> Result<Self, Malformed> {
+        check_depth(payload)?;
         let message: HealthMessage = serde_json::from_slice(payload)?;
         if message.schema_version != SCHEMA_VERSION {
             return Err(Malformed::SchemaVersion(word(&message.schema_version)));
@@ -398,18 +400,28 @@ fn result(raw: &RawValue) -> Result<Option<String>, Malformed> {
     if text == "null" {
         return Ok(None);
     }
-    if depth(text) > JSON_MAX_DEPTH {
+    if depth(text.as_bytes()) > JSON_MAX_DEPTH {
         return Err(Malformed::Invalid("result: nested too deep"));
     }
     if text.len() > RESULT_MAX_BYTES {
         return Ok(Some(format!(r#"{{"truncated":true,"size_bytes":{}}}"#, text.len())));
     }
+    // It was skipped, not read: half of a surrogate pair would stop whoever reads it later.
+    serde_json::from_str::<serde_json::Value>(text)?;
     Ok(Some(text.to_owned()))
 }
 
-fn depth(json: &str) -> usize {
+/// Refuses what nests too deep: it is shown inside of listings, whose readers have a limit too.
+fn check_depth(payload: &[u8]) -> Result<(), Malformed> {
+    if depth(payload) > JSON_MAX_DEPTH {
+        return Err(Malformed::Invalid("nested too deep"));
+    }
+    Ok(())
+}
+
+fn depth(json: &[u8]) -> usize {
     let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
-    for byte in json.bytes() {
+    for byte in json {
         match byte {
             _ if escaped => escaped = false,
             b'\\' if in_string => escaped = true,
@@ -504,6 +516,19 @@ mod tests {
         );
         assert_eq!(worst(["running"].into_iter()).as_deref(), Some("running"));
         assert_eq!(worst(std::iter::empty()), None);
+    }
+
+    #[test]
+    fn what_would_spoil_a_listing_is_malformed() {
+        let deep = format!("{}{}", "[".repeat(70), "]".repeat(70));
+        let status = format!(r#"{{"schema_version":"1.0","online":true,"facts":{{"a":{deep}}}}}"#);
+        assert!(Status::parse(status.as_bytes()).is_err());
+        let health = format!(r#"{{"schema_version":"1.0","checks":[{deep}]}}"#);
+        assert!(Health::parse(health.as_bytes()).is_err());
+        let half = format!(
+            r#"{{"schema_version":"1.0","command_id":"{ID}","status":"completed","result":"\ud800"}}"#
+        );
+        assert!(Said::parse(half.as_bytes()).is_err());
     }
 
     #[test]

@@ -182,7 +182,7 @@ impl Filter {
         sql
     }
 
-    fn select(&self, project: &ProjectId, sort: Sort) -> Select {
+    pub(crate) fn select(&self, project: &ProjectId, sort: Sort) -> Select {
         let mut filter = self.conditions(project);
         if !self.statuses.is_empty() {
             // An expression that no index has: the narrow filter's index is the better one.
@@ -287,6 +287,11 @@ impl Filter {
     }
 }
 
+/// Reads the order that is asked for.
+pub(crate) fn sort_of(given: Option<&str>) -> Result<Sort, InvalidQuery> {
+    Sort::parse(COLUMNS, given.unwrap_or(DEFAULT_SORT))
+}
+
 /// Reads a page, each command with everything but its live output.
 pub async fn list(
     tx: &mut Tx,
@@ -296,7 +301,7 @@ pub async fn list(
     cursor: Option<&str>,
     limit: u32,
 ) -> Result<Page<Command>, ListError> {
-    let sort = Sort::parse(COLUMNS, sort.unwrap_or(DEFAULT_SORT))?;
+    let sort = sort_of(sort)?;
     let mut keys = fetch_all!(tx, filter.keys(project, sort, Slice::After(cursor), limit + 1)?)?;
     let next_cursor = cut_page(&mut keys, limit, sort);
     let items = rows(tx, &keys, true).await?;
@@ -321,7 +326,7 @@ pub async fn window(
         let total = rows.len() as u64;
         return Ok((rows, total));
     }
-    let sort = Sort::parse(COLUMNS, sort.unwrap_or(DEFAULT_SORT))?;
+    let sort = sort_of(sort)?;
     let keys = fetch_all!(tx, filter.keys(project, sort, Slice::Offset(offset), limit)?)?;
     let mut shown = Vec::with_capacity(keys.len());
     for command in rows(tx, &keys, false).await? {

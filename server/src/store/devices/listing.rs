@@ -110,7 +110,7 @@ impl Filter {
         Ok(filter)
     }
 
-    fn select(&self, project: &ProjectId, sort: Sort) -> Select {
+    pub(crate) fn select(&self, project: &ProjectId, sort: Sort) -> Select {
         let mut sql = Sql::new("project_id = ");
         sql.bind(project.as_str());
         if let Some(id) = &self.id {
@@ -168,6 +168,11 @@ fn flag(name: &str, value: &str) -> Result<bool, InvalidQuery> {
     value.parse().map_err(|_| InvalidQuery::new(name, "expected true or false"))
 }
 
+/// Reads the order that is asked for.
+pub(crate) fn sort_of(given: Option<&str>) -> Result<Sort, InvalidQuery> {
+    Sort::parse(COLUMNS, given.unwrap_or(DEFAULT_SORT))
+}
+
 /// Reads a page.
 pub async fn list(
     tx: &mut Tx,
@@ -177,7 +182,7 @@ pub async fn list(
     cursor: Option<&str>,
     limit: u32,
 ) -> Result<Page<Device>, ListError> {
-    let sort = Sort::parse(COLUMNS, sort.unwrap_or(DEFAULT_SORT))?;
+    let sort = sort_of(sort)?;
     let select = filter.select(project, sort);
     let mut keys = fetch_all!(tx, select.keys(Slice::After(cursor), limit + 1)?)?;
     let next_cursor = cut_page(&mut keys, limit, sort);
@@ -195,7 +200,7 @@ pub async fn window(
     offset: u64,
     limit: u32,
 ) -> Result<(Vec<WindowRow>, u64), ListError> {
-    let sort = Sort::parse(COLUMNS, sort.unwrap_or(DEFAULT_SORT))?;
+    let sort = sort_of(sort)?;
     let select = filter.select(project, sort);
     let keys = fetch_all!(tx, select.keys(Slice::Offset(offset), limit)?)?;
     let mut shown = Vec::with_capacity(keys.len());
