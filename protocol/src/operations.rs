@@ -122,7 +122,7 @@ const BUILTINS: [Builtin; 14] = [
         name: "reboot_host",
         title: "Reboot host",
         description: "Reboot the device and wait until it is back.",
-        icon: "⚡",
+        icon: "↯",
         estimated_duration_s: 90,
         dangerous: true,
         reboots: true,

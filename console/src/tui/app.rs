@@ -17,7 +17,7 @@ use ratatui::layout::Size;
 
 use super::{
     TuiOptions,
-    store::{Store, WindowKey},
+    store::{Row, Store, WindowKey},
     term::caps::Caps,
     theme::{Theme, Tone},
 };
@@ -127,12 +127,14 @@ pub struct Toast {
     pub until: Timestamp,
 }
 
-/// The peek pane of the commands screen.
+/// The peek pane below a table: what one wants to know of the row where the cursor rests.
 #[derive(Debug, Clone, Default)]
 pub struct Peek {
     pub hidden: bool,
     pub focused: bool,
-    /// The command whose output is watched: the cursor's row, a moment later.
+    /// The table that it belongs to.
+    pub of: Option<WindowKey>,
+    /// The row that it shows: the cursor's, a moment later, so that a cursor on its way costs little.
     pub shown: Option<String>,
     /// The cursor's row, which becomes the one shown when it is still so at `due`.
     pub under: Option<String>,
@@ -261,6 +263,11 @@ impl App {
             subjects: BTreeMap::new(),
             criticals: 0,
         }
+    }
+
+    /// The row that the peek pane shows, while the server sends it.
+    pub fn peeked(&self) -> Option<&Row> {
+        self.store.window(self.peek.of?).find(self.peek.shown.as_deref()?)
     }
 
     /// The time by the server's clock: what ages are counted from.

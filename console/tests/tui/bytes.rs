@@ -37,11 +37,9 @@ fn scrolling_by_a_row_costs_at_most_400_bytes() {
         runner.pass_ms(1_000);
         runner.bytes(&mut encoder);
         runner.keys("j");
-        let pushed = encoder.encode(&runner.buffer, runner.drawn.cursor);
-        println!("{:?}", String::from_utf8_lossy(&pushed));
-        let pushed = pushed.len();
+        let pushed = runner.bytes(&mut encoder);
         println!("cursor down at the border, low bandwidth {low_bandwidth}: {pushed} bytes");
-        assert!(pushed <= 600, "{pushed}");
+        assert!(pushed <= 400, "{pushed}");
     }
 }
 
@@ -90,7 +88,7 @@ fn fifty_thousand_changed_rows_a_second_leave_time_for_everything_else() {
         .collect();
     let (sender, receiver) = quarterdeck_console::tui::mailbox::mailbox();
     let at = runner.app.now;
-    let begun = tokio::time::Instant::now();
+    let begun = cpu_time();
     // A second of it: 250 messages of 200 rows, and 30 frames.
     for n in 0..250 {
         let items = (0..200)
@@ -111,7 +109,13 @@ fn fifty_thousand_changed_rows_a_second_leave_time_for_everything_else() {
             runner.settle();
         }
     }
-    let took = begun.elapsed();
+    let took = cpu_time().checked_sub(begun).expect("time goes on");
     println!("50,000 changed rows and 32 frames: {took:?}");
     assert!(took < std::time::Duration::from_secs(5), "{took:?}");
+}
+
+/// What this thread has worked so far: a busy machine does not count.
+fn cpu_time() -> std::time::Duration {
+    let clock = nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID;
+    nix::time::clock_gettime(clock).expect("Linux has it").into()
 }

@@ -3,7 +3,7 @@
 //! No terminal, no clock, no network: time moves when a wait moves it, and the
 //! fleet answers at once. What a wait does not find fails with the screen.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, fmt::Write as _};
 
 use quarterdeck_console::tui::{
     TuiOptions,
@@ -20,8 +20,9 @@ use quarterdeck_console::tui::{
 use quarterdeck_protocol::{live::ServerMessage, time::Timestamp};
 use quarterdeck_tests::fake::{FakeFleet, Windows};
 use ratatui::{
-    buffer::Buffer,
+    buffer::{Buffer, Cell},
     layout::{Rect, Size},
+    style::{Color, Modifier},
 };
 
 use crate::network;
@@ -246,6 +247,49 @@ pub(crate) fn text(buffer: &Buffer) -> String {
         }
         text.push_str(line.trim_end());
         text.push('\n');
+    }
+    text
+}
+
+/// What is not plain on a screen, row by row: `7: 0-1 ink 111 on 237 bold, 3-17 on 237`.
+pub(crate) fn looks(buffer: &Buffer) -> String {
+    let mut text = String::new();
+    for (y, row) in buffer.content.chunks(usize::from(buffer.area.width.max(1))).enumerate() {
+        let mut x = 0;
+        let mut parts = Vec::new();
+        for cells in row.chunk_by(|a, b| look(a) == look(b)) {
+            let end = x + cells.len();
+            let look = look(&cells[0]);
+            if !look.is_empty() {
+                parts.push(format!("{x}-{end}{look}"));
+            }
+            x = end;
+        }
+        if !parts.is_empty() {
+            writeln!(text, "{y}: {}", parts.join(", ")).expect("writing to a string cannot fail");
+        }
+    }
+    text
+}
+
+fn look(cell: &Cell) -> String {
+    let colour = |colour: Color| match colour {
+        Color::Indexed(index) => index.to_string(),
+        named => named.to_string(),
+    };
+    let lined = Modifier::REVERSED | Modifier::UNDERLINED | Modifier::CROSSED_OUT;
+    let is_inked = cell.symbol() != " " || cell.modifier.intersects(lined);
+    let mut text = String::new();
+    // The ink of a blank is not seen.
+    if is_inked && cell.fg != Color::Reset {
+        write!(text, " ink {}", colour(cell.fg)).expect("writing to a string cannot fail");
+    }
+    if cell.bg != Color::Reset {
+        write!(text, " on {}", colour(cell.bg)).expect("writing to a string cannot fail");
+    }
+    let seen = if is_inked { cell.modifier } else { Modifier::empty() };
+    for (name, _) in seen.iter_names() {
+        write!(text, " {}", name.to_lowercase()).expect("writing to a string cannot fail");
     }
     text
 }

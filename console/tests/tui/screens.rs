@@ -4,9 +4,7 @@ use quarterdeck_console::tui::{Wall, app::App};
 use quarterdeck_protocol::api::Role;
 use ratatui::style::Color;
 
-use crate::runner::{Runner, caps};
-
-const SIZES: [(u16, u16); 4] = [(40, 12), (80, 24), (120, 36), (200, 50)];
+use crate::runner::{Runner, caps, looks};
 
 /// How each screen is reached.
 const SCREENS: [(&str, &str); 21] = [
@@ -44,44 +42,61 @@ fn at(screen: &str, keys: &str, size: (u16, u16), ascii: bool, no_color: bool) -
     runner
 }
 
-#[test]
-fn each_screen_looks_as_agreed_at_each_size() {
+/// Each screen at a size: in Unicode, in ASCII, and what is left of its looks without colour.
+fn as_agreed(size: (u16, u16)) {
+    let name = |screen: &str, of: &str| format!("{screen}{of}_{}x{}", size.0, size.1);
     for (screen, keys) in SCREENS {
-        for size in SIZES {
-            let runner = at(screen, keys, size, false, false);
-            insta::assert_snapshot!(format!("{screen}_{}x{}", size.0, size.1), runner.text());
-        }
+        let text = at(screen, keys, size, false, false).text();
+        insta::assert_snapshot!(name(screen, ""), text);
+
+        let plain = at(screen, keys, size, false, true);
+        let colours = plain.buffer.content.iter().map(|cell| (cell.fg, cell.bg));
+        let none = (Color::Reset, Color::Reset);
+        assert_eq!(colours.filter(|colours| *colours != none).count(), 0, "{screen}");
+        let left = format!("{}{}", other_rows(&text, &plain.text()), looks(&plain.buffer));
+        insta::assert_snapshot!(name(screen, "_no_colour"), left);
+
+        let text = at(screen, keys, size, true, false).text();
+        assert!(text.is_ascii(), "{screen} at {size:?}\n{text}");
+        insta::assert_snapshot!(name(screen, "_ascii"), text);
     }
 }
 
-#[test]
-fn each_screen_has_an_ascii_look_with_nothing_else_in_it() {
-    for (screen, keys) in SCREENS {
-        for size in SIZES {
-            let runner = at(screen, keys, size, true, false);
-            let text = runner.text();
-            assert!(text.is_ascii(), "{screen} at {size:?}\n{text}");
-            if size == (80, 24) {
-                insta::assert_snapshot!(format!("{screen}_ascii"), text);
-            }
-        }
-    }
+/// The rows that say something else without colour.
+fn other_rows(coloured: &str, plain: &str) -> String {
+    assert_eq!(coloured.lines().count(), plain.lines().count());
+    let rows = coloured.lines().zip(plain.lines()).enumerate();
+    let other = rows
+        .filter(|(_, (a, b))| a != b)
+        .map(|(y, (_, row))| [&y.to_string(), ": ", row, "\n"].concat());
+    other.collect()
 }
 
 #[test]
-fn without_colour_no_cell_has_one_and_the_cursor_is_still_seen() {
+fn each_screen_looks_as_agreed_at_40x12() {
+    as_agreed((40, 12));
+}
+
+#[test]
+fn each_screen_looks_as_agreed_at_80x24() {
+    as_agreed((80, 24));
+}
+
+#[test]
+fn each_screen_looks_as_agreed_at_120x36() {
+    as_agreed((120, 36));
+}
+
+#[test]
+fn each_screen_looks_as_agreed_at_200x50() {
+    as_agreed((200, 50));
+}
+
+#[test]
+fn each_screen_has_its_colours() {
     for (screen, keys) in SCREENS {
-        let runner = at(screen, keys, (80, 24), false, true);
-        for cell in &runner.buffer.content {
-            assert_eq!((cell.fg, cell.bg), (Color::Reset, Color::Reset), "{screen}");
-        }
-        let reversed = |cell: &ratatui::buffer::Cell| {
-            cell.modifier.contains(ratatui::style::Modifier::REVERSED)
-        };
-        assert!(
-            runner.buffer.content.iter().any(reversed) || runner.app.overlay.is_none(),
-            "{screen}"
-        );
+        let runner = at(screen, keys, (80, 24), false, false);
+        insta::assert_snapshot!(format!("{screen}_colours"), looks(&runner.buffer));
     }
 }
 

@@ -194,13 +194,8 @@ impl FakeFleet {
         let mut offset = 0;
         (0..lines)
             .map(|n| {
-                let stderr = n % 7 == 6;
-                let text = match n % 4 {
-                    0 => format!("step {n}: reading block 0x{:x}\n", n * 37),
-                    1 => format!("flash: {} of 4096 KiB written\n", n * 64),
-                    2 => "verify: ok\n".to_owned(),
-                    _ => "\u{1b}[31mwarning\u{1b}[0m: slow media, retrying\n".to_owned(),
-                };
+                let stderr = n % 11 == 9;
+                let text = printed(&c.kind, n, stderr);
                 offset += text.len() as u64;
                 OutputChunk {
                     stream: if stderr { "stderr" } else { "stdout" }.to_owned(),
@@ -276,4 +271,18 @@ fn page<T>(
 
 fn text<T: Serialize>(row: &T) -> String {
     serde_json::to_string(row).expect("serialises")
+}
+
+/// Line `n` of what an operation prints.
+fn printed(kind: &str, n: i64, stderr: bool) -> String {
+    match (kind, stderr, n % 4) {
+        // With colours of its own, as programs have that know no better.
+        (_, true, _) => "\u{1b}[33mwarning\u{1b}[0m: slow media, trying again\n".to_owned(),
+        ("firmware_update", _, 3) => format!("verify: block 0x{:03x} ok\n", n * 37),
+        ("firmware_update", ..) => format!("slot b: {} of 4096 KiB written\n", n * 32),
+        (_, _, 0) => format!("mqtt-bridge: {} messages forwarded, 0 lost\n", 40 + n * 7),
+        (_, _, 1) => format!("player: playlist {} of 5, all files there\n", n % 5 + 1),
+        (_, _, 2) => format!("verify: /var/lib/player {n} files ok\n"),
+        _ => format!("kernel: eth0: {} packets, no errors\n", 1000 + n * 97),
+    }
 }

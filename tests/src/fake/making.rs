@@ -117,7 +117,10 @@ impl FakeFleet {
         } else {
             self.devices[(r % self.devices.len() as u64) as usize].id.clone()
         };
-        let kind = OPERATIONS[(r >> 9) as usize % OPERATIONS.len()];
+        let kind = match n {
+            3 => "reboot_host",
+            _ => OPERATIONS[(r >> 9) as usize % OPERATIONS.len()],
+        };
         let status = match (n, r % 100) {
             (0..=2, _) => S::ExecutionStarted,
             (3, _) => S::AwaitingReconnect,

@@ -3,7 +3,7 @@
 use quarterdeck_protocol::{device::DeviceStatus, operations::is_builtin};
 
 use super::{
-    App, Freshness, Link,
+    App, Freshness, Link, Peek,
     actions::Action,
     answers,
     calls::Purpose,
@@ -336,13 +336,27 @@ fn leave_grace(app: &mut App, effects: &mut Vec<Effect>) {
     }
 }
 
+/// The tables with a peek pane.
+const fn peeks_at(place: &Place) -> Option<WindowKey> {
+    match place {
+        Place::Devices => Some(WindowKey::Devices),
+        Place::Commands => Some(WindowKey::Commands),
+        Place::Alerts => Some(WindowKey::Alerts),
+        Place::Audit => Some(WindowKey::Audit),
+        _ => None,
+    }
+}
+
 fn peek_after_a_rest(app: &mut App) {
-    if app.nav.here != Place::Commands || app.peek.hidden {
+    let of = peeks_at(&app.nav.here);
+    if app.peek.of != of {
+        app.peek = Peek { hidden: app.peek.hidden, of, ..Peek::default() };
+    }
+    let Some(key) = of.filter(|_| !app.peek.hidden) else {
         app.peek.due = None;
         return;
-    }
-    let list = app.list(WindowKey::Commands);
-    let under = app.store.window(WindowKey::Commands).row(list.cursor).map(|row| row.key.clone());
+    };
+    let under = app.store.window(key).row(app.list(key).cursor).map(|row| row.key.clone());
     if under == app.peek.shown {
         app.peek.due = None;
         return;

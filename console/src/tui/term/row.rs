@@ -38,12 +38,15 @@ pub(super) fn write(
     // A row that changes its ground is often cheaper to erase and write anew.
     let ground = ground_of(new);
     if can.erase(ground) && old.iter().any(|cell| !is_erased(cell, ground)) {
+        let blank = vec![erased(ground); new.len()];
         let mut begun = Vec::new();
         let mut at_start = *pen;
         at_start.goto(0, y, &mut begun);
-        at_start.take(ground, &mut begun);
+        // Only the ground counts, so the first word's ink may come with it.
+        let first = runs(&blank, new, new.len() as u16).first().map(|run| run.look);
+        at_start
+            .take(first.filter(|look| look.fits_blank(ground.bg)).unwrap_or(ground), &mut begun);
         begun.extend_from_slice(b"\x1b[K");
-        let blank = vec![erased(ground); new.len()];
         for (rest, after) in patched(&blank, new, y, at_start, can) {
             ways.push(([begun.as_slice(), &rest].concat(), after));
         }
@@ -212,7 +215,7 @@ fn is_of_known_width(cell: &Cell) -> bool {
     matches!(
         c,
         ' '..='~' | '\u{a1}'..='\u{52f}' | '\u{2010}'..='\u{2027}' | '›' | '\u{2190}'..='\u{2193}'
-            | '\u{2500}'..='\u{25ff}' | '✓' | '✗'
+            | '↯' | '↺' | '↻' | '\u{2296}'..='\u{22a0}' | '\u{2500}'..='\u{25ff}' | '✓' | '✗' | '❯'
     )
 }
 

@@ -123,7 +123,7 @@ pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App, text: Vec<Line>, lay
     }
 }
 
-/// Breaks lines that are wider than the screen.
+/// Breaks lines that are wider than the screen: behind a blank where there is one, else at the border.
 fn wrap(lines: Vec<Line>, wide: usize) -> Vec<Line> {
     let wide = wide.max(8);
     let mut out = Vec::with_capacity(lines.len());
@@ -133,27 +133,45 @@ fn wrap(lines: Vec<Line>, wide: usize) -> Vec<Line> {
             out.push(line);
             continue;
         }
-        let mut row = Line::default();
-        let mut at = 0;
-        for (text, tone) in line.0 {
-            let safe = text::line(&text).into_owned();
-            let mut piece = String::new();
-            for part in safe.graphemes(true) {
-                let part_wide = part.width();
-                if at + part_wide > wide {
-                    row.0.push((std::mem::take(&mut piece), tone));
-                    out.push(std::mem::take(&mut row));
-                    at = 0;
-                }
-                piece.push_str(part);
-                at += part_wide;
-            }
-            row.0.push((piece, tone));
+        let mut parts: Vec<(String, Tone)> = Vec::new();
+        for (text, tone) in &line.0 {
+            let safe = text::line(text);
+            parts.extend(safe.graphemes(true).map(|part| (part.to_owned(), *tone)));
         }
-        out.push(row);
+        let mut rest = parts.as_slice();
+        while !rest.is_empty() {
+            let (row, after) = rest.split_at(row_end(rest, wide));
+            out.push(joined(row));
+            rest = after;
+        }
     }
     out.truncate(LINES_MAX);
     out
+}
+
+/// How many parts stand on the first row of several.
+fn row_end(parts: &[(String, Tone)], wide: usize) -> usize {
+    let mut at = 0;
+    let fitting = parts.iter().take_while(|(part, _)| {
+        at += part.width();
+        at <= wide
+    });
+    let fits = fitting.count().max(1);
+    if fits == parts.len() {
+        return fits;
+    }
+    // A break in the first half would waste more than a broken word does.
+    let blank = parts[..fits].iter().rposition(|(part, _)| part == " ");
+    blank.map(|at| at + 1).filter(|end| *end > fits / 2).unwrap_or(fits)
+}
+
+/// Parts with those of one tone put together.
+fn joined(parts: &[(String, Tone)]) -> Line {
+    let same = parts.chunk_by(|(_, a), (_, b)| a == b);
+    Line(
+        same.map(|same| (same.iter().map(|(part, _)| part.as_str()).collect(), same[0].1))
+            .collect(),
+    )
 }
 
 /// JSON, indented, a tone for each kind of token.
@@ -370,5 +388,7 @@ mod tests {
     fn wide_lines_are_broken_at_the_border() {
         let lines = wrap(vec![Line::new("abcdefghijkl", Tone::Text)], 8);
         assert_eq!(shown(&lines), ["abcdefgh", "ijkl"]);
+        let lines = wrap(vec![Line::new("one two three", Tone::Text)], 10);
+        assert_eq!(shown(&lines), ["one two ", "three"]);
     }
 }

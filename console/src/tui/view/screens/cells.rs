@@ -134,7 +134,11 @@ pub fn status(app: &App, found: &CommandRow, wide: u16) -> Cell {
     let badge = app.theme.command(command.status);
     let cell = Cell::badge(badge);
     if let Some(doing) = app.calls.doing(&command.id.to_string()) {
-        return cell.and(format!(" {}{doing}", app.theme.glyphs.pending), Tone::Warn);
+        let pending = format!(" {}{doing}", app.theme.glyphs.pending);
+        // Where there is no room for both, what is pending is the news; the sign still says the status.
+        let fits = 2 + badge.word.width() + pending.width() <= usize::from(wide);
+        let cell = if fits { cell } else { Cell::text(badge.glyph, badge.tone) };
+        return cell.and(pending, Tone::Warn);
     }
     if command.cancel_requested_at.is_some() && !command.status.is_terminal() {
         return cell.and(format!(" {}stopping", app.theme.glyphs.pending), Tone::Warn);
@@ -142,6 +146,10 @@ pub fn status(app: &App, found: &CommandRow, wide: u16) -> Cell {
     let Some(progress) = command.progress.filter(|_| !command.status.is_terminal()) else {
         return cell;
     };
+    // Whole or not at all: "running …" would say less than "running".
+    if wide < 13 {
+        return cell;
+    }
     if wide < 22 {
         return cell.and(format!(" {progress}%"), Tone::Muted);
     }

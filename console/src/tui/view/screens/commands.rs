@@ -20,10 +20,7 @@ pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App, layout: &mut Layout)
     if area.height >= 18 && area.width >= 60 && !app.peek.hidden {
         let high = (area.height / 4).clamp(5, 12);
         let peek = cut_bottom(&mut rest, high);
-        // The row where the cursor last came to rest: while it moves, the peek stays, and costs nothing.
-        let shown = app.peek.shown.as_deref();
-        let row = shown.and_then(|key| app.store.window(WindowKey::Commands).find(key));
-        if let Some(command) = row.and_then(|row| row.command()) {
+        if let Some(command) = app.peeked().and_then(|row| row.command()) {
             draw_peek(canvas, peek, app, command, layout);
         }
     }

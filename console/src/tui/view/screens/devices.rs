@@ -18,7 +18,7 @@ use crate::tui::{
 pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App, layout: &mut Layout) {
     let mut rest = area;
     let list = app.list(WindowKey::Devices);
-    let device = app.store.window(WindowKey::Devices).row(list.cursor).and_then(|row| row.device());
+    let device = app.peeked().and_then(|row| row.device());
     if area.height >= 18 && area.width >= 60 {
         let peek = cut_bottom(&mut rest, 7);
         if let Some(device) = device {

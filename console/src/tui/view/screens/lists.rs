@@ -17,7 +17,7 @@ use crate::tui::{
 pub fn alerts(canvas: &mut Canvas<'_>, area: Rect, app: &App, layout: &mut Layout) {
     let mut rest = area;
     let list = app.list(WindowKey::Alerts);
-    let alert = app.store.window(WindowKey::Alerts).row(list.cursor).and_then(|row| row.alert());
+    let alert = app.peeked().and_then(|row| row.alert());
     if area.height >= 18 && area.width >= 60 {
         let mut peek = cut_bottom(&mut rest, 6);
         if let Some(alert) = alert {
@@ -50,8 +50,7 @@ pub fn alerts(canvas: &mut Canvas<'_>, area: Rect, app: &App, layout: &mut Layou
 
 pub fn audit(canvas: &mut Canvas<'_>, area: Rect, app: &App, layout: &mut Layout) {
     let mut rest = area;
-    let list = app.list(WindowKey::Audit);
-    let entry = app.store.window(WindowKey::Audit).row(list.cursor).and_then(|row| row.audit());
+    let entry = app.peeked().and_then(|row| row.audit());
     if area.height >= 18 && area.width >= 60 {
         let mut peek = cut_bottom(&mut rest, 5);
         if let Some(entry) = entry {
