@@ -6,9 +6,13 @@ mod any_sequence;
 mod bytes;
 #[path = "tui/network.rs"]
 mod network;
+#[path = "tui/picture.rs"]
+mod picture;
 #[path = "tui/runner.rs"]
 mod runner;
 #[path = "tui/screens.rs"]
 mod screens;
 #[path = "tui/stories.rs"]
 mod stories;
+#[path = "tui/svg.rs"]
+mod svg;
