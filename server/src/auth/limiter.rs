@@ -1,10 +1,15 @@
 //! How often somebody may guess a password or a token: token buckets in memory.
 //!
-//! A failure takes from three buckets: of the address with that name, of the
-//! name, of the address. A success takes nothing. Who signed in from this
-//! address before is asked only for the first, so an attacker behind the same
-//! router as an office, or one who guesses a colleague's password from
-//! elsewhere, does not lock out those who know theirs.
+//! | who signs in | a failure counts for | how many at once |
+//! | --- | --- | --- |
+//! | a person, by a password | the name at that address, the name, the address | as many as may fail: each could be a guess |
+//! | one who was here before | the name at that address | the same |
+//! | a machine, by 256 random bits | the name at that address, the address | any: nobody guesses those |
+//!
+//! A success takes nothing. So an attacker behind the same router as an office,
+//! or one who guesses a colleague's password from elsewhere, does not lock out
+//! those who know theirs; and a hall of devices that enrols at once, all from
+//! one address, is let in.
 
 use std::{
     collections::HashMap,
@@ -60,7 +65,7 @@ struct Bucket {
 /// Counts guesses.
 #[derive(Debug, Default)]
 pub struct Limiter {
-    buckets: Mutex<HashMap<Counted, Bucket>>,
+    buckets: Mutex<Buckets>,
 }
 
 /// One guess that was allowed; give it back when it was right.
@@ -90,31 +95,28 @@ impl Limiter {
             counted.extend([Counted::Name(name), Counted::Address(address)]);
         }
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        if buckets.len() + counted.len() > BUCKETS_MAX {
-            buckets.retain(|_, bucket| bucket.full_at_ms > steady_ms);
-            if buckets.len() + counted.len() > BUCKETS_MAX {
-                counted.retain(|c| buckets.contains_key(c));
-                counted.push(Counted::Overflow);
-            }
-        }
-        let wait_ms = counted
-            .iter()
-            .map(|counted| {
-                let refill_ms = counted.refill_ms();
-                let full_at_ms = buckets.get(counted).map_or(steady_ms, |bucket| bucket.full_at_ms);
-                let spent_ms = full_at_ms.max(steady_ms) + refill_ms - steady_ms;
-                spent_ms - i64::from(counted.burst()) * refill_ms
-            })
-            .max()
-            .unwrap_or(0);
-        if wait_ms > 0 {
-            return Err(TooMany { retry_after_s: (wait_ms as u64).div_ceil(1000) });
-        }
-        for counted in &counted {
-            let bucket = buckets.entry(counted.clone()).or_insert(Bucket { full_at_ms: steady_ms });
-            bucket.full_at_ms = bucket.full_at_ms.max(steady_ms) + counted.refill_ms();
-        }
+        let counted = with_room(&mut buckets, counted, steady_ms);
+        admits(&buckets, &counted, steady_ms)?;
+        take_from(&mut buckets, &counted, steady_ms);
         Ok(Guess(counted))
+    }
+
+    /// Tells whether a machine may show its secret; only [`Self::machine_failed`] takes a guess.
+    pub fn machine_may_try(
+        &self,
+        address: IpAddr,
+        name: &str,
+        steady_ms: i64,
+    ) -> Result<(), TooMany> {
+        let buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        admits(&buckets, &of_machine(address, name), steady_ms)
+    }
+
+    /// Takes a guess: a machine's secret was wrong.
+    pub fn machine_failed(&self, address: IpAddr, name: &str, steady_ms: i64) {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let counted = with_room(&mut buckets, of_machine(address, name), steady_ms);
+        take_from(&mut buckets, &counted, steady_ms);
     }
 
     /// Gives a guess back: it was right.
@@ -126,6 +128,53 @@ impl Limiter {
             }
         }
     }
+}
+
+type Buckets = HashMap<Counted, Bucket>;
+
+/// Leaves out the newcomers for which there is no room; they share one bucket.
+fn with_room(buckets: &mut Buckets, mut counted: Vec<Counted>, steady_ms: i64) -> Vec<Counted> {
+    if buckets.len() + counted.len() > BUCKETS_MAX {
+        buckets.retain(|_, bucket| bucket.full_at_ms > steady_ms);
+        if buckets.len() + counted.len() > BUCKETS_MAX {
+            counted.retain(|c| buckets.contains_key(c));
+            counted.push(Counted::Overflow);
+        }
+    }
+    counted
+}
+
+fn admits(buckets: &Buckets, counted: &[Counted], steady_ms: i64) -> Result<(), TooMany> {
+    let wait_ms = counted
+        .iter()
+        .map(|counted| {
+            let refill_ms = counted.refill_ms();
+            let full_at_ms = buckets.get(counted).map_or(steady_ms, |bucket| bucket.full_at_ms);
+            let spent_ms = full_at_ms.max(steady_ms) + refill_ms - steady_ms;
+            spent_ms - i64::from(counted.burst()) * refill_ms
+        })
+        .max()
+        .unwrap_or(0);
+    if wait_ms > 0 {
+        return Err(TooMany { retry_after_s: (wait_ms as u64).div_ceil(1000) });
+    }
+    Ok(())
+}
+
+fn take_from(buckets: &mut Buckets, counted: &[Counted], steady_ms: i64) {
+    for counted in counted {
+        let (burst, refill_ms) = (i64::from(counted.burst()), counted.refill_ms());
+        let bucket = buckets.entry(counted.clone()).or_insert(Bucket { full_at_ms: steady_ms });
+        // Many that were under way together may fail: the bucket is empty, not in debt.
+        let full_at_ms = bucket.full_at_ms.max(steady_ms) + refill_ms;
+        bucket.full_at_ms = full_at_ms.min(steady_ms + burst * refill_ms);
+    }
+}
+
+fn of_machine(address: IpAddr, name: &str) -> Vec<Counted> {
+    let address = network(address);
+    let name = name.chars().take(super::USERNAME_MAX_BYTES).collect();
+    vec![Counted::Pair(address, name), Counted::Address(address)]
 }
 
 /// An IPv6 host has a whole /64 to come from.
@@ -181,6 +230,22 @@ mod tests {
         }
         assert!(limiter.take(ELSEWHERE, "ops", false, 0).is_err());
         assert!(limiter.take(OFFICE, "ops", true, 0).is_ok());
+    }
+
+    #[test]
+    fn machines_are_counted_when_they_fail_and_not_before() {
+        let limiter = Limiter::default();
+        for _ in 0..1_000 {
+            assert_eq!(limiter.machine_may_try(OFFICE, "enrolment", 0), Ok(()));
+        }
+        for _ in 0..1_000 {
+            limiter.machine_failed(OFFICE, "enrolment", 0);
+        }
+        let refused = limiter.machine_may_try(OFFICE, "enrolment", 0).expect_err("run out");
+        // However many failed together, one more may be tried after one time of refilling.
+        assert_eq!(refused.retry_after_s, PAIR_REFILL_MS as u64 / 1000);
+        assert_eq!(limiter.machine_may_try(OFFICE, "enrolment", PAIR_REFILL_MS), Ok(()));
+        assert_eq!(limiter.machine_may_try(ELSEWHERE, "enrolment", 0), Ok(()));
     }
 
     #[test]

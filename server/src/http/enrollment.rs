@@ -40,6 +40,8 @@ const PREFIX: &str = "qde_";
 const TOKEN_USES_MAX: u32 = 100_000;
 /// The longest life of a token, in seconds.
 const TOKEN_EXPIRES_MAX_S: u64 = 365 * 24 * 3600;
+/// All guesses at tokens from one address count together.
+const GUESSES: &str = "enrolment";
 /// The longest certificate request that a device may send, in bytes.
 const CSR_MAX_BYTES: usize = 16 * 1024;
 
@@ -163,15 +165,12 @@ pub(super) async fn enroll(
     if request.csr_pem.as_ref().is_some_and(|csr| csr.len() > CSR_MAX_BYTES) {
         return Err(Error::invalid("csr_pem", format!("expected at most {CSR_MAX_BYTES} bytes")));
     }
-    // All guesses at tokens from one address count together.
-    let guess = app
-        .limiter
-        .take(from, "enrolment", false, app.clock.steady())
+    app.limiter
+        .machine_may_try(from, GUESSES, app.clock.steady())
         .map_err(|e| Error::too_many(e.retry_after_s, "too many wrong enrolment tokens"))?;
     let device = request.device_id.clone();
     match app.engine.enroll(&from.to_string(), request).await {
         Ok(answer) => {
-            app.limiter.give_back(guess);
             // Its token has one use less.
             app.changed(&answer.project_id, Listing::EnrollmentTokens, "");
             let mut response = (StatusCode::CREATED, axum::Json(answer)).into_response();
@@ -181,14 +180,12 @@ pub(super) async fn enroll(
             Ok(response)
         }
         Err(refused @ Refused::Unauthorized { .. }) => {
+            app.limiter.machine_failed(from, GUESSES, app.clock.steady());
             let actor = Actor { name: format!("device:{device}"), from: from.to_string() };
             record_denied(&app, actor, None, "device.enroll", "/api/v1/enroll").await;
             Err(refused.into())
         }
-        Err(refused) => {
-            app.limiter.give_back(guess);
-            Err(refused.into())
-        }
+        Err(refused) => Err(refused.into()),
     }
 }
 

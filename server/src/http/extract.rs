@@ -306,21 +306,18 @@ impl FromRequestParts<Arc<App>> for DeviceCaller {
         let (user, secret) = basic(&parts.headers).ok_or_else(|| {
             Error::unauthorized("unauthorized", "a device signs in with Basic authentication")
         })?;
-        // A guess costs the same here as at a login: a secret cannot be tried out.
-        let guess = app
-            .limiter
-            .take(from, &user, false, app.clock.steady())
+        app.limiter
+            .machine_may_try(from, &user, app.clock.steady())
             .map_err(|e| Error::too_many(e.retry_after_s, "too many wrong secrets"))?;
         match app.engine.authenticate_device(&user, secret.as_bytes()).await {
             Ok(identity) => {
-                app.limiter.give_back(guess);
                 Ok(Self { project: identity.project_id, device: identity.device_id, from })
             }
             Err(Denied::Unavailable) => {
-                app.limiter.give_back(guess);
                 Err(Error::unavailable("credentials cannot be checked now"))
             }
             Err(Denied::BadCredentials | Denied::Revoked) => {
+                app.limiter.machine_failed(from, &user, app.clock.steady());
                 deny_device(app, &user, from, parts).await;
                 Err(Error::unauthorized("unauthorized", "unknown device or wrong secret"))
             }

@@ -58,6 +58,36 @@ async fn a_wrong_token_is_refused_recorded_and_not_to_be_guessed() {
 }
 
 #[tokio::test]
+async fn a_hall_of_devices_enrols_at_once_from_one_address() {
+    const DEVICES: usize = 64;
+    let fixture = Fixture::start().await;
+    let admin = fixture.admin().await;
+    let path = "/projects/default/enrollment-tokens";
+    let made = fixture.post(path, &admin, &json!({ "uses": DEVICES })).await.expect(201);
+    let enrolments = (0..DEVICES).map(|n| {
+        let body = json!({ "token": made["token"], "device_id": format!("pi-{n}") });
+        let fixture = &fixture;
+        async move { fixture.post("/enroll", "", &body).await.expect(201) }
+    });
+    let secrets: std::collections::BTreeSet<String> = futures_util::future::join_all(enrolments)
+        .await
+        .iter()
+        .map(|answer| answer["device_secret"].as_str().expect("a secret").to_owned())
+        .collect();
+    assert_eq!(secrets.len(), DEVICES);
+
+    // Many wrong ones at once are soon not even looked at, and told when to come again.
+    let guess = json!({ "token": "qde_wrong", "device_id": "pi-x" });
+    for _ in 0..12 {
+        fixture.post("/enroll", "", &guess).await;
+    }
+    let refused = fixture.post("/enroll", "", &guess).await;
+    let wait_s: u64 = refused.headers["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=15).contains(&wait_s), "{wait_s}");
+    refused.problem(429, "too_many_requests");
+}
+
+#[tokio::test]
 async fn devices_are_listed_filtered_sorted_and_paged() {
     let fixture = Fixture::start().await;
     let admin = fixture.admin().await;
