@@ -21,7 +21,10 @@ use sqlx::postgres::PgConnectOptions;
 use url::Url;
 
 use crate::{
-    mqtt::external::{BrokerUrl, trust},
+    mqtt::{
+        external::{BrokerUrl, trust},
+        link::Qos,
+    },
     store::Location,
 };
 
@@ -60,7 +63,7 @@ impl fmt::Debug for Config {
 #[derive(Debug, Clone)]
 pub enum Broker {
     Embedded { listen: SocketAddr },
-    External { url: BrokerUrl, ca_pem: Option<Vec<u8>> },
+    External { url: BrokerUrl, ca_pem: Option<Vec<u8>>, qos_max: Qos },
 }
 
 /// Says which option is wrong.
@@ -95,6 +98,9 @@ pub struct Options {
     /// File with the certificates (PEM) that an mqtts broker is trusted by
     #[arg(long, value_name = "FILE", global = true)]
     pub broker_ca_file: Option<String>,
+    /// The highest QoS that the external broker has, 1 or 2 [default: 2]
+    #[arg(long, value_name = "QOS", global = true)]
+    pub broker_qos: Option<String>,
     /// Use PostgreSQL instead of SQLite: postgres://user:pass@host/database
     #[arg(long, value_name = "URL", global = true)]
     pub database: Option<String>,
@@ -144,6 +150,7 @@ impl Options {
             broker,
             broker_password_file,
             broker_ca_file,
+            broker_qos,
             database,
             database_url_file,
             mqtt_url,
@@ -156,6 +163,7 @@ impl Options {
             ("broker", broker),
             ("broker_password_file", broker_password_file),
             ("broker_ca_file", broker_ca_file),
+            ("broker_qos", broker_qos),
             ("database", database),
             ("database_url_file", database_url_file),
             ("mqtt_url", mqtt_url),
@@ -202,13 +210,14 @@ pub fn load(
     check(given, environment.get(ADMIN_PASSWORD).cloned())
 }
 
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 11] = [
     "data_dir",
     "http",
     "mqtt",
     "broker",
     "broker_password_file",
     "broker_ca_file",
+    "broker_qos",
     "database",
     "database_url_file",
     "mqtt_url",
@@ -223,17 +232,22 @@ fn check(
     let plaintext =
         take("allow_plaintext").map(|given| plaintext(&given)).transpose()?.unwrap_or_default();
     let http = listener(take("http"), "127.0.0.1:8470", "http", &plaintext)?;
-    let (mqtt, external, password, ca) =
-        (take("mqtt"), take("broker"), take("broker_password_file"), take("broker_ca_file"));
+    let (mqtt, external, password, ca, qos) = (
+        take("mqtt"),
+        take("broker"),
+        take("broker_password_file"),
+        take("broker_ca_file"),
+        take("broker_qos"),
+    );
     let broker = if let Some(url) = external {
         if let Some(mqtt) = mqtt {
             return Err(
                 mqtt.refuse("expected only without --broker: there is no embedded broker then")
             );
         }
-        external_broker(&url, password, ca)?
+        external_broker(&url, password, ca, qos.as_ref())?
     } else {
-        if let Some(alone) = password.or(ca) {
+        if let Some(alone) = password.or(ca).or(qos) {
             return Err(alone.refuse("expected only with --broker"));
         }
         Broker::Embedded { listen: listener(mqtt, "127.0.0.1:8471", "mqtt", &plaintext)? }
@@ -350,6 +364,7 @@ fn external_broker(
     given: &Given,
     password: Option<Given>,
     ca: Option<Given>,
+    qos: Option<&Given>,
 ) -> Result<Broker, ConfigError> {
     let mut url = BrokerUrl::parse(&given.value).map_err(|e| given.refuse(e.to_string()))?;
     if let Some(file) = password {
@@ -375,7 +390,12 @@ fn external_broker(
             Some(pem.into_bytes())
         }
     };
-    Ok(Broker::External { url, ca_pem })
+    let qos_max = match qos.map(|given| (given, given.value.as_str())) {
+        None | Some((_, "2")) => Qos::ExactlyOnce,
+        Some((_, "1")) => Qos::AtLeastOnce,
+        Some((given, _)) => return Err(given.refuse("expected 1 or 2")),
+    };
+    Ok(Broker::External { url, ca_pem, qos_max })
 }
 
 fn advertised(given: &Given) -> Result<String, ConfigError> {
@@ -507,6 +527,26 @@ mod tests {
         for address in ["127.0.0.1:0", "127.8.8.8:0", "[::1]:0", "localhost:0"] {
             assert!(load_with(http(address), &[], None).is_ok(), "{address}");
         }
+    }
+
+    #[test]
+    fn the_brokers_qos_is_1_or_2_and_of_an_external_one() {
+        let qos = |broker: Option<&str>, qos: &str| {
+            let options = Options {
+                broker: broker.map(str::to_owned),
+                broker_qos: Some(qos.into()),
+                ..Options::default()
+            };
+            load_with(options, &[], None).map(|config| match config.broker {
+                Broker::External { qos_max, .. } => Some(qos_max),
+                Broker::Embedded { .. } => None,
+            })
+        };
+        let url = Some("mqtt://u:p@h");
+        assert_eq!(qos(url, "1"), Ok(Some(Qos::AtLeastOnce)));
+        assert_eq!(qos(url, "2"), Ok(Some(Qos::ExactlyOnce)));
+        assert_eq!(qos(url, "0").expect_err("none").key, "--broker-qos");
+        assert!(qos(None, "1").expect_err("embedded").to_string().contains("--broker"));
     }
 
     #[test]

@@ -213,7 +213,7 @@ async fn open_way(
             let url = format!("mqtt://{}", broker.address());
             Ok(Way { link: Arc::new(broker), inbound, url, is_ready: Box::new(|| true) })
         }
-        Broker::External { url: broker, ca_pem } => {
+        Broker::External { url: broker, ca_pem, qos_max } => {
             let client_id = client_id(store, clock).await?;
             let tls = ca_pem.as_deref().map(external::trust).transpose()?;
             let host = if broker.host.contains(':') {
@@ -223,7 +223,7 @@ async fn open_way(
             };
             let scheme = if broker.tls { "mqtts" } else { "mqtt" };
             let url = format!("{scheme}://{host}:{}", broker.port);
-            let config = external::Config { broker, client_id, tls, random };
+            let config = external::Config { broker, client_id, tls, qos_max, random };
             let (client, inbound) = external::start(config)?;
             let client = Arc::new(client);
             let asked = Arc::clone(&client);

@@ -3,6 +3,9 @@
 //! Without an installed Mosquitto these tests say so and pass; with
 //! `QUARTERDECK_REQUIRE_SERVICES=1` they fail instead.
 
+#[path = "mqtt_external/strange.rs"]
+mod strange;
+
 use std::{
     collections::{HashSet, VecDeque},
     net::TcpListener,
@@ -189,6 +192,11 @@ fn run(program: &Path, folder: &TempDir, port: u16) -> Option<Child> {
 
 // ---------------------------------------------------------------- the server's side
 
+fn config(broker: BrokerUrl, tls: Option<Arc<rustls::ClientConfig>>) -> Config {
+    let client_id = "quarterdeck-test".into();
+    Config { broker, client_id, tls, qos_max: Qos::ExactlyOnce, random: || 0.1 }
+}
+
 struct Server {
     client: Client,
     inbound: InboundReceiver,
@@ -212,7 +220,7 @@ impl Server {
 
     fn begin(broker: &Mosquitto, tls: Option<Arc<rustls::ClientConfig>>) -> Self {
         let broker = BrokerUrl::parse(&broker.url()).expect("a URL");
-        let config = Config { broker, client_id: "quarterdeck-test".into(), tls, random: || 0.1 };
+        let config = config(broker, tls);
         let (client, inbound) = external::start(config).expect("a sound configuration");
         Self { client, inbound, kept: VecDeque::new() }
     }

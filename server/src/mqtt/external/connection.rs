@@ -1,0 +1,263 @@
+//! The connection to an external broker: one task owns it, one acknowledges.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use quarterdeck_protocol::{
+    limits::MQTT_MESSAGE_MAX_BYTES,
+    topics::{self, DeviceTopic},
+};
+use rumqttc::{
+    AsyncClient, ConnectionError, Event, EventLoop, Packet, QoS, Request, StateError, Subscribe,
+    SubscribeFilter,
+};
+use tokio::sync::mpsc;
+use tracing::{debug, info, warn};
+
+use super::{
+    BrokerUrl, Shared,
+    manner::{End, Manner, Next},
+};
+use crate::mqtt::{
+    limits,
+    link::{AckHandle, AckWaiter, Inbound, InboundSender, Message, Qos},
+};
+
+/// A publish that the engine has and the broker does not know it has.
+pub(super) struct Outstanding {
+    /// Packet ids mean something within one connection alone.
+    epoch: u64,
+    publish: rumqttc::Publish,
+    waiter: Option<AckWaiter>,
+}
+
+/// Nobody listens to the broker any more.
+type Unheard = mpsc::error::SendError<Inbound>;
+
+/// Owns the connection, and hands publishes to the engine.
+pub(super) struct Reader {
+    pub(super) shared: Arc<Shared>,
+    pub(super) broker: BrokerUrl,
+    pub(super) random: fn() -> f64,
+    pub(super) connection: EventLoop,
+    pub(super) manner: Manner,
+    pub(super) epoch: u64,
+    pub(super) inbound: InboundSender,
+    pub(super) outstanding: mpsc::Sender<Outstanding>,
+}
+
+impl Reader {
+    pub(super) async fn run(mut self) {
+        let mut attempt = 0;
+        loop {
+            let event = tokio::select! {
+                event = self.connection.poll() => event,
+                () = self.shared.again.notified() => {
+                    warn!(broker = ?self.broker, "a message could not be made durable: taking it again");
+                    self.connection.clean();
+                    if self.down().await.is_err() { return }
+                    wait(&mut attempt, self.random).await;
+                    continue;
+                }
+            };
+            let listened = match event {
+                Ok(Event::Incoming(Packet::ConnAck(_))) => self.up().await,
+                // A connection that only breaks again is no success.
+                Ok(Event::Incoming(Packet::SubAck(_))) => {
+                    attempt = 0;
+                    Ok(())
+                }
+                Ok(Event::Incoming(Packet::Publish(publish))) => self.take(publish).await,
+                Ok(Event::Incoming(Packet::PubRec(_))) => {
+                    self.manner.received();
+                    Ok(())
+                }
+                Ok(_) => Ok(()),
+                Err(ConnectionError::RequestsDone) => return,
+                Err(error) => {
+                    let listened = self.down().await;
+                    info!(broker = ?self.broker, %error, attempt, "no connection to the broker");
+                    self.learn(&error);
+                    wait(&mut attempt, self.random).await;
+                    listened
+                }
+            };
+            if listened.is_err() {
+                debug!("nobody listens to the broker any more");
+                return;
+            }
+        }
+    }
+
+    async fn up(&mut self) -> Result<(), Unheard> {
+        info!(broker = ?self.broker, "connected to the broker");
+        self.epoch += 1;
+        self.connection.mqtt_options.set_clean_session(false);
+        // Ahead of all else, and not by way of the client's queue, which may be full.
+        self.connection
+            .pending
+            .push_front(Request::Subscribe(Subscribe::new_many(subscriptions())));
+        self.shared.up.store(true, Ordering::Release);
+        self.inbound.send(Inbound::LinkUp).await
+    }
+
+    async fn down(&mut self) -> Result<(), Unheard> {
+        // Acknowledgements belong to the connection that is gone.
+        self.connection
+            .pending
+            .retain(|request| !matches!(request, Request::PubAck(_) | Request::PubRec(_)));
+        if self.shared.up.swap(false, Ordering::AcqRel) {
+            self.inbound.send(Inbound::LinkDown).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes the next connection one that the broker bears.
+    fn learn(&mut self, error: &ConnectionError) {
+        let end = match error {
+            ConnectionError::MqttState(StateError::Unsolicited(_)) => End::Unsolicited,
+            _ => End::Otherwise,
+        };
+        // What was sent has a packet id; what only waited to be sent has none.
+        let is_waiting = self.connection.pending.iter().any(|request| {
+            matches!(request, Request::Publish(publish) if publish.qos == QoS::ExactlyOnce && publish.pkid != 0)
+        });
+        let Next { clean, lower } = self.manner.ended(end, is_waiting);
+        if clean {
+            warn!(broker = ?self.broker, "the session that the broker keeps does not fit any more: beginning a new one");
+            self.connection.mqtt_options.set_clean_session(true);
+        }
+        if lower {
+            warn!(broker = ?self.broker, "the broker does not take QoS 2: publishing with QoS 1 from now on");
+            self.shared.lower_qos();
+            for request in &mut self.connection.pending {
+                if let Request::Publish(publish) = request
+                    && publish.qos == QoS::ExactlyOnce
+                {
+                    publish.qos = QoS::AtLeastOnce;
+                }
+            }
+        }
+    }
+
+    async fn take(&mut self, publish: rumqttc::Publish) -> Result<(), Unheard> {
+        let parsed = topics::parse(&publish.topic).filter(|(_, _, kind)| kind.device_may_publish());
+        let waiter = match parsed {
+            None => {
+                warn!(topic = publish.topic, "not one of the topics we asked for");
+                None
+            }
+            Some(_) if publish.payload.len() > MQTT_MESSAGE_MAX_BYTES => {
+                warn!(
+                    topic = publish.topic,
+                    size_bytes = publish.payload.len(),
+                    "longer than a message may be"
+                );
+                None
+            }
+            Some((.., kind)) if kind.device_may_subscribe() && self.is_echo(&publish) => None,
+            Some((project_id, device_id, kind)) => {
+                let (ack, waiter) = match publish.qos {
+                    QoS::AtMostOnce => (AckHandle::unawaited(), None),
+                    QoS::AtLeastOnce | QoS::ExactlyOnce => {
+                        let (ack, waiter) = AckHandle::pair();
+                        (ack, Some(waiter))
+                    }
+                };
+                let message = Message {
+                    project_id,
+                    device_id,
+                    kind,
+                    payload: publish.payload.clone(),
+                    retained: publish.retain,
+                    last_will: false,
+                    connection: None,
+                    ack,
+                };
+                self.inbound.send(Inbound::Message(message)).await?;
+                waiter
+            }
+        };
+        if publish.qos != QoS::AtMostOnce {
+            // Full: the broker waits, as its window of unacknowledged messages is.
+            let _ = self.outstanding.send(Outstanding { epoch: self.epoch, publish, waiter }).await;
+        }
+        Ok(())
+    }
+
+    fn is_echo(&self, publish: &rumqttc::Publish) -> bool {
+        self.shared.echoes().is_echo(&publish.topic, &publish.payload)
+    }
+}
+
+/// Acknowledges what is durable, in the order in which it came.
+pub(super) async fn acknowledge(
+    mut taken: mpsc::Receiver<Outstanding>,
+    client: AsyncClient,
+    shared: Arc<Shared>,
+) {
+    let mut abandoned = 0;
+    while let Some(Outstanding { epoch, publish, waiter }) = taken.recv().await {
+        if epoch <= abandoned {
+            continue;
+        }
+        let committed = match waiter {
+            None => true,
+            Some(waiter) => waiter.committed().await,
+        };
+        if !committed {
+            abandoned = epoch;
+            shared.again.notify_one();
+        } else if client.ack(&publish).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn subscriptions() -> impl Iterator<Item = SubscribeFilter> {
+    DeviceTopic::ALL.into_iter().filter(|kind| kind.device_may_publish()).map(|kind| {
+        // Never 2: when a session is resumed amid its handshake, the broker repeats
+        // PUBREL, which rumqttc takes for an error, on each new connection again.
+        // At least once is what we need, and the ids do the rest.
+        let qos = if Qos::of(kind) == Qos::AtMostOnce { QoS::AtMostOnce } else { QoS::AtLeastOnce };
+        SubscribeFilter::new(topics::filter(kind), qos)
+    })
+}
+
+async fn wait(attempt: &mut u32, random: fn() -> f64) {
+    tokio::time::sleep(pause(*attempt, random())).await;
+    *attempt = attempt.saturating_add(1);
+}
+
+/// Full jitter: anywhere between at once and a bound that doubles.
+fn pause(attempt: u32, random: f64) -> Duration {
+    let bound_ms = limits::RECONNECT_FIRST_MS
+        .saturating_mul(1 << attempt.min(20))
+        .min(limits::RECONNECT_MAX_MS);
+    Duration::from_millis(bound_ms).mul_f64(random.clamp(0.0, 1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reconnects_wait_longer_and_never_beyond_the_bound() {
+        assert_eq!(pause(0, 0.0), Duration::ZERO);
+        assert_eq!(pause(0, 1.0), Duration::from_millis(limits::RECONNECT_FIRST_MS));
+        assert_eq!(pause(3, 0.5), Duration::from_millis(limits::RECONNECT_FIRST_MS * 4));
+        for attempt in [20, 64, u32::MAX] {
+            assert_eq!(pause(attempt, 1.0), Duration::from_millis(limits::RECONNECT_MAX_MS));
+        }
+    }
+
+    #[test]
+    fn all_that_devices_say_is_subscribed_to() {
+        let filters: Vec<_> = subscriptions().map(|filter| filter.path).collect();
+        assert_eq!(filters.len(), 7);
+        assert!(filters.contains(&"roboticks/+/devices/+/status".to_owned()));
+        assert!(!filters.contains(&"roboticks/+/devices/+/commands".to_owned()));
+    }
+}
