@@ -21,6 +21,8 @@ mod input;
 mod live;
 #[path = "http/openapi.rs"]
 mod openapi;
+#[path = "http/patience.rs"]
+mod patience;
 #[path = "http/people.rs"]
 mod people;
 #[path = "http/postgres.rs"]

@@ -1,5 +1,8 @@
 //! The embedded broker, met by devices over TCP and by an engine over its seam.
 
+#[path = "mqtt_embedded/attacks.rs"]
+mod attacks;
+
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use async_trait::async_trait;

@@ -181,3 +181,35 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for StallGuard<S> {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncWriteExt as _;
+
+    const LIMIT: Duration = Duration::from_millis(WRITE_STALL_MS);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_nothing_is_given_up_after_the_limit() {
+        let (ours, _theirs) = tokio::io::duplex(16);
+        let mut guard = StallGuard::new(ours);
+        let started = Instant::now();
+        let error = guard.write_all(&[0; 64]).await.expect_err("nobody reads");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!((LIMIT..LIMIT * 2).contains(&started.elapsed()), "{:?}", started.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_a_little_now_and_then_is_served() {
+        let (ours, mut theirs) = tokio::io::duplex(16);
+        let mut guard = StallGuard::new(ours);
+        let reading = tokio::spawn(async move {
+            for _ in 0..8 {
+                tokio::time::sleep(LIMIT * 2 / 3).await;
+                tokio::io::AsyncReadExt::read_exact(&mut theirs, &mut [0; 8]).await.expect("open");
+            }
+        });
+        guard.write_all(&[0; 64]).await.expect("slow, but never for too long");
+        reading.await.expect("no panic");
+    }
+}
