@@ -91,8 +91,8 @@ fn accepted(session_present: bool) -> Packet {
 }
 
 /// What every broker answers beside CONNECT and PUBLISH.
-fn usual(packet: &Packet) -> Option<Vec<Packet>> {
-    Some(match packet {
+fn usual(packet: &Packet) -> Vec<Packet> {
+    match packet {
         Packet::Subscribe(subscribe) => {
             let granted = SubscribeReasonCode::Success(QoS::AtLeastOnce);
             let codes = vec![granted; subscribe.filters.len()];
@@ -103,7 +103,7 @@ fn usual(packet: &Packet) -> Option<Vec<Packet>> {
             vec![Packet::PubAck(PubAck::new(publish.pkid))]
         }
         _ => Vec::new(),
-    })
+    }
 }
 
 fn qos_of(packet: &Packet) -> Option<QoS> {
@@ -125,7 +125,7 @@ async fn a_broker_without_qos_2_is_found_out_and_gets_qos_1() {
     let mut broker = Strange::start(|packet| match packet {
         Packet::Connect(_) => Some(vec![accepted(false)]),
         Packet::Publish(publish) if publish.qos == QoS::ExactlyOnce => None,
-        other => usual(other),
+        other => Some(usual(other)),
     })
     .await;
     let mut server = server(&broker, Qos::ExactlyOnce);
@@ -148,7 +148,7 @@ async fn a_broker_without_qos_2_is_found_out_and_gets_qos_1() {
 async fn a_broker_that_is_said_to_have_no_qos_2_never_gets_it() {
     let mut broker = Strange::start(|packet| match packet {
         Packet::Connect(_) => Some(vec![accepted(false)]),
-        other => usual(other),
+        other => Some(usual(other)),
     })
     .await;
     let mut server = server(&broker, Qos::AtLeastOnce);
@@ -171,7 +171,7 @@ async fn a_session_that_breaks_each_connection_is_given_up_once() {
             Some(vec![accepted(!connect.clean_session)])
         }
         Packet::Publish(publish) if publish.payload == "end" => None,
-        other => usual(other),
+        other => Some(usual(other)),
     })
     .await;
     let mut server = server(&broker, Qos::ExactlyOnce);
