@@ -412,8 +412,13 @@ pub struct Command {
     pub id: CommandId,
     pub batch_id: BatchId,
     pub device_id: DeviceId,
+    /// Its device's status now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_status: Option<DeviceStatus>,
     #[serde(rename = "type")]
     pub kind: String,
+    /// Left out (null) in the rows of a table.
+    #[serde(default)]
     #[schema(value_type = Object)]
     pub payload: Value,
     pub priority: u8,
@@ -472,7 +477,8 @@ pub struct CancelledCommands {
 /// One line of the timeline of a command or a device.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TimelineEntry {
-    /// Rises within the timeline.
+    /// Rises within the timeline; commands of one millisecond share one in their device's, and are told apart by
+    /// their ids.
     pub seq: i64,
     pub at: Timestamp,
     /// `created`, `published`, `accepted`, `progress`, `late`, `online`, …
@@ -605,6 +611,17 @@ pub struct Overview {
     pub alerts: AlertCounts,
     /// Devices that are offline, by their tag `site`, most first, at most ten.
     pub offline_by_site: Vec<SiteCount>,
+    /// Devices that have used some of their reboots (chapter 3), least left first, at most ten.
+    #[serde(default)]
+    pub reboot_budget: Vec<RebootBudget>,
+}
+
+/// How many reboots of a device the safety rule still lets through now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RebootBudget {
+    pub device_id: DeviceId,
+    pub used: u64,
+    pub left: u64,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -195,6 +195,15 @@ uuid_id!(
     TunnelId
 );
 
+impl CommandId {
+    /// When it was made, as its first 48 bits say, in milliseconds since the Unix epoch.
+    ///
+    /// Never goes back from one id to the next, whatever the wall clock does.
+    pub fn millis(self) -> i64 {
+        (self.0.as_u128() >> 80) as i64
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,6 +15,7 @@
 //! | [`payload`] | the typed payloads of those operations |
 //! | [`api`] | objects and requests of the HTTP interface |
 //! | [`live`] | the WebSocket that keeps a console up to date |
+//! | [`search`] | words and names that listings are searched for |
 //! | [`text`] | untrusted text made fit for a terminal |
 //! | [`tunnel`] | streams over lossy frames, for terminals and forwards |
 //! | [`limits`] | bounds that both ends of a wire must agree on |
@@ -27,6 +28,7 @@ pub mod limits;
 pub mod live;
 pub mod operations;
 pub mod payload;
+pub mod search;
 pub mod text;
 pub mod time;
 pub mod topics;

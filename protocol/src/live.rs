@@ -44,9 +44,10 @@ pub enum Listing {
     /// Rows: [`crate::api::Device`], key: id. Filters and sorts as `GET /devices`; `id` for one device.
     Devices,
     /// Rows: [`crate::api::Command`] without `payload`, `result`, `stdout` and `stderr` unless the filter has
-    /// `id`; key: id. Filters and sorts as `GET /commands`.
+    /// `id`; key: id. Filters and sorts as `GET /commands`. A row changes also when its device's status does.
     Commands,
-    /// Rows: [`crate::api::TimelineEntry`] of the command or device in the filter (`command`, `device`); key: seq.
+    /// Rows: [`crate::api::TimelineEntry`] of the command or device in the filter (`command`, `device`), newest
+    /// first; key: seq, and behind a dot the `command_id` of a device's commands.
     Timeline,
     /// Rows: [`crate::api::OutputChunk`] of the command in the filter (`command`); key: stream and offset.
     Output,

@@ -14,7 +14,7 @@ use crate::{
     engine::ingest::message::{Failed, Health, Said, Status},
     http::{audit, extract, json, problem::Error, query::Params},
     store::{
-        alerts, commands, devices,
+        alerts, audit as trail, commands, devices,
         query::{ListError, Slice, Sql},
     },
 };
@@ -96,7 +96,7 @@ pub fn http_query(listing: &str, query: &str) -> Result<Vec<(String, usize)>, Er
         "alerts" => alerts::Filter::parse(&given)
             .and_then(|filter| Ok(filter.select(&project, alerts::sort_of(sort)?))),
         _ => {
-            audit::filter_of(&given).map_err(invalid)?;
+            trail::Filter::parse(&given).map_err(invalid)?;
             audit::is_descending(sort).map_err(invalid)?;
             paging.after_key()?;
             return Ok(Vec::new());

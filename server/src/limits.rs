@@ -2,7 +2,7 @@
 //!
 //! Each lives beside what it bounds; here they are only shown.
 
-use quarterdeck_protocol::limits as shared;
+use quarterdeck_protocol::{limits as shared, search};
 
 use crate::{auth, http, live, mqtt, server, store};
 
@@ -29,6 +29,9 @@ pub const ALL: &[Limit] = &[
     limit("http_write_stall_ms", http::server::WRITE_STALL_MS, "closed"),
     limit("json_depth", shared::JSON_MAX_DEPTH as u64, "400"),
     limit("page_items", shared::PAGE_MAX_ITEMS as u64, "422"),
+    limit("search_chars", search::SEARCH_MAX_CHARS as u64, "422"),
+    limit("search_words", search::SEARCH_MAX_WORDS as u64, "422"),
+    limit("filter_names", search::FILTER_MAX_NAMES as u64, "422"),
     limit("idempotency_key_bytes", store::idempotency::KEY_MAX_BYTES as u64, "422"),
     limit("idempotency_kept_ms", store::idempotency::KEPT_MS as u64, "forgotten"),
     limit("upload_bytes", shared::UPLOAD_MAX_BYTES, "413"),

@@ -147,7 +147,7 @@ impl Hub {
             return Ok(Arc::clone(overview));
         }
         let mut tx = store.read().await?;
-        let overview = Arc::new(overview::read(&mut tx, project, clock.wall()).await?);
+        let overview = Arc::new(overview::read(&mut tx, project, clock.now()).await?);
         let took_ms = clock.steady() - started_ms;
         let rest_ms = OVERVIEW_MAX_AGE_MS.max(took_ms * OVERVIEW_REST_FACTOR);
         *cached =

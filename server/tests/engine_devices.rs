@@ -9,6 +9,7 @@ use quarterdeck_protocol::{
     command::CommandStatus,
     device::DeviceStatus as D,
     ids::ProjectId,
+    live::Listing,
     topics::DeviceTopic,
 };
 use quarterdeck_server::{
@@ -21,6 +22,8 @@ use support::{Harness, device, eventually};
 
 on_both_engines! {
     a_device_is_online_while_it_is_heard,
+    who_falls_silent_is_told_of_in_the_timeline_at_once,
+    each_entry_of_a_timeline_is_on_one_page_whatever_the_clock_does,
     what_an_older_connection_says_of_presence_is_ignored,
     after_a_restart_everybodys_silence_begins_anew,
     a_mass_event_raises_one_alert,
@@ -92,6 +95,61 @@ async fn a_device_is_online_while_it_is_heard(location: Location) {
     let events: Vec<_> = timeline.iter().rev().map(|entry| entry.event.as_str()).collect();
     assert_eq!(events, ["online", "stale", "crashed", "online", "offline"]);
     assert!(timeline.windows(2).all(|pair| pair[0].seq > pair[1].seq));
+}
+
+async fn who_falls_silent_is_told_of_in_the_timeline_at_once(location: Location) {
+    let h = Harness::start(&location).await;
+    h.add_devices(&["pi-1"]).await;
+    h.connect("pi-1", "b1").await;
+    let mut changes = h.engine.changes();
+    h.pass(90_000).await;
+    assert_eq!(status(&h, "pi-1").await, D::Stale);
+    let mut told = Vec::new();
+    while let Ok(commit) = changes.try_recv() {
+        told.extend(commit.iter().map(|change| (change.listing, change.key.clone())));
+    }
+    assert!(told.contains(&(Listing::Timeline, "pi-1".to_owned())), "{told:?}");
+}
+
+async fn each_entry_of_a_timeline_is_on_one_page_whatever_the_clock_does(location: Location) {
+    let h = Harness::start(&location).await;
+    h.add_devices(&["pi-1", "pi-2"]).await;
+    let mut made = Vec::new();
+    for step_ms in [0, 0, 1, -60_000, 0, 120_000] {
+        h.clock.step_wall(step_ms);
+        // Both in one millisecond, the commands several at once.
+        let connection = h.connect("pi-1", "b1").await;
+        for _ in 0..3 {
+            made.extend(h.submit(&["pi-1"], "ping", json!({})).await);
+        }
+        h.disconnect("pi-1", connection).await;
+    }
+    let mut tx = h.store.read().await.expect("a reader");
+    let total = device_events::count(&mut tx, &h.project, &device("pi-1")).await.expect("a count");
+    for limit in [1, 2, 7] {
+        let (mut all, mut before) = (Vec::new(), None);
+        loop {
+            let page = device_events::list(&mut tx, &h.project, &device("pi-1"), before, limit)
+                .await
+                .expect("a page");
+            let Some(last) = page.last() else { break };
+            before = Some(device_events::Place::of(last));
+            all.extend(page);
+        }
+        assert!(all.windows(2).all(|pair| {
+            device_events::Place::of(&pair[0]) > device_events::Place::of(&pair[1])
+        }));
+        assert_eq!(all.len() as u64, total, "pages of {limit}");
+        let commands: Vec<_> = all.iter().rev().filter_map(|entry| entry.command_id).collect();
+        assert_eq!(commands, made.iter().map(|command| command.id).collect::<Vec<_>>());
+        let (rows, counted) = device_events::window(&mut tx, &h.project, &device("pi-1"), 3, 10)
+            .await
+            .expect("a window");
+        let keys: Vec<_> = rows.into_iter().map(|(key, _)| key).collect();
+        let places: Vec<_> = all[3..13].iter().map(device_events::Place::of).collect();
+        assert_eq!(keys, places.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(counted, total);
+    }
 }
 
 async fn what_an_older_connection_says_of_presence_is_ignored(location: Location) {

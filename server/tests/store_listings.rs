@@ -5,9 +5,11 @@ mod support;
 use std::collections::BTreeMap;
 
 use quarterdeck_protocol::{
-    api::{Command, Device},
+    api::{Command, Device, Severity},
     command::CommandStatus as S,
     ids::CommandId,
+    search,
+    time::Timestamp,
 };
 use quarterdeck_server::store::{
     Location, Tx, alerts, commands::listing as commands, devices, overview, query::ListError,
@@ -18,11 +20,14 @@ use support::{Harness, request};
 on_both_engines! {
     pages_and_windows_of_commands_show_the_same_rows,
     filters_of_commands_let_through_what_they_say,
+    searches_find_what_their_terms_say,
+    filters_of_alerts_let_through_what_they_say,
     pages_and_windows_of_devices_show_the_same_rows,
     filters_of_devices_let_through_what_they_say,
     what_is_not_understood_is_named,
     a_cursor_survives_rows_that_come_and_go,
     the_overview_counts,
+    the_overview_says_which_devices_have_few_reboots_left,
     a_window_is_lean_unless_it_is_of_one_command,
 }
 
@@ -95,9 +100,9 @@ async fn all_commands(
         if rows.is_empty() {
             break;
         }
-        keys.extend(rows.into_iter().map(|(key, _)| key));
+        keys.extend(rows.into_iter().map(|row| row.id));
     }
-    let ids: Vec<_> = all.iter().map(|command| command.id.to_string()).collect();
+    let ids: Vec<_> = all.iter().map(|command| command.id).collect();
     assert_eq!(keys, ids, "{pairs:?} {sort:?}");
     all
 }
@@ -152,6 +157,7 @@ async fn filters_of_commands_let_through_what_they_say(location: Location) {
     let third = all.iter().find(|command| command.id == ids[3]).expect("made").clone();
     let (batch, from) = (third.batch_id.to_string(), third.created_at.to_string());
     let prefix = &ids[3].to_string()[..24];
+    let (upper, not_batch) = (batch.to_uppercase(), format!("!{batch}"));
     type Model<'a> = Box<dyn Fn(&Command) -> bool + 'a>;
     let cases: Vec<(Vec<(&str, &str)>, Model<'_>)> = vec![
         (vec![("status", "completed")], Box::new(|c| c.status == S::Completed)),
@@ -180,12 +186,62 @@ async fn filters_of_commands_let_through_what_they_say(location: Location) {
         (vec![("q", "100%")], Box::new(|c| c.notes.contains("100%"))),
         (vec![("q", prefix)], Box::new(|c| c.id.to_string().starts_with(prefix))),
         (vec![("q", "no such thing")], Box::new(|_| false)),
+        (
+            vec![("status", "!completed,!failed")],
+            Box::new(|c| !matches!(c.status, S::Completed | S::Failed)),
+        ),
+        (vec![("status", "~cnl")], Box::new(|c| c.status == S::Cancelled)),
+        (vec![("type", "!ping")], Box::new(|c| c.kind != "ping")),
+        (vec![("type", "~dsk,ping")], Box::new(|c| c.kind != "system_info")),
+        (
+            vec![("device", "!gw_1,!pi-1")],
+            Box::new(|c| matches!(c.device_id.as_str(), "gw-2" | "pi-2")),
+        ),
+        (vec![("device", "~g2")], Box::new(|c| c.device_id.as_str() == "gw-2")),
+        (vec![("device", "~g,!~2")], Box::new(|c| c.device_id.as_str() == "gw_1")),
+        (vec![("user", "!bob")], Box::new(|c| c.created_by == "ann")),
+        (
+            vec![("batch_id", &upper), ("user", "~a")],
+            Box::new(|c| c.batch_id == third.batch_id && c.created_by == "ann"),
+        ),
+        (vec![("batch_id", &not_batch)], Box::new(|c| c.batch_id != third.batch_id)),
+        (vec![("priority", "3,4")], Box::new(|c| matches!(c.priority, 3 | 4))),
+        (
+            vec![("error_code", "script_failed")],
+            Box::new(|c| c.error_code.as_deref() == Some("script_failed")),
+        ),
+        (vec![("q", "\"100% 7\"")], Box::new(|c| c.notes.contains("100% 7"))),
         (vec![("status", ""), ("q", "")], Box::new(|_| true)),
     ];
     for (pairs, model) in cases {
         let found = all_commands(&mut tx, &h, &pairs, None).await;
         let expected: Vec<_> = all.iter().filter(|command| model(command)).cloned().collect();
         assert_eq!(found, expected, "{pairs:?}");
+    }
+}
+
+/// Words of all sorts against what each term says of each row, in fields that are searched.
+async fn searches_find_what_their_terms_say(location: Location) {
+    let (h, _) = populated(&location).await;
+    let mut tx = h.store.read().await.expect("a reader");
+    let all = all_commands(&mut tx, &h, &[], None).await;
+    let bare = ["pi", "GW_1", "_", "%", "p1", "sstm", "ANN", "note 100", "!", "100%", "zz", "ote"];
+    let words: Vec<String> = bare
+        .iter()
+        .flat_map(|word| ["", "!", "~", "!~"].map(|mark| format!("{mark}\"{word}\"")))
+        .collect();
+    let pairs = words.iter().zip(words.iter().skip(5)).map(|(a, b)| format!("{a} {b}"));
+    for text in words.iter().cloned().chain(pairs) {
+        let terms = search::words(&text).expect("short");
+        let holds = |command: &Command, term: &search::Term| {
+            let names = [command.device_id.as_str(), &command.kind, &command.created_by];
+            let is_in_notes = !term.fuzzy && term.is_in(&command.notes);
+            (is_in_notes || names.iter().any(|name| term.is_in(name))) != term.inverse
+        };
+        let found = all_commands(&mut tx, &h, &[("q", &text)], None).await;
+        let expected: Vec<_> =
+            all.iter().filter(|c| terms.iter().all(|term| holds(c, term))).cloned().collect();
+        assert_eq!(found, expected, "{text}");
     }
 }
 
@@ -277,6 +333,15 @@ async fn filters_of_devices_let_through_what_they_say(location: Location) {
         (vec![("crashed", "true")], vec!["gw-2"]),
         (vec![("service_failed", "true")], vec!["gw_1"]),
         (vec![("service_failed", "false"), ("status", "offline")], vec!["pi-2"]),
+        (vec![("status", "!online")], vec!["gw_1", "pi-2"]),
+        (vec![("type", "!camera")], vec!["gw-2", "gw_1", "pi-1"]),
+        (vec![("device", "~p,!pi-1")], vec!["pi-2"]),
+        (vec![("tag", "!site=berlin")], vec!["gw-2", "gw_1", "pi-1"]),
+        (vec![("tag", "site=~bln,env=!test")], vec!["pi-2"]),
+        (vec![("process_status", "crashed")], vec!["gw-2"]),
+        (vec![("q", "~bln")], vec!["pi-2"]),
+        (vec![("q", "!~bln !gw-")], vec!["gw_1", "pi-1"]),
+        (vec![("q", "berlin !camera")], vec![]),
     ] {
         let found = all_devices(&mut tx, &h, &pairs, None).await;
         let mut ids: Vec<_> = found.iter().map(|device| device.id.as_str()).collect();
@@ -284,6 +349,58 @@ async fn filters_of_devices_let_through_what_they_say(location: Location) {
         let mut expected = expected.clone();
         expected.sort_unstable();
         assert_eq!(ids, expected, "{pairs:?}");
+    }
+}
+
+async fn filters_of_alerts_let_through_what_they_say(location: Location) {
+    let (h, _) = populated(&location).await;
+    let project = h.project.clone();
+    support::write(&h.store, move |tx| {
+        Box::pin(async move {
+            for (id, kind, device) in [
+                ("a", "device_offline", Some("pi-1")),
+                ("b", "clock_skew", Some("pi-2")),
+                ("c", "queue_depth", None),
+            ] {
+                let alert = alerts::Raise {
+                    id: id.to_owned(),
+                    project_id: project.to_string(),
+                    key: id.to_owned(),
+                    kind,
+                    severity: Severity::Warning,
+                    cause: format!("the cause of {id}"),
+                    device_id: device.map(str::to_owned),
+                    command_id: None,
+                    at: 1,
+                    count: 1,
+                };
+                alerts::raise(tx, &alert).await?;
+            }
+            alerts::acknowledge(tx, &project, "b", "ann", Timestamp::from_millis(2)).await?;
+            alerts::resolve(tx, project.as_str(), &["c".to_owned()], 3).await?;
+            Ok(())
+        })
+    })
+    .await;
+    let mut tx = h.store.read().await.expect("a reader");
+    for (name, value, expected) in [
+        ("status", "open", "ab"),
+        ("status", "resolved,acknowledged", "bc"),
+        ("status", "!acknowledged", "ac"),
+        ("kind", "!clock_skew", "ac"),
+        ("kind", "~dth,clock_skew", "bc"),
+        ("severity", "!warning", ""),
+        ("device", "!pi-1", "bc"),
+        ("q", "cause", "abc"),
+        ("q", "!pi-", "c"),
+        ("q", "~p1", "a"),
+    ] {
+        let filter = alerts::Filter::parse(&filter(&[(name, value)])).expect("valid");
+        let page = alerts::list(&mut tx, &h.project, &filter, Some("id"), None, 100)
+            .await
+            .expect("a page");
+        let ids: String = page.items.iter().map(|alert| alert.id.as_str()).collect();
+        assert_eq!((ids.as_str(), page.total), (expected, expected.len() as u64), "{name}={value}");
     }
 }
 
@@ -342,16 +459,33 @@ async fn the_overview_counts(location: Location) {
     let (h, _) = populated(&location).await;
     h.connect("pi-1", "b1").await;
     let mut tx = h.store.read().await.expect("a reader");
-    let shown = overview::read(&mut tx, &h.project, h.clock.wall()).await.expect("an overview");
+    let shown = overview::read(&mut tx, &h.project, h.clock.now()).await.expect("an overview");
     assert_eq!((shown.devices.online, shown.devices.offline), (1, 3));
     assert_eq!(shown.recent_commands["completed"], 10);
     assert_eq!(shown.recent_commands["failed"], 10);
     assert_eq!(shown.open_commands["accepted"], 10);
     assert_eq!(shown.p50_ms, Some(0));
     assert!(shown.oldest_queued_at.is_some());
-    let open = alerts::Filter { status: Some("open".into()), ..alerts::Filter::default() };
+    let open = alerts::Filter::parse(&filter(&[("status", "open")])).expect("valid");
     let page = alerts::list(&mut tx, &h.project, &open, None, None, 10).await.expect("a page");
     assert_eq!(page.total, shown.alerts.warning + shown.alerts.critical + shown.alerts.info);
+}
+
+async fn the_overview_says_which_devices_have_few_reboots_left(location: Location) {
+    let h = Harness::start(&location).await;
+    h.add_devices(&["pi-1", "pi-2", "pi-3"]).await;
+    for device in ["pi-1", "pi-2", "pi-1", "pi-1"] {
+        let mut request = request(&[device], "reboot_host", json!({}));
+        request.confirm = true;
+        h.engine.submit(&h.actor, &h.project, request).await.expect("valid");
+    }
+    let budget = async || {
+        let mut tx = h.store.read().await.expect("a reader");
+        let shown = overview::read(&mut tx, &h.project, h.clock.now()).await.expect("an overview");
+        shown.reboot_budget.into_iter().map(|b| (b.device_id.to_string(), b.used, b.left)).collect()
+    };
+    let all: Vec<_> = budget().await;
+    assert_eq!(all, [("pi-1".to_owned(), 3, 0), ("pi-2".to_owned(), 1, 2)]);
 }
 
 async fn a_window_is_lean_unless_it_is_of_one_command(location: Location) {
@@ -362,18 +496,16 @@ async fn a_window_is_lean_unless_it_is_of_one_command(location: Location) {
     let (rows, _) = commands::window(&mut tx, &h.project, &commands::Filter::default(), None, 0, 1)
         .await
         .expect("a window");
-    let row: Value = serde_json::from_str(rows[0].1.get()).expect("JSON");
     assert_eq!(
-        (&row["payload"], &row["stdout"], &row["status"]),
-        (&Value::Null, &Value::Null, &json!("completed"))
+        (&rows[0].payload, &rows[0].stdout, rows[0].status),
+        (&Value::Null, &None, S::Completed)
     );
     let one = commands::Filter { id: Some(id), ..commands::Filter::default() };
     let (rows, total) =
         commands::window(&mut tx, &h.project, &one, None, 0, 1).await.expect("a window");
-    let row: Value = serde_json::from_str(rows[0].1.get()).expect("JSON");
     assert_eq!(
-        (&row["payload"]["script"], &row["stdout"], total),
-        (&json!("id"), &json!("root"), 1)
+        (&rows[0].payload["script"], rows[0].stdout.as_deref(), total),
+        (&json!("id"), Some("root"), 1)
     );
     drop(ids);
 }

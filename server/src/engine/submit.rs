@@ -580,6 +580,7 @@ fn shown(
         id,
         batch_id,
         device_id: device.clone(),
+        device_status: checked.statuses.get(device.as_str()).and_then(|status| status.parse().ok()),
         kind: checked.kind.clone(),
         payload: checked.payload.clone(),
         priority: checked.priority.get(),

@@ -32,12 +32,14 @@ use crate::store::commands::{self, listing};
 #[utoipa::path(get, path = "/projects/{project}/commands", tag = "commands",
     params(ListParams,
         ("status" = Option<String>, Query, description = "One or more, with commas."),
-        ("type" = Option<String>, Query, description = "One or more, with commas."),
+        ("type" = Option<String>, Query, description = "One or more, with commas; !name inverts, ~name is fuzzy."),
         ("device" = Option<String>, Query, description = "One or more, with commas."),
         ("user" = Option<String>, Query), ("batch_id" = Option<String>, Query),
         ("id" = Option<String>, Query),
         ("from" = Option<Timestamp>, Query), ("to" = Option<Timestamp>, Query),
-        ("q" = Option<String>, Query, description = "A text in notes, ids, operation or error.")),
+        ("priority" = Option<String>, Query, description = "One or more, with commas."),
+        ("error_code" = Option<String>, Query),
+        ("q" = Option<String>, Query, description = "Words in device, operation, user, notes or id; !word inverts, ~word is fuzzy.")),
     responses((status = 200, body = Page<Command>)))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,

@@ -32,8 +32,10 @@ use crate::store::{
         ("status" = Option<String>, Query, description = "One or more, with commas."),
         ("type" = Option<String>, Query), ("tag" = Option<String>, Query, description = "key=value, with commas."),
         ("tags" = Option<String>, Query, description = "The same as `tag`."),
-        ("id" = Option<String>, Query),
-        ("q" = Option<String>, Query), ("crashed" = Option<bool>, Query), ("service_failed" = Option<bool>, Query)),
+        ("id" = Option<String>, Query), ("device" = Option<String>, Query),
+        ("agent_version" = Option<String>, Query), ("process_status" = Option<String>, Query),
+        ("q" = Option<String>, Query, description = "Words in id, type, tags or facts; !word inverts, ~word is fuzzy."),
+        ("crashed" = Option<bool>, Query), ("service_failed" = Option<bool>, Query)),
     responses((status = 200, body = Page<Device>)))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
@@ -209,19 +211,19 @@ pub(super) async fn timeline(
     let paging = params.paging()?;
     params.finish()?;
     paging.one_order("-seq")?;
-    let before: Option<i64> = paging
+    let before: Option<device_events::Place> = paging
         .after_key()?
         .map(|key| {
             key.parse()
-                .map_err(|_| Error::invalid("cursor", "expected a next_cursor of this listing"))
+                .map_err(|()| Error::invalid("cursor", "expected a next_cursor of this listing"))
         })
         .transpose()?;
     let mut tx = app.store.read().await?;
     must_exist(&mut tx, &member, &device).await?;
     let entries =
         device_events::list(&mut tx, &member.project, &device, before, paging.limit + 1).await?;
-    let (_, total) = device_events::window(&mut tx, &member.project, &device, 0, 0).await?;
-    Ok(axum::Json(paging.page(entries, total, |entry| entry.seq.to_string())))
+    let total = device_events::count(&mut tx, &member.project, &device).await?;
+    Ok(axum::Json(paging.page(entries, total, |entry| device_events::Place::of(entry).to_string())))
 }
 
 async fn must_exist(tx: &mut crate::store::Tx, member: &Viewer, device: &DeviceId) -> Result<()> {

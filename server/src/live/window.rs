@@ -1,7 +1,7 @@
 //! One window: which rows it shows, and how they differ from what was sent.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     hash::{BuildHasher as _, RandomState},
     time::Duration,
 };
@@ -52,6 +52,8 @@ pub(super) struct Window {
     range: Range,
     /// What the console has; nothing before the first snapshot.
     sent: Option<Sent>,
+    /// Of commands that are shown: their devices, whose status stands beside them.
+    devices: HashSet<DeviceId>,
     is_dirty: bool,
     /// Not read again before.
     rests_until: Instant,
@@ -102,6 +104,7 @@ impl Window {
             sort,
             range,
             sent: None,
+            devices: HashSet::new(),
             is_dirty: true,
             rests_until: now,
             read_at: now,
@@ -144,6 +147,9 @@ impl Window {
             }
             // What they announce may have changed.
             Listing::Operations => matches!(change.listing, Listing::Devices | Listing::Operations),
+            Listing::Commands if change.listing == Listing::Devices => {
+                DeviceId::new(&change.key).is_ok_and(|device| self.devices.contains(&device))
+            }
             // The timeline of a device has its commands too.
             Listing::Timeline if change.listing == Listing::Commands => {
                 self.filter.contains_key("device")
@@ -235,8 +241,12 @@ impl Window {
         Some(ServerMessage::Changes { id, total, items, order, at })
     }
 
-    async fn read(&self, app: &App, watcher: &Watcher) -> Result<(Vec<WindowRow>, u64), ListError> {
-        let Self { filter, range: Range { offset, limit }, .. } = self;
+    async fn read(
+        &mut self,
+        app: &App,
+        watcher: &Watcher,
+    ) -> Result<(Vec<WindowRow>, u64), ListError> {
+        let Self { filter, range: Range { offset, limit }, .. } = &*self;
         let (offset, limit, sort) = (*offset, *limit, self.sort.as_deref());
         let project = &watcher.project;
         if self.listing == Listing::Overview {
@@ -253,7 +263,10 @@ impl Window {
             }
             Listing::Commands => {
                 let filter = commands::listing::Filter::parse(filter)?;
-                commands::listing::window(tx, project, &filter, sort, offset, limit).await
+                let (rows, total) =
+                    commands::listing::window(tx, project, &filter, sort, offset, limit).await?;
+                self.devices = rows.iter().map(|command| command.device_id.clone()).collect();
+                Ok((keyed(&rows, |row| row.id.to_string())?, total))
             }
             Listing::Alerts => {
                 let filter = alerts::Filter::parse(filter)?;
@@ -290,7 +303,7 @@ impl Window {
                 Ok(rows.unwrap_or_default())
             }
             Listing::Audit => {
-                let filter = audit_route::filter_of(filter)?;
+                let filter = audit::Filter::parse(filter)?;
                 let descending = audit_route::is_descending(sort)?;
                 let rows = audit::window(tx, project, &filter, descending, offset, limit).await?;
                 Ok((
@@ -380,6 +393,7 @@ mod tests {
             sort: None,
             range: Range { offset: 0, limit: 10 },
             sent: None,
+            devices: HashSet::new(),
             is_dirty: true,
             rests_until: now,
             read_at: now,

@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use quarterdeck_protocol::{
     api::{Alert, Page, Severity},
     ids::{DeviceId, ProjectId},
+    search::{self, Term},
     time::Timestamp,
 };
 
 use super::{
     StoreError, Tx, on,
     query::{
-        Column, ColumnKind, InvalidQuery, ListError, Select, Slice, Sort, Sql, WindowRow, contains,
-        cut_page, fetch_all, in_order, to_raw,
+        Column, ColumnKind, InvalidQuery, ListError, Names, Select, Slice, Sort, Sql, WindowRow,
+        cut_page, fetch_all, in_order, search_words, to_raw,
     },
 };
 
@@ -163,89 +164,86 @@ pub async fn silence(
     Ok(rows == 1)
 }
 
+/// Where an alert stands, and the condition that says so.
+const STATUSES: [(&str, &str); 4] = [
+    ("open", "resolved_at IS NULL"),
+    ("acknowledged", "resolved_at IS NULL AND acknowledged_at IS NOT NULL"),
+    ("unacknowledged", "resolved_at IS NULL AND acknowledged_at IS NULL"),
+    ("resolved", "resolved_at IS NOT NULL"),
+];
+
 /// Which alerts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// `open` (not resolved), `acknowledged`, `unacknowledged` (open ones), `resolved`.
-    pub status: Option<String>,
-    pub kind: Option<String>,
-    pub severity: Option<Severity>,
-    pub device: Option<DeviceId>,
-    pub search: Option<String>,
+    /// Conditions of which one must hold, and of which none may.
+    any: Vec<&'static str>,
+    none: Vec<&'static str>,
+    kinds: Names,
+    severities: Vec<Severity>,
+    devices: Names,
+    /// Each must hold.
+    words: Vec<Term>,
 }
 
 impl Filter {
     /// Reads the filters of a request; an empty one filters nothing.
     pub fn parse(given: &BTreeMap<String, String>) -> Result<Self, InvalidQuery> {
+        const ALL: [Severity; 3] = [Severity::Info, Severity::Warning, Severity::Critical];
         let mut filter = Self::default();
         for (name, value) in given {
             if value.is_empty() && FILTERS.contains(&name.as_str()) {
                 continue;
             }
             match name.as_str() {
-                "status"
-                    if matches!(
-                        value.as_str(),
-                        "open" | "acknowledged" | "unacknowledged" | "resolved"
-                    ) =>
-                {
-                    filter.status = Some(value.clone());
-                }
-                "status" => {
-                    return Err(InvalidQuery::new(
-                        "status",
-                        "expected one of open, acknowledged, unacknowledged, resolved",
-                    ));
-                }
-                "kind" => filter.kind = Some(value.clone()),
+                "status" => filter.status(value)?,
+                "kind" => filter.kinds = Names::parse(name, value)?,
                 "severity" => {
-                    filter.severity = Some(severity_of(value).ok_or_else(|| {
-                        InvalidQuery::new("severity", "expected one of info, warning, critical")
-                    })?);
+                    filter.severities = Names::choose(name, value, &ALL, severity_text)?;
                 }
-                "device" => {
-                    filter.device = Some(
-                        DeviceId::new(value)
-                            .map_err(|error| InvalidQuery::new("device", error.to_string()))?,
-                    );
-                }
-                "q" => filter.search = Some(value.chars().take(200).collect()),
+                "device" => filter.devices = Names::parse_as::<DeviceId>(name, value)?,
+                "q" => filter.words = search_words(value)?,
                 _ => return Err(InvalidQuery::unknown_filter(name, FILTERS)),
             }
         }
         Ok(filter)
     }
 
+    /// An open alert is acknowledged or not, too: a status is no value of a column, but a condition.
+    fn status(&mut self, text: &str) -> Result<(), InvalidQuery> {
+        for term in search::names(text).map_err(|e| InvalidQuery::new("status", e.to_string()))? {
+            let found = STATUSES.iter().find(|(name, _)| *name == term.text && !term.fuzzy);
+            let (_, condition) = found.ok_or_else(|| {
+                let known = STATUSES.map(|(name, _)| name).join(", ");
+                InvalidQuery::new("status", format!("expected one of {known}"))
+            })?;
+            if term.inverse { &mut self.none } else { &mut self.any }.push(condition);
+        }
+        Ok(())
+    }
+
     pub(crate) fn select(&self, project: &ProjectId, sort: Sort) -> Select {
         let mut sql = Sql::new("project_id = ");
         sql.bind(project.as_str());
-        match self.status.as_deref() {
-            Some("open") => sql.push(" AND resolved_at IS NULL"),
-            Some("acknowledged") => {
-                sql.push(" AND resolved_at IS NULL AND acknowledged_at IS NOT NULL")
+        if !self.any.is_empty() {
+            sql.push(&format!(" AND (({}))", self.any.join(") OR (")));
+        }
+        for condition in &self.none {
+            sql.push(&format!(" AND NOT ({condition})"));
+        }
+        self.kinds.push(&mut sql, "kind");
+        if !self.severities.is_empty() {
+            sql.push(" AND severity IN ")
+                .bind_list(self.severities.iter().map(|severity| severity_text(*severity)));
+        }
+        self.devices.push(&mut sql, "COALESCE(device_id, '')");
+        for word in &self.words {
+            sql.push(if word.inverse { " AND NOT (" } else { " AND (" });
+            sql.like("kind", word).push(" OR ").like("COALESCE(device_id, '')", word);
+            // In a sentence any letters are in some order.
+            if !word.fuzzy {
+                sql.push(" OR ").like("cause", word);
             }
-            Some("unacknowledged") => {
-                sql.push(" AND resolved_at IS NULL AND acknowledged_at IS NULL")
-            }
-            Some("resolved") => sql.push(" AND resolved_at IS NOT NULL"),
-            _ => &mut sql,
-        };
-        if let Some(kind) = &self.kind {
-            sql.push(" AND kind = ").bind(kind.as_str());
-        }
-        if let Some(severity) = self.severity {
-            sql.push(" AND severity = ").bind(severity_text(severity));
-        }
-        if let Some(device) = &self.device {
-            sql.push(" AND device_id = ").bind(device.as_str());
-        }
-        if let Some(search) = &self.search {
-            let pattern = contains(search);
-            sql.push(" AND (LOWER(cause) LIKE ")
-                .bind(pattern.as_str())
-                .push(" ESCAPE '!' OR LOWER(kind) LIKE ");
-            sql.bind(pattern.as_str()).push(" ESCAPE '!' OR LOWER(device_id) LIKE ");
-            sql.bind(pattern.as_str()).push(" ESCAPE '!')");
+            sql.push(")");
         }
         Select { from: "FROM alerts", id: "id", filter: sql, sort }
     }

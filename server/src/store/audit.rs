@@ -16,7 +16,7 @@
 //! Never here: passwords, tokens or anything else that must not be shown to
 //! every viewer of the trail.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use aws_lc_rs::{
     digest,
@@ -29,7 +29,10 @@ use quarterdeck_protocol::{
 };
 use serde_json::{Value, json};
 
-use super::{StoreError, Tx, on};
+use super::{
+    StoreError, Tx, on,
+    query::{InvalidQuery, Names, Sql, fetch_all},
+};
 use crate::hex;
 
 /// The chain of what belongs to no project.
@@ -126,43 +129,70 @@ impl Auditor {
     }
 }
 
+/// The filters of `GET /audit`.
+pub const FILTERS: &[&str] = &["actor", "action", "object", "outcome", "from", "to"];
+
 /// Which entries of a chain are asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
-    pub actor: Option<String>,
-    pub action: Option<String>,
-    pub object: Option<String>,
-    pub outcome: Option<AuditOutcome>,
-    pub from: Option<Timestamp>,
-    pub to: Option<Timestamp>,
+    actors: Names,
+    actions: Names,
+    objects: Names,
+    /// All, when empty.
+    outcomes: Vec<AuditOutcome>,
+    from: Option<Timestamp>,
+    to: Option<Timestamp>,
 }
 
-/// What all queries of the listing share; `$1` to `$7`.
-macro_rules! matching {
-    ($head:literal, $tail:literal) => {
-        concat!(
-            $head,
-            " FROM audit WHERE project_id = $1
-              AND ($2 IS NULL OR actor = $2) AND ($3 IS NULL OR action = $3)
-              AND ($4 IS NULL OR object = $4) AND ($5 IS NULL OR outcome = $5)
-              AND at >= $6 AND at <= $7 ",
-            $tail
-        )
-    };
+impl Filter {
+    /// Reads the filters of a request; an empty one filters nothing.
+    pub fn parse(given: &BTreeMap<String, String>) -> Result<Self, InvalidQuery> {
+        const ALL: [AuditOutcome; 3] =
+            [AuditOutcome::Ok, AuditOutcome::Denied, AuditOutcome::Failed];
+        let mut filter = Self::default();
+        for (name, value) in given {
+            if value.is_empty() && FILTERS.contains(&name.as_str()) {
+                continue;
+            }
+            let at = || value.parse().map_err(|e| InvalidQuery::new(name, format!("{e}")));
+            match name.as_str() {
+                "actor" => filter.actors = Names::parse(name, value)?,
+                "action" => filter.actions = Names::parse(name, value)?,
+                "object" => filter.objects = Names::parse(name, value)?,
+                "outcome" => filter.outcomes = Names::choose(name, value, &ALL, outcome_text)?,
+                "from" => filter.from = Some(at()?),
+                "to" => filter.to = Some(at()?),
+                _ => return Err(InvalidQuery::unknown_filter(name, FILTERS)),
+            }
+        }
+        Ok(filter)
+    }
+
+    /// The statement that reads `columns` of what is let through.
+    fn select(&self, columns: &str, project: &ProjectId) -> Sql {
+        let mut sql = Sql::new(&format!("SELECT {columns} FROM audit WHERE project_id = "));
+        sql.bind(project.as_str());
+        for (names, column) in
+            [(&self.actors, "actor"), (&self.actions, "action"), (&self.objects, "object")]
+        {
+            names.push(&mut sql, column);
+        }
+        if !self.outcomes.is_empty() {
+            sql.push(" AND outcome IN ")
+                .bind_list(self.outcomes.iter().map(|outcome| outcome_text(*outcome)));
+        }
+        if let Some(from) = self.from {
+            sql.push(" AND at >= ").bind(from.as_millis());
+        }
+        if let Some(to) = self.to {
+            sql.push(" AND at <= ").bind(to.as_millis());
+        }
+        sql
+    }
 }
 
-macro_rules! bind_filter {
-    ($query:expr, $project:expr, $filter:expr) => {
-        $query
-            .bind($project.as_str())
-            .bind($filter.actor.as_deref())
-            .bind($filter.action.as_deref())
-            .bind($filter.object.as_deref())
-            .bind($filter.outcome.map(outcome_text))
-            .bind($filter.from.map_or(i64::MIN, Timestamp::as_millis))
-            .bind($filter.to.map_or(i64::MAX, Timestamp::as_millis))
-    };
-}
+/// What [`Row`] reads.
+const COLUMNS: &str = "seq, at, actor, from_addr, action, object, outcome, detail, hash";
 
 /// Reads entries beyond `after` (a sequence number) in the order asked for.
 pub async fn list(
@@ -173,18 +203,13 @@ pub async fn list(
     after: Option<i64>,
     limit: u32,
 ) -> Result<Vec<AuditEntry>, StoreError> {
-    let rows: Vec<Row> = if descending {
-        on!(tx, conn => bind_filter!(sqlx::query_as(matching!(
-            "SELECT seq, at, actor, from_addr, action, object, outcome, detail, hash",
-            "AND seq < $8 ORDER BY seq DESC LIMIT $9"
-        )), project, filter).bind(after.unwrap_or(i64::MAX)).bind(i64::from(limit)).fetch_all(conn).await?)
-    } else {
-        on!(tx, conn => bind_filter!(sqlx::query_as(matching!(
-            "SELECT seq, at, actor, from_addr, action, object, outcome, detail, hash",
-            "AND seq > $8 ORDER BY seq LIMIT $9"
-        )), project, filter).bind(after.unwrap_or(0)).bind(i64::from(limit)).fetch_all(conn).await?)
-    };
-    rows.into_iter().map(Row::into_entry).collect()
+    let mut sql = filter.select(COLUMNS, project);
+    if let Some(after) = after {
+        sql.push(if descending { " AND seq < " } else { " AND seq > " }).bind(after);
+    }
+    sql.push(if descending { " ORDER BY seq DESC LIMIT " } else { " ORDER BY seq LIMIT " });
+    sql.bind(i64::from(limit));
+    entries(tx, sql).await
 }
 
 /// Reads the rows `offset` to `offset + limit` of a listing.
@@ -196,18 +221,15 @@ pub async fn window(
     offset: u64,
     limit: u32,
 ) -> Result<Vec<AuditEntry>, StoreError> {
-    let offset = i64::try_from(offset).unwrap_or(i64::MAX);
-    let rows: Vec<Row> = if descending {
-        on!(tx, conn => bind_filter!(sqlx::query_as(matching!(
-            "SELECT seq, at, actor, from_addr, action, object, outcome, detail, hash",
-            "ORDER BY seq DESC LIMIT $8 OFFSET $9"
-        )), project, filter).bind(i64::from(limit)).bind(offset).fetch_all(conn).await?)
-    } else {
-        on!(tx, conn => bind_filter!(sqlx::query_as(matching!(
-            "SELECT seq, at, actor, from_addr, action, object, outcome, detail, hash",
-            "ORDER BY seq LIMIT $8 OFFSET $9"
-        )), project, filter).bind(i64::from(limit)).bind(offset).fetch_all(conn).await?)
-    };
+    let mut sql = filter.select(COLUMNS, project);
+    sql.push(if descending { " ORDER BY seq DESC LIMIT " } else { " ORDER BY seq LIMIT " });
+    sql.bind(i64::from(limit));
+    sql.push(" OFFSET ").bind(i64::try_from(offset).unwrap_or(i64::MAX));
+    entries(tx, sql).await
+}
+
+async fn entries(tx: &mut Tx, sql: Sql) -> Result<Vec<AuditEntry>, StoreError> {
+    let rows: Vec<Row> = fetch_all!(tx, sql)?;
     rows.into_iter().map(Row::into_entry).collect()
 }
 
@@ -220,10 +242,8 @@ pub async fn count(tx: &mut Tx, project: &ProjectId, filter: &Filter) -> Result<
         ).bind(project.as_str()).fetch_optional(conn).await?);
         return Ok(head.map_or(0, |(seq,)| seq as u64));
     }
-    let (count,): (i64,) = on!(tx, conn => bind_filter!(
-        sqlx::query_as(matching!("SELECT COUNT(*)", "")), project, filter
-    ).fetch_one(conn).await?);
-    Ok(count as u64)
+    let rows: Vec<(i64,)> = fetch_all!(tx, filter.select("COUNT(*)", project))?;
+    Ok(rows.first().map_or(0, |(count,)| *count as u64))
 }
 
 /// A chain that holds.
@@ -392,7 +412,7 @@ const fn outcome_text(outcome: AuditOutcome) -> &'static str {
 }
 
 /// Reads the name of an outcome.
-pub fn outcome_of(text: &str) -> Option<AuditOutcome> {
+fn outcome_of(text: &str) -> Option<AuditOutcome> {
     [AuditOutcome::Ok, AuditOutcome::Denied, AuditOutcome::Failed]
         .into_iter()
         .find(|outcome| outcome_text(*outcome) == text)

@@ -33,6 +33,7 @@ struct Row {
     id: String,
     batch_id: String,
     device_id: String,
+    device_status: Option<String>,
     kind: String,
     payload: Option<String>,
     priority: i64,
@@ -64,18 +65,20 @@ struct Row {
 /// The columns of [`Row`]; the heavy ones are left out in lists.
 macro_rules! columns {
     (full) => {
-        "c.id, c.batch_id, c.device_id, c.type AS kind, b.payload, c.priority, c.timeout_s, b.notes, c.status,
+        "c.id, c.batch_id, c.device_id, d.status AS device_status, c.type AS kind, b.payload, c.priority, c.timeout_s, b.notes, c.status,
          c.progress, c.step, c.state, c.created_by, c.created_at, c.expires_at, c.published_at, c.accepted_at,
          c.started_at, c.finished_at, c.cancel_requested_at, c.attempt, c.retry_of, c.blocked_until,
          c.result, c.exit_code, c.stdout, c.stderr, c.error_code, c.error_message
-         FROM commands c JOIN batches b ON b.id = c.batch_id"
+         FROM commands c JOIN batches b ON b.id = c.batch_id
+         LEFT JOIN devices d ON d.project_id = c.project_id AND d.id = c.device_id"
     };
     (lean) => {
-        "c.id, c.batch_id, c.device_id, c.type AS kind, NULL AS payload, c.priority, c.timeout_s, b.notes, c.status,
+        "c.id, c.batch_id, c.device_id, d.status AS device_status, c.type AS kind, NULL AS payload, c.priority, c.timeout_s, b.notes, c.status,
          c.progress, c.step, c.state, c.created_by, c.created_at, c.expires_at, c.published_at, c.accepted_at,
          c.started_at, c.finished_at, c.cancel_requested_at, c.attempt, c.retry_of, c.blocked_until,
          NULL AS result, c.exit_code, NULL AS stdout, NULL AS stderr, c.error_code, c.error_message
-         FROM commands c JOIN batches b ON b.id = c.batch_id"
+         FROM commands c JOIN batches b ON b.id = c.batch_id
+         LEFT JOIN devices d ON d.project_id = c.project_id AND d.id = c.device_id"
     };
 }
 use columns;
@@ -91,6 +94,10 @@ impl Row {
             id: self.id.parse::<CommandId>().map_err(|_| corrupt("id"))?,
             batch_id: self.batch_id.parse::<BatchId>().map_err(|_| corrupt("batch"))?,
             device_id: DeviceId::new(&self.device_id).map_err(|_| corrupt("device"))?,
+            device_status: match &self.device_status {
+                Some(status) => Some(status.parse().map_err(|_| corrupt("device's status"))?),
+                None => None,
+            },
             payload: self
                 .payload
                 .as_deref()

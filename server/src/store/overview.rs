@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use quarterdeck_protocol::{
-    api::{AlertCounts, DeviceCounts, Overview, SiteCount},
+    api::{AlertCounts, DeviceCounts, Overview, RebootBudget, SiteCount},
     command::CommandStatus,
-    ids::ProjectId,
+    ids::{DeviceId, ProjectId},
     time::Timestamp,
 };
 
-use super::{StoreError, Tx, commands::listing, on};
+use super::{StoreError, Tx, commands::listing, on, projects, safety};
+use crate::{clock::Now, domain::safety::Counter};
 
 /// What "recent" means, in milliseconds.
 const RECENT_MS: i64 = 15 * 60 * 1_000;
@@ -17,14 +18,12 @@ const RECENT_MS: i64 = 15 * 60 * 1_000;
 const SAMPLE_MAX_ROWS: i64 = 10_000;
 /// Sites that are shown at most.
 const SITES_MAX: i64 = 10;
+/// Devices whose reboots are shown at most.
+const BUDGETS_MAX_DEVICES: u32 = 10;
 
 /// Reads the overview of a project.
-pub async fn read(
-    tx: &mut Tx,
-    project: &ProjectId,
-    now: Timestamp,
-) -> Result<Overview, StoreError> {
-    let since = now.plus_millis(-RECENT_MS).as_millis();
+pub async fn read(tx: &mut Tx, project: &ProjectId, now: Now) -> Result<Overview, StoreError> {
+    let since = now.wall.plus_millis(-RECENT_MS).as_millis();
     let name = project.as_str();
     let (p50_ms, p95_ms) = percentiles(tx, name, since).await?;
     let recent: Vec<(String, i64)> = on!(tx, conn => sqlx::query_as(
@@ -48,6 +47,7 @@ pub async fn read(
         oldest_queued_at: oldest.map(|(at,)| Timestamp::from_millis(at)),
         alerts: alerts(tx, name).await?,
         offline_by_site: offline_by_site(tx, name).await?,
+        reboot_budget: reboot_budget(tx, project, now).await?,
     })
 }
 
@@ -109,6 +109,28 @@ async fn alerts(tx: &mut Tx, project: &str) -> Result<AlertCounts, StoreError> {
         }
     }
     Ok(counts)
+}
+
+async fn reboot_budget(
+    tx: &mut Tx,
+    project: &ProjectId,
+    now: Now,
+) -> Result<Vec<RebootBudget>, StoreError> {
+    let settings = projects::settings(tx, project).await?.unwrap_or_default();
+    let rule = Counter::Reboot.rule(&settings);
+    let since_ms = now.steady_ms - rule.window_ms;
+    let used =
+        safety::most_used(tx, project, Counter::Reboot, since_ms, BUDGETS_MAX_DEVICES).await?;
+    used.into_iter()
+        .map(|(device, used)| {
+            let corrupt = |_| StoreError::Corrupt { what: format!("device {device:?}") };
+            Ok(RebootBudget {
+                device_id: DeviceId::new(&device).map_err(corrupt)?,
+                used,
+                left: (rule.limit as u64).saturating_sub(used),
+            })
+        })
+        .collect()
 }
 
 async fn offline_by_site(tx: &mut Tx, project: &str) -> Result<Vec<SiteCount>, StoreError> {

@@ -9,6 +9,7 @@
 use std::fmt::Write as _;
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use quarterdeck_protocol::search::{self, Term};
 use serde_json::value::RawValue;
 
 /// One row of a live window: its key, and the object as JSON.
@@ -194,6 +195,15 @@ impl Sql {
         self
     }
 
+    /// Appends a condition: the term stands in the column, whatever the case of its letters.
+    ///
+    /// Both sides are lowered by the engine: SQLite lowers A to Z alone, PostgreSQL all its locale has.
+    pub(crate) fn like(&mut self, column: &str, term: &Term) -> &mut Self {
+        self.push(&format!("LOWER({column}) LIKE LOWER("))
+            .bind(pattern(term).as_str())
+            .push(") ESCAPE '!'")
+    }
+
     fn bind_value(&mut self, value: Bind) {
         self.binds.push(value);
         write!(self.text, "${}", self.binds.len()).expect("writing to a string cannot fail");
@@ -294,18 +304,127 @@ pub(crate) fn to_raw<T: serde::Serialize>(value: &T) -> Result<Box<RawValue>, su
         .map_err(|error| super::StoreError::Corrupt { what: error.to_string() })
 }
 
-/// Makes a pattern for `LIKE … ESCAPE '!'` that finds `text` anywhere.
-pub(crate) fn contains(text: &str) -> String {
-    let mut pattern = String::with_capacity(text.len() + 2);
+/// Makes a pattern for `LIKE … ESCAPE '!'` that finds a term anywhere; a fuzzy one by its letters in order.
+pub(crate) fn pattern(term: &Term) -> String {
+    let mut pattern = String::with_capacity(term.text.len() * 2 + 2);
     pattern.push('%');
-    for c in text.to_lowercase().chars() {
+    for c in term.text.chars() {
         if matches!(c, '%' | '_' | '!') {
             pattern.push('!');
         }
         pattern.push(c);
+        if term.fuzzy {
+            pattern.push('%');
+        }
     }
-    pattern.push('%');
+    if !term.fuzzy {
+        pattern.push('%');
+    }
     pattern
+}
+
+/// What a column's filter lets through: one of its plain and fuzzy names, and none of the inverse ones.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names(Vec<Term>);
+
+impl Names {
+    /// Reads the filter `field` of a request.
+    pub(crate) fn parse(field: &str, text: &str) -> Result<Self, InvalidQuery> {
+        search::names(text).map(Self).map_err(|error| InvalidQuery::new(field, error.to_string()))
+    }
+
+    /// As [`Names::parse`], where each name that is not fuzzy must be one of a type; it is written as that does.
+    pub(crate) fn parse_as<T>(field: &str, text: &str) -> Result<Self, InvalidQuery>
+    where
+        T: std::str::FromStr<Err: std::fmt::Display> + std::fmt::Display,
+    {
+        let mut names = Self::parse(field, text)?;
+        for name in names.0.iter_mut().filter(|name| !name.fuzzy) {
+            let value: T = name
+                .text
+                .parse()
+                .map_err(|error: T::Err| InvalidQuery::new(field, error.to_string()))?;
+            name.text = value.to_string();
+        }
+        Ok(names)
+    }
+
+    /// Picks those of a fixed set of values that are let through.
+    pub(crate) fn choose<T: Copy>(
+        field: &str,
+        text: &str,
+        all: &[T],
+        name: impl Fn(T) -> &'static str,
+    ) -> Result<Vec<T>, InvalidQuery> {
+        let known = || all.iter().map(|value| name(*value)).collect::<Vec<_>>().join(", ");
+        let names = Self::parse(field, text)?;
+        let unknown =
+            |term: &&Term| !term.fuzzy && all.iter().all(|value| name(*value) != term.text);
+        if let Some(term) = names.0.iter().find(unknown) {
+            let expected = format!("expected one of {}, not {:?}", known(), term.text);
+            return Err(InvalidQuery::new(field, expected));
+        }
+        let chosen: Vec<T> =
+            all.iter().copied().filter(|value| names.lets_through(name(*value))).collect();
+        if chosen.is_empty() {
+            return Err(InvalidQuery::new(field, format!("none is left of {}", known())));
+        }
+        Ok(chosen)
+    }
+
+    fn lets_through(&self, text: &str) -> bool {
+        let is = |term: &Term| if term.fuzzy { term.is_in(text) } else { term.text == text };
+        let (none, any): (Vec<_>, Vec<_>) = self.0.iter().partition(|term| term.inverse);
+        !none.into_iter().any(is) && (any.is_empty() || any.into_iter().any(is))
+    }
+
+    /// Whether it names what is wanted, rather than only what is not.
+    pub(crate) fn is_of_some(&self) -> bool {
+        self.0.iter().any(|term| !term.inverse)
+    }
+
+    /// Whether some are not named as they are, so that no index finds them.
+    pub(crate) fn has_fuzzy(&self) -> bool {
+        self.0.iter().any(|term| term.fuzzy)
+    }
+
+    /// Appends ` AND …` for a column that is never NULL.
+    pub(crate) fn push(&self, sql: &mut Sql, column: &str) {
+        for inverse in [false, true] {
+            let of = |fuzzy| {
+                self.0.iter().filter(move |term| term.inverse == inverse && term.fuzzy == fuzzy)
+            };
+            let plain: Vec<&str> = of(false).map(|term| term.text.as_str()).collect();
+            let mut is_first = true;
+            let mut next = |sql: &mut Sql| {
+                let first = if inverse { " AND NOT (" } else { " AND (" };
+                sql.push(if std::mem::take(&mut is_first) { first } else { " OR " });
+            };
+            match plain.as_slice() {
+                [] => {}
+                [only] => {
+                    next(sql);
+                    sql.push(column).push(" = ").bind(*only);
+                }
+                many => {
+                    next(sql);
+                    sql.push(column).push(" IN ").bind_list(many.iter().copied());
+                }
+            }
+            for term in of(true) {
+                next(sql);
+                sql.like(column, term);
+            }
+            if !is_first {
+                sql.push(")");
+            }
+        }
+    }
+}
+
+/// Reads the words of a `q`.
+pub(crate) fn search_words(text: &str) -> Result<Vec<Term>, InvalidQuery> {
+    search::words(text).map_err(|error| InvalidQuery::new("q", error.to_string()))
 }
 
 /// How many rows the statements of a bulk write take, so that few different ones are prepared.
@@ -376,6 +495,19 @@ mod tests {
 
     #[test]
     fn a_search_text_is_no_pattern() {
-        assert_eq!(contains("50%_A!"), "%50!%!_a!!%");
+        let fuzzy = |text| Term { fuzzy: true, ..Term::plain(text) };
+        assert_eq!(pattern(&Term::plain("50%_A!")), "%50!%!_A!!%");
+        assert_eq!(pattern(&fuzzy("a%b")), "%a%!%%b%");
+    }
+
+    #[test]
+    fn of_a_set_those_are_chosen_that_are_named_and_not_unnamed() {
+        let all = ["queued", "failed", "completed", "cancelled"];
+        let choose = |text| Names::choose("status", text, &all, |name| name);
+        assert_eq!(choose("failed,queued"), Ok(vec!["queued", "failed"]));
+        assert_eq!(choose("!failed"), Ok(vec!["queued", "completed", "cancelled"]));
+        assert_eq!(choose("~cnl"), Ok(vec!["cancelled"]));
+        assert!(choose("lost").is_err_and(|e| e.expected.contains("not \"lost\"")));
+        assert!(choose("failed,!failed").is_err_and(|e| e.expected.contains("none is left")));
     }
 }

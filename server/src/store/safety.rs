@@ -38,6 +38,22 @@ pub async fn counted(
     Ok(found)
 }
 
+/// Reads the devices that most count of, and how many.
+pub async fn most_used(
+    tx: &mut Tx,
+    project: &ProjectId,
+    counter: Counter,
+    since_ms: i64,
+    limit: u32,
+) -> Result<Vec<(String, u64)>, StoreError> {
+    let rows: Vec<(String, i64)> = on!(tx, conn => sqlx::query_as(
+        "SELECT device_id, COUNT(*) AS used FROM safety_events
+         WHERE project_id = $1 AND counter = $2 AND (delivered_due IS NULL OR delivered_due > $3)
+         GROUP BY device_id ORDER BY used DESC, device_id LIMIT $4",
+    ).bind(project.as_str()).bind(counter.as_str()).bind(since_ms).bind(i64::from(limit)).fetch_all(conn).await?);
+    Ok(rows.into_iter().map(|(device, used)| (device, used as u64)).collect())
+}
+
 /// Counts commands from now on, as pending: `rows` are command and device.
 pub async fn insert(
     tx: &mut Tx,

@@ -137,6 +137,89 @@ async fn a_window_begins_with_a_snapshot_and_goes_on_with_what_changes() {
     );
 }
 
+/// Waits until a row of a window says something.
+async fn row_says(live: &mut Live, field: &str, value: &str) {
+    loop {
+        let changes = live.next("changes").await;
+        let items = changes["items"].as_array().expect("a list");
+        if items.iter().any(|row| row["data"][field] == value) {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_commands_row_says_the_state_of_its_device_and_follows_it() {
+    let fixture = Fixture::start().await;
+    let admin = fixture.admin().await;
+    fixture.device(&admin, "default", "pi-1").await;
+    fixture.device(&admin, "default", "pi-2").await;
+    fixture.command(&admin, "default", "pi-1", "ping", json!({})).await;
+    let page = fixture.get("/projects/default/commands", &admin).await.expect(200);
+    assert_eq!(page["items"][0]["device_status"], "offline");
+    let mut live = Live::open(&fixture, &admin).await;
+    live.subscribe(1, "commands", json!({ "type": "ping" })).await;
+    let snapshot = live.next("snapshot").await;
+    assert_eq!(snapshot["items"][0]["data"]["device_status"], "offline");
+    // Nobody is told of the device that is not shown.
+    for device in ["pi-2", "pi-1"] {
+        let path = format!("/projects/default/devices/{device}/retire");
+        fixture.call(Method::POST, &path, &admin, None).await.expect(200);
+    }
+    row_says(&mut live, "device_status", "retired").await;
+}
+
+#[tokio::test]
+async fn a_window_and_a_page_let_the_same_rows_through() {
+    let fixture = Fixture::start().await;
+    let admin = fixture.admin().await;
+    for device in ["pi-1", "pi-2", "gw-1"] {
+        fixture.device(&admin, "default", device).await;
+        fixture.command(&admin, "default", device, "ping", json!({})).await;
+        fixture.command(&admin, "default", device, "disk_usage", json!({})).await;
+    }
+    let mut live = Live::open(&fixture, &admin).await;
+    for (id, (listing, name, value, count)) in [
+        ("commands", "q", "pi-", Some(4)),
+        ("commands", "q", "!pi-", Some(2)),
+        ("commands", "q", "~p1 !ping", Some(1)),
+        ("commands", "type", "!ping", Some(3)),
+        ("commands", "device", "~p,!pi-2", Some(2)),
+        ("devices", "q", "~g1", Some(1)),
+        ("devices", "device", "!pi-1", Some(2)),
+        ("audit", "action", "!command.create", None),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut url = reqwest::Url::parse("http://x/").expect("a URL");
+        url.query_pairs_mut().append_pair(name, value);
+        let path = format!("/projects/default/{listing}?{}", url.query().expect("a query"));
+        let page = fixture.get(&path, &admin).await.expect(200);
+        live.subscribe(id as u32, listing, json!({ name: value })).await;
+        let snapshot = live.next("snapshot").await;
+        let shown: Vec<_> =
+            snapshot["items"].as_array().unwrap().iter().map(|row| &row["data"]).collect();
+        let key = if listing == "audit" { "seq" } else { "id" };
+        let listed = page["items"].as_array().unwrap();
+        assert!(
+            shown.iter().map(|row| &row[key]).eq(listed.iter().map(|item| &item[key])),
+            "{name}={value}"
+        );
+        if let Some(count) = count {
+            assert_eq!((listed.len(), &page["total"]), (count, &json!(count)), "{name}={value}");
+        }
+    }
+    live.subscribe(99, "commands", json!({ "colour": "red" })).await;
+    let refused = live.next("error").await;
+    assert!(refused["detail"].as_str().unwrap().starts_with("colour: no such filter"), "{refused}");
+    let long = "x".repeat(201);
+    fixture
+        .get(&format!("/projects/default/commands?q={long}"), &admin)
+        .await
+        .problem(422, "invalid");
+}
+
 #[tokio::test]
 async fn every_listing_can_be_watched() {
     let fixture = Fixture::start().await;

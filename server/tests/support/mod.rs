@@ -316,10 +316,8 @@ impl Harness {
 
     pub async fn open_alerts(&self) -> Vec<quarterdeck_protocol::api::Alert> {
         let mut tx = self.store.read().await.expect("a reader");
-        let filter = quarterdeck_server::store::alerts::Filter {
-            status: Some("open".into()),
-            ..Default::default()
-        };
+        let open = [("status".to_owned(), "open".to_owned())].into();
+        let filter = quarterdeck_server::store::alerts::Filter::parse(&open).expect("a filter");
         quarterdeck_server::store::alerts::list(
             &mut tx,
             &self.project,

@@ -4,20 +4,42 @@ use std::collections::BTreeMap;
 
 use quarterdeck_protocol::{
     api::{
-        Alert, AlertCounts, Command, Device, DeviceCounts, Member, OutputChunk, Overview, Severity,
-        SiteCount, TimelineEntry,
+        Alert, AlertCounts, Command, Device, DeviceCounts, Member, OutputChunk, Overview,
+        RebootBudget, Severity, SiteCount, TimelineEntry,
     },
     device::DeviceStatus,
-    live::{Listing, Range},
-    operations,
+    live::{Listing, Range, Row},
+    operations, search,
     time::Timestamp,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{FakeFleet, windows::Watch};
+use super::{
+    FakeFleet,
+    windows::{Watch, raw_row},
+};
+
+/// Items of a page.
+const PAGE_ITEMS: u32 = 200;
 
 impl FakeFleet {
+    /// A page of a listing: its rows, the cursor of the next one, and how many match.
+    pub fn page(
+        &self,
+        listing: Listing,
+        filter: BTreeMap<String, String>,
+        sort: Option<String>,
+        cursor: Option<&str>,
+    ) -> (Vec<Row>, Option<String>, u64) {
+        let offset = cursor.and_then(|at| at.parse().ok()).unwrap_or(0);
+        let range = Range { offset, limit: PAGE_ITEMS };
+        let watch = Watch { listing, filter, sort, range, sent: Vec::new(), total: 0 };
+        let (rows, total) = self.rows_of(&watch);
+        let next = offset + rows.len() as u64;
+        (rows.iter().map(raw_row).collect(), (next < total).then(|| next.to_string()), total)
+    }
+
     /// The rows of a window as they are now, and how many match in all.
     pub(super) fn rows_of(&self, watch: &Watch) -> (Vec<(String, String)>, u64) {
         let filter = |name: &str| watch.filter.get(name).map(String::as_str);
@@ -42,13 +64,11 @@ impl FakeFleet {
                         filter("id").is_none_or(|id| c.id.to_string() == id)
                             && filter("device").is_none_or(|id| c.device_id.as_str() == id)
                             && filter("batch_id").is_none_or(|id| c.batch_id.to_string() == id)
-                            && filter("type").is_none_or(|kind| c.kind == kind)
                             && filter("user").is_none_or(|by| c.created_by == by)
                             && filter("status")
                                 .is_none_or(|s| s.split(',').any(|s| s == c.status.as_str()))
-                            && filter("q").is_none_or(|q| {
-                                c.kind.contains(q) || c.device_id.as_str().contains(q)
-                            })
+                            && allows(filter("type"), &c.kind)
+                            && finds(filter("q"), &[&c.kind, c.device_id.as_str(), &c.created_by])
                     })
                     .collect();
                 let by = watch.sort.as_deref().unwrap_or("-created_at");
@@ -85,7 +105,7 @@ impl FakeFleet {
                             && filter("tag").is_none_or(|tags| has_tags(d, tags))
                             && filter("status")
                                 .is_none_or(|s| s.split(',').any(|s| s == d.status.as_str()))
-                            && filter("q").is_none_or(|q| d.id.as_str().contains(q))
+                            && finds(filter("q"), &[d.id.as_str(), &d.kind])
                     })
                     .collect();
                 let by = watch.sort.as_deref().unwrap_or("id");
@@ -154,10 +174,9 @@ impl FakeFleet {
     }
 
     fn command_json(&self, command: &Command) -> String {
-        let status = self.devices.iter().find(|d| d.id == command.device_id).map(|d| d.status);
-        let mut value = serde_json::to_value(command).expect("serialises");
-        value["device_status"] = serde_json::to_value(status).expect("serialises");
-        value.to_string()
+        let device_status =
+            self.devices.iter().find(|d| d.id == command.device_id).map(|d| d.status);
+        text(&Command { device_status, ..command.clone() })
     }
 
     fn timeline(&self, command: Option<&str>, device: Option<&str>) -> Vec<TimelineEntry> {
@@ -248,8 +267,32 @@ impl FakeFleet {
                     as u64,
             },
             offline_by_site: by_site,
+            reboot_budget: self
+                .devices
+                .iter()
+                .zip([3, 1])
+                .map(|(device, used)| RebootBudget {
+                    device_id: device.id.clone(),
+                    used,
+                    left: 3 - used,
+                })
+                .collect(),
         }
     }
+}
+
+/// Whether a column's filter lets a name through.
+fn allows(filter: Option<&str>, name: &str) -> bool {
+    let names = search::names(filter.unwrap_or_default()).unwrap_or_default();
+    let is = |term: &search::Term| if term.fuzzy { term.is_in(name) } else { term.text == name };
+    let (none, any): (Vec<_>, Vec<_>) = names.iter().partition(|term| term.inverse);
+    !none.into_iter().any(is) && (any.is_empty() || any.into_iter().any(is))
+}
+
+/// Whether each word of a search holds in the texts that are searched.
+fn finds(q: Option<&str>, texts: &[&str]) -> bool {
+    let words = search::words(q.unwrap_or_default()).unwrap_or_default();
+    words.iter().all(|word| texts.iter().any(|text| word.is_in(text)) != word.inverse)
 }
 
 fn has_tags(device: &Device, wanted: &str) -> bool {

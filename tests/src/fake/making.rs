@@ -148,6 +148,7 @@ impl FakeFleet {
         let by = ["ops-1", "ops-2", "rollout", "service:ci"][(r >> 3) as usize % 4];
         Command {
             id: command_id(n),
+            device_status: None,
             batch_id: BatchId(batch),
             device_id: device,
             kind: kind.to_owned(),

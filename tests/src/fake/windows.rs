@@ -88,6 +88,6 @@ impl Windows {
     }
 }
 
-fn raw_row((key, data): &(String, String)) -> Row {
+pub(super) fn raw_row((key, data): &(String, String)) -> Row {
     Row { key: key.clone(), data: RawValue::from_string(data.clone()).expect("valid JSON") }
 }

@@ -368,11 +368,10 @@ pub(in crate::engine) async fn fall_silent(
             detail: String::new(),
         });
         *by_project.entry(key.0.clone()).or_default() += 1;
-        after.changes.push(Change {
-            project: key.0,
-            listing: Listing::Devices,
-            key: key.1.to_string(),
-        });
+        for listing in [Listing::Devices, Listing::Timeline] {
+            let (project, key) = (key.0.clone(), key.1.to_string());
+            after.changes.push(Change { project, listing, key });
+        }
     }
     for project in by_project.into_keys() {
         after.changes.push(Change {

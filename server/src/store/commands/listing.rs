@@ -19,6 +19,7 @@ use quarterdeck_protocol::{
     api::{Command, Page},
     command::CommandStatus,
     ids::{BatchId, CommandId, DeviceId, ProjectId},
+    search::Term,
     time::Timestamp,
 };
 
@@ -26,16 +27,25 @@ use super::{Row, columns};
 use crate::store::{
     StoreError, Tx, on,
     query::{
-        Bind, Column, ColumnKind, InvalidQuery, ListError, Select, Slice, Sort, Sql, WindowRow,
-        contains, cut_page, fetch_all, in_order, to_raw,
+        Bind, Column, ColumnKind, InvalidQuery, ListError, Names, Select, Slice, Sort, Sql,
+        cut_page, fetch_all, in_order, search_words,
     },
 };
 
 /// The filters of `GET /commands`.
-pub const FILTERS: &[&str] =
-    &["status", "type", "device", "user", "batch_id", "from", "to", "q", "id"];
-/// The most of a search text that is looked for, in characters.
-const SEARCH_MAX_CHARS: usize = 200;
+pub const FILTERS: &[&str] = &[
+    "status",
+    "type",
+    "device",
+    "user",
+    "batch_id",
+    "priority",
+    "error_code",
+    "from",
+    "to",
+    "q",
+    "id",
+];
 
 const COLUMNS: &[Column] = &[
     Column { name: "created_at", sql: "id", kind: ColumnKind::Text },
@@ -62,6 +72,8 @@ const COLUMNS: &[Column] = &[
     Column { name: "error_code", sql: "COALESCE(error_code, '')", kind: ColumnKind::Text },
 ];
 
+/// So many characters are taken for the beginning of an id.
+const ID_PREFIX_MIN_CHARS: usize = 4;
 /// Newest first, when nobody asks for anything else.
 const DEFAULT_SORT: &str = "-created_at";
 
@@ -69,14 +81,18 @@ const DEFAULT_SORT: &str = "-created_at";
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
     pub id: Option<CommandId>,
+    /// All, when empty.
     pub statuses: Vec<CommandStatus>,
-    pub kinds: Vec<String>,
-    pub devices: Vec<DeviceId>,
-    pub user: Option<String>,
-    pub batch: Option<BatchId>,
+    pub kinds: Names,
+    pub devices: Names,
+    pub users: Names,
+    pub batches: Names,
+    pub priorities: Names,
+    pub errors: Names,
     pub from: Option<Timestamp>,
     pub to: Option<Timestamp>,
-    pub search: Option<String>,
+    /// Each must hold.
+    pub words: Vec<Term>,
 }
 
 impl Filter {
@@ -94,35 +110,19 @@ impl Filter {
                     );
                 }
                 "status" => {
-                    filter.statuses = value
-                        .split(',')
-                        .map(|one| one.trim().parse())
-                        .collect::<Result<_, _>>()
-                        .map_err(|error| InvalidQuery::new("status", format!("{error}")))?;
+                    filter.statuses =
+                        Names::choose(name, value, &CommandStatus::ALL, CommandStatus::as_str)?;
                     filter.statuses.sort_unstable();
-                    filter.statuses.dedup();
                 }
-                "type" => {
-                    filter.kinds = value.split(',').map(|one| one.trim().to_owned()).collect();
-                }
-                "device" => {
-                    filter.devices = value
-                        .split(',')
-                        .map(|one| DeviceId::new(one.trim()))
-                        .collect::<Result<_, _>>()
-                        .map_err(|error| InvalidQuery::new("device", error.to_string()))?;
-                }
-                "user" => filter.user = Some(value.clone()),
-                "batch_id" => {
-                    filter.batch = Some(
-                        value
-                            .parse()
-                            .map_err(|_| InvalidQuery::new("batch_id", "expected a UUID"))?,
-                    );
-                }
+                "type" => filter.kinds = Names::parse(name, value)?,
+                "device" => filter.devices = Names::parse_as::<DeviceId>(name, value)?,
+                "user" => filter.users = Names::parse(name, value)?,
+                "batch_id" => filter.batches = Names::parse_as::<BatchId>(name, value)?,
+                "priority" => filter.priorities = Names::parse_as::<u8>(name, value)?,
+                "error_code" => filter.errors = Names::parse(name, value)?,
                 "from" => filter.from = Some(instant("from", value)?),
                 "to" => filter.to = Some(instant("to", value)?),
-                "q" => filter.search = Some(value.chars().take(SEARCH_MAX_CHARS).collect()),
+                "q" => filter.words = search_words(value)?,
                 _ => return Err(InvalidQuery::unknown_filter(name, FILTERS)),
             }
         }
@@ -137,9 +137,9 @@ impl Filter {
     /// Whether an index leads to few rows, so that no other one should be taken.
     fn is_narrow(&self) -> bool {
         self.id.is_some()
-            || !self.devices.is_empty()
-            || self.batch.is_some()
-            || self.search.is_some()
+            || self.devices.is_of_some()
+            || (self.batches.is_of_some() && !self.batches.has_fuzzy())
+            || self.words.iter().any(|word| !word.inverse)
     }
 
     /// All conditions but the status.
@@ -149,35 +149,34 @@ impl Filter {
         if let Some(id) = &self.id {
             sql.push(" AND id = ").bind(id.to_string().as_str());
         }
-        if !self.kinds.is_empty() {
-            in_list(
-                &mut sql,
-                if self.is_narrow() { "type || ''" } else { "type" },
-                self.kinds.iter().map(String::as_str),
-            );
+        // An expression that no index has: the narrow filter's index is the better one.
+        let unless_narrow =
+            |column| if self.is_narrow() { (column, " || ''") } else { (column, "") };
+        for (names, (column, not_by_index)) in
+            [(&self.kinds, unless_narrow("type")), (&self.users, unless_narrow("created_by"))]
+        {
+            names.push(&mut sql, &format!("{column}{not_by_index}"));
         }
-        if !self.devices.is_empty() {
-            in_list(&mut sql, "device_id", self.devices.iter().map(DeviceId::as_str));
+        if self.devices.has_fuzzy() {
+            // Devices are few: their commands are found by index then.
+            sql.push(" AND device_id IN (SELECT id FROM devices WHERE project_id = ");
+            sql.bind(project.as_str());
+            self.devices.push(&mut sql, "id");
+            sql.push(")");
+        } else {
+            self.devices.push(&mut sql, "device_id");
         }
-        if let Some(user) = &self.user {
-            sql.push(if self.is_narrow() {
-                " AND created_by || '' = "
-            } else {
-                " AND created_by = "
-            });
-            sql.bind(user.as_str());
-        }
-        if let Some(batch) = &self.batch {
-            sql.push(" AND batch_id = ").bind(batch.to_string().as_str());
-        }
+        self.batches.push(&mut sql, "batch_id");
+        self.priorities.push(&mut sql, "CAST(priority AS TEXT)");
+        self.errors.push(&mut sql, "COALESCE(error_code, '')");
         if let Some(from) = self.from {
             sql.push(" AND id >= ").bind(first_id_of(from).as_str());
         }
         if let Some(to) = self.to {
             sql.push(" AND id < ").bind(first_id_of(to.plus_millis(1)).as_str());
         }
-        if let Some(search) = &self.search {
-            found(&mut sql, project, search);
+        for word in &self.words {
+            found(&mut sql, project, word);
         }
         sql
     }
@@ -316,23 +315,15 @@ pub async fn window(
     sort: Option<&str>,
     offset: u64,
     limit: u32,
-) -> Result<(Vec<WindowRow>, u64), ListError> {
+) -> Result<(Vec<Command>, u64), ListError> {
     if let Some(id) = filter.id {
-        let one = super::get(tx, project, id).await?;
-        let rows = one
-            .iter()
-            .map(|one| Ok((one.id.to_string(), to_raw(one)?)))
-            .collect::<Result<Vec<_>, StoreError>>()?;
+        let rows: Vec<Command> = super::get(tx, project, id).await?.into_iter().collect();
         let total = rows.len() as u64;
         return Ok((rows, total));
     }
     let sort = sort_of(sort)?;
     let keys = fetch_all!(tx, filter.keys(project, sort, Slice::Offset(offset), limit)?)?;
-    let mut shown = Vec::with_capacity(keys.len());
-    for command in rows(tx, &keys, false).await? {
-        shown.push((command.id.to_string(), to_raw(&command)?));
-    }
-    Ok((shown, total(tx, project, filter).await?))
+    Ok((rows(tx, &keys, false).await?, total(tx, project, filter).await?))
 }
 
 /// Counts all commands that a filter lets through.
@@ -386,26 +377,53 @@ async fn rows(
     in_order(keys, found, |row| row.id.clone()).into_iter().map(Row::shown).collect()
 }
 
-/// Commands that a search text is found in: their device, batch (type, notes, user), id or error.
-fn found(sql: &mut Sql, project: &ProjectId, search: &str) {
-    let pattern = contains(search.trim());
-    sql.push(" AND id IN (SELECT id FROM commands WHERE project_id = ").bind(project.as_str());
-    sql.push(" AND device_id IN (SELECT id FROM devices WHERE project_id = ")
-        .bind(project.as_str());
-    sql.push(" AND LOWER(id) LIKE ").bind(pattern.as_str()).push(" ESCAPE '!')");
-    sql.push(" UNION SELECT id FROM commands WHERE batch_id IN (SELECT id FROM batches WHERE project_id = ");
-    sql.bind(project.as_str()).push(" AND (LOWER(type) LIKE ").bind(pattern.as_str());
-    sql.push(" ESCAPE '!' OR LOWER(notes) LIKE ").bind(pattern.as_str());
-    sql.push(" ESCAPE '!' OR LOWER(created_by) LIKE ").bind(pattern.as_str()).push(" ESCAPE '!'))");
-    let search = search.trim().to_lowercase();
-    let is_id = search.len() >= 4 && search.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
-    if is_id {
-        sql.push(" UNION SELECT id FROM commands WHERE project_id = ").bind(project.as_str());
-        sql.push(" AND id >= ")
-            .bind(search.as_str())
-            .push(" AND id < ")
-            .bind(format!("{search}g").as_str());
+/// Commands that a word is found in: their device, operation, user or notes, or the beginning of their id.
+///
+/// A fuzzy word is looked for in names alone: in notes, and in the digits of ids, any letters are in some order.
+fn found(sql: &mut Sql, project: &ProjectId, word: &Term) {
+    let devices = |sql: &mut Sql| {
+        sql.push("device_id IN (SELECT id FROM devices WHERE project_id = ").bind(project.as_str());
+        sql.push(" AND ").like("id", word).push(")");
+    };
+    let batches = |sql: &mut Sql| {
+        sql.push("batch_id IN (SELECT id FROM batches WHERE project_id = ").bind(project.as_str());
+        sql.push(" AND (").like("type", word).push(" OR ").like("created_by", word);
+        if !word.fuzzy {
+            sql.push(" OR ").like("notes", word);
+        }
+        sql.push("))");
+    };
+    let ids = |sql: &mut Sql| {
+        let text = word.text.to_ascii_lowercase();
+        let is_id = text.len() >= ID_PREFIX_MIN_CHARS
+            && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+        if is_id && !word.fuzzy {
+            sql.push("id >= ").bind(text.as_str()).push(" AND id < ");
+            sql.bind(format!("{text}g").as_str());
+        } else {
+            sql.push("1 = 0");
+        }
+    };
+    if word.inverse {
+        // Most rows are let through: they are walked in order, each looked up in what was found.
+        sql.push(" AND NOT (");
+        devices(sql);
+        sql.push(" OR ");
+        batches(sql);
+        sql.push(" OR (");
+        ids(sql);
+        sql.push("))");
+        return;
     }
+    // Few rows are: each part of the union has an index.
+    sql.push(" AND id IN (SELECT id FROM commands WHERE project_id = ").bind(project.as_str());
+    sql.push(" AND ");
+    devices(sql);
+    sql.push(" UNION SELECT id FROM commands WHERE ");
+    batches(sql);
+    sql.push(" UNION SELECT id FROM commands WHERE project_id = ").bind(project.as_str());
+    sql.push(" AND ");
+    ids(sql);
     sql.push(")");
 }
 
@@ -425,7 +443,7 @@ fn instant(field: &str, text: &str) -> Result<Timestamp, InvalidQuery> {
 }
 
 /// The lowest id that a command of that moment can have.
-fn first_id_of(at: Timestamp) -> String {
+pub(crate) fn first_id_of(at: Timestamp) -> String {
     let millis = u128::from(at.as_millis().max(0).unsigned_abs() & 0xffff_ffff_ffff);
     uuid::Uuid::from_u128(millis << 80).to_string()
 }

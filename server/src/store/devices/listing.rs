@@ -6,20 +6,33 @@ use quarterdeck_protocol::{
     api::{Device, Page, ServiceFailed},
     device::{BrokerConnection, DeviceStatus},
     ids::{DeviceId, ProjectId},
+    limits::TAGS_MAX,
+    search::{self, Term},
     time::Timestamp,
 };
 
 use crate::store::{
     StoreError, Tx,
     query::{
-        Column, ColumnKind, InvalidQuery, ListError, Select, Slice, Sort, Sql, WindowRow, contains,
-        cut_page, fetch_all, in_order, to_raw,
+        Column, ColumnKind, InvalidQuery, ListError, Names, Select, Slice, Sort, Sql, WindowRow,
+        cut_page, fetch_all, in_order, search_words, to_raw,
     },
 };
 
 /// The filters of `GET /devices`; `tags` is another name of `tag`.
-pub const FILTERS: &[&str] =
-    &["status", "type", "tag", "tags", "q", "crashed", "service_failed", "id"];
+pub const FILTERS: &[&str] = &[
+    "status",
+    "type",
+    "tag",
+    "tags",
+    "device",
+    "agent_version",
+    "process_status",
+    "q",
+    "crashed",
+    "service_failed",
+    "id",
+];
 
 const COLUMNS: &[Column] = &[
     Column { name: "id", sql: "id", kind: ColumnKind::Text },
@@ -59,11 +72,16 @@ const DEFAULT_SORT: &str = "id";
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
     pub id: Option<DeviceId>,
+    /// All, when empty.
     pub statuses: Vec<DeviceStatus>,
-    pub kinds: Vec<String>,
-    /// All of them.
-    pub tags: Vec<(String, String)>,
-    pub search: Option<String>,
+    pub kinds: Names,
+    pub devices: Names,
+    pub agents: Names,
+    pub processes: Names,
+    /// Keys and values. Each must hold.
+    pub tags: Vec<(String, Term)>,
+    /// Each must hold.
+    pub words: Vec<Term>,
     pub crashed: Option<bool>,
     pub service_failed: Option<bool>,
 }
@@ -84,24 +102,15 @@ impl Filter {
                     );
                 }
                 "status" => {
-                    filter.statuses = value
-                        .split(',')
-                        .map(|one| one.trim().parse())
-                        .collect::<Result<_, _>>()
-                        .map_err(|error| InvalidQuery::new("status", format!("{error}")))?;
+                    filter.statuses =
+                        Names::choose(name, value, &DeviceStatus::ALL, DeviceStatus::as_str)?;
                 }
-                "type" => {
-                    filter.kinds = value.split(',').map(|one| one.trim().to_owned()).collect();
-                }
-                "tag" | "tags" => {
-                    for pair in value.split(',') {
-                        let (key, value) = pair.split_once(['=', ':']).ok_or_else(|| {
-                            InvalidQuery::new(name, "expected key=value, several with commas")
-                        })?;
-                        filter.tags.push((key.trim().to_owned(), value.trim().to_owned()));
-                    }
-                }
-                "q" => filter.search = Some(value.chars().take(200).collect()),
+                "type" => filter.kinds = Names::parse(name, value)?,
+                "device" => filter.devices = Names::parse_as::<DeviceId>(name, value)?,
+                "agent_version" => filter.agents = Names::parse(name, value)?,
+                "process_status" => filter.processes = Names::parse(name, value)?,
+                "tag" | "tags" => filter.tags.extend(tags(name, value)?),
+                "q" => filter.words = search_words(value)?,
                 "crashed" => filter.crashed = Some(flag("crashed", value)?),
                 "service_failed" => filter.service_failed = Some(flag("service_failed", value)?),
                 _ => return Err(InvalidQuery::unknown_filter(name, FILTERS)),
@@ -120,29 +129,28 @@ impl Filter {
             sql.push(" AND status IN ")
                 .bind_list(self.statuses.iter().map(|status| status.as_str()));
         }
-        if !self.kinds.is_empty() {
-            sql.push(" AND type IN ").bind_list(self.kinds.iter().map(String::as_str));
+        for (names, column) in [
+            (&self.kinds, "type"),
+            (&self.devices, "id"),
+            (&self.agents, "COALESCE(agent_version, '')"),
+            (&self.processes, "COALESCE(process_status, '')"),
+        ] {
+            names.push(&mut sql, column);
         }
         for (key, value) in &self.tags {
-            sql.push(" AND id IN (SELECT device_id FROM device_tags WHERE project_id = ")
+            sql.push(if value.inverse { " AND id NOT IN (" } else { " AND id IN (" });
+            sql.push("SELECT device_id FROM device_tags WHERE project_id = ")
                 .bind(project.as_str());
-            sql.push(" AND key = ")
-                .bind(key.as_str())
-                .push(" AND value = ")
-                .bind(value.as_str())
-                .push(")");
-        }
-        if let Some(search) = &self.search {
-            let pattern = contains(search.trim());
-            for (index, column) in
-                ["id", "type", "tags", "facts", "COALESCE(agent_version, '')"].iter().enumerate()
-            {
-                sql.push(if index == 0 { " AND (" } else { " OR " });
-                sql.push(&format!("LOWER({column}) LIKE "))
-                    .bind(pattern.as_str())
-                    .push(" ESCAPE '!'");
+            sql.push(" AND key = ").bind(key.as_str()).push(" AND ");
+            if value.fuzzy {
+                sql.like("value", value);
+            } else {
+                sql.push("value = ").bind(value.text.as_str());
             }
             sql.push(")");
+        }
+        for word in &self.words {
+            found(&mut sql, project, word);
         }
         match self.crashed {
             Some(true) => {
@@ -162,6 +170,43 @@ impl Filter {
         };
         Select { from: "FROM devices", id: "id", filter: sql, sort }
     }
+}
+
+/// Reads `key=value` pairs; `!key=value` and `key=!value` are the same.
+fn tags(name: &str, text: &str) -> Result<Vec<(String, Term)>, InvalidQuery> {
+    let wrong = || InvalidQuery::new(name, "expected key=value, several with commas");
+    let pieces = search::split(text, |c| c == ',');
+    if pieces.len() > TAGS_MAX {
+        return Err(InvalidQuery::new(name, format!("expected at most {TAGS_MAX} tags")));
+    }
+    let pair = |piece: &str| {
+        let (inverse, pair) = match piece.trim().strip_prefix('!') {
+            Some(rest) => (true, rest),
+            None => (false, piece.trim()),
+        };
+        let (key, value) = pair.split_once(['=', ':']).ok_or_else(wrong)?;
+        let mut value = Term::parse(value.trim());
+        value.inverse |= inverse;
+        Ok((key.trim().to_owned(), value))
+    };
+    pieces.into_iter().map(pair).collect()
+}
+
+/// Devices that a word is found in: their id, type, tags, facts or agent's version.
+///
+/// A fuzzy word is looked for in names alone, and in each tag's value: in facts any letters are in some order.
+fn found(sql: &mut Sql, project: &ProjectId, word: &Term) {
+    sql.push(if word.inverse { " AND NOT (" } else { " AND (" });
+    sql.like("id", word).push(" OR ").like("type", word);
+    if word.fuzzy {
+        sql.push(" OR id IN (SELECT device_id FROM device_tags WHERE project_id = ");
+        sql.bind(project.as_str()).push(" AND ").like("value", word).push(")");
+    } else {
+        for column in ["tags", "facts", "COALESCE(agent_version, '')"] {
+            sql.push(" OR ").like(column, word);
+        }
+    }
+    sql.push(")");
 }
 
 fn flag(name: &str, value: &str) -> Result<bool, InvalidQuery> {
@@ -316,7 +361,7 @@ mod tests {
         let filter = Filter::parse(&given).expect("valid");
         assert_eq!(
             filter.tags,
-            [("site".to_owned(), "a".to_owned()), ("env".to_owned(), "prod".to_owned())]
+            [("site".to_owned(), Term::plain("a")), ("env".to_owned(), Term::plain("prod"))]
         );
     }
 
