@@ -8,6 +8,7 @@
 //! | `call`, [`client`] | one request: retries, answers, problems |
 //! | [`api`] | the routes, typed |
 //! | [`pages`] | a listing as a stream of pages |
+//! | `rows` | pages of any listing, for marks and exports |
 //! | [`files`] | downloads into files |
 //! | [`live`] | one WebSocket that keeps windows up to date |
 //! | [`link`] | that WebSocket kept up for ever |
@@ -27,6 +28,7 @@ pub mod link;
 pub mod live;
 pub mod pages;
 pub mod profile;
+mod rows;
 pub mod server;
 pub mod session;
 

@@ -50,6 +50,7 @@ use tokio::sync::mpsc;
 
 pub mod app;
 pub mod effects;
+mod export_file;
 pub mod format;
 pub mod mailbox;
 mod outbox;

@@ -4,6 +4,8 @@
 mod any_sequence;
 #[path = "tui/bytes.rs"]
 mod bytes;
+#[path = "tui/many_rows.rs"]
+mod many_rows;
 #[path = "tui/network.rs"]
 mod network;
 #[path = "tui/picture.rs"]

@@ -54,7 +54,7 @@ struct ListArgs {
     /// Only of this device
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
-    /// Only those where this text occurs
+    /// Only those with these words; !word for without, ~word for its letters in order
     #[arg(short, long = "query", value_name = "TEXT")]
     q: Option<String>,
     /// Order by a field; `-` before it for descending, as in --sort=-last_seen_at

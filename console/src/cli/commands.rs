@@ -99,7 +99,7 @@ struct ListArgs {
     /// Created before this moment
     #[arg(long, value_name = "TIME")]
     to: Option<Moment>,
-    /// Only those where this text occurs
+    /// Only those with these words; !word for without, ~word for its letters in order
     #[arg(short, long = "query", value_name = "TEXT")]
     q: Option<String>,
     /// Order by a field; `-` before it for descending, as in --sort=-created_at

@@ -92,7 +92,7 @@ struct ListArgs {
     /// Only with this tag; several must all match
     #[arg(long, value_name = "KEY=VALUE")]
     tag: Vec<Pair>,
-    /// Only those where this text occurs
+    /// Only those with these words; !word for without, ~word for its letters in order
     #[arg(short, long = "query", value_name = "TEXT")]
     q: Option<String>,
     /// Only those with a crashed process

@@ -9,6 +9,11 @@ use quarterdeck_protocol::api::CreateCommands;
 /// The line parses back to the same submission, where an absent payload and `{}` are one.
 pub fn cli_line(create: &CreateCommands) -> String {
     let mut words = vec!["quarterdeck".to_owned(), "run".to_owned()];
+    // What would look like an option stands behind them.
+    let looks_like_an_option = create.kind.starts_with('-');
+    if !looks_like_an_option {
+        words.push(create.kind.clone());
+    }
     for group in &create.targets.groups {
         words.push(format!("--group={group}"));
     }
@@ -32,10 +37,9 @@ pub fn cli_line(create: &CreateCommands) -> String {
     if create.confirm {
         words.push("--confirm".to_owned());
     }
-    if create.kind.starts_with('-') {
-        words.push("--".to_owned());
+    if looks_like_an_option {
+        words.extend(["--".to_owned(), create.kind.clone()]);
     }
-    words.push(create.kind.clone());
     words.extend(create.targets.devices.iter().cloned());
     let mut line = String::new();
     for word in &words {
@@ -50,23 +54,26 @@ pub fn cli_line(create: &CreateCommands) -> String {
     line
 }
 
+/// What a line submits, as the program would read it.
+#[cfg(test)]
+pub(crate) fn parsed(line: &str) -> CreateCommands {
+    use clap::Parser as _;
+
+    use crate::cli::{Cli, Subcommands};
+
+    let words = shell_words::split(line).expect("a shell can read it");
+    let cli = Cli::try_parse_from(words).unwrap_or_else(|e| panic!("{line}: {e}"));
+    let Some(Subcommands::Run(args)) = cli.command else { panic!("{line}") };
+    args.request(None).unwrap_or_else(|e| panic!("{line}: {e}"))
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::Parser as _;
     use proptest::prelude::*;
     use quarterdeck_protocol::api::Targets;
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::cli::{Cli, Subcommands};
-
-    fn parse(line: &str) -> CreateCommands {
-        let words = shell_words::split(line).expect("a shell can read it");
-        let cli = Cli::try_parse_from(words).unwrap_or_else(|e| panic!("{line}: {e}"));
-        let Some(Subcommands::Run(args)) = cli.command else { panic!("{line}") };
-        args.request(None).unwrap_or_else(|e| panic!("{line}: {e}"))
-    }
-
     #[test]
     fn a_line_is_ready_to_paste() {
         let create = CreateCommands {
@@ -82,9 +89,9 @@ mod tests {
         let line = cli_line(&create);
         assert_eq!(
             line,
-            r#"quarterdeck run --payload='{"script":"echo '\''it'\'''\''s'\''; rm -rf \"$HOME\""}' --priority=2 --expires=60 --notes='CHG 7' --confirm run_script pi-1 pi-2"#
+            r#"quarterdeck run run_script --payload='{"script":"echo '\''it'\'''\''s'\''; rm -rf \"$HOME\""}' --priority=2 --expires=60 --notes='CHG 7' --confirm pi-1 pi-2"#
         );
-        assert_eq!(parse(&line), create);
+        assert_eq!(parsed(&line), create);
     }
 
     /// Whatever an argument of a program can hold: all but NUL.
@@ -131,7 +138,7 @@ mod tests {
                 notes,
                 confirm,
             };
-            prop_assert_eq!(parse(&cli_line(&create)), create);
+            prop_assert_eq!(parsed(&cli_line(&create)), create);
         }
     }
 }

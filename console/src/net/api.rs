@@ -132,6 +132,10 @@ pub struct InProject<'a> {
 }
 
 impl<'a> InProject<'a> {
+    pub const fn id(&self) -> &'a ProjectId {
+        self.id
+    }
+
     fn pages(&self, listing: &'a str, query: Query, limit: Option<u64>) -> Pages<'a> {
         Pages::new(self.client, &["projects", self.id.as_str(), listing], query, limit)
     }

@@ -22,6 +22,7 @@ use super::{
     error::ApiError,
     files,
     link::{self, LinkEvent},
+    rows,
 };
 use crate::tui::{
     NetPeer,
@@ -120,8 +121,11 @@ async fn answer(
         ApiRequest::CancelCommands(cancel) => {
             ApiAnswer::Cancelled(project.cancel_commands(&cancel).await?.value)
         }
-        ApiRequest::RetryCommand(id) => {
-            ApiAnswer::Command(Box::new(project.retry_command(id, false, &key).await?.value))
+        ApiRequest::RetryCommand { id, confirm } => {
+            ApiAnswer::Command(Box::new(project.retry_command(id, confirm, &key).await?.value))
+        }
+        ApiRequest::ListPage { listing, filter, sort, cursor } => {
+            ApiAnswer::Page(rows::page(client, &project, listing, filter, sort, cursor).await?)
         }
         ApiRequest::AcknowledgeAlert { id } => done(project.acknowledge_alert(&id).await)?,
         ApiRequest::SilenceAlert { id, duration_s } => {

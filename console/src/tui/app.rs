@@ -5,7 +5,7 @@
 //! [`Effect`](super::effects::Effect)s. Time is a field, set by the caller:
 //! nothing here asks a clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::tz::TimeZone;
 use quarterdeck_protocol::{
@@ -27,10 +27,13 @@ pub mod answers;
 pub mod calls;
 pub mod columns;
 pub mod dialog;
+pub mod document;
 pub mod doing;
+pub mod export;
 pub mod field;
 pub mod filter;
 pub mod form;
+pub mod jobs;
 pub mod keymap;
 pub mod list;
 pub mod moving;
@@ -43,6 +46,7 @@ pub mod perform;
 pub mod pickers;
 pub mod schema;
 pub mod subjects;
+pub mod sweep;
 pub mod tabs;
 pub mod taking;
 pub mod update;
@@ -59,6 +63,7 @@ use keymap::Keymap;
 use list::ListState;
 use msg::Layout;
 use nav::{Nav, Place};
+use sweep::Sweep;
 use tabs::{CommandTab, DeviceTab, Tabs, UsersTab};
 use views::Views;
 use wall::WallState;
@@ -148,6 +153,10 @@ pub struct Viewer {
     /// Not moved yet, or moved to the end: stays at the end of what grows.
     pub follow: bool,
     pub search: String,
+    /// The line under the cursor, where the text is a JSON document.
+    pub cursor: usize,
+    /// What of the document is folded, as paths.
+    pub folded: BTreeSet<String>,
 }
 
 /// The fleet's numbers at a moment, for sparklines.
@@ -187,12 +196,16 @@ pub struct App {
     pub peek: Peek,
     pub viewer: Viewer,
     pub calls: Calls,
+    /// The pass over all rows of a listing that is under way.
+    pub sweep: Option<Sweep>,
     pub toasts: Vec<Toast>,
     pub keymap: Keymap,
     /// Since when nothing new is shown, by the operator's wish.
     pub frozen: Option<Timestamp>,
     pub health: Option<(DeviceId, DeviceHealth)>,
     pub health_due: Option<Timestamp>,
+    /// From when on the shift handover looks, by the server's clock.
+    pub handover_from: Option<Timestamp>,
     pub samples: Vec<Sample>,
     pub wall: Option<WallState>,
     pub views: Views,
@@ -248,11 +261,13 @@ impl App {
             peek: Peek::default(),
             viewer: Viewer::default(),
             calls: Calls::default(),
+            sweep: None,
             toasts: Vec::new(),
             keymap: Keymap::default(),
             frozen: None,
             health: None,
             health_due: None,
+            handover_from: None,
             samples: Vec::new(),
             wall: options.wall.map(|wall| WallState::new(wall.rotate, now, true)),
             views: Views::default(),
@@ -322,6 +337,7 @@ impl App {
                     self.wizard.as_ref().is_some_and(|wizard| wizard.step == Step::Targets);
                 at_targets.then_some(WindowKey::WizardDevices)
             }
+            Place::Handover => None,
             Place::Alerts => Some(WindowKey::Alerts),
             Place::Audit => Some(WindowKey::Audit),
             Place::Users => Some(match self.tabs.users {
@@ -345,6 +361,7 @@ impl App {
             Place::Alerts => Context::Alerts,
             Place::Audit => Context::Audit,
             Place::Users => Context::Users,
+            Place::Handover => Context::Viewer,
         };
         if own == Context::Wizard && self.current_list().is_none() {
             return vec![own, Context::Global];

@@ -5,7 +5,7 @@
 //! through the [`mailbox`](super::mailbox). The contract in full is in the
 //! module documentation of [`tui`](super).
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use quarterdeck_protocol::{
     api::{
@@ -14,7 +14,7 @@ use quarterdeck_protocol::{
         EnrollmentToken, Problem, ProjectSettings, Role,
     },
     ids::{CommandId, DeviceId, ProjectId},
-    live::{ClientMessage, ServerMessage},
+    live::{ClientMessage, Listing, Row, ServerMessage},
 };
 
 /// What `update` asks of the world.
@@ -24,14 +24,32 @@ pub enum Effect {
     Net(NetRequest),
     /// To the operator's clipboard, by OSC 52.
     CopyToClipboard(String),
-    /// A file of the operator's: an export or a screen dump. `name` has no folder.
+    /// A file of the operator's. `name` has no folder.
     WriteFile { name: String, content: String },
+    /// A file of the operator's that grows; one at a time.
+    Export(ExportStep),
     /// Saved views and the like, kept between runs.
     SaveState(String),
     /// Rings the bell and shows a desktop notification, where the terminal can.
     Notify(String),
     /// Ends the program.
     Quit,
+}
+
+/// How a file of rows comes to be: it has its name only once it is whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExportStep {
+    /// `name` has no folder.
+    Begin {
+        name: String,
+    },
+    Rows(String),
+    /// `what` is in it, for the message that says where it is.
+    End {
+        what: String,
+    },
+    /// Nothing of it stays.
+    Drop,
 }
 
 /// What the TUI asks of the network.
@@ -57,7 +75,18 @@ pub enum ApiRequest {
     /// Answered by [`ApiAnswer::Cancelled`].
     CancelCommands(CancelCommands),
     /// Answered by [`ApiAnswer::Command`].
-    RetryCommand(CommandId),
+    RetryCommand {
+        id: CommandId,
+        /// The operator has confirmed that a dangerous one goes again.
+        confirm: bool,
+    },
+    /// A page of a listing beside its live window, with whole rows; answered by [`ApiAnswer::Page`].
+    ListPage {
+        listing: Listing,
+        filter: BTreeMap<String, String>,
+        sort: Option<String>,
+        cursor: Option<String>,
+    },
     AcknowledgeAlert {
         id: String,
     },
@@ -115,6 +144,15 @@ pub enum ApiAnswer {
         path: PathBuf,
         size_bytes: u64,
     },
+    Page(ListPage),
+}
+
+/// Rows of a listing, with the keys that they have in its windows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ListPage {
+    pub rows: Vec<Row>,
+    pub next_cursor: Option<String>,
+    pub total: u64,
 }
 
 /// What the network tells the TUI.

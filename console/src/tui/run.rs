@@ -32,7 +32,8 @@ use tokio::{
 use super::{
     Exit, NetHandle, TuiOptions,
     app::{App, Link, keymap::Keymap, msg::Msg, update::update, views::Views},
-    effects::{ApiRequest, Effect, NetRequest},
+    effects::{ApiRequest, Effect, ExportStep, NetRequest},
+    export_file::ExportFile,
     outbox::Outbox,
     term::{
         caps::Caps,
@@ -77,6 +78,7 @@ pub(super) async fn run(options: TuiOptions, net: NetHandle) -> anyhow::Result<E
         slow_writes: 0,
         last_frame: Instant::now(),
         outbox: Outbox::default(),
+        exporting: None,
         options,
         app,
         exit: None,
@@ -102,6 +104,7 @@ struct Console {
     slow_writes: u32,
     last_frame: Instant,
     outbox: Outbox,
+    exporting: Option<ExportFile>,
     exit: Option<Exit>,
 }
 
@@ -193,6 +196,7 @@ impl Console {
                     self.extra.extend(bytes);
                 }
                 Effect::WriteFile { name, content } => self.write_file(&name, content).await,
+                Effect::Export(step) => self.export(step).await,
                 Effect::SaveState(text) => self.save_state(text).await,
                 Effect::Quit => self.exit = Some(Exit::Quit),
             }
@@ -218,6 +222,45 @@ impl Console {
         }
     }
 
+    async fn export(&mut self, step: ExportStep) {
+        let said = match step {
+            ExportStep::Begin { name } => {
+                let folder = self.options.export_dir.clone().unwrap_or_default();
+                match ExportFile::begin(&folder.join(name)).await {
+                    Ok(file) => {
+                        self.exporting = Some(file);
+                        return;
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+            ExportStep::Rows(text) => match &mut self.exporting {
+                Some(file) => match file.write(&text).await {
+                    Ok(()) => return,
+                    Err(error) => Err(error),
+                },
+                None => return,
+            },
+            ExportStep::End { what } => match self.exporting.take() {
+                Some(file) => file.end().await.map(|path| format!("{what} in {}", path.display())),
+                None => return,
+            },
+            ExportStep::Drop => {
+                self.exporting = None;
+                return;
+            }
+        };
+        match said {
+            Ok(text) => self.say(&text, false),
+            Err(error) => {
+                self.exporting = None;
+                let effects = update(&mut self.app, Msg::ExportFailed { why: error.to_string() });
+                self.dirty = true;
+                self.forward(effects);
+            }
+        }
+    }
+
     async fn save_state(&mut self, text: String) {
         let Some(path) = self.options.state_file.clone() else { return };
         if let Err(error) = replace_file(&path, text).await {
@@ -228,6 +271,10 @@ impl Console {
     fn say(&mut self, text: &str, is_error: bool) {
         let effects = update(&mut self.app, Msg::Said { text: text.to_owned(), is_error });
         self.dirty = true;
+        self.forward(effects);
+    }
+
+    fn forward(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             if let Effect::Net(request) = effect {
                 self.outbox.push(request);

@@ -15,13 +15,12 @@ use quarterdeck_protocol::{
         Alert, AuditEntry, Command, Device, EnrollmentToken, Member, OutputChunk, Overview,
         Project, TimelineEntry, User,
     },
-    device::DeviceStatus,
     live::{Listing, Range},
     operations::Operation,
     time::Timestamp,
 };
-use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::{Map, Value, value::RawValue};
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
 use super::mailbox::{Refusal, Slot};
 
@@ -47,6 +46,8 @@ pub enum WindowKey {
     Members,
     Projects,
     Tokens,
+    HandoverAlerts,
+    HandoverFailures,
 }
 
 /// What a window is subscribed to.
@@ -91,31 +92,10 @@ pub struct Row {
     parsed: OnceLock<Parsed>,
 }
 
-/// A command with what the server says beside it.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(try_from = "Map<String, Value>")]
-pub struct CommandRow {
-    pub command: Command,
-    /// The state of its device now, where the server says it.
-    pub device_status: Option<DeviceStatus>,
-}
-
-impl TryFrom<Map<String, Value>> for CommandRow {
-    type Error = serde_json::Error;
-
-    fn try_from(mut row: Map<String, Value>) -> Result<Self, serde_json::Error> {
-        let status = row.remove("device_status").unwrap_or_default();
-        // Rows of a table come without their bulk.
-        row.entry("payload").or_insert(Value::Null);
-        let command = serde_json::from_value(Value::Object(row))?;
-        Ok(Self { command, device_status: serde_json::from_value(status).unwrap_or_default() })
-    }
-}
-
 #[derive(Debug)]
 enum Parsed {
     Device(Box<Device>),
-    Command(Box<CommandRow>),
+    Command(Box<Command>),
     Timeline(Box<TimelineEntry>),
     Output(OutputChunk),
     Alert(Box<Alert>),
@@ -151,7 +131,7 @@ macro_rules! row_as {
 
 row_as! {
     device: Device -> Device;
-    command: Command -> CommandRow;
+    command: Command -> Command;
     timeline: Timeline -> TimelineEntry;
     output: Output -> OutputChunk;
     alert: Alert -> Alert;

@@ -21,6 +21,7 @@ use canvas::{Canvas, cut_bottom, cut_top};
 pub mod canvas;
 pub mod footer;
 pub mod header;
+pub mod json;
 pub mod overlay;
 pub mod screens;
 pub mod texts;
@@ -66,6 +67,11 @@ fn draw_console(canvas: &mut Canvas<'_>, area: Rect, app: &App, layout: &mut Lay
     {
         let row = cut_bottom(&mut body, 1);
         footer::grace(canvas, row, app, grace);
+    } else if body.height >= 3
+        && let Some(text) = footer::under_way(app)
+    {
+        let row = cut_bottom(&mut body, 1);
+        footer::progress(canvas, row, &text);
     }
     let below_head = body;
     // A tall screen has room to breathe.
@@ -104,5 +110,6 @@ fn screen(canvas: &mut Canvas<'_>, area: Rect, app: &App, layout: &mut Layout) {
         Place::Alerts => screens::lists::alerts(canvas, area, app, layout),
         Place::Audit => screens::lists::audit(canvas, area, app, layout),
         Place::Users => screens::users::draw(canvas, area, app, layout),
+        Place::Handover => screens::handover::draw(canvas, area, app, layout),
     }
 }

@@ -91,7 +91,7 @@ async fn each_call_is_answered_with_its_body_or_a_problem() {
     assert_eq!(created.count, 1);
 
     let id: CommandId = command_id(1).parse().expect("an id");
-    let batch = call(&handle, 2, ApiRequest::RetryCommand(id)).await;
+    let batch = call(&handle, 2, ApiRequest::RetryCommand { id, confirm: true }).await;
     let Err(problem) = &batch.answers[0].1 else { panic!("{batch:?}") };
     assert_eq!((problem.status, problem.code.as_str()), (409, "not_finished"));
 

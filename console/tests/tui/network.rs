@@ -1,6 +1,6 @@
 //! The seam's other end: what the TUI asks goes to a fleet in memory, and comes back at once.
 
-use quarterdeck_console::tui::effects::{ApiAnswer, ApiRequest, NetEvent, NetRequest};
+use quarterdeck_console::tui::effects::{ApiAnswer, ApiRequest, ListPage, NetEvent, NetRequest};
 use quarterdeck_protocol::api::{Problem, ProjectSettings};
 use quarterdeck_tests::fake::{FakeFleet, Windows, calls::Answer};
 
@@ -29,8 +29,12 @@ fn call(fleet: &mut FakeFleet, call: ApiRequest) -> Answer<ApiAnswer> {
         ApiRequest::CancelCommands(cancel) => {
             Ok(ApiAnswer::Cancelled(fleet.cancel_commands(&cancel)))
         }
-        ApiRequest::RetryCommand(id) => {
-            fleet.retry_command(id).map(|command| ApiAnswer::Command(Box::new(command)))
+        ApiRequest::ListPage { listing, filter, sort, cursor } => {
+            let (rows, next_cursor, total) = fleet.page(listing, filter, sort, cursor.as_deref());
+            Ok(ApiAnswer::Page(ListPage { rows, next_cursor, total }))
+        }
+        ApiRequest::RetryCommand { id, confirm } => {
+            fleet.retry_command(id, confirm).map(|command| ApiAnswer::Command(Box::new(command)))
         }
         ApiRequest::AcknowledgeAlert { id } => fleet.acknowledge_alert(&id).map(|_| done),
         ApiRequest::SilenceAlert { id, duration_s } => {

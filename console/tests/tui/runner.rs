@@ -8,7 +8,7 @@ use std::{collections::VecDeque, fmt::Write as _};
 use quarterdeck_console::tui::{
     TuiOptions,
     app::{App, msg::Msg, update::update},
-    effects::{Effect, NetEvent, NetRequest},
+    effects::{ApiRequest, Effect, NetEvent, NetRequest},
     mailbox::{MailboxReceiver, MailboxSender, mailbox},
     term::{
         caps::Caps,
@@ -39,6 +39,8 @@ pub(crate) struct Runner {
     pub(crate) buffer: Buffer,
     pub(crate) drawn: Drawn,
     pub(crate) effects: Vec<Effect>,
+    /// What was asked by HTTP.
+    pub(crate) requests: Vec<ApiRequest>,
     /// The network answers nothing.
     pub(crate) silent: bool,
     sender: MailboxSender,
@@ -82,6 +84,7 @@ impl Runner {
             buffer: Buffer::empty(Rect::new(0, 0, width, height)),
             drawn: Drawn::default(),
             effects: Vec::new(),
+            requests: Vec::new(),
             silent: false,
             sender,
             receiver,
@@ -129,8 +132,11 @@ impl Runner {
 
     /// Answers what was asked and draws, until nothing more happens.
     pub(crate) fn settle(&mut self) {
-        for _ in 0..50 {
+        for _ in 0..500 {
             while let Some(request) = self.queue.pop_front() {
+                if let NetRequest::Call { call, .. } = &request {
+                    self.requests.push(call.clone());
+                }
                 if !self.silent {
                     let answer = network::answer(&mut self.fleet, &mut self.windows, request);
                     if let Some(event) = answer {

@@ -253,6 +253,132 @@ fn logs_are_searched_with_n_and_capital_n() {
     assert!(runner.shows("What shall they do?"), "n means new again\n{}", runner.text());
 }
 
+/// On the response of a command that has one, which is `{"ok": …, "filesystems": [{…}, {…}], …}`.
+fn at_a_response(runner: &mut Runner) {
+    let done = runner.fleet.commands.iter().find(|c| c.result.is_some()).expect("there is one");
+    let id = done.id.to_string();
+    runner.keys("'").text_in(&id).keys("Enter Tab Tab").wait_for("filesystems");
+}
+
+fn copied(runner: &Runner) -> &str {
+    match runner.effects.last() {
+        Some(Effect::CopyToClipboard(text)) => text,
+        other => panic!("nothing was copied: {other:?}"),
+    }
+}
+
+#[test]
+fn json_folds_where_the_cursor_is_and_its_values_are_copied() {
+    let mut runner = Runner::new(100, 30);
+    at_a_response(&mut runner);
+    runner.keys("j Enter");
+    assert!(runner.shows("filesystems: [ 2 items ],"), "{}", runner.text());
+    assert!(!runner.shows("used_percent"), "{}", runner.text());
+    runner.keys("y");
+    assert!(copied(&runner).starts_with("[\n"), "{}", copied(&runner));
+    runner.keys("Space j j j .");
+    assert_eq!(copied(&runner), ".filesystems[0].used_percent");
+    runner.keys("y");
+    assert_eq!(copied(&runner), "61");
+    runner.keys("- +").keys("g -");
+    assert!(runner.shows("filesystems: [ 2 items ]"), "{}", runner.text());
+}
+
+#[test]
+fn a_search_in_json_unfolds_what_it_finds() {
+    let mut runner = Runner::new(100, 30);
+    at_a_response(&mut runner);
+    runner.keys("- /").text_in("/var").keys("Enter .");
+    assert_eq!(copied(&runner), ".filesystems[1].mount");
+    runner.keys("/ C-u").text_in("mount").keys("Enter N .");
+    assert_eq!(copied(&runner), ".filesystems[0].mount");
+    runner.keys("n .");
+    assert_eq!(copied(&runner), ".filesystems[1].mount");
+}
+
+#[test]
+fn the_cursor_stays_in_sight_in_json_that_is_longer_than_the_screen() {
+    let mut runner = Runner::new(60, 12);
+    at_a_response(&mut runner);
+    for _ in 0..2 {
+        runner.keys("G").pass_ms(100);
+        assert!(runner.shows("exit code 0"), "{}", runner.text());
+        runner.keys("g").pass_ms(100);
+        assert!(runner.shows("filesystems"), "{}", runner.text());
+    }
+}
+
+#[test]
+fn a_shift_is_handed_over_in_words_that_can_be_exported() {
+    let mut runner = Runner::new(120, 40);
+    runner.keys("H").wait_for("Shift handover");
+    for said in [
+        "Alerts that nobody acknowledged: ",
+        "site fra1: 188 devices offline",
+        "Commands that went wrong since 2026-11-20 18:14:52 UTC: ",
+        "Under way",
+        "Reboots left (at most 3 in 15 min per device)",
+        "(3 used)",
+    ] {
+        runner.keys("g");
+        for _ in 0..4 {
+            if runner.shows(said) {
+                break;
+            }
+            runner.keys("PageDown");
+        }
+        assert!(runner.shows(said), "{said}\n{}", runner.text());
+    }
+    runner.keys("x");
+    let Some(Effect::WriteFile { name, content }) = runner.effects.last() else {
+        panic!("no file")
+    };
+    assert!(name.starts_with("handover-"), "{name}");
+    assert!(content.contains("Reboots left") && content.contains("site fra1"), "{content}");
+    runner.keys(": h a n d o v e r Enter");
+    assert!(runner.shows("› Shift handover"), "{}", runner.text());
+}
+
+#[test]
+fn a_handover_without_a_connection_says_as_of_when() {
+    let mut runner = Runner::new(120, 40);
+    runner.keys("H").wait_for("Shift handover");
+    runner.silent = true;
+    runner.event(NetEvent::Lost { why: "gone".into() });
+    runner.pass_ms(1_000);
+    assert!(runner.shows("No connection: this is as of 2026-11-21 06:14"), "{}", runner.text());
+}
+
+#[test]
+fn a_filter_by_an_unknown_column_is_named_and_stays_to_be_mended() {
+    let mut runner = Runner::new(140, 30);
+    runner.keys("3 /").text_in("colour:red").keys("Enter");
+    assert!(runner.shows("there is no column \"colour\" here"), "{}", runner.text());
+    assert!(runner.shows("/colour:red"), "{}", runner.text());
+    for _ in 0.."colour:red".len() {
+        runner.keys("Backspace");
+    }
+    runner.text_in("!type:ping ~rscr").keys("Enter").pass_ms(300);
+    let wanted = |kind: &str| kind == "run_script";
+    let found = runner.fleet.commands.iter().filter(|c| wanted(&c.kind)).count();
+    assert!(runner.shows(&format!("1 of {found}")), "{}", runner.text());
+}
+
+#[test]
+fn words_that_were_found_are_shown_in_their_rows() {
+    let mut runner = Runner::new(120, 30);
+    runner.keys("2 /").text_in("~edg1 !zzz").keys("Enter").pass_ms(300);
+    let mark = runner.app.theme.style(quarterdeck_console::tui::theme::Tone::Match);
+    let marked: String = runner
+        .buffer
+        .content
+        .iter()
+        .filter(|cell| cell.bg == mark.bg.unwrap_or_default() && Some(cell.fg) == mark.fg)
+        .map(ratatui::buffer::Cell::symbol)
+        .collect();
+    assert!(marked.starts_with("edg1edg1"), "{marked}\n{}", runner.text());
+}
+
 #[test]
 fn a_view_is_saved_and_taken_again() {
     let mut runner = Runner::new(100, 30);

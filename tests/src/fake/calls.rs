@@ -11,6 +11,7 @@ use quarterdeck_protocol::{
     command::CommandStatus as S,
     device::DeviceStatus,
     ids::{BatchId, CommandId, ProjectId},
+    operations,
 };
 use serde_json::json;
 
@@ -74,13 +75,21 @@ impl FakeFleet {
         done
     }
 
-    pub fn retry_command(&mut self, id: CommandId) -> Answer<Command> {
+    /// Queues a command that has ended once more; a dangerous one has to be confirmed.
+    pub fn retry_command(&mut self, id: CommandId, confirm: bool) -> Answer<Command> {
         let mut command = self
             .commands
             .iter()
             .find(|c| c.id == id)
             .cloned()
             .ok_or_else(|| not_found("command"))?;
+        if !command.status.is_terminal() {
+            return Err(problem(409, "not_finished", "The command has not ended.", None));
+        }
+        if operations::is_dangerous(&command.kind) && !confirm {
+            let detail = "It is dangerous: set confirm to true.";
+            return Err(problem(409, "confirmation_required", detail, Some("confirm")));
+        }
         command.retry_of = Some(id);
         command.attempt += 1;
         self.queue(&mut command);

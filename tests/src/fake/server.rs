@@ -266,7 +266,10 @@ fn answer(fleet: &mut FakeFleet, path: &[&str], request: &Request) -> Answer<Val
             ("POST", ["commands"]) => json_of(fleet.create_commands(&body(request)?)),
             ("POST", ["commands", "cancel"]) => json_of(Ok(fleet.cancel_commands(&body(request)?))),
             ("POST", ["commands", id, "retry"]) => match id.parse() {
-                Ok(id) => json_of(fleet.retry_command(id)),
+                Ok(id) => {
+                    let confirm = request.body["confirm"] == true;
+                    json_of(fleet.retry_command(id, confirm))
+                }
                 Err(_) => Err(no_route()),
             },
             ("POST", ["alerts", id, "acknowledge"]) => json_of(fleet.acknowledge_alert(id)),

@@ -100,6 +100,7 @@ pub enum Action {
     Quit,
     Screen(u8),
     AlertsScreen,
+    Handover,
     DeviceCommands,
     DeviceTags,
     DeviceClearFailed,
@@ -110,6 +111,10 @@ pub enum Action {
     CommandBatch,
     CommandCli,
     CommandSave,
+    Fold,
+    FoldAll,
+    UnfoldAll,
+    CopyPath,
     AlertAcknowledge,
     AlertSilence,
     AlertJump,
@@ -123,6 +128,7 @@ pub enum Action {
     ProjectOpen,
     TokenCreate,
     TokenRevoke,
+    MarkAll,
     WizardSelectAll,
     WizardNext,
 }
@@ -221,9 +227,22 @@ pub const ACTIONS: &[Spec] = &[
         &[C::List],
         &["V"],
     ),
+    read(
+        A::MarkAll,
+        "mark.all",
+        "Mark all rows that match; again unmarks them",
+        &[C::List],
+        &["*"],
+    ),
     read(A::Unmark, "mark.clear", "Unmark all", &[C::List], &["U"]),
     read(A::Copy, "copy", "Copy id or text", EVERY_SCREEN, &["y"]).foot("copy", 7),
-    read(A::Export, "export", "Export the rows or the text to a file", EVERY_SCREEN, &["x"]),
+    read(
+        A::Export,
+        "export",
+        "Export all rows, those marked, or the text to a file",
+        EVERY_SCREEN,
+        &["x"],
+    ),
     read(A::ScreenDump, "screen.dump", "Write the screen to a file", EVERY_SCREEN, &["C-s"]),
     // Screens.
     read(A::Screen(1), "screen.overview", "Overview", EVERY_SCREEN, &["1"]),
@@ -233,6 +252,7 @@ pub const ACTIONS: &[Spec] = &[
     read(A::Screen(5), "screen.audit", "Audit", EVERY_SCREEN, &["5"]),
     read(A::Screen(6), "screen.users", "Users", EVERY_SCREEN, &["6"]),
     read(A::AlertsScreen, "alerts", "Go to the alerts", EVERY_SCREEN, &["!"]),
+    read(A::Handover, "handover", "Shift handover", EVERY_SCREEN, &["H"]),
     read(A::Wall, "wall", "Wall screen", EVERY_SCREEN, &["W"]),
     // Doing.
     read(A::Menu, "actions", "Actions on this row or the marked ones", EVERY_SCREEN, &["a"])
@@ -246,7 +266,7 @@ pub const ACTIONS: &[Spec] = &[
         OPERATOR,
     )
     .foot("new command", 2),
-    read(A::Undo, "undo", "Call back a batch in its grace", EVERY_SCREEN, &["u"]),
+    read(A::Undo, "undo", "Call back what has not left yet", EVERY_SCREEN, &["u"]),
     read(
         A::DeviceCommands,
         "device.commands",
@@ -312,6 +332,10 @@ pub const ACTIONS: &[Spec] = &[
         &[C::Commands, C::Command, C::Wizard],
         &["Y"],
     ),
+    read(A::Fold, "json.fold", "Fold or unfold, as Enter does", &[C::Viewer], &["Space"]),
+    read(A::FoldAll, "json.fold_all", "Fold all", &[C::Viewer], &["-"]),
+    read(A::UnfoldAll, "json.unfold_all", "Unfold all", &[C::Viewer], &["+"]),
+    read(A::CopyPath, "json.path", "Copy the path of the JSON value", &[C::Viewer], &["."]),
     read(A::CommandSave, "command.save", "Save the file it brought", &[C::Command], &["s"]),
     read(A::AlertJump, "alert.jump", "Go to its cause", &[C::Alerts], &["d"]),
     change(A::AlertAcknowledge, "alert.acknowledge", "Acknowledge", &[C::Alerts], &["A"], OPERATOR)
@@ -385,7 +409,7 @@ pub const ACTIONS: &[Spec] = &[
     change(A::TokenRevoke, "token.revoke", "Revoke the token", &[C::Users], &["R"], ADMIN)
         .dangerous(),
     // The wizard.
-    read(A::WizardSelectAll, "wizard.all", "Mark all devices shown", &[C::Wizard], &["A"])
+    read(A::WizardSelectAll, "wizard.all", "Mark all devices that match", &[C::Wizard], &["A"])
         .foot("mark all", 4),
     read(A::WizardNext, "wizard.next", "Continue", &[C::Wizard], &["Enter", "C-n"])
         .foot("continue", 1),

@@ -8,7 +8,9 @@ use super::{
     App,
     calls::Purpose,
     dialog::{Overlay, Secret},
+    jobs,
     nav::Place,
+    sweep,
     wizard::Step,
 };
 use crate::tui::{
@@ -21,6 +23,14 @@ use crate::tui::{
 /// Takes the answer of a call.
 pub fn answer(app: &mut App, id: RequestId, result: Result<ApiAnswer, Problem>) -> Vec<Effect> {
     let Some(pending) = app.calls.pending.remove(&id) else { return Vec::new() };
+    match pending.purpose {
+        Purpose::Job { job, keys } => {
+            jobs::answered(app, job, &keys, result);
+            return Vec::new();
+        }
+        Purpose::Sweep => return sweep::answered(app, id, result),
+        _ => {}
+    }
     match result {
         Ok(answer) => done(app, id, pending.purpose, answer),
         Err(problem) => refused(app, id, &pending.purpose, &problem),
@@ -84,7 +94,15 @@ fn done(app: &mut App, id: RequestId, purpose: Purpose, answer: ApiAnswer) {
             app.toast(text, Tone::Good);
         }
         (Purpose::Say(text), _) => app.toast(text, Tone::Good),
-        (Purpose::Health(_) | Purpose::Settings | Purpose::Submit, _) => {}
+        // The others were taken before.
+        (
+            Purpose::Health(_)
+            | Purpose::Settings
+            | Purpose::Submit
+            | Purpose::Job { .. }
+            | Purpose::Sweep,
+            _,
+        ) => {}
     }
 }
 
@@ -126,7 +144,7 @@ fn refused(app: &mut App, id: RequestId, purpose: &Purpose, problem: &Problem) {
     let text = sentence(problem);
     match purpose {
         // The health panel says by itself that there is none.
-        Purpose::Health(_) | Purpose::Settings => {}
+        Purpose::Health(_) | Purpose::Settings | Purpose::Job { .. } | Purpose::Sweep => {}
         Purpose::Submit => {
             let mut shown = false;
             if let Some(wizard) = &mut app.wizard

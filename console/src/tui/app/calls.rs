@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use quarterdeck_protocol::{ids::DeviceId, time::Timestamp};
 
+use super::jobs::Job;
 use crate::tui::effects::{ApiRequest, RequestId};
 
 /// How long a dangerous batch waits before it leaves.
@@ -34,6 +35,13 @@ pub enum Purpose {
         doing: String,
         keys: Vec<String>,
     },
+    /// One request of an action on many rows.
+    Job {
+        job: u64,
+        keys: Vec<String>,
+    },
+    /// A page of the listing that is being marked or exported.
+    Sweep,
 }
 
 /// A call that has not been answered.
@@ -43,13 +51,19 @@ pub struct Pending {
     pub since: Timestamp,
 }
 
-/// A batch that waits before it leaves.
+/// What leaves once it is confirmed.
+#[derive(Debug, Clone)]
+pub enum Outgoing {
+    Call(Box<ApiRequest>, Purpose),
+    Job(Box<Job>),
+}
+
+/// Something that waits before it leaves.
 #[derive(Debug, Clone)]
 pub struct Grace {
     pub title: String,
     pub until: Timestamp,
-    pub call: ApiRequest,
-    pub purpose: Purpose,
+    pub what: Outgoing,
 }
 
 /// All calls of this run.
@@ -58,46 +72,47 @@ pub struct Calls {
     next: u64,
     pub pending: BTreeMap<RequestId, Pending>,
     pub grace: Vec<Grace>,
+    /// Actions on many rows, the latest last.
+    pub jobs: BTreeMap<u64, Job>,
 }
 
 impl Calls {
+    /// A number that was not given before.
+    pub fn next_id(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
     /// Notes a call; `None` when too many are under way.
     pub fn begin(&mut self, purpose: Purpose, now: Timestamp) -> Option<RequestId> {
         if self.pending.len() >= CALLS_MAX {
             return None;
         }
-        self.next += 1;
-        let id = RequestId(self.next);
+        let id = RequestId(self.next_id());
         self.pending.insert(id, Pending { purpose, since: now });
         Some(id)
     }
 
     /// What is being done to a row.
     pub fn doing(&self, key: &str) -> Option<&str> {
-        self.pending.values().find_map(|pending| match &pending.purpose {
+        let by_call = self.pending.values().find_map(|pending| match &pending.purpose {
             Purpose::Rows { doing, keys } if keys.iter().any(|k| k == key) => Some(doing.as_str()),
             _ => None,
-        })
+        });
+        let of_job = || self.jobs.values().find(|job| job.concerns(key));
+        by_call.or_else(|| of_job().map(|job| job.doing.as_str()))
+    }
+
+    /// Whether a submission of the wizard in several batches is under way.
+    pub fn is_submitting(&self) -> bool {
+        self.jobs.values().any(|job| job.submits)
     }
 
     /// How many calls are under way that somebody waits for.
     pub fn waiting(&self) -> usize {
-        let quiet = |p: &&Pending| !matches!(p.purpose, Purpose::Health(_) | Purpose::Settings);
+        let quiet = |p: &&Pending| {
+            !matches!(p.purpose, Purpose::Health(_) | Purpose::Settings | Purpose::Sweep)
+        };
         self.pending.values().filter(quiet).count()
-    }
-}
-
-/// The name of the operation of a call, for titles.
-pub fn describe(call: &ApiRequest) -> String {
-    match call {
-        ApiRequest::CreateCommands(create) => {
-            let n = create.targets.devices.len() as u64;
-            format!("{} on {}", create.kind, crate::tui::format::plural(n, "device"))
-        }
-        ApiRequest::CancelCommands(cancel) => {
-            format!("cancel {}", crate::tui::format::plural(cancel.ids.len() as u64, "command"))
-        }
-        ApiRequest::RetireDevice(id) => format!("retire {id}"),
-        _ => "request".to_owned(),
     }
 }

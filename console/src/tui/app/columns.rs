@@ -179,6 +179,8 @@ pub const fn columns(key: WindowKey) -> &'static [Column] {
         WindowKey::Tokens => TOKENS,
         WindowKey::DeviceTimeline | WindowKey::CommandTimeline => TIMELINE,
         WindowKey::Overview
+        | WindowKey::HandoverAlerts
+        | WindowKey::HandoverFailures
         | WindowKey::DeviceRow
         | WindowKey::CommandRow
         | WindowKey::CommandOutput
@@ -209,6 +211,8 @@ pub const fn noun(key: WindowKey) -> &'static str {
         WindowKey::Tokens => "token",
         WindowKey::DeviceTimeline | WindowKey::CommandTimeline => "event",
         WindowKey::Overview
+        | WindowKey::HandoverAlerts
+        | WindowKey::HandoverFailures
         | WindowKey::CommandOutput
         | WindowKey::PeekOutput
         | WindowKey::Operations => "row",

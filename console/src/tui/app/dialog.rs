@@ -1,10 +1,7 @@
 //! What lies over the screen: one thing at a time, with the keyboard.
 
-use super::{actions::Action, calls::Purpose, field::TextField, form::Form, palette::Palette};
-use crate::tui::{
-    effects::{ApiRequest, RequestId},
-    store::WindowKey,
-};
+use super::{actions::Action, calls::Outgoing, field::TextField, form::Form, palette::Palette};
+use crate::tui::{effects::RequestId, store::WindowKey};
 
 /// The one thing that lies over the screen.
 #[derive(Debug, Clone)]
@@ -47,11 +44,9 @@ pub struct Confirm {
 #[derive(Debug, Clone)]
 pub enum Then {
     /// Sends it at once.
-    Call(Box<ApiRequest>, Purpose),
-    /// Sends each at once.
-    Calls(Vec<ApiRequest>, Purpose),
-    /// Sends it after a grace in which it can be called back.
-    Grace(Box<ApiRequest>, Purpose),
+    Now(Outgoing),
+    /// Sends it after a grace in which it can be called back under this title.
+    Grace(String, Outgoing),
     Quit,
 }
 
@@ -109,6 +104,8 @@ pub enum PickPurpose {
     Sort(WindowKey),
     Columns(WindowKey),
     Views(WindowKey),
+    /// Of all rows, or of the marked ones; the value is the format.
+    Export(WindowKey),
 }
 
 /// A line that is typed at the bottom.

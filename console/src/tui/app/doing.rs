@@ -6,19 +6,22 @@ use quarterdeck_protocol::{
     api::{CancelCommands, ChangeUser},
     ids::{CommandId, DeviceId, ProjectId},
     limits::BULK_MAX_COMMANDS,
+    operations,
 };
 
 use super::{
     App,
     actions::{ACTIONS, Action, Context},
-    calls::Purpose,
+    calls::{Outgoing, Purpose},
     dialog::{Menu, Overlay, Then},
+    jobs::{self, Task},
     moving::go,
     nav::{Place, short_id},
-    perform::{ask, ask_typed, call},
+    perform::{ask, ask_typed, on_rows, send},
     subjects::{
         command, device, mark_of, subjects, subjects_commands, subjects_devices, under_cursor,
     },
+    sweep,
     tabs::UsersTab,
     update::device_mark,
     wizard::Wizard,
@@ -73,7 +76,7 @@ pub(super) fn new_command(app: &mut App) {
         }
         Place::Command(_) => command(app)
             .map(|row| {
-                let id = row.command.device_id.to_string();
+                let id = row.device_id.to_string();
                 let mark = device(app, &id).map(device_mark).unwrap_or_default();
                 std::iter::once((id, mark)).collect()
             })
@@ -86,16 +89,19 @@ pub(super) fn new_command(app: &mut App) {
     wizard_list.restart();
     let mut wizard = Wizard::new(targets);
     if let Place::Command(_) = app.nav.here {
-        wizard.given = command(app).map(|row| (row.command.kind, row.command.payload));
+        wizard.given = command(app).map(|row| (row.kind, row.payload));
     }
     app.wizard = Some(wizard);
     go(app, Place::NewCommand);
 }
 
-pub(super) fn undo(app: &mut App) {
-    match app.calls.grace.pop() {
-        Some(grace) => app.toast(format!("called back: {}", grace.title), Tone::Good),
-        None => app.toast("nothing waits to be sent", Tone::Muted),
+pub(super) fn undo(app: &mut App, effects: &mut Vec<Effect>) {
+    if let Some(grace) = app.calls.grace.pop() {
+        app.toast(format!("called back: {}", grace.title), Tone::Good);
+    } else if let Some(stopped) = sweep::stop(app, effects) {
+        app.toast(stopped, Tone::Warn);
+    } else if !jobs::stop_last(app) {
+        app.toast("nothing waits to be sent", Tone::Muted);
     }
 }
 
@@ -111,12 +117,18 @@ pub(super) fn freeze(app: &mut App) {
 }
 
 pub(super) fn quit(app: &mut App, effects: &mut Vec<Effect>) {
-    if app.calls.grace.is_empty() && app.calls.waiting() == 0 {
+    if app.calls.grace.is_empty() && app.calls.waiting() == 0 && app.sweep.is_none() {
         effects.push(Effect::Quit);
         return;
     }
     let mut lines: Vec<String> =
         app.calls.grace.iter().map(|grace| format!("not sent yet: {}", grace.title)).collect();
+    for job in app.calls.jobs.values().filter(|job| job.left() > 0) {
+        lines.push(format!("not sent yet: {} of {}", job.doing, format::plural(job.left(), "row")));
+    }
+    if let Some(sweep) = &app.sweep {
+        lines.push(format!("not finished: {}", sweep.doing()));
+    }
     if app.calls.waiting() > 0 {
         lines.push(format!(
             "{} without an answer yet",
@@ -128,8 +140,7 @@ pub(super) fn quit(app: &mut App, effects: &mut Vec<Effect>) {
 }
 
 pub(super) fn cancel(app: &mut App) {
-    let mut ids = subjects_commands(app);
-    ids.truncate(BULK_MAX_COMMANDS);
+    let ids = subjects_commands(app);
     if ids.is_empty() {
         return;
     }
@@ -141,37 +152,84 @@ pub(super) fn cancel(app: &mut App) {
     if n == 1
         && let Some(row) = command(app)
     {
-        lines.insert(0, format!("{} on {}", row.command.kind, row.command.device_id));
+        lines.insert(0, format!("{} on {}", row.kind, row.device_id));
     }
-    let big = n > u64::from(app.settings.confirm_over_devices);
-    let typed = big.then(|| n.to_string());
-    let call = ApiRequest::CancelCommands(CancelCommands { ids: ids.clone(), batch_id: None });
-    let purpose = Purpose::Rows { doing: "cancel".to_owned(), keys: ids };
-    let then = if big {
-        Then::Grace(Box::new(call), purpose)
-    } else {
-        Then::Call(Box::new(call), purpose)
+    let batch = |ids: &[String]| Task {
+        call: ApiRequest::CancelCommands(CancelCommands { ids: ids.to_vec(), batch_id: None }),
+        keys: ids.to_vec(),
     };
-    let title = format!("Cancel {}?", format::plural(n, "command"));
+    let what = on_rows("cancel", ids.chunks(BULK_MAX_COMMANDS).map(batch).collect());
+    let (title, typed, then) = big_or_not(app, "cancel", n, what);
     ask_typed(app, &title, lines, "Cancel them", true, typed, then);
 }
 
 pub(super) fn retry(app: &mut App) {
-    let ids: Vec<CommandId> =
-        subjects_commands(app).iter().filter_map(|id| id.parse().ok()).collect();
-    if ids.is_empty() {
+    let commands: Vec<(CommandId, Option<String>)> = subjects_commands(app)
+        .into_iter()
+        .filter_map(|key| Some((key.parse().ok()?, kind_of(app, &key))))
+        .collect();
+    if commands.is_empty() {
         return;
     }
-    let n = ids.len() as u64;
-    let keys: Vec<String> = ids.iter().map(ToString::to_string).collect();
-    let calls = ids.into_iter().take(100).map(ApiRequest::RetryCommand).collect();
-    let mut lines = vec!["Each becomes a new command with the same payload.".to_owned()];
-    if n > 100 {
-        lines.push("Only the first 100 are sent: retry the others after.".to_owned());
+    let n = commands.len() as u64;
+    let mut dangerous = BTreeMap::new();
+    let mut tasks = Vec::with_capacity(commands.len());
+    for (id, kind) in commands {
+        // Of one that is not known the server says whether it needs to be confirmed.
+        let kind = kind.filter(|kind| is_dangerous(app, kind));
+        let call = ApiRequest::RetryCommand { id, confirm: kind.is_some() };
+        tasks.push(Task::one(call, id.to_string()));
+        if let Some(kind) = kind {
+            *dangerous.entry(kind).or_insert(0_u64) += 1;
+        }
     }
-    let purpose = Purpose::Rows { doing: "retry".to_owned(), keys };
-    let title = format!("Retry {}?", format::plural(n, "command"));
-    ask(app, &title, lines, "Retry", false, Then::Calls(calls, purpose));
+    let mut lines = vec!["Each becomes a new command with the same payload.".to_owned()];
+    let what = on_rows("retry", tasks);
+    let (title, mut typed, mut then) = big_or_not(app, "retry", n, what);
+    if !dangerous.is_empty() {
+        let named: Vec<String> =
+            dangerous.iter().map(|(kind, n)| format!("{n} x {kind}")).collect();
+        lines.push(format!("Dangerous: {}.", named.join(", ")));
+        typed = match dangerous.keys().next() {
+            Some(only) if dangerous.len() == 1 => Some(only.clone()),
+            _ => Some(n.to_string()),
+        };
+        if let Then::Now(what) = then {
+            then = Then::Grace(format!("retry {}", format::plural(n, "command")), what);
+        }
+    }
+    if matches!(then, Then::Grace(..)) {
+        lines.push("They leave 10 seconds after you confirm; u calls them back.".to_owned());
+    }
+    ask_typed(app, &title, lines, "Retry", typed.is_some(), typed, then);
+}
+
+/// The question about an action on `n` commands: many of them are typed, and wait before they leave.
+fn big_or_not(app: &App, doing: &str, n: u64, what: Outgoing) -> (String, Option<String>, Then) {
+    let commands = format::plural(n, "command");
+    let mut title = format!("{doing} {commands}?");
+    title[..1].make_ascii_uppercase();
+    if n <= u64::from(app.settings.confirm_over_devices) {
+        return (title, None, Then::Now(what));
+    }
+    (title, Some(n.to_string()), Then::Grace(format!("{doing} {commands}"), what))
+}
+
+/// The operation of a command that is marked or loaded.
+fn kind_of(app: &App, key: &str) -> Option<String> {
+    let tables = [WindowKey::Commands, WindowKey::DeviceCommands, WindowKey::CommandRow];
+    let marked = || tables.iter().find_map(|table| app.list(*table).marks.get(key)?.kind.clone());
+    tables
+        .iter()
+        .find_map(|table| Some(app.store.window(*table).find(key)?.command()?.kind.clone()))
+        .or_else(marked)
+}
+
+/// Whether an operation is dangerous, built in or announced.
+fn is_dangerous(app: &App, kind: &str) -> bool {
+    let announced = app.store.window(WindowKey::Operations);
+    operations::is_dangerous(kind)
+        || announced.find(kind).and_then(|row| row.operation()).is_some_and(|op| op.dangerous)
 }
 
 pub(super) fn retire(app: &mut App) {
@@ -188,21 +246,29 @@ pub(super) fn retire(app: &mut App) {
         "To come back it must be enrolled anew.".to_owned(),
     ];
     let purpose = Purpose::Rows { doing: "retire".to_owned(), keys: vec![id.clone()] };
-    let then = Then::Grace(Box::new(ApiRequest::RetireDevice(device)), purpose);
+    let what = Outgoing::Call(Box::new(ApiRequest::RetireDevice(device)), purpose);
+    let then = Then::Grace(format!("retire {id}"), what);
     let (title, typed) = (format!("Retire {id}?"), Some(id.clone()));
     ask_typed(app, &title, lines, "Retire", true, typed, then);
 }
 
 pub(super) fn clear_failed(app: &mut App, effects: &mut Vec<Effect>) {
-    for id in subjects_devices(app) {
-        let failed = device(app, &id).is_none_or(|device| device.service_failed.is_some());
-        let Ok(device) = DeviceId::new(&id) else { continue };
-        if !failed {
-            app.toast(format!("{id} has no failed service"), Tone::Muted);
-            continue;
+    let ids = subjects_devices(app);
+    let has_failed =
+        |id: &String| device(app, id).is_none_or(|device| device.service_failed.is_some());
+    let clear = |id: String| {
+        let call = ApiRequest::ClearServiceFailed(DeviceId::new(&id).ok()?);
+        Some(Task::one(call, id))
+    };
+    let tasks: Vec<Task> =
+        ids.iter().filter(|id| has_failed(id)).cloned().filter_map(clear).collect();
+    match ids.as_slice() {
+        [] => {}
+        [only] if tasks.is_empty() => {
+            app.toast(format!("{only} has no failed service"), Tone::Muted);
         }
-        let purpose = Purpose::Rows { doing: "clear failed service".to_owned(), keys: vec![id] };
-        call(app, ApiRequest::ClearServiceFailed(device), purpose, effects);
+        _ if tasks.is_empty() => app.toast("none of them has a failed service", Tone::Muted),
+        _ => send(app, on_rows("clear failed service", tasks), effects),
     }
 }
 
@@ -213,7 +279,7 @@ pub(super) fn disable_user(app: &mut App) {
     let purpose = Purpose::Rows { doing: "disable".to_owned(), keys: vec![username.clone()] };
     let title = format!("Disable {username}?");
     let call = Box::new(ApiRequest::ChangeUser { username, change });
-    ask(app, &title, lines, "Disable", true, Then::Call(call, purpose));
+    ask(app, &title, lines, "Disable", true, Then::Now(Outgoing::Call(call, purpose)));
 }
 
 pub(super) fn remove_member(app: &mut App) {
@@ -227,7 +293,7 @@ pub(super) fn remove_member(app: &mut App) {
     let purpose = Purpose::Rows { doing: "remove".to_owned(), keys: vec![username.clone()] };
     let title = format!("Remove {username} from {}?", app.session.project);
     let call = Box::new(ApiRequest::RemoveMember { username });
-    ask(app, &title, lines, "Remove", true, Then::Call(call, purpose));
+    ask(app, &title, lines, "Remove", true, Then::Now(Outgoing::Call(call, purpose)));
 }
 
 pub(super) fn revoke_token(app: &mut App) {
@@ -238,7 +304,7 @@ pub(super) fn revoke_token(app: &mut App) {
     let lines = vec!["No more device can enrol with it. Those that did stay.".to_owned()];
     let purpose = Purpose::Rows { doing: "revoke".to_owned(), keys: vec![id.clone()] };
     let call = Box::new(ApiRequest::RevokeEnrollmentToken { id });
-    ask(app, "Revoke this token?", lines, "Revoke", true, Then::Call(call, purpose));
+    ask(app, "Revoke this token?", lines, "Revoke", true, Then::Now(Outgoing::Call(call, purpose)));
 }
 
 pub(super) fn open_project(app: &mut App, effects: &mut Vec<Effect>) {

@@ -2,18 +2,29 @@
 //!
 //! ```text
 //! status:failed,timed_out device:pi-1 fw     words go to `q`
-//! !status:completed                          the inverse: every other status
+//! !type:ping type:~rst                       not this one; by letters in their order
 //! site:fra1                                  of devices: a tag, where it is no column
-//! !word ~wrd                                 inverse and fuzzy words, as the server reads them
+//! !word ~wrd "two words" "a:b"               as protocol/src/search.rs reads them
 //! ```
 
 use std::collections::BTreeMap;
 
-use quarterdeck_protocol::{command::CommandStatus, device::DeviceStatus, live::Listing};
+use quarterdeck_protocol::{
+    live::Listing,
+    search::{self, Term},
+};
 
 /// Words that may stand for longer names of columns and statuses.
-const SHORT_KEYS: [(&str, &str); 5] =
-    [("op", "type"), ("operation", "type"), ("by", "user"), ("batch", "batch_id"), ("tags", "tag")];
+const SHORT_KEYS: [(&str, &str); 8] = [
+    ("op", "type"),
+    ("operation", "type"),
+    ("by", "user"),
+    ("batch", "batch_id"),
+    ("error", "error_code"),
+    ("tags", "tag"),
+    ("agent", "agent_version"),
+    ("health", "process_status"),
+];
 const SHORT_STATUSES: [(&str, &str); 5] = [
     ("running", "execution_started"),
     ("rebooting", "awaiting_reconnect"),
@@ -25,12 +36,37 @@ const SHORT_STATUSES: [(&str, &str); 5] = [
 /// The parameters by which a listing may be filtered.
 pub const fn keys(listing: Listing) -> &'static [&'static str] {
     match listing {
-        Listing::Devices => &["status", "type", "tag", "service_failed", "crashed", "id"],
-        Listing::Commands => &["status", "type", "device", "user", "batch_id", "from", "to", "id"],
+        Listing::Devices => &[
+            "status",
+            "type",
+            "tag",
+            "device",
+            "agent_version",
+            "process_status",
+            "service_failed",
+            "crashed",
+        ],
+        Listing::Commands => &[
+            "status",
+            "type",
+            "device",
+            "user",
+            "batch_id",
+            "priority",
+            "error_code",
+            "from",
+            "to",
+            "id",
+        ],
         Listing::Alerts => &["status", "severity", "kind", "device"],
         Listing::Audit => &["actor", "action", "object", "outcome", "from", "to"],
         _ => &[],
     }
+}
+
+/// Parameters that take one value as it is, rather than names apart by commas.
+fn is_single(key: &str) -> bool {
+    matches!(key, "from" | "to" | "id" | "service_failed" | "crashed")
 }
 
 /// Whether a listing searches for words.
@@ -40,80 +76,121 @@ const fn takes_words(listing: Listing) -> bool {
 
 /// Says why the server could not take a filter.
 pub fn check(text: &str, listing: Listing) -> Result<(), String> {
-    if keys(listing).is_empty() {
+    parse(text, listing).map(drop)
+}
+
+/// Makes the parameters of a filter that is typed; of a wrong one those before what is wrong.
+pub fn parameters(text: &str, listing: Listing) -> BTreeMap<String, String> {
+    parse(text, listing).unwrap_or_default()
+}
+
+/// The words that rows are searched for: what is marked in them.
+pub fn wanted_words(text: &str, listing: Listing) -> Vec<Term> {
+    let words = parameters(text, listing).remove("q").unwrap_or_default();
+    let words = search::words(&words).unwrap_or_default();
+    words.into_iter().filter(|word| !word.inverse).collect()
+}
+
+/// Makes the parameters, or says what of the text is wrong.
+pub fn parse(text: &str, listing: Listing) -> Result<BTreeMap<String, String>, String> {
+    let known = keys(listing).join(":, ");
+    if known.is_empty() {
         return Err("this table has no filter".to_owned());
     }
-    if !takes_words(listing)
-        && let Some(word) = parse(text, listing).get("q")
-    {
-        let known = keys(listing).join(":, ");
-        return Err(format!("{word:?} is no filter here; there are {known}:"));
-    }
-    Ok(())
-}
-
-/// Makes the parameters. A `key:value` whose key the listing does not know is a word like any other.
-pub fn parse(text: &str, listing: Listing) -> BTreeMap<String, String> {
     let mut filter: BTreeMap<String, String> = BTreeMap::new();
     let mut words: Vec<&str> = Vec::new();
-    for word in text.split_whitespace() {
-        let (inverse, bare) = word.strip_prefix('!').map_or((false, word), |rest| (true, rest));
-        match bare.split_once(':').filter(|(_, v)| !v.is_empty()).and_then(|p| pair(p, listing)) {
-            Some((key, value)) => {
-                let value = match (inverse, key) {
-                    (false, _) => value,
-                    (true, "status") => other_statuses(&value, listing),
-                    (true, _) => format!("!{value}"),
-                };
-                filter
-                    .entry(key.to_owned())
-                    .and_modify(|before| {
-                        before.push(',');
-                        before.push_str(&value);
-                    })
-                    .or_insert(value);
+    for piece in search::split(text, char::is_whitespace) {
+        let (inverse, bare) = piece.strip_prefix('!').map_or((false, piece), |rest| (true, rest));
+        let pair = bare.split_once(':').filter(|(key, _)| {
+            !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c))
+        });
+        let Some((key, value)) = pair else {
+            if !piece.is_empty() {
+                words.push(piece);
             }
-            None => words.push(word),
+            continue;
+        };
+        let Some((key, value)) = column(key, value, inverse, listing)? else {
+            return Err(format!(
+                "there is no column {key:?} here; there are {known}: (or \"{bare}\" in quotes for the text)"
+            ));
+        };
+        if value.is_empty() {
+            return Err(format!("{key}: expected a value"));
         }
+        if is_single(key) && filter.contains_key(key) {
+            return Err(format!("{key}: expected once"));
+        }
+        let so_far = filter.entry(key.to_owned()).or_default();
+        let comma = if so_far.is_empty() { "" } else { "," };
+        *so_far = format!("{so_far}{comma}{value}");
     }
-    if !words.is_empty() {
-        filter.insert("q".to_owned(), words.join(" "));
+    if let Some(first) = words.first() {
+        if !takes_words(listing) {
+            return Err(format!("{first:?} is no filter here; there are {known}:"));
+        }
+        let words = words.join(" ");
+        search::words(&words).map_err(|error| format!("words: {error}"))?;
+        filter.insert("q".to_owned(), words);
     }
-    filter
+    Ok(filter)
 }
 
-/// A parameter of the listing and its value, in the server's words.
-fn pair((key, value): (&str, &str), listing: Listing) -> Option<(&'static str, String)> {
+/// A parameter of the listing and its value, in the server's words; `None` for a column that is not there.
+fn column(
+    key: &str,
+    value: &str,
+    inverse: bool,
+    listing: Listing,
+) -> Result<Option<(&'static str, String)>, String> {
     let own = |key: &str| keys(listing).iter().find(|known| **known == key).copied();
     let short = || SHORT_KEYS.iter().find(|(short, _)| *short == key).and_then(|(_, k)| own(k));
-    let found = own(key).or_else(short);
-    match found {
-        Some("status") if listing == Listing::Commands => {
-            let long = |name: &str| {
-                let found = SHORT_STATUSES.iter().find(|(short, _)| *short == name);
-                found.map_or_else(|| name.to_owned(), |(_, long)| (*long).to_owned())
-            };
-            Some(("status", value.split(',').map(long).collect::<Vec<_>>().join(",")))
+    let Some(found) = own(key).or_else(short) else {
+        if listing != Listing::Devices {
+            return Ok(None);
         }
-        Some(key) => Some((key, value.to_owned())),
-        None if listing == Listing::Devices && !key.is_empty() => {
-            Some(("tag", format!("{key}={value}")))
+        // Any other column of a device is a tag.
+        let values = names(key, value, inverse)?;
+        let pairs: Vec<_> = values.iter().map(|value| format!("{key}={value}")).collect();
+        return Ok(Some(("tag", pairs.join(","))));
+    };
+    let value = match found {
+        _ if is_single(found) && inverse => {
+            return Err(format!("{found}: this one cannot be inverted with !"));
         }
-        None => None,
-    }
+        _ if is_single(found) || value.is_empty() => value.to_owned(),
+        "tag" if inverse => search::split(value, |c| c == ',')
+            .into_iter()
+            .map(|pair| format!("!{pair}"))
+            .collect::<Vec<_>>()
+            .join(","),
+        "tag" => value.to_owned(),
+        _ => {
+            let mut names = names(found, value, inverse)?;
+            if found == "status" && listing == Listing::Commands {
+                names.iter_mut().for_each(lengthen);
+            }
+            names.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+        }
+    };
+    Ok(Some((found, value)))
 }
 
-/// All statuses but these.
-fn other_statuses(value: &str, listing: Listing) -> String {
-    let all: Vec<&str> = match listing {
-        Listing::Commands => CommandStatus::ALL.iter().map(|status| status.as_str()).collect(),
-        Listing::Devices => DeviceStatus::ALL.iter().map(|status| status.as_str()).collect(),
-        Listing::Alerts => vec!["open", "resolved"],
-        _ => Vec::new(),
-    };
-    let given: Vec<&str> = value.split(',').collect();
-    let others: Vec<&str> = all.into_iter().filter(|status| !given.contains(status)).collect();
-    others.join(",")
+fn names(key: &str, value: &str, inverse: bool) -> Result<Vec<Term>, String> {
+    if value.is_empty() {
+        return Err(format!("{key}: expected a value"));
+    }
+    let mut names = search::names(value).map_err(|error| format!("{key}: {error}"))?;
+    for name in &mut names {
+        name.inverse ^= inverse;
+    }
+    Ok(names)
+}
+
+fn lengthen(status: &mut Term) {
+    if let Some((_, long)) = SHORT_STATUSES.iter().find(|(short, _)| *short == status.text) {
+        (*long).clone_into(&mut status.text);
+    }
 }
 
 #[cfg(test)]
@@ -121,7 +198,8 @@ mod tests {
     use super::*;
 
     fn shown(text: &str, listing: Listing) -> Vec<String> {
-        parse(text, listing).iter().map(|(k, v)| format!("{k}={v}")).collect()
+        let filter = parse(text, listing).unwrap_or_else(|why| panic!("{text}: {why}"));
+        filter.iter().map(|(k, v)| format!("{k}={v}")).collect()
     }
 
     #[test]
@@ -133,23 +211,61 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_column_of_a_device_is_a_tag() {
+    fn an_inverse_pair_leaves_out_each_of_its_names() {
         assert_eq!(
-            shown("site:fra1 environment:production ~edge", Listing::Devices),
-            ["q=~edge", "tag=site=fra1,environment=production"]
+            shown("!type:ping,reboot_host type:~rst !status:ok", Listing::Commands),
+            ["status=!completed", "type=!ping,!reboot_host,~rst"]
+        );
+        assert_eq!(shown("!status:open", Listing::Alerts), ["status=!open"]);
+        assert_eq!(shown("!actor:!ann", Listing::Audit), ["actor=ann"]);
+    }
+
+    #[test]
+    fn words_keep_their_marks_for_the_server() {
+        assert_eq!(
+            shown("fw !test ~brdg \"a b\"", Listing::Commands),
+            ["q=fw !test ~brdg \"a b\""]
+        );
+        let marked = wanted_words("fw !test ~brdg status:failed", Listing::Commands);
+        assert_eq!(
+            marked.iter().map(|word| word.text.as_str()).collect::<Vec<_>>(),
+            ["fw", "brdg"]
         );
     }
 
     #[test]
-    fn the_inverse_of_a_status_is_every_other_one() {
-        assert_eq!(shown("!status:online,stale", Listing::Devices), ["status=offline,retired"]);
-        assert_eq!(shown("!status:open", Listing::Alerts), ["status=resolved"]);
+    fn what_is_no_column_of_a_device_is_a_tag() {
+        assert_eq!(
+            shown("site:fra1 environment:production ~edge !rack:r1 tag:a=b", Listing::Devices),
+            ["q=~edge", "tag=site=fra1,environment=production,rack=!r1,a=b"]
+        );
+        assert_eq!(shown("!tag:a=b,c=d", Listing::Devices), ["tag=!a=b,!c=d"]);
+        assert_eq!(shown("site:\"new york\"", Listing::Devices), ["tag=site=\"new york\""]);
+    }
+
+    #[test]
+    fn a_column_that_is_not_there_is_named_with_those_that_are() {
+        let why = parse("fw colour:red", Listing::Commands).expect_err("no such column");
+        assert!(why.contains("\"colour\"") && why.contains("status:, type:"), "{why}");
+        assert_eq!(shown("\"colour:red\" ::1", Listing::Commands), ["q=\"colour:red\" ::1"]);
     }
 
     #[test]
     fn a_filter_that_the_server_does_not_have_is_refused_before_it_is_sent() {
-        assert!(check("mallory", Listing::Audit).is_err());
-        assert!(check("actor:mallory", Listing::Audit).is_ok());
-        assert!(check("", Listing::Users).is_err());
+        for (text, listing, why) in [
+            ("mallory", Listing::Audit, "is no filter here"),
+            ("", Listing::Users, "no filter"),
+            ("status:", Listing::Commands, "status: expected a value"),
+            ("type:a,,b", Listing::Commands, "a name on each side"),
+            ("site:", Listing::Devices, "site: expected a value"),
+            ("!from:2026-01-01T00:00:00Z", Listing::Commands, "cannot be inverted"),
+            ("from:a from:b", Listing::Commands, "from: expected once"),
+            ("a b c d e f g h i", Listing::Commands, "at most 8 words"),
+        ] {
+            let said = parse(text, listing).expect_err(text);
+            assert!(said.contains(why), "{text}: {said}");
+        }
+        assert_eq!(check("actor:mallory", Listing::Audit), Ok(()));
+        assert_eq!(check("", Listing::Commands), Ok(()));
     }
 }

@@ -11,10 +11,10 @@ use quarterdeck_protocol::limits::BATCH_MAX_DEVICES;
 
 use crate::tui::store::Window;
 
-/// The most rows that can be marked.
-pub const MARKS_MAX: usize = BATCH_MAX_DEVICES;
+/// The most rows that can be marked: ten batches.
+pub const MARKS_MAX: usize = 10 * BATCH_MAX_DEVICES;
 
-/// A marked row, with what the wizard wants to know of a device.
+/// A marked row, with what has to be known of it when it is out of sight.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mark {
     pub status: Option<quarterdeck_protocol::device::DeviceStatus>,
@@ -23,6 +23,8 @@ pub struct Mark {
     pub last_seen_at: Option<quarterdeck_protocol::time::Timestamp>,
     /// The operations that it has beside the built-in ones; `None` while its row is not loaded.
     pub own_operations: Option<Vec<String>>,
+    /// The operation of a command.
+    pub kind: Option<String>,
 }
 
 /// How a table is shown.
@@ -37,8 +39,8 @@ pub struct ListState {
     /// How many rows are seen; told by the last drawing.
     pub height: u16,
     pub marks: BTreeMap<String, Mark>,
-    /// Where a range of marks began.
-    pub anchor: Option<u64>,
+    /// The row where a range of marks began.
+    pub anchor: Option<String>,
     /// A column, `-` before it for descending.
     pub sort: Option<String>,
     /// As typed after `/`.

@@ -4,6 +4,7 @@ use super::{
     App, Viewer,
     actions::Action,
     dialog::FormPurpose,
+    document,
     doing::open_project,
     nav::Place,
     people,
@@ -13,6 +14,9 @@ use super::{
 };
 use crate::tui::{effects::Effect, store::WindowKey, theme::Tone};
 use quarterdeck_protocol::ids::{CommandId, DeviceId};
+
+/// How far back a shift handover looks for failures: the longest shift, in milliseconds.
+const SHIFT_MS: i64 = 12 * 3_600 * 1_000;
 
 pub(super) fn step(app: &mut App, by: i64) {
     match app.current_list() {
@@ -36,6 +40,9 @@ pub(super) fn page(app: &mut App, direction: i64, parts: i64) {
 
 /// Scrolls the text that has the focus; at its end it follows what comes.
 pub fn scroll_viewer(app: &mut App, by: i64) {
+    if document::step(app, by) {
+        return;
+    }
     let (rows, lines) =
         app.layout.viewer.map_or((1, 0), |(area, lines)| (usize::from(area.height), lines));
     let last = lines.saturating_sub(rows);
@@ -57,8 +64,12 @@ pub(super) fn entered(app: &mut App) {
     app.viewer = Viewer { follow: true, ..Viewer::default() };
     app.peek.focused = false;
     app.health_due = None;
-    if let Place::Command(_) | Place::Device(_) = app.nav.here {
+    // Only what grows is read from its end.
+    if !matches!(app.nav.here, Place::Commands) {
         app.viewer.follow = false;
+    }
+    if app.nav.here == Place::Handover {
+        app.handover_from = Some(app.server_now().plus_millis(-SHIFT_MS));
     }
     if app.nav.here == Place::NewCommand && app.wizard.is_none() {
         app.wizard = Some(Wizard::new(std::collections::BTreeMap::new()));
@@ -153,7 +164,8 @@ pub(super) fn open(app: &mut App, effects: &mut Vec<Effect>) {
             UsersTab::Tokens => {}
         },
         Place::Audit => audit_jump(app),
-        Place::Command(_) | Place::NewCommand => {}
+        Place::Command(_) => document::fold(app),
+        Place::NewCommand | Place::Handover => {}
     }
 }
 

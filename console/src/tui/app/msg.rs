@@ -18,6 +18,10 @@ pub enum Msg {
         text: String,
         is_error: bool,
     },
+    /// The file of an export cannot be written.
+    ExportFailed {
+        why: String,
+    },
 }
 
 /// Where things are on the screen that was drawn last.
@@ -27,6 +31,8 @@ pub struct Layout {
     pub lists: Vec<(WindowKey, Rect)>,
     /// The text that scrolls, and how many lines it has.
     pub viewer: Option<(Rect, usize)>,
+    /// The rows of the line under the cursor in a JSON document: from, and up to.
+    pub viewer_cursor: Option<(usize, usize)>,
     /// Cards in the wizard: how many stand side by side.
     pub card_columns: usize,
     /// Tabs that can be clicked.

@@ -18,6 +18,8 @@ pub enum Place {
     Alerts,
     Audit,
     Users,
+    /// What who goes off shift hands over.
+    Handover,
 }
 
 /// The screens that can be named: by number, in the palette and in the header.
@@ -44,6 +46,7 @@ impl Place {
             Self::Alerts => own(&["Alerts"]),
             Self::Audit => own(&["Audit"]),
             Self::Users => own(&["Users"]),
+            Self::Handover => own(&["Shift handover"]),
         }
     }
 }

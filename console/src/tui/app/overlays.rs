@@ -2,7 +2,7 @@
 
 use super::{
     App,
-    calls::{GRACE_MS, Grace, describe},
+    calls::{GRACE_MS, Grace},
     dialog::{Confirm, FormDialog, Overlay, Pick, PickPurpose, Prompt, PromptKind, Then},
     form::FormStep,
     people, perform, pickers,
@@ -181,16 +181,10 @@ fn confirm_input(
 fn proceed(app: &mut App, then: Then) -> Vec<Effect> {
     let mut effects = Vec::new();
     match then {
-        Then::Call(call, purpose) => perform::call(app, *call, purpose, &mut effects),
-        Then::Calls(calls, purpose) => {
-            for call in calls {
-                perform::call(app, call, purpose.clone(), &mut effects);
-            }
-        }
-        Then::Grace(call, purpose) => {
-            let title = describe(&call);
+        Then::Now(what) => perform::send(app, what, &mut effects),
+        Then::Grace(title, what) => {
             let until = app.now.plus_millis(GRACE_MS);
-            app.calls.grace.push(Grace { title, until, call: *call, purpose });
+            app.calls.grace.push(Grace { title, until, what });
         }
         Then::Quit => effects.push(Effect::Quit),
     }

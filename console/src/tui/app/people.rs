@@ -13,6 +13,7 @@ use super::{
     dialog::{FormDialog, FormPurpose, Overlay},
     field::TextField,
     form::{Control, Editor, Field, Form, pairs},
+    jobs::Task,
     perform, pickers, subjects,
 };
 use crate::tui::{
@@ -174,12 +175,12 @@ pub fn submit(app: &mut App, mut dialog: Box<FormDialog>) -> Vec<Effect> {
         FormPurpose::DeviceTags { ids } => return submit_tags(app, &dialog.form, ids),
         FormPurpose::Silence { ids } => {
             let duration_s = form.get("duration_s").map_or(3600, Field::preset);
+            let silence = |id: &String| {
+                Task::one(ApiRequest::SilenceAlert { id: id.clone(), duration_s }, id)
+            };
             let mut effects = Vec::new();
-            for id in ids {
-                let call = ApiRequest::SilenceAlert { id: id.clone(), duration_s };
-                let purpose = Purpose::Rows { doing: "silence".to_owned(), keys: vec![id.clone()] };
-                perform::call(app, call, purpose, &mut effects);
-            }
+            let tasks = ids.iter().map(silence).collect();
+            perform::send(app, perform::on_rows("silence", tasks), &mut effects);
             return effects;
         }
         FormPurpose::SaveView => return pickers::save_view(app, &text("name")),
@@ -208,15 +209,17 @@ fn token(form: &Form) -> Result<ApiRequest, (&'static str, String)> {
 
 fn submit_tags(app: &mut App, form: &Form, ids: &[String]) -> Vec<Effect> {
     let tags: BTreeMap<String, String> = pairs(&form.text("tags")).unwrap_or_default();
-    let mut effects = Vec::new();
-    for id in ids {
-        let Ok(device) = DeviceId::new(id) else { continue };
+    let tag = |id: &String| {
         let change = ChangeDevice { tags: Some(tags.clone()), kind: None };
-        let purpose = Purpose::Rows { doing: "tags".to_owned(), keys: vec![id.clone()] };
-        perform::call(app, ApiRequest::ChangeDevice { id: device, change }, purpose, &mut effects);
-    }
-    if ids.is_empty() {
+        let call = ApiRequest::ChangeDevice { id: DeviceId::new(id).ok()?, change };
+        Some(Task::one(call, id))
+    };
+    let tasks: Vec<Task> = ids.iter().filter_map(tag).collect();
+    let mut effects = Vec::new();
+    if tasks.is_empty() {
         app.toast("no device to tag", Tone::Warn);
+    } else {
+        perform::send(app, perform::on_rows("tags", tasks), &mut effects);
     }
     effects
 }

@@ -3,21 +3,23 @@
 use super::{
     App, Viewer,
     actions::Action,
-    calls::Purpose,
+    calls::{Outgoing, Purpose},
     dialog::{Confirm, FormPurpose, Overlay, PromptKind, Then},
+    document,
     doing::{
         cancel, clear_failed, disable_user, freeze, menu, new_command, open_project, quit,
         remove_member, retire, retry, revoke_token, undo,
     },
     field::TextField,
+    jobs::{self, Job, Task},
     moving::{alert_jump, back, entered, focus, go, open, page, show_commands, step, turn_tab},
     nav::{Place, SCREENS},
     palette::Palette,
     people,
     pickers::{next_match, pick_columns, pick_sort, pick_views, prompt, prompt_filter},
-    subjects::{command, mark, mark_range, subjects, subjects_devices, under_cursor},
+    subjects::{command, mark, mark_all, mark_range, subjects, subjects_devices, under_cursor},
     tabs::UsersTab,
-    taking::{copy, copy_cli, export},
+    taking::{copy, copy_cli, copy_path, pick_export},
     wall::WallState,
 };
 use crate::tui::{
@@ -43,6 +45,7 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Effect> {
         Action::HalfDown => page(app, 1, 2),
         Action::First => match app.current_list() {
             Some(key) => app.list_mut(key).first(),
+            None if document::to_end(app, false) => {}
             None => {
                 app.viewer = Viewer { top: 0, follow: false, ..std::mem::take(&mut app.viewer) }
             }
@@ -53,6 +56,7 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Effect> {
                 let last = window.total.saturating_sub(1);
                 app.lists.entry(key).or_default().go(last, window);
             }
+            None if document::to_end(app, true) => {}
             None => app.viewer.follow = true,
         },
         Action::Left => turn_tab(app, -1),
@@ -89,7 +93,8 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Effect> {
             mark(app);
             step(app, 1);
         }
-        Action::MarkRange => mark_range(app),
+        Action::MarkRange => mark_range(app, &mut effects),
+        Action::MarkAll | Action::WizardSelectAll => mark_all(app, &mut effects),
         Action::Unmark => {
             if let Some(key) = app.current_list() {
                 let list = app.list_mut(key);
@@ -98,11 +103,11 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Effect> {
             }
         }
         Action::Copy => copy(app, &mut effects),
-        Action::Export => export(app, &mut effects),
+        Action::Export => pick_export(app, &mut effects),
         Action::ScreenDump => app.dump = true,
         Action::Menu => menu(app),
         Action::New => new_command(app),
-        Action::Undo => undo(app),
+        Action::Undo => undo(app, &mut effects),
         Action::Help => app.overlay = Some(Overlay::Help(0)),
         Action::Freeze => freeze(app),
         Action::Wall => {
@@ -117,6 +122,7 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Effect> {
             }
         }
         Action::AlertsScreen => go(app, Place::Alerts),
+        Action::Handover => go(app, Place::Handover),
         Action::DeviceCommands => {
             if let Some(id) = subjects_devices(app).first() {
                 let filter = format!("device:{id}");
@@ -135,17 +141,27 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Effect> {
         Action::CommandRetry => retry(app),
         Action::CommandDevice => {
             if let Some(row) = command(app) {
-                let place = Place::Device(row.command.device_id.clone());
+                let place = Place::Device(row.device_id.clone());
                 go(app, place);
             }
         }
         Action::CommandBatch => {
             if let Some(row) = command(app) {
-                let filter = format!("batch:{}", row.command.batch_id);
+                let filter = format!("batch:{}", row.batch_id);
                 show_commands(app, &filter);
             }
         }
         Action::CommandCli => copy_cli(app, &mut effects),
+        Action::Fold | Action::FoldAll | Action::UnfoldAll if !document::is_shown(app) => {
+            app.toast(
+                "there is no JSON here; it is in a command's Payload and Response",
+                Tone::Muted,
+            );
+        }
+        Action::Fold => document::fold(app),
+        Action::FoldAll => document::fold_all(app, true),
+        Action::UnfoldAll => document::fold_all(app, false),
+        Action::CopyPath => copy_path(app, &mut effects),
         Action::CommandSave => {
             if let Place::Command(id) = app.nav.here {
                 let path = std::path::PathBuf::from(format!("{id}.out"));
@@ -155,10 +171,11 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Effect> {
         }
         Action::AlertJump => alert_jump(app),
         Action::AlertAcknowledge => {
-            for id in subjects(app) {
-                let purpose =
-                    Purpose::Rows { doing: "acknowledge".to_owned(), keys: vec![id.clone()] };
-                call(app, ApiRequest::AcknowledgeAlert { id }, purpose, &mut effects);
+            let acknowledge =
+                |id: String| Task::one(ApiRequest::AcknowledgeAlert { id: id.clone() }, id);
+            let tasks: Vec<Task> = subjects(app).into_iter().map(acknowledge).collect();
+            if !tasks.is_empty() {
+                send(app, on_rows("acknowledge", tasks), &mut effects);
             }
         }
         Action::AlertSilence => {
@@ -191,7 +208,6 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Effect> {
         Action::ProjectOpen => open_project(app, &mut effects),
         Action::TokenCreate => people::open(app, FormPurpose::CreateToken),
         Action::TokenRevoke => revoke_token(app),
-        Action::WizardSelectAll => super::wizard_input::mark_all(app),
         Action::WizardNext => super::wizard_input::next(app),
     }
     effects
@@ -206,6 +222,25 @@ fn resolve(app: &App, action: Action) -> Action {
         Action::UserCreate if on(UsersTab::Members) => Action::MemberRole,
         other => other,
     }
+}
+
+/// Sends what was confirmed.
+pub fn send(app: &mut App, what: Outgoing, effects: &mut Vec<Effect>) {
+    match what {
+        Outgoing::Call(request, purpose) => call(app, *request, purpose, effects),
+        Outgoing::Job(job) => jobs::begin(app, *job),
+    }
+}
+
+/// What does an action on rows: one request, or a job of several.
+pub fn on_rows(doing: &str, mut tasks: Vec<Task>) -> Outgoing {
+    if tasks.len() > 1 {
+        return Outgoing::Job(Box::new(Job::new(doing, tasks)));
+    }
+    let Some(Task { call, keys }) = tasks.pop() else {
+        return Outgoing::Job(Box::default());
+    };
+    Outgoing::Call(Box::new(call), Purpose::Rows { doing: doing.to_owned(), keys })
 }
 
 /// Sends a request, and remembers what its answer is for.

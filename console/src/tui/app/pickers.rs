@@ -6,11 +6,12 @@ use super::{
     App,
     columns::{columns, noun, sort_of},
     dialog::{FormPurpose, Overlay, Pick, PickItem, PickPurpose, Prompt, PromptKind},
+    document,
     field::TextField,
     filter,
     moving::go,
     nav::Place,
-    people, windows,
+    people, taking, windows,
 };
 use crate::tui::{
     effects::Effect,
@@ -85,6 +86,9 @@ pub(super) fn jump(app: &mut App, text: &str) {
 
 pub(super) fn next_match(app: &mut App, by: isize) {
     if app.viewer.search.is_empty() {
+        return;
+    }
+    if document::next_match(app, by) {
         return;
     }
     let matches = texts::matches(app);
@@ -189,6 +193,7 @@ pub fn picked(app: &mut App, purpose: PickPurpose, value: &str) -> Vec<Effect> {
             list.restart();
         }
         PickPurpose::Columns(_) => {}
+        PickPurpose::Export(key) => return taking::export(app, key, value),
         PickPurpose::Views(_) if value == SAVE_VIEW => people::open(app, FormPurpose::SaveView),
         PickPurpose::Views(key) => {
             let view = app.views.views.get(noun(key)).and_then(|views| views.get(value)).cloned();

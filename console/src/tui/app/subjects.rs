@@ -1,15 +1,26 @@
 //! What an action is about: the marked rows, the one under the cursor, the one that is shown.
 
-use quarterdeck_protocol::api::Device;
+use std::collections::BTreeMap;
 
-use super::{App, list::Mark, nav::Place, update::device_mark};
-use crate::tui::{
-    store::{CommandRow, WindowKey},
-    theme::Tone,
+use quarterdeck_protocol::{
+    api::{Command, Device},
+    live::Listing,
 };
 
-/// The most rows that one range marks: those that are loaded.
-const MARK_RANGE_MAX: u64 = 2_000;
+use super::{
+    App,
+    list::{MARKS_MAX, Mark},
+    nav::Place,
+    sweep::{self, Range, Sweep, What},
+    update::device_mark,
+    windows::listing,
+};
+use crate::tui::{
+    effects::Effect,
+    format,
+    store::{Row, WindowKey},
+    theme::Tone,
+};
 
 /// The key of the row under the cursor.
 pub fn under_cursor(app: &App, key: WindowKey) -> Option<String> {
@@ -56,7 +67,7 @@ pub fn device<'a>(app: &'a App, id: &str) -> Option<&'a Device> {
 }
 
 /// The command that the screen is about: the one shown, or the cursor's.
-pub fn command(app: &App) -> Option<CommandRow> {
+pub fn command(app: &App) -> Option<Command> {
     let row = match &app.nav.here {
         Place::Command(id) => app.store.window(WindowKey::CommandRow).find(&id.to_string()),
         Place::Commands => {
@@ -72,9 +83,20 @@ pub fn command(app: &App) -> Option<CommandRow> {
     row.and_then(|row| row.command()).cloned()
 }
 
+/// What has to be known of a row when it is marked.
+pub(super) fn mark_of_row(listing: Listing, row: &Row) -> Mark {
+    match listing {
+        Listing::Devices => row.device().map(device_mark).unwrap_or_default(),
+        Listing::Commands => {
+            Mark { kind: row.command().map(|command| command.kind.clone()), ..Mark::default() }
+        }
+        _ => Mark::default(),
+    }
+}
+
 pub(super) fn mark_of(app: &App, key: WindowKey, at: u64) -> Option<(String, Mark)> {
     let row = app.store.window(key).row(at)?;
-    Some((row.key.clone(), row.device().map(device_mark).unwrap_or_default()))
+    Some((row.key.clone(), mark_of_row(listing(key), row)))
 }
 
 pub(super) fn mark(app: &mut App) {
@@ -82,29 +104,69 @@ pub(super) fn mark(app: &mut App) {
     let at = app.list(key).cursor;
     let Some((row, mark)) = mark_of(app, key, at) else { return };
     if !app.list_mut(key).toggle(&row, mark) {
-        app.toast("10 000 rows are marked; no more fit one batch", Tone::Warn);
+        let most = format::count(MARKS_MAX as u64);
+        app.toast(format!("{most} rows are marked; no more can be"), Tone::Warn);
     }
 }
 
-pub(super) fn mark_range(app: &mut App) {
+/// Marks from the row where `V` was pressed before to the cursor's, also those that are not loaded.
+pub(super) fn mark_range(app: &mut App, effects: &mut Vec<Effect>) {
     let Some(key) = app.current_list() else { return };
-    let list = app.list_mut(key);
-    let Some(anchor) = list.anchor.take() else {
-        list.anchor = Some(list.cursor);
+    let Some(end) = under_cursor(app, key) else { return };
+    let Some(begin) = app.list_mut(key).anchor.take() else {
+        app.list_mut(key).anchor = Some(end);
         app.toast("range begins here: move, then V again", Tone::Muted);
         return;
     };
-    let (from, to) = (anchor.min(list.cursor), anchor.max(list.cursor));
-    let rows = to - from + 1;
-    let mut marked = 0;
-    for at in from..=to.min(from + MARK_RANGE_MAX) {
-        if let Some((row, mark)) = mark_of(app, key, at) {
-            marked += u64::from(app.list_mut(key).mark(&row, mark));
-        }
+    let window = app.store.window(key);
+    let (Some(from), Some(to)) = (window.position(&begin), window.position(&end)) else {
+        let range = Some(Range::new([begin, end]));
+        let what = What::Mark { marks: BTreeMap::new(), range };
+        let sweep = Sweep::over(app, key, what);
+        sweep::begin(app, sweep, effects);
+        return;
+    };
+    let marks: Vec<_> =
+        (from.min(to)..=from.max(to)).filter_map(|at| mark_of(app, key, at)).collect();
+    mark_these(app, key, marks);
+}
+
+/// Marks every row that the filter lets through; unmarks them when all are marked.
+pub(super) fn mark_all(app: &mut App, effects: &mut Vec<Effect>) {
+    let Some(key) = app.current_list() else { return };
+    let window = app.store.window(key);
+    let (loaded, total) = (window.rows().len() as u64, window.total);
+    let marks = &app.list(key).marks;
+    let is_all =
+        marks.len() as u64 >= total && window.rows().iter().all(|row| marks.contains_key(&row.key));
+    if is_all {
+        app.list_mut(key).marks.clear();
+        return;
     }
-    if marked < rows {
-        let text =
-            format!("marked {marked} of {rows}: the others are not loaded; use a filter and `A`");
-        app.toast(text, Tone::Warn);
+    if total > MARKS_MAX as u64 {
+        let (total, most) = (format::count(total), format::count(MARKS_MAX as u64));
+        app.toast(
+            format!("{total} rows match; at most {most} can be marked: filter first"),
+            Tone::Warn,
+        );
+        return;
     }
+    if loaded == total {
+        let marks = (0..total).filter_map(|at| mark_of(app, key, at)).collect();
+        mark_these(app, key, marks);
+        return;
+    }
+    let sweep = Sweep::over(app, key, What::Mark { marks: BTreeMap::new(), range: None });
+    sweep::begin(app, sweep, effects);
+}
+
+fn mark_these(app: &mut App, key: WindowKey, marks: Vec<(String, Mark)>) {
+    let n = marks.len() as u64;
+    let list = app.list_mut(key);
+    if !marks.into_iter().all(|(row, mark)| list.mark(&row, mark)) {
+        let most = format::count(MARKS_MAX as u64);
+        app.toast(format!("{most} rows are marked; no more can be"), Tone::Warn);
+        return;
+    }
+    app.toast(format!("marked {}", format::count(n)), Tone::Good);
 }

@@ -8,6 +8,7 @@ use super::{
     answers,
     calls::Purpose,
     dialog::Overlay,
+    jobs,
     list::Mark,
     moving,
     msg::{Layout, Msg},
@@ -45,8 +46,14 @@ pub fn update(app: &mut App, msg: Msg) -> Vec<Effect> {
             app.toast(text, if is_error { Tone::Bad } else { Tone::Good });
             Vec::new()
         }
+        Msg::ExportFailed { why } => {
+            app.sweep = None;
+            app.toast(format!("export: {why}"), Tone::Bad);
+            Vec::new()
+        }
     };
     effects.extend(on_time(app));
+    effects.extend(jobs::pump(app));
     effects.extend(reconcile(app));
     effects
 }
@@ -154,6 +161,11 @@ fn on_drawn(app: &mut App, layout: Layout) {
     if let Some((area, lines)) = layout.viewer {
         let last = lines.saturating_sub(usize::from(area.height));
         app.viewer.top = if app.viewer.follow { last } else { app.viewer.top.min(last) };
+        if let Some((from, to)) = layout.viewer_cursor {
+            // In sight as a whole, or from its beginning on.
+            let rows = usize::from(area.height);
+            app.viewer.top = app.viewer.top.max(to.saturating_sub(rows)).min(from);
+        }
     }
     app.layout = layout;
 }
@@ -207,6 +219,7 @@ fn on_link(app: &mut App, event: LinkEvent, effects: &mut Vec<Effect>) {
             if is_other_project {
                 app.lists.clear();
                 app.wizard = None;
+                app.sweep = None;
                 app.subjects.clear();
                 app.samples.clear();
             }
@@ -270,6 +283,7 @@ pub fn device_mark(device: &quarterdeck_protocol::api::Device) -> Mark {
         own_operations: Some(
             device.capabilities.iter().filter(|name| !is_builtin(name)).cloned().collect(),
         ),
+        kind: None,
     }
 }
 
@@ -332,7 +346,7 @@ fn leave_grace(app: &mut App, effects: &mut Vec<Effect>) {
             app.toast(text, Tone::Bad);
             continue;
         }
-        perform::call(app, grace.call, grace.purpose, effects);
+        perform::send(app, grace.what, effects);
     }
 }
 

@@ -45,11 +45,12 @@ fn one(key: &str, value: &str) -> BTreeMap<String, String> {
 pub const fn listing(key: WindowKey) -> Listing {
     match key {
         WindowKey::Overview => Listing::Overview,
-        WindowKey::OpenAlerts | WindowKey::Alerts => Listing::Alerts,
+        WindowKey::OpenAlerts | WindowKey::Alerts | WindowKey::HandoverAlerts => Listing::Alerts,
         WindowKey::Devices | WindowKey::DeviceRow | WindowKey::WizardDevices => Listing::Devices,
-        WindowKey::DeviceCommands | WindowKey::Commands | WindowKey::CommandRow => {
-            Listing::Commands
-        }
+        WindowKey::DeviceCommands
+        | WindowKey::Commands
+        | WindowKey::CommandRow
+        | WindowKey::HandoverFailures => Listing::Commands,
         WindowKey::DeviceTimeline | WindowKey::CommandTimeline => Listing::Timeline,
         WindowKey::CommandOutput | WindowKey::PeekOutput => Listing::Output,
         WindowKey::Operations => Listing::Operations,
@@ -77,11 +78,16 @@ pub const fn default_sort(key: WindowKey) -> Option<&'static str> {
 fn wanted(app: &App) -> BTreeMap<WindowKey, Wanted> {
     let mut all = BTreeMap::new();
     all.insert(WindowKey::Overview, whole(Listing::Overview, BTreeMap::new(), 1));
+    if matches!(app.nav.here, Place::Commands | Place::Command(_) | Place::Device(_)) {
+        // Which of them are dangerous: a retry asks first.
+        let rows = u64::from(LIVE_WINDOW_MAX_ROWS) / 2;
+        all.insert(WindowKey::Operations, whole(Listing::Operations, BTreeMap::new(), rows));
+    }
     let mut list = |key: WindowKey, fixed: BTreeMap<String, String>| {
         let state = app.list(key);
         let listing = listing(key);
         let by_subject = !fixed.is_empty();
-        let mut filter = filter::parse(&state.filter, listing);
+        let mut filter = filter::parameters(&state.filter, listing);
         filter.extend(fixed);
         let sort = state.sort.clone().or_else(|| default_sort(key).map(str::to_owned));
         let height = u64::from(state.height.max(20));
@@ -131,6 +137,17 @@ fn wanted(app: &App) -> BTreeMap<WindowKey, Wanted> {
             list(WindowKey::WizardDevices, BTreeMap::new());
             let rows = u64::from(LIVE_WINDOW_MAX_ROWS) / 2;
             all.insert(WindowKey::Operations, whole(Listing::Operations, BTreeMap::new(), rows));
+        }
+        Place::Handover => {
+            let rows = u64::from(LIVE_WINDOW_MAX_ROWS);
+            let unacknowledged = one("status", "unacknowledged");
+            let mut alerts = whole(Listing::Alerts, unacknowledged, rows);
+            alerts.sort = default_sort(WindowKey::OpenAlerts).map(str::to_owned);
+            all.insert(WindowKey::HandoverAlerts, alerts);
+            let mut went_wrong = one("status", "failed,timed_out,expired,blocked_safety");
+            went_wrong.extend(app.handover_from.map(|at| ("from".to_owned(), at.to_string())));
+            let failures = whole(Listing::Commands, went_wrong, rows);
+            all.insert(WindowKey::HandoverFailures, failures);
         }
         Place::Alerts => list(WindowKey::Alerts, BTreeMap::new()),
         Place::Audit => list(WindowKey::Audit, BTreeMap::new()),

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use quarterdeck_protocol::{
     api::{CreateCommands, Targets},
+    command::Priority,
     device::DeviceStatus,
     limits::{EXPIRES_DEFAULT_S, TIMEOUT_DEFAULT_S},
     operations::{Operation, OperationSource},
@@ -163,16 +164,22 @@ impl Wizard {
         self.own(NOTES).map(Field::text).unwrap_or_default()
     }
 
-    /// The request; `confirm` says that the operator has confirmed.
+    /// The request, without what is the default anyway; `confirm` says that the operator has confirmed.
     pub fn request(&self, confirm: bool) -> Option<CreateCommands> {
+        self.request_to(usize::MAX, confirm)
+    }
+
+    /// The same to the first `most` devices, for what is only looked at.
+    pub fn request_to(&self, most: usize, confirm: bool) -> Option<CreateCommands> {
         let operation = self.operation.as_ref()?;
+        let devices = self.targets.keys().take(most).cloned().collect();
         Some(CreateCommands {
-            targets: Targets { devices: self.targets.keys().cloned().collect(), groups: vec![] },
+            targets: Targets { devices, groups: vec![] },
             kind: operation.name.clone(),
             payload: self.payload_now(),
-            priority: Some(self.priority()),
-            timeout_s: Some(self.timeout_s()),
-            expires_in_s: Some(self.expires_in_s()),
+            priority: unless(self.priority(), Priority::DEFAULT.get()),
+            timeout_s: unless(self.timeout_s(), TIMEOUT_DEFAULT_S),
+            expires_in_s: unless(self.expires_in_s(), EXPIRES_DEFAULT_S),
             notes: self.notes(),
             confirm,
         })
@@ -197,6 +204,11 @@ impl Wizard {
         blast.sites.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
         blast
     }
+}
+
+/// A value that need not be said when it is the default.
+pub fn unless<T: PartialEq + Copy>(value: T, default: T) -> Option<T> {
+    (value != default).then_some(value)
 }
 
 /// What a submission touches.
@@ -253,38 +265,6 @@ fn delivery_fields() -> Vec<Field> {
     ]
 }
 
-/// The `quarterdeck run` line that does the same, ready to paste into a shell.
-pub fn command_line(request: &CreateCommands) -> String {
-    let mut words = vec!["quarterdeck".to_owned(), "run".to_owned(), request.kind.clone()];
-    for device in &request.targets.devices {
-        words.extend(["--device".to_owned(), device.clone()]);
-    }
-    for group in &request.targets.groups {
-        words.extend(["--group".to_owned(), group.clone()]);
-    }
-    let is_empty = request.payload.as_object().is_none_or(Map::is_empty);
-    if !is_empty {
-        words.extend(["--payload".to_owned(), request.payload.to_string()]);
-    }
-    let numbers = [
-        ("--priority", request.priority.map(u32::from), 5),
-        ("--timeout", request.timeout_s, TIMEOUT_DEFAULT_S),
-        ("--expires-in", request.expires_in_s, EXPIRES_DEFAULT_S),
-    ];
-    for (option, value, default) in numbers {
-        if let Some(value) = value.filter(|value| *value != default) {
-            words.extend([option.to_owned(), value.to_string()]);
-        }
-    }
-    if !request.notes.is_empty() {
-        words.extend(["--notes".to_owned(), request.notes.clone()]);
-    }
-    if request.confirm {
-        words.push("--confirm".to_owned());
-    }
-    shell_words::join(words)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -330,15 +310,19 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_is_what_a_shell_reads_back() {
+    fn the_command_line_that_is_shown_makes_the_same_submission() {
         let mut wizard = wizard("run_script");
         wizard.form.input(&crate::tui::term::input::Input::Paste("echo 'a b'; id".into()));
-        let request = wizard.request(true).expect("chosen");
-        let line = command_line(&request);
-        let words = shell_words::split(&line).expect("valid");
-        let payload = words.iter().position(|word| word == "--payload").expect("there");
-        let payload: Value = serde_json::from_str(&words[payload + 1]).expect("JSON");
-        assert_eq!(payload["script"], "echo 'a b'; id");
-        assert!(line.ends_with("--confirm"), "{line}");
+        for (confirm, changed) in [(false, false), (true, true)] {
+            if changed {
+                let notes = wizard.form.fields.iter_mut().find(|field| field.name == NOTES);
+                notes.expect("there").control = Control::Text(TextField::new("--why 'not'?"));
+                let priority = wizard.form.fields.iter_mut().find(|field| field.name == PRIORITY);
+                priority.expect("there").control = Control::Slider { value: 1, min: 1, max: 10 };
+            }
+            let request = wizard.request(confirm).expect("chosen");
+            let line = crate::cli::line::cli_line(&request);
+            assert_eq!(crate::cli::line::parsed(&line), request, "{line}");
+        }
     }
 }

@@ -1,12 +1,17 @@
 //! The keyboard in the wizard.
 
-use quarterdeck_protocol::operations::check_payload;
+use quarterdeck_protocol::{
+    api::{CreateCommands, Targets},
+    limits::BATCH_MAX_DEVICES,
+    operations::check_payload,
+};
 
 use super::{
     App,
-    calls::Purpose,
+    calls::{Outgoing, Purpose},
     dialog::Then,
     form::FormStep,
+    jobs::{Job, Task},
     nav::Place,
     perform,
     update::device_mark,
@@ -174,40 +179,25 @@ fn leave(app: &mut App) {
     }
 }
 
-/// Marks all devices that are loaded.
-pub fn mark_all(app: &mut App) {
-    let key = WindowKey::WizardDevices;
-    let window = app.store.window(key);
-    let rows: Vec<_> = window
-        .rows()
-        .iter()
-        .map(|row| (row.key.clone(), row.device().map(device_mark).unwrap_or_default()))
-        .collect();
-    let (loaded, total) = (rows.len() as u64, window.total);
-    let list = app.list_mut(key);
-    let all_marked = rows.iter().all(|(id, _)| list.marks.contains_key(id));
-    for (id, mark) in rows {
-        if all_marked {
-            list.marks.remove(&id);
-        } else {
-            list.mark(&id, mark);
-        }
+/// A submission, in as many batches as its devices need.
+fn submission(request: CreateCommands) -> Outgoing {
+    if request.targets.devices.len() <= BATCH_MAX_DEVICES {
+        return Outgoing::Call(Box::new(ApiRequest::CreateCommands(request)), Purpose::Submit);
     }
-    if loaded < total && !all_marked {
-        let text = format!(
-            "marked the {} that are loaded, of {}",
-            format::count(loaded),
-            format::count(total)
-        );
-        app.toast(text, Tone::Warn);
-    }
+    let batch = |devices: &[String]| {
+        let targets = Targets { devices: devices.to_vec(), groups: Vec::new() };
+        let call = ApiRequest::CreateCommands(CreateCommands { targets, ..request.clone() });
+        Task { call, keys: devices.to_vec() }
+    };
+    let tasks = request.targets.devices.chunks(BATCH_MAX_DEVICES).map(batch).collect();
+    Outgoing::Job(Box::new(Job::new(&request.kind, tasks)))
 }
 
 fn send_it(app: &mut App) -> Vec<Effect> {
     let over = u64::from(app.settings.confirm_over_devices);
     let mut effects = Vec::new();
     let Some(wizard) = &app.wizard else { return effects };
-    if wizard.pending.is_some() {
+    if wizard.pending.is_some() || app.calls.is_submitting() {
         return effects;
     }
     let Some(operation) = wizard.operation.clone() else { return effects };
@@ -220,7 +210,7 @@ fn send_it(app: &mut App) -> Vec<Effect> {
         return effects;
     }
     if !danger && !big {
-        perform::call(app, ApiRequest::CreateCommands(request), Purpose::Submit, &mut effects);
+        perform::send(app, submission(request), &mut effects);
         return effects;
     }
     let mut lines = vec![operation.description.clone()];
@@ -232,8 +222,9 @@ fn send_it(app: &mut App) -> Vec<Effect> {
     ));
     lines.push("It leaves 10 seconds after you confirm; u calls it back.".to_owned());
     let typed = if danger { operation.name.clone() } else { n.to_string() };
-    let then = Then::Grace(Box::new(ApiRequest::CreateCommands(request)), Purpose::Submit);
-    let title = format!("{} on {}?", operation.title, format::plural(n, "device"));
+    let on = format!("on {}", format::plural(n, "device"));
+    let then = Then::Grace(format!("{} {on}", operation.name), submission(request));
+    let title = format!("{} {on}?", operation.title);
     perform::ask_typed(app, &title, lines, &operation.title, true, Some(typed), then);
     effects
 }

@@ -61,6 +61,11 @@ impl<'a> Canvas<'a> {
         self.theme.style(tone)
     }
 
+    /// How many columns a text takes here.
+    pub fn width(&self, text: &str) -> u16 {
+        width(text, self.theme.unicode)
+    }
+
     /// Writes one line at `x`, `y`, at most `max` columns; what does not fit ends in an ellipsis.
     /// Returns the column after it.
     pub fn text(&mut self, x: u16, y: u16, text: &str, style: impl Into<Style>, max: u16) -> u16 {

@@ -32,9 +32,9 @@ pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App) {
                 let keys = filter::keys(listing(key));
                 let shown = keys.iter().take(4).copied().collect::<Vec<_>>().join(": ");
                 let hint = if keys.is_empty() {
-                    "words, !not, ~fuzzy".to_owned()
+                    "words, !not, ~letters in order".to_owned()
                 } else {
-                    format!("{shown}: words, !not, ~fuzzy")
+                    format!("{shown}: words, !not, ~letters in order")
                 };
                 ("/", hint)
             }
@@ -104,6 +104,25 @@ pub fn grace(canvas: &mut Canvas<'_>, area: Rect, app: &App, grace: &Grace) {
     };
     let hint = format!("   u calls it back{more}");
     canvas.text(x, area.y, &hint, style, area.right().saturating_sub(x));
+}
+
+/// What goes on over many rows, if anything does.
+pub fn under_way(app: &App) -> Option<String> {
+    if let Some(sweep) = &app.sweep {
+        return Some(sweep.doing());
+    }
+    let job = app.calls.jobs.values().next_back()?;
+    let (answered, rows) = job.progress();
+    Some(format!("{}: {} of {}", job.doing, format::count(answered), format::count(rows)))
+}
+
+/// Says how far it is, and how to stop it.
+pub fn progress(canvas: &mut Canvas<'_>, area: Rect, text: &str) {
+    let style = canvas.style(Tone::Bar);
+    canvas.fill(area, style);
+    let text = format!(" {} {text}   u stops it", canvas.glyphs().pending);
+    let style = style.patch(canvas.style(Tone::Warn));
+    canvas.text(area.x, area.y, &text, style, area.width);
 }
 
 /// Says over a dimmed screen since when it is not known to be so, and why.

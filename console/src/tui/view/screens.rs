@@ -5,6 +5,7 @@ pub mod command;
 pub mod commands;
 pub mod device;
 pub mod devices;
+pub mod handover;
 pub mod lists;
 pub mod overview;
 pub mod users;

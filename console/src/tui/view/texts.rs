@@ -1,6 +1,8 @@
 //! Text that scrolls: JSON, live output, facts. Lines first, cells later, so
 //! that searching, copying and drawing see the same.
 
+use std::collections::BTreeSet;
+
 use quarterdeck_protocol::{
     api::{Device, OutputChunk},
     text,
@@ -21,7 +23,10 @@ use crate::tui::{
     format,
     store::WindowKey,
     theme::Tone,
-    view::canvas::Canvas,
+    view::{
+        canvas::Canvas,
+        json::{self, JsonLine},
+    },
 };
 
 /// The most lines that are shown of one text.
@@ -36,7 +41,7 @@ impl Line {
         Self(vec![(text.into(), tone)])
     }
 
-    fn plain(&self) -> String {
+    pub fn plain(&self) -> String {
         self.0.iter().map(|(text, _)| text.as_str()).collect()
     }
 }
@@ -49,17 +54,14 @@ pub fn lines(app: &App) -> Vec<Line> {
             let row = app.store.window(WindowKey::CommandRow).find(&id.to_string());
             let Some(row) = row.and_then(|row| row.command()) else { return Vec::new() };
             match app.tabs.command {
-                CommandTab::Payload => json_lines(&row.command.payload),
-                CommandTab::Response => super::screens::command::response(app, &row.command),
+                CommandTab::Payload | CommandTab::Response => document(app)
+                    .map(|document| document.into_iter().map(|line| line.line).collect())
+                    .unwrap_or_default(),
                 CommandTab::Logs => {
                     let window = app.store.window(WindowKey::CommandOutput);
                     let chunks: Vec<&OutputChunk> =
                         window.rows().iter().filter_map(|row| row.output()).collect();
-                    if chunks.is_empty() {
-                        kept_output(&row.command)
-                    } else {
-                        output_lines(&chunks)
-                    }
+                    if chunks.is_empty() { kept_output(row) } else { output_lines(&chunks) }
                 }
                 CommandTab::Overview => super::screens::command::overview(app, row),
                 CommandTab::Timeline => Vec::new(),
@@ -75,7 +77,39 @@ pub fn lines(app: &App) -> Vec<Line> {
                 DeviceTab::Commands | DeviceTab::Timeline => Vec::new(),
             }
         }
+        Place::Handover => super::screens::handover::lines(app),
         _ => Vec::new(),
+    }
+}
+
+/// The JSON that is shown, as lines that fold; none where the text is of another sort.
+pub fn document(app: &App) -> Option<Vec<JsonLine>> {
+    document_folded(app, &app.viewer.folded)
+}
+
+/// The same with nothing folded: where a search looks.
+pub fn unfolded(app: &App) -> Option<Vec<JsonLine>> {
+    document_folded(app, &BTreeSet::new())
+}
+
+fn document_folded(app: &App, folded: &BTreeSet<String>) -> Option<Vec<JsonLine>> {
+    let Place::Command(id) = &app.nav.here else { return None };
+    let command = app.store.window(WindowKey::CommandRow).find(&id.to_string())?.command()?;
+    match app.tabs.command {
+        CommandTab::Payload => Some(json::lines(&command.payload, folded)),
+        CommandTab::Response => Some(super::screens::command::response(app, command, folded)),
+        _ => None,
+    }
+}
+
+/// The value that [`document`] shows.
+pub fn document_value(app: &App) -> Option<&Value> {
+    let Place::Command(id) = &app.nav.here else { return None };
+    let command = app.store.window(WindowKey::CommandRow).find(&id.to_string())?.command()?;
+    match app.tabs.command {
+        CommandTab::Payload => Some(&command.payload),
+        CommandTab::Response => command.result.as_ref(),
+        _ => None,
     }
 }
 
@@ -108,12 +142,30 @@ pub fn matches(app: &App) -> Vec<usize> {
 
 /// Draws the part of a text that is seen.
 pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App, text: Vec<Line>, layout: &mut Layout) {
-    let lines = wrap(text, usize::from(area.width));
+    let is_document = document(app).is_some();
+    let (lines, starts) = wrap_from(text, usize::from(area.width));
     let last = lines.len().saturating_sub(usize::from(area.height));
     let top = if app.viewer.follow { last } else { app.viewer.top.min(last) };
     layout.viewer = Some((area, lines.len()));
+    // The rows of the line under the cursor, where there is one.
+    let cursor = is_document.then(|| {
+        let at = app.viewer.cursor.min(starts.len().saturating_sub(1));
+        let from = starts.get(at).copied().unwrap_or(0);
+        (from, starts.get(at + 1).copied().unwrap_or(lines.len()))
+    });
+    layout.viewer_cursor = cursor;
     let needle = app.viewer.search.to_lowercase();
-    for (y, line) in (area.y..area.bottom()).zip(lines.iter().skip(top)) {
+    for (y, (row, line)) in (area.y..area.bottom()).zip(lines.iter().enumerate().skip(top)) {
+        let is_under_cursor = cursor.is_some_and(|(from, to)| (from..to).contains(&row));
+        if is_under_cursor {
+            if !app.low_bandwidth {
+                let selected = canvas.style(Tone::Selected);
+                canvas.fill(Rect { y, height: 1, ..area }, selected);
+            }
+            let style = canvas.style(Tone::Accent);
+            let glyph = app.theme.glyphs.cursor;
+            canvas.text(area.x.saturating_sub(2), y, glyph, style, 1);
+        }
         let found = !needle.is_empty() && line.plain().to_lowercase().contains(&needle);
         let mut x = area.x;
         for (text, tone) in &line.0 {
@@ -125,9 +177,16 @@ pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App, text: Vec<Line>, lay
 
 /// Breaks lines that are wider than the screen: behind a blank where there is one, else at the border.
 fn wrap(lines: Vec<Line>, wide: usize) -> Vec<Line> {
+    wrap_from(lines, wide).0
+}
+
+/// As [`wrap`], with the row where each line begins.
+fn wrap_from(lines: Vec<Line>, wide: usize) -> (Vec<Line>, Vec<usize>) {
     let wide = wide.max(8);
     let mut out = Vec::with_capacity(lines.len());
+    let mut starts = Vec::with_capacity(lines.len());
     for line in lines {
+        starts.push(out.len());
         let total: usize = line.0.iter().map(|(text, _)| text::line(text).width()).sum();
         if total <= wide {
             out.push(line);
@@ -146,7 +205,8 @@ fn wrap(lines: Vec<Line>, wide: usize) -> Vec<Line> {
         }
     }
     out.truncate(LINES_MAX);
-    out
+    starts.retain(|start| *start < LINES_MAX);
+    (out, starts)
 }
 
 /// How many parts stand on the first row of several.
@@ -172,70 +232,6 @@ fn joined(parts: &[(String, Tone)]) -> Line {
         same.map(|same| (same.iter().map(|(part, _)| part.as_str()).collect(), same[0].1))
             .collect(),
     )
-}
-
-/// JSON, indented, a tone for each kind of token.
-pub fn json_lines(value: &Value) -> Vec<Line> {
-    let mut out = vec![Line::default()];
-    json(value, 0, &mut out);
-    out
-}
-
-fn json(value: &Value, depth: usize, out: &mut Vec<Line>) {
-    let put = |out: &mut Vec<Line>, text: String, tone: Tone| {
-        if let Some(line) = out.last_mut() {
-            line.0.push((text, tone));
-        }
-    };
-    let indent = |depth: usize| Line::new("  ".repeat(depth), Tone::Text);
-    match value {
-        Value::Null => put(out, "null".to_owned(), Tone::Muted),
-        Value::Bool(on) => put(out, on.to_string(), Tone::Warn),
-        Value::Number(number) => put(out, number.to_string(), Tone::Busy),
-        Value::String(text) => string(text, depth, out),
-        Value::Array(items) if items.is_empty() => put(out, "[]".to_owned(), Tone::Muted),
-        Value::Object(map) if map.is_empty() => put(out, "{}".to_owned(), Tone::Muted),
-        Value::Array(items) => {
-            put(out, "[".to_owned(), Tone::Muted);
-            for (at, item) in items.iter().enumerate() {
-                out.push(indent(depth + 1));
-                json(item, depth + 1, out);
-                if at + 1 < items.len() {
-                    put(out, ",".to_owned(), Tone::Muted);
-                }
-            }
-            out.push(indent(depth));
-            put(out, "]".to_owned(), Tone::Muted);
-        }
-        Value::Object(map) => {
-            put(out, "{".to_owned(), Tone::Muted);
-            for (at, (name, item)) in map.iter().enumerate() {
-                out.push(indent(depth + 1));
-                put(out, name.clone(), Tone::Accent);
-                put(out, ": ".to_owned(), Tone::Muted);
-                json(item, depth + 1, out);
-                if at + 1 < map.len() {
-                    put(out, ",".to_owned(), Tone::Muted);
-                }
-            }
-            out.push(indent(depth));
-            put(out, "}".to_owned(), Tone::Muted);
-        }
-    }
-}
-
-/// A string on one line as JSON has it; one of several lines as a block, so that it can be read.
-fn string(text: &str, depth: usize, out: &mut Vec<Line>) {
-    if text.trim_end().contains('\n') {
-        for line in text::block(text).trim_end().lines() {
-            let bar = format!("{}| ", "  ".repeat(depth + 1));
-            out.push(Line(vec![(bar, Tone::Faint), (line.to_owned(), Tone::Good)]));
-        }
-        return;
-    }
-    if let Some(line) = out.last_mut() {
-        line.0.push((Value::from(text).to_string(), Tone::Good));
-    }
 }
 
 /// Output as it came, each line with its time and stream.
@@ -311,7 +307,7 @@ fn health_lines(app: &App, device: Option<&Device>) -> Vec<Line> {
                 out.push(Line::new(format!("reported {age} ago"), Tone::Muted));
                 out.push(Line::default());
                 processes(app, report, &mut out);
-                out.extend(json_lines(report));
+                out.extend(json::lines(report, &BTreeSet::new()).into_iter().map(|line| line.line));
             }
         },
     }
@@ -342,29 +338,9 @@ fn processes(app: &App, report: &Value, out: &mut Vec<Line>) {
 mod tests {
     use super::*;
     use quarterdeck_protocol::time::Timestamp;
-    use serde_json::json;
 
     fn shown(lines: &[Line]) -> Vec<String> {
         lines.iter().map(Line::plain).collect()
-    }
-
-    #[test]
-    fn json_is_indented_and_scripts_can_be_read() {
-        let value = json!({"script": "id\nuptime\n", "args": ["a"], "n": null});
-        assert_eq!(
-            shown(&json_lines(&value)),
-            [
-                "{",
-                "  args: [",
-                "    \"a\"",
-                "  ],",
-                "  n: null,",
-                "  script: ",
-                "    | id",
-                "    | uptime",
-                "}"
-            ]
-        );
     }
 
     #[test]

@@ -2,14 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use quarterdeck_protocol::{api::Device, command::CommandStatus, operations, time::Timestamp};
+use quarterdeck_protocol::{
+    api::{Command, Device},
+    command::CommandStatus,
+    operations,
+    time::Timestamp,
+};
 use serde_json::Value;
 use unicode_width::UnicodeWidthStr as _;
 
 use crate::tui::{
     app::{App, columns::Column, nav::short_id},
     format,
-    store::{CommandRow, Row},
+    store::Row,
     theme::Tone,
     view::widgets::table::Cell,
 };
@@ -77,13 +82,12 @@ pub fn health(app: &App, device: &Device) -> Cell {
 }
 
 pub fn command(app: &App, row: &Row, column: &Column, wide: u16) -> Cell {
-    let Some(found) = row.command() else { return unreadable(column, row) };
-    let command = &found.command;
+    let Some(command) = row.command() else { return unreadable(column, row) };
     let now = app.server_now();
     match column.id {
         "type" => Cell::text(operation(app, &command.kind), Tone::Text),
         "device_id" => {
-            let cell = match found.device_status {
+            let cell = match command.device_status {
                 Some(status) => {
                     let badge = app.theme.device(status);
                     Cell::text(format!("{} ", badge.glyph), badge.tone)
@@ -92,14 +96,14 @@ pub fn command(app: &App, row: &Row, column: &Column, wide: u16) -> Cell {
             };
             cell.and(command.device_id.as_str(), Tone::Text)
         }
-        "status" => status(app, found, wide),
+        "status" => status(app, command, wide),
         "state" => Cell::text(command.state.as_deref().unwrap_or_default(), Tone::Text),
-        "detail" => Cell::text(detail(found), Tone::Muted),
+        "detail" => Cell::text(detail(command), Tone::Muted),
         "created_by" => Cell::text(&command.created_by, Tone::Muted),
         "id" => Cell::text(short_id(&row.key), Tone::Muted),
         "priority" => Cell::text(command.priority.to_string(), Tone::Muted),
         "created_at" => Cell::text(format::age(Some(command.created_at), now), Tone::Muted),
-        "duration" => Cell::text(took(found, now), Tone::Muted),
+        "duration" => Cell::text(took(command, now), Tone::Muted),
         _ => Cell::default(),
     }
 }
@@ -129,8 +133,7 @@ pub fn operation_parts(app: &App, name: &str) -> (String, String) {
 }
 
 /// Status with progress, and what we have asked for and do not know yet.
-pub fn status(app: &App, found: &CommandRow, wide: u16) -> Cell {
-    let command = &found.command;
+pub fn status(app: &App, command: &Command, wide: u16) -> Cell {
     let badge = app.theme.command(command.status);
     let cell = Cell::badge(badge);
     if let Some(doing) = app.calls.doing(&command.id.to_string()) {
@@ -162,8 +165,7 @@ pub fn status(app: &App, found: &CommandRow, wide: u16) -> Cell {
 }
 
 /// What a command's row says beside its status and state: its step, or why it failed.
-pub fn detail(found: &CommandRow) -> String {
-    let command = &found.command;
+pub fn detail(command: &Command) -> String {
     if let Some(code) = &command.error_code {
         let exit = match command.exit_code {
             Some(exit) if exit != 0 => format!(" exit {exit}"),
@@ -181,8 +183,7 @@ pub fn detail(found: &CommandRow) -> String {
 }
 
 /// How long it ran, or has run, or has waited.
-pub fn took(found: &CommandRow, now: Timestamp) -> String {
-    let command = &found.command;
+pub fn took(command: &Command, now: Timestamp) -> String {
     let Some(started) = command.started_at else {
         return "-".to_owned();
     };

@@ -1,5 +1,7 @@
 //! One command: what was asked, how far it is, what came of it.
 
+use std::collections::BTreeSet;
+
 use quarterdeck_protocol::{
     api::Command,
     command::{CommandStatus, Priority},
@@ -10,13 +12,15 @@ use ratatui::layout::Rect;
 use serde_json::Value;
 
 use super::cells;
+use crate::cli::line::cli_line;
 use crate::tui::{
-    app::{App, msg::Layout, subjects, tabs::CommandTab, taking, wizard::command_line},
+    app::{App, msg::Layout, subjects, tabs::CommandTab, taking},
     format,
-    store::{CommandRow, WindowKey},
+    store::WindowKey,
     theme::Tone,
     view::{
         canvas::{Canvas, cut_left, cut_top, width},
+        json::{self, JsonLine},
         texts::{self, Line},
         widgets::{bars, panel, table},
     },
@@ -50,7 +54,7 @@ pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App, id: CommandId, layou
     let mut text = texts::lines(app);
     if text.is_empty() {
         let said = match app.tabs.command {
-            CommandTab::Logs if found.command.status.is_terminal() => "It wrote nothing.",
+            CommandTab::Logs if found.status.is_terminal() => "It wrote nothing.",
             CommandTab::Logs => "No output yet; it is shown here as it comes.",
             CommandTab::Response => "No response yet.",
             _ => "",
@@ -61,8 +65,7 @@ pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App, id: CommandId, layou
 }
 
 /// What it is, where, and how far: on one line.
-fn headline(canvas: &mut Canvas<'_>, area: Rect, app: &App, found: &CommandRow) {
-    let command = &found.command;
+fn headline(canvas: &mut Canvas<'_>, area: Rect, app: &App, command: &Command) {
     let badge = app.theme.command(command.status);
     let name = cells::operation(app, &command.kind);
     let x = canvas.put(area.x + 2, area.y, &name, Tone::Strong);
@@ -99,8 +102,7 @@ fn fact(out: &mut Vec<Line>, label: &str, value: impl Into<String>, tone: Tone) 
 }
 
 /// What is known of a command, as lines.
-pub fn overview(app: &App, found: &CommandRow) -> Vec<Line> {
-    let command = &found.command;
+pub fn overview(app: &App, command: &Command) -> Vec<Line> {
     let now = app.server_now();
     let mut out = Vec::new();
     let badge = app.theme.command(command.status);
@@ -125,7 +127,7 @@ pub fn overview(app: &App, found: &CommandRow) -> Vec<Line> {
     }
     let mut device = vec![("Device        ".to_owned(), Tone::Muted)];
     device.push((command.device_id.to_string(), Tone::Accent));
-    let status = found
+    let status = command
         .device_status
         .or_else(|| subjects::device(app, command.device_id.as_str()).map(|device| device.status));
     if let Some(status) = status {
@@ -151,7 +153,7 @@ pub fn overview(app: &App, found: &CommandRow) -> Vec<Line> {
     out.push(Line::default());
     fact(&mut out, "Id", command.id.to_string(), Tone::Muted);
     fact(&mut out, "Batch", command.batch_id.to_string(), Tone::Muted);
-    fact(&mut out, "Command line", command_line(&taking::again(found)), Tone::Muted);
+    fact(&mut out, "Command line", cli_line(&taking::again(command)), Tone::Muted);
     out
 }
 
@@ -189,7 +191,7 @@ fn times(app: &App, command: &Command, now: Timestamp, out: &mut Vec<Line>) {
 }
 
 /// What the device answered, as JSON.
-pub fn response(app: &App, command: &Command) -> Vec<Line> {
+pub fn response(app: &App, command: &Command, folded: &BTreeSet<String>) -> Vec<JsonLine> {
     let mut out = Vec::new();
     if let Some(code) = &command.error_code {
         let text = format!(
@@ -197,15 +199,15 @@ pub fn response(app: &App, command: &Command) -> Vec<Line> {
             app.theme.glyphs.no,
             command.error_message.as_deref().unwrap_or_default()
         );
-        out.push(Line::new(text, Tone::Bad));
+        out.push(JsonLine::beside(Line::new(text, Tone::Bad)));
     }
     match &command.result {
         Some(Value::Null) | None => {}
-        Some(result) => out.extend(texts::json_lines(result)),
+        Some(result) => out.extend(json::lines(result, folded)),
     }
     if let Some(exit) = command.exit_code {
         let tone = if exit == 0 { Tone::Good } else { Tone::Bad };
-        out.push(Line::new(format!("exit code {exit}"), tone));
+        out.push(JsonLine::beside(Line::new(format!("exit code {exit}"), tone)));
     }
     out
 }

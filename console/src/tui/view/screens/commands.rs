@@ -1,11 +1,12 @@
 //! All commands, and a peek at the output of the one under the cursor.
 
+use quarterdeck_protocol::api::Command;
 use ratatui::layout::Rect;
 
 use super::cells;
 use crate::tui::{
     app::{App, msg::Layout},
-    store::{CommandRow, WindowKey},
+    store::WindowKey,
     theme::Tone,
     view::{
         canvas::{Canvas, cut_bottom, cut_left, cut_top},
@@ -40,12 +41,11 @@ fn draw_peek(
     canvas: &mut Canvas<'_>,
     area: Rect,
     app: &App,
-    found: &CommandRow,
+    command: &Command,
     layout: &mut Layout,
 ) {
     let mut rest = area;
     let line = cut_top(&mut rest, 1);
-    let command = &found.command;
     let badge = app.theme.command(command.status);
     let title =
         format!("{} on {}   {} {}", command.kind, command.device_id, badge.glyph, badge.word);
@@ -53,7 +53,7 @@ fn draw_peek(
     panel::rule(canvas, line, &title, hint, app.peek.focused);
     cut_left(&mut rest, 3);
     let mut text = texts::lines(app);
-    let mut detail = cells::detail(found);
+    let mut detail = cells::detail(command);
     if let (true, Some(state)) = (detail.is_empty(), &command.state) {
         detail.clone_from(state);
     }

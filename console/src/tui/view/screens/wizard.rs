@@ -2,15 +2,16 @@
 
 use std::fmt::Write as _;
 
-use quarterdeck_protocol::{command::Priority, operations::Operation};
+use quarterdeck_protocol::{api::CreateCommands, command::Priority, operations::Operation};
 use ratatui::layout::Rect;
 
 use super::cells;
+use crate::cli::line::cli_line;
 use crate::tui::{
     app::{
         App,
         msg::Layout,
-        wizard::{SITES_SHOWN, Step, Wizard, command_line},
+        wizard::{SITES_SHOWN, Step, Wizard},
         wizard_input,
     },
     format,
@@ -27,6 +28,8 @@ use crate::tui::{
 /// A card's size.
 const CARD_WIDE: u16 = 36;
 const CARD_HIGH: u16 = 5;
+/// Devices that the command line of the review names.
+const LINE_MAX_DEVICES: usize = 20;
 
 pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App, wizard: &Wizard, layout: &mut Layout) {
     let mut rest = area;
@@ -246,7 +249,7 @@ fn review(canvas: &mut Canvas<'_>, area: Rect, app: &App, wizard: &Wizard, layou
 
 fn draw_buttons(canvas: &mut Canvas<'_>, area: Rect, app: &App, wizard: &Wizard) {
     let glyphs = app.theme.glyphs;
-    if wizard.pending.is_some() {
+    if wizard.pending.is_some() || app.calls.is_submitting() {
         let text = format!("{} sent, waiting for the server's word ...", glyphs.pending);
         canvas.put(area.x + 2, area.y, &text, Tone::Warn);
         return;
@@ -280,7 +283,9 @@ fn fact(out: &mut Vec<Line>, label: &str, value: impl Into<String>, tone: Tone) 
 /// What will be sent, to whom, and what it touches.
 pub fn review_lines(app: &App, wizard: &Wizard) -> Vec<Line> {
     let mut out = Vec::new();
-    let (Some(operation), Some(request)) = (&wizard.operation, wizard.request(false)) else {
+    let (Some(operation), Some(request)) =
+        (&wizard.operation, wizard.request_to(LINE_MAX_DEVICES, false))
+    else {
         return out;
     };
     let glyphs = app.theme.glyphs;
@@ -365,7 +370,12 @@ pub fn review_lines(app: &App, wizard: &Wizard) -> Vec<Line> {
     out.push(Line::default());
     out.push(Line::new("The same on the command line", Tone::Accent));
     let confirm = operation.dangerous || blast.devices > over;
-    let line = wizard.request(confirm).map(|request| command_line(&request)).unwrap_or_default();
+    let line = cli_line(&CreateCommands { confirm, ..request });
     out.push(Line::new(line, Tone::Text));
+    let more = wizard.targets.len().saturating_sub(LINE_MAX_DEVICES);
+    if more > 0 {
+        let more = format::plural(more as u64, "more device");
+        out.push(Line::new(format!("... and {more}; y copies the whole line"), Tone::Muted));
+    }
     out
 }

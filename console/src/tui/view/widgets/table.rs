@@ -7,13 +7,16 @@
 //!   ◆edge-01902.fra1  ○ offline  edge-box      5m
 //! ```
 
+use quarterdeck_protocol::{live::Listing, search::Term};
 use ratatui::layout::Rect;
 
 use crate::tui::{
     app::{
         App,
         columns::{Column, columns, fit, sort_of},
+        filter,
         msg::Layout,
+        windows::listing,
     },
     store::{Row, State, WindowKey},
     theme::{Badge, Tone},
@@ -97,6 +100,11 @@ pub fn draw(
         return;
     }
     let faint = canvas.style(Tone::Faint);
+    let words = if app.low_bandwidth {
+        Vec::new()
+    } else {
+        filter::wanted_words(&list.filter, listing(look.key))
+    };
     let whole = app.low_bandwidth || app.theme.depth == crate::tui::theme::Depth::None;
     for (y, at) in (area.y..area.bottom()).zip(list.top..window.total) {
         let under_cursor = at == list.cursor;
@@ -132,13 +140,39 @@ pub fn draw(
                 let tone =
                     if n == 0 && marked && *tone == Tone::Text { Tone::Marked } else { *tone };
                 let style = canvas.style(tone);
+                let from = x;
                 x = canvas.text(x, y, text, style, end.saturating_sub(x));
+                for word in words.iter().filter(|word| is_searched(look.key, column, word)) {
+                    mark_found(canvas, Rect { x: from, y, width: x - from, height: 1 }, text, word);
+                }
             }
         }
     }
     // Older than what is asked for now: not to be taken for the answer.
     if window.state == State::Loading && app.link.is_connected() {
         canvas.dim(area);
+    }
+}
+
+/// Whether the server looks for a word in what a column shows.
+fn is_searched(key: WindowKey, column: &Column, word: &Term) -> bool {
+    let (names, texts): (&[&str], &[&str]) = match listing(key) {
+        Listing::Devices => (&["id", "type", "site"], &["tags", "agent_version"]),
+        Listing::Commands => (&["type", "device_id", "created_by"], &["detail"]),
+        Listing::Alerts => (&["kind", "device"], &["cause"]),
+        _ => (&[], &[]),
+    };
+    names.contains(&column.id) || (!word.fuzzy && texts.contains(&column.id))
+}
+
+/// Shows where a word stands in a text that was drawn at `area`.
+fn mark_found(canvas: &mut Canvas<'_>, area: Rect, text: &str, word: &Term) {
+    let style = canvas.style(Tone::Match);
+    for range in word.find(text) {
+        let before = canvas.width(&text[..range.start]);
+        let found =
+            Rect { x: area.x.saturating_add(before), width: canvas.width(&text[range]), ..area };
+        canvas.restyle(found.intersection(area), style);
     }
 }
 

@@ -1,0 +1,92 @@
+//! Pages of any listing, with the keys that its rows have in live windows.
+
+use std::collections::BTreeMap;
+
+use quarterdeck_protocol::{
+    api::Page,
+    live::{Listing, Row},
+};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{
+    api::{InProject, Query},
+    call::Call,
+    client::Client,
+    error::ApiError,
+};
+use crate::tui::effects::ListPage;
+
+/// Rows of one page: a page of commands with all their output is held in memory.
+const PAGE_ITEMS: u32 = 500;
+
+/// Reads the page behind `cursor`, the first one without.
+pub(super) async fn page(
+    client: &Client,
+    project: &InProject<'_>,
+    listing: Listing,
+    mut filter: BTreeMap<String, String>,
+    sort: Option<String>,
+    cursor: Option<String>,
+) -> Result<ListPage, ApiError> {
+    let of_project = ["projects", project.id().as_str()];
+    let subject;
+    let (segments, sort): (Vec<&str>, _) = match listing {
+        Listing::Devices | Listing::Commands | Listing::Alerts | Listing::Audit => {
+            let name = match listing {
+                Listing::Devices => "devices",
+                Listing::Commands => "commands",
+                Listing::Alerts => "alerts",
+                _ => "audit",
+            };
+            ([&of_project[..], &[name]].concat(), sort)
+        }
+        // Newest first, as in the live window.
+        Listing::Timeline => {
+            let (what, id) = filter.pop_first().unwrap_or_default();
+            subject = id;
+            let name = if what == "device" { "devices" } else { "commands" };
+            let segments = [&of_project[..], &[name, &subject, "timeline"]].concat();
+            (segments, Some("-seq".to_owned()))
+        }
+        Listing::Operations => ([&of_project[..], &["operations"]].concat(), None),
+        Listing::Members => ([&of_project[..], &["members"]].concat(), None),
+        Listing::EnrollmentTokens => ([&of_project[..], &["enrollment-tokens"]].concat(), None),
+        Listing::Users => (vec!["users"], None),
+        Listing::Projects => (vec!["projects"], None),
+        Listing::Output | Listing::Overview => {
+            return Ok(ListPage { rows: Vec::new(), next_cursor: None, total: 0 });
+        }
+    };
+    let mut query: Query = filter.into_iter().collect();
+    query.push(("limit".to_owned(), PAGE_ITEMS.to_string()));
+    query.extend(sort.map(|sort| ("sort".to_owned(), sort)));
+    query.extend(cursor.map(|cursor| ("cursor".to_owned(), cursor)));
+    let page: Page<Box<RawValue>> = client.call(Call::get(&segments).query(query)).await?;
+    let rows = page.items.into_iter().map(|data| Row { key: key(listing, &data), data }).collect();
+    Ok(ListPage { rows, next_cursor: page.next_cursor, total: page.total })
+}
+
+/// The fields that keys are made of.
+#[derive(Default, Deserialize)]
+struct Keys {
+    #[serde(default)]
+    id: String,
+    #[serde(default)]
+    username: String,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    seq: i64,
+}
+
+/// The key of a row in a live window.
+fn key(listing: Listing, data: &RawValue) -> String {
+    let keys: Keys = serde_json::from_str(data.get()).unwrap_or_default();
+    match listing {
+        Listing::Timeline | Listing::Audit => keys.seq.to_string(),
+        Listing::Users | Listing::Members => keys.username,
+        Listing::Operations => keys.name,
+        _ => keys.id,
+    }
+}

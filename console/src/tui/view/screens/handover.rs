@@ -1,0 +1,190 @@
+//! What who goes off shift hands over: open ends, in words that can be sent on.
+
+use std::collections::BTreeMap;
+
+use quarterdeck_protocol::{api::Overview, time::Timestamp};
+use ratatui::layout::Rect;
+
+use crate::tui::{
+    app::{App, msg::Layout},
+    format,
+    store::{State, WindowKey},
+    theme::Tone,
+    view::{
+        canvas::{Canvas, cut_left},
+        texts::{self, Line},
+    },
+};
+
+/// Devices that are named for one kind of failure.
+const DEVICES_NAMED: usize = 3;
+
+pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App, layout: &mut Layout) {
+    let mut rest = area;
+    cut_left(&mut rest, 2);
+    texts::draw(canvas, rest, app, texts::lines(app), layout);
+}
+
+/// The summary as lines, for the screen as for the file.
+pub fn lines(app: &App) -> Vec<Line> {
+    let session = &app.session;
+    let now = app.server_now();
+    let mut out = vec![Line(vec![
+        ("Shift handover  ".to_owned(), Tone::Strong),
+        (format!("{}@{}", session.server, session.project), Tone::Accent),
+        (format!("  {}", format::utc_and_local(now, &app.zone)), Tone::Muted),
+    ])];
+    if !app.link.is_connected() {
+        let as_of = app
+            .heard_at
+            .map_or_else(|| "never".to_owned(), |at| format::utc(at.plus_millis(app.skew_ms)));
+        out.push(Line::new(format!("No connection: this is as of {as_of}"), Tone::Bad));
+    }
+    alerts(app, now, &mut out);
+    failures(app, now, &mut out);
+    if let Some(overview) = app.store.overview() {
+        under_way(overview, now, &mut out);
+        devices(overview, &mut out);
+        reboots(app, overview, &mut out);
+    }
+    out
+}
+
+fn heading(out: &mut Vec<Line>, title: &str) {
+    out.push(Line::default());
+    out.push(Line::new(title, Tone::Accent));
+}
+
+fn said(out: &mut Vec<Line>, text: impl Into<String>, tone: Tone) {
+    out.push(Line(vec![("  ".to_owned(), Tone::Text), (text.into(), tone)]));
+}
+
+/// What stands where the server has not answered, or will not.
+fn unknown(app: &App, key: WindowKey, out: &mut Vec<Line>) -> bool {
+    let window = app.store.window(key);
+    match &window.state {
+        State::Refused(refusal) => said(out, refusal.detail.clone(), Tone::Bad),
+        _ if !window.is_known() => said(out, "not known yet", Tone::Faint),
+        _ => return false,
+    }
+    true
+}
+
+fn beyond(out: &mut Vec<Line>, total: u64, listed: u64, how: &str) {
+    if total > listed {
+        said(out, format!("and {} more: {how}", format::count(total - listed)), Tone::Warn);
+    }
+}
+
+fn alerts(app: &App, now: Timestamp, out: &mut Vec<Line>) {
+    let window = app.store.window(WindowKey::HandoverAlerts);
+    heading(out, &format!("Alerts that nobody acknowledged: {}", format::count(window.total)));
+    if unknown(app, WindowKey::HandoverAlerts, out) {
+        return;
+    }
+    for alert in window.rows().iter().filter_map(|row| row.alert()) {
+        let badge = app.theme.severity(alert.severity);
+        let age = format::age(Some(alert.first_seen_at), now);
+        let times = if alert.count > 1 {
+            format!(", {} times", format::count(alert.count))
+        } else {
+            String::new()
+        };
+        out.push(Line(vec![
+            (format!("  {} {:<8} ", badge.glyph, badge.word), badge.tone),
+            (alert.cause.clone(), Tone::Text),
+            (format!("  for {age}{times}"), Tone::Muted),
+        ]));
+    }
+    beyond(out, window.total, window.rows().len() as u64, "/status:unacknowledged on Alerts");
+}
+
+/// Failures by what they have in common: operation and error.
+fn failures(app: &App, now: Timestamp, out: &mut Vec<Line>) {
+    let window = app.store.window(WindowKey::HandoverFailures);
+    let since =
+        app.handover_from.map_or_else(String::new, |at| format!(" since {}", format::utc(at)));
+    heading(out, &format!("Commands that went wrong{since}: {}", format::count(window.total)));
+    if unknown(app, WindowKey::HandoverFailures, out) {
+        return;
+    }
+    let mut groups: BTreeMap<(String, String), (u64, Vec<String>, Timestamp)> = BTreeMap::new();
+    for command in window.rows().iter().filter_map(|row| row.command()) {
+        let error = command.error_code.clone().unwrap_or_default();
+        let why = format!("{} {error}", command.status.as_str().replace('_', " "));
+        let ended = command.finished_at.unwrap_or(command.created_at);
+        let group = groups.entry((command.kind.clone(), why.trim().to_owned())).or_insert((
+            0,
+            Vec::new(),
+            ended,
+        ));
+        group.0 += 1;
+        group.2 = group.2.max(ended);
+        let device = command.device_id.to_string();
+        if group.1.len() < DEVICES_NAMED && !group.1.contains(&device) {
+            group.1.push(device);
+        }
+    }
+    let mut groups: Vec<_> = groups.into_iter().collect();
+    groups.sort_by_key(|(_, (n, _, last))| (std::cmp::Reverse(*n), std::cmp::Reverse(*last)));
+    for ((kind, why), (n, devices, last)) in groups {
+        out.push(Line(vec![
+            (format!("  {n:>5}  "), Tone::Bad),
+            (format!("{kind}: {why}"), Tone::Text),
+            (
+                format!("  last {} ago, on {}", format::age(Some(last), now), devices.join(", ")),
+                Tone::Muted,
+            ),
+        ]));
+    }
+    let listed = window.rows().len() as u64;
+    beyond(out, window.total, listed, "these are the newest; the rest is on Commands");
+}
+
+fn under_way(overview: &Overview, now: Timestamp, out: &mut Vec<Line>) {
+    heading(out, "Under way");
+    if overview.open_commands.is_empty() {
+        said(out, "no command", Tone::Muted);
+        return;
+    }
+    for (status, n) in &overview.open_commands {
+        said(out, format!("{:>5}  {}", format::count(*n), status.replace('_', " ")), Tone::Text);
+    }
+    if let Some(at) = overview.oldest_queued_at {
+        let text =
+            format!("the oldest has waited for its device for {}", format::age(Some(at), now));
+        said(out, text, Tone::Muted);
+    }
+}
+
+fn devices(overview: &Overview, out: &mut Vec<Line>) {
+    let devices = &overview.devices;
+    heading(out, "Devices");
+    said(out, format!("{:>5}  online", format::count(devices.online)), Tone::Text);
+    for (n, what) in [
+        (devices.stale, "stale"),
+        (devices.offline, "offline"),
+        (devices.service_failed, "with a service that gave up"),
+    ] {
+        let tone = if n > 0 { Tone::Warn } else { Tone::Muted };
+        said(out, format!("{:>5}  {what}", format::count(n)), tone);
+    }
+    if !overview.offline_by_site.is_empty() {
+        let sites: Vec<String> =
+            overview.offline_by_site.iter().map(|s| format!("{} {}", s.site, s.count)).collect();
+        said(out, format!("offline by site: {}", sites.join(", ")), Tone::Muted);
+    }
+}
+
+fn reboots(app: &App, overview: &Overview, out: &mut Vec<Line>) {
+    let settings = &app.settings;
+    let rule = format!("{} in {} min", settings.reboot_limit, settings.reboot_window_s / 60);
+    heading(out, &format!("Reboots left (at most {rule} per device)"));
+    for budget in &overview.reboot_budget {
+        let tone = if budget.left == 0 { Tone::Bad } else { Tone::Warn };
+        let text = format!("{:>5}  {} ({} used)", budget.left, budget.device_id, budget.used);
+        said(out, text, tone);
+    }
+    let text = format!("{:>5}  every other device", settings.reboot_limit);
+    said(out, text, Tone::Muted);
+}
