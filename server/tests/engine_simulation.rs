@@ -113,13 +113,10 @@ impl Life {
             let mut tx = self.h.store.read().await.expect("a reader");
             let mut all = BTreeMap::new();
             for (id, _) in ids {
-                all.insert(
-                    *id,
-                    commands::get(&mut tx, &self.h.project, *id)
-                        .await
-                        .expect("a read")
-                        .expect("stored"),
-                );
+                let command = commands::get(&mut tx, &self.h.project, *id).await.expect("a read");
+                // Its device comes and goes also when the command has ended.
+                let command = Command { device_status: None, ..command.expect("stored") };
+                all.insert(*id, command);
             }
             all
         })
