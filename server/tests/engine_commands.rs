@@ -5,7 +5,7 @@ mod support;
 use quarterdeck_protocol::{command::CommandStatus as S, ids::CommandId, topics::DeviceTopic};
 use quarterdeck_server::{
     engine::Refused,
-    store::{Location, commands, intake},
+    store::{Location, Tx, commands, intake},
 };
 use serde_json::{Value, json};
 use support::{Harness, eventually, request};
@@ -26,6 +26,7 @@ on_both_engines! {
     live_output_is_kept_once_and_cut_at_its_bound,
     words_that_are_malformed_or_of_others_change_nothing,
     what_was_acknowledged_before_a_crash_is_decided_after_it,
+    a_word_that_cannot_be_decided_takes_no_other_with_it,
     a_submission_with_one_wrong_input_names_it_and_stores_nothing,
     a_step_of_the_wall_clock_expires_and_revives_nothing,
 }
@@ -523,4 +524,53 @@ async fn what_was_acknowledged_before_a_crash_is_decided_after_it(location: Loca
     h.connect("pi-1", "b1").await;
     assert!(h.respond("pi-1", id, "completed", json!({"exit_code": 4})).await);
     assert_eq!(h.command(id).await.exit_code, Some(3), "one end for ever");
+}
+
+async fn a_word_that_cannot_be_decided_takes_no_other_with_it(location: Location) {
+    let h = Harness::start(&location).await;
+    h.add_devices(&["pi-1"]).await;
+    h.connect("pi-1", "b1").await;
+    let bad = h.submit(&["pi-1"], "ping", Value::Null).await.remove(0).id;
+    let good = h.submit(&["pi-1"], "ping", Value::Null).await.remove(0).id;
+    let word = |id: CommandId| {
+        json!({
+            "topic": "roboticks/default/devices/pi-1/commands/response",
+            "at_ms": h.clock.wall().as_millis(),
+            "steady_ms": h.clock.steady(),
+            "payload": {"schema_version": "1.0", "command_id": id, "status": "accepted"},
+        })
+    };
+    // Beside one another in a batch, and in batches that are decided together.
+    let rows = [json!([word(bad), word(good)]).to_string(), json!([word(bad)]).to_string()];
+    let clock = h.clock.clone();
+    support::write(&h.store, move |tx| {
+        Box::pin(async move {
+            for (seq, words) in (1..).zip(&rows) {
+                intake::keep(tx, seq, words).await?;
+            }
+            let spoil = "UPDATE commands SET status = 'spoiled' WHERE id = $1";
+            match tx {
+                Tx::Sqlite(tx) => {
+                    sqlx::query(spoil).bind(bad.to_string()).execute(&mut **tx).await?;
+                }
+                Tx::Postgres(tx) => {
+                    sqlx::query(spoil).bind(bad.to_string()).execute(&mut **tx).await?;
+                }
+            }
+            Ok(())
+        })
+    })
+    .await;
+    h.stop().await;
+
+    let h = Harness::start_with(&location, clock).await;
+    assert!(
+        h.engine.settled(10_000).await,
+        "the start waits for no word that never can be decided"
+    );
+    assert_eq!(h.command(good).await.status, S::Accepted);
+    // While it runs, too.
+    assert!(h.respond("pi-1", bad, "execution_started", json!({})).await);
+    assert!(h.respond("pi-1", good, "execution_started", json!({})).await);
+    assert_eq!(h.command(good).await.status, S::ExecutionStarted);
 }

@@ -102,13 +102,15 @@ pub(super) async fn run(engine: Engine, mut inbound: InboundReceiver, stop: Canc
         tokio::select! {
             biased;
             Some(kept) = keeping.next(), if !keeping.is_empty() => {
-                let kept: intake::Kept = kept;
-                kept.row.into_iter().for_each(|row| backlog.push(row));
+                if let Some(row) = kept {
+                    backlog.push(row);
+                }
             }
             Some(decided) = OptionFuture::from(deciding.as_mut()), if deciding.is_some() => {
                 deciding = None;
                 let now_ms = engine.clock().steady();
                 if decided.is_done {
+                    engine.0.progress.decided(decided.rows as u64);
                     backlog.decided(decided.rows, decided.took_ms, now_ms);
                     if !is_open || engine.0.progress.is_awaited() {
                         backlog.hurry();

@@ -36,8 +36,8 @@ const RETRY_MS: i64 = 250;
 pub(super) struct Row {
     /// Its number in the store; 0 for what need not be durable.
     pub(super) seq: i64,
-    pub(super) heard: Arc<Vec<Heard>>,
-    pub(super) seen: Arc<Vec<DeviceKey>>,
+    pub(super) heard: Arc<[Heard]>,
+    pub(super) seen: Arc<[DeviceKey]>,
     pub(super) bytes: usize,
 }
 
@@ -71,10 +71,6 @@ impl Backlog {
 
     pub(super) fn words(&self) -> usize {
         self.words
-    }
-
-    pub(super) fn rows(&self) -> usize {
-        self.rows.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -153,7 +149,7 @@ mod tests {
             what: What::Connected,
             now: Now { wall: Timestamp::from_millis(0), steady_ms: 0 },
         };
-        Row { seq, heard: Arc::new(vec![word; words]), seen: Arc::default(), bytes: words * 100 }
+        Row { seq, heard: vec![word; words].into(), seen: Vec::new().into(), bytes: words * 100 }
     }
 
     #[test]

@@ -14,10 +14,7 @@
 //! acknowledged before is decided.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -76,7 +73,8 @@ impl Progress {
         self.acknowledged.fetch_add(1, Ordering::SeqCst);
     }
 
-    fn decided(&self, rows: u64) {
+    /// Counts rows out, which are decided.
+    pub(super) fn decided(&self, rows: u64) {
         self.decided.send_modify(|decided| *decided += rows);
     }
 
@@ -113,15 +111,8 @@ impl Engine {
     }
 }
 
-/// A batch that is kept, or not.
-#[derive(Debug)]
-pub(super) struct Kept {
-    /// What is to be decided: without the words, when these could not be kept.
-    pub(super) row: Option<Row>,
-}
-
-/// Makes a batch durable and acknowledges it.
-pub(super) async fn keep(engine: Engine, seq: i64, read: Read) -> Kept {
+/// Makes a batch durable and acknowledges it; answers what is to be decided, if anything.
+pub(super) async fn keep(engine: Engine, seq: i64, read: Read) -> Option<Row> {
     let Read { mut heard, seen, words, bytes, acks } = read;
     let mut row_seq = 0;
     if let Some(words) = words.finish() {
@@ -138,28 +129,26 @@ pub(super) async fn keep(engine: Engine, seq: i64, read: Read) -> Kept {
             acks.into_iter().for_each(AckHandle::failed);
             // That somebody came or went was no message: nobody says it again.
             heard.retain(Heard::is_of_the_link);
-            if heard.is_empty() {
-                return Kept { row: None };
-            }
-            return Kept { row: Some(count_in(&engine, 0, heard, Vec::new(), 0)) };
+            return count_in(
+                &engine,
+                Row { seq: 0, heard: heard.into(), seen: Vec::new().into(), bytes: 0 },
+            );
         }
     }
-    let row = (!heard.is_empty() || !seen.is_empty())
-        .then(|| count_in(&engine, row_seq, heard, seen, bytes));
+    let row =
+        count_in(&engine, Row { seq: row_seq, heard: heard.into(), seen: seen.into(), bytes });
     acks.into_iter().for_each(AckHandle::committed);
-    Kept { row }
+    row
 }
 
-fn count_in(
-    engine: &Engine,
-    seq: i64,
-    heard: Vec<Heard>,
-    seen: Vec<super::DeviceKey>,
-    bytes: usize,
-) -> Row {
+/// From here on somebody who asks waits for the row; of an empty one there is nothing to wait for.
+fn count_in(engine: &Engine, row: Row) -> Option<Row> {
+    if row.heard.is_empty() && row.seen.is_empty() {
+        return None;
+    }
     engine.0.progress.expect_one();
-    metrics::counter!("quarterdeck_ingest_events_total").increment(heard.len() as u64);
-    Row { seq, heard: Arc::new(heard), seen: Arc::new(seen), bytes }
+    metrics::counter!("quarterdeck_ingest_events_total").increment(row.heard.len() as u64);
+    Some(row)
 }
 
 /// What became of a slice.
@@ -186,9 +175,6 @@ pub(super) async fn decide(engine: Engine, slice: Vec<Row>) -> Decided {
             false
         }
     };
-    if is_done {
-        engine.0.progress.decided(rows as u64);
-    }
     Decided { rows, took_ms: engine.clock().steady() - begun_ms, is_done }
 }
 
@@ -229,17 +215,18 @@ async fn set_aside(engine: &Engine, row: &Row, error: &StoreError) -> bool {
     tracing::error!(%error, words = row.heard.len(), "a batch of words cannot be decided; its words are taken one by one");
     for one in row.heard.iter() {
         let alone =
-            Row { seq: 0, heard: Arc::new(vec![one.clone()]), seen: Arc::default(), bytes: 0 };
+            Row { seq: 0, heard: vec![one.clone()].into(), seen: Vec::new().into(), bytes: 0 };
         match write(engine, vec![alone]).await {
             Ok(()) => {}
             Err(error) if is_fault_of_its_own(&error) => {
                 metrics::counter!("quarterdeck_ingest_undecidable_total").increment(1);
-                tracing::error!(%error, project = %one.device.0, device = %one.device.1, word = ?one.what, "a word cannot be decided; it is left out");
+                // Its content is the device's business, and no limit bounds it here.
+                tracing::error!(%error, project = %one.device.0, device = %one.device.1, "a word cannot be decided; it is left out");
             }
             Err(_) => return false,
         }
     }
-    let last = Row { seq: row.seq, heard: Arc::default(), seen: row.seen.clone(), bytes: 0 };
+    let last = Row { seq: row.seq, heard: Vec::new().into(), seen: row.seen.clone(), bytes: 0 };
     write(engine, vec![last]).await.is_ok()
 }
 
@@ -273,7 +260,12 @@ async fn recover_page(engine: &Engine, last_seq: &mut i64) -> Result<bool, Store
             Vec::new()
         });
         tracing::info!(words = heard.len(), "words from before the start are decided now");
-        backlog.push(count_in(engine, *seq, heard, Vec::new(), words.len()));
+        backlog.push(Row {
+            seq: *seq,
+            heard: heard.into(),
+            seen: Vec::new().into(),
+            bytes: words.len(),
+        });
     }
     while !backlog.is_empty() {
         let slice = backlog.slice();
@@ -282,9 +274,10 @@ async fn recover_page(engine: &Engine, last_seq: &mut i64) -> Result<bool, Store
         if decided.is_done {
             *last_seq = through;
             backlog.decided(decided.rows, decided.took_ms, 0);
+        } else if decided.rows > 1 {
+            // Fewer together, until one that is to blame stands alone.
+            backlog.failed(0);
         } else {
-            // What was counted in is read, and counted in, once more.
-            engine.0.progress.decided(backlog.rows() as u64);
             return Err(StoreError::Commit("it could not be decided".to_owned()));
         }
     }
