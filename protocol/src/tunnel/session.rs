@@ -16,28 +16,7 @@
 //!
 //! Who ends what: a terminal's output is acknowledged by the server, which
 //! keeps it; all other streams run from the console to the device, and the
-//! server passes their frames on, whatever they say.
-//!
-//! **Output of a terminal.** The server speaks stream 0 to the console in the
-//! device's place: data and marks (resizes where they took effect, the exit) at
-//! their offsets, in order, each once, from the snapshot's `offset` on. Nothing is
-//! lost on a WebSocket, so nothing is sent again; only what reaches back before
-//! the snapshot is trimmed. The console answers with acknowledgements of stream 0:
-//! before `ack` everything was drained, and `credit` more may come. Before the
-//! first one [`super::limits::CREDIT_FIRST_BYTES`] may. `closed` is the end; there
-//! is no end frame.
-//!
-//! **Input.** A console that may write opens the stream `input_stream` towards
-//! the device, and there its keys go, and its signals where they must not
-//! overtake keys. Of an exec that is stream 0, of `tcp` the first of as many as it
-//! wants.
-//!
-//! **Coming back.** A console whose connection broke goes on with what it had: it
-//! says so in the query of the new one ([`ComeBack`]). The server gives it the
-//! same `input_stream` (the connection that held it is dead, whether the server
-//! knows or not, and is closed), so that keys under way are neither lost nor
-//! doubled. Output goes on from its `offset` without a snapshot, when the log
-//! still has it.
+//! server passes their frames on.
 
 use serde::{Deserialize, Serialize};
 
@@ -68,18 +47,6 @@ pub enum Mode {
     Copilot,
     /// Reads; never slows the session.
     Watch,
-}
-
-/// What a console that comes back says of itself, in the query beside `ticket`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ComeBack {
-    /// The stream that it wrote on.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub input_stream: Option<u32>,
-    /// All of the terminal's output before this byte is here.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub offset: Option<u64>,
 }
 
 /// What a console says.
