@@ -4,6 +4,8 @@
 //! version go together; requests are strict: a misspelt field is an error, not
 //! a silent default.
 
+mod tunnels;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +17,12 @@ use crate::{
     device::{BrokerConnection, DeviceStatus},
     ids::{BatchId, CommandId, DeviceId, ProjectId},
     time::Timestamp,
+    tunnel::session::Mode,
+};
+
+pub use self::tunnels::{
+    CreateTunnel, CreatedTunnel, Recording, RecordingCheck, RecordingEvent, RecordingEventKind,
+    RecordingStatus, Tunnel, TunnelKind, TunnelStatus,
 };
 
 /// An error, as `application/problem+json` (RFC 9457).
@@ -189,6 +197,13 @@ pub struct ProjectSettings {
     pub confirm_over_devices: u32,
     /// How long a reboot may take before it is `timed_out`.
     pub reboot_ceiling_s: u32,
+    /// Every terminal is recorded.
+    pub record_terminals: bool,
+    /// How long recordings are kept after their end, in days.
+    pub recording_kept_days: u32,
+    /// The role that opens tunnels to devices with a tag `environment`, `env` or `stage` of
+    /// `production` or `prod`.
+    pub production_tunnel_role: Role,
 }
 
 impl Default for ProjectSettings {
@@ -200,6 +215,9 @@ impl Default for ProjectSettings {
             app_restart_window_s: 15 * 60,
             confirm_over_devices: crate::limits::CONFIRM_OVER_DEVICES as u32,
             reboot_ceiling_s: 150,
+            record_terminals: false,
+            recording_kept_days: 90,
+            production_tunnel_role: Role::Operator,
         }
     }
 }
@@ -582,8 +600,9 @@ pub struct CreateTicket {
     pub purpose: TicketFor,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tunnel_id: Option<String>,
+    /// Of a tunnel; `owner` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mode: Option<String>,
+    pub mode: Option<Mode>,
 }
 
 /// Opens one WebSocket, once.

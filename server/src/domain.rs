@@ -6,6 +6,7 @@
 //! | [`presence`] | whether a device is online, stale or offline |
 //! | [`safety`] | whether one more reboot or app restart may go |
 //! | [`skew`] | whether a device's clock is off |
+//! | [`tunnel`] | the life of a session with a device |
 //!
 //! Never here: tokio, sqlx, a clock, randomness, IO.
 
@@ -13,3 +14,4 @@ pub mod command;
 pub mod presence;
 pub mod safety;
 pub mod skew;
+pub mod tunnel;

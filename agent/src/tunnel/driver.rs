@@ -87,6 +87,14 @@ pub struct Driver {
 struct Open {
     handle: u32,
     hangup: Arc<Hangup>,
+    /// Where a `tcp_listen` listens, once it does.
+    port: Arc<OnceLock<u16>>,
+}
+
+impl Open {
+    fn opened(&self, id: TunnelId) -> Control {
+        Control::opened(id, self.handle, self.port.get().copied())
+    }
 }
 
 /// Ends a session from outside, with a reason.
@@ -207,6 +215,15 @@ impl Driver {
                     open.hangup.hang_up(Closed::new(code, "the server gave it up"));
                 }
             }
+            Ok(Control::Check { tunnel_id, .. }) => {
+                self.say(self.standing(tunnel_id).unwrap_or_else(|| {
+                    Control::close(
+                        tunnel_id,
+                        CloseCode::Unknown,
+                        "the agent does not know this tunnel",
+                    )
+                }))
+            }
             // Our own word, if the broker sends it back.
             Ok(Control::Opened { .. }) => {}
             Err(error) => self.on_bad_control(bytes, &error.to_string()),
@@ -224,12 +241,18 @@ impl Driver {
         }
     }
 
-    fn on_open(&mut self, id: TunnelId, handle: u32, user: &str, target: Target) {
+    /// Says again how a tunnel stands that was asked for before.
+    fn standing(&self, id: TunnelId) -> Option<Control> {
         if let Some(open) = self.tunnels.get(&id) {
-            return self.say(Control::opened(id, open.handle));
+            return Some(open.opened(id));
         }
-        if let Some((_, closed)) = self.ended.iter().find(|(ended, _)| *ended == id) {
-            return self.say(Control::close(id, closed.code, &closed.detail));
+        let (_, closed) = self.ended.iter().find(|(ended, _)| *ended == id)?;
+        Some(Control::close(id, closed.code, &closed.detail))
+    }
+
+    fn on_open(&mut self, id: TunnelId, handle: u32, user: &str, target: Target) {
+        if let Some(standing) = self.standing(id) {
+            return self.say(standing);
         }
         if self.tunnels.len() >= self.policy.tunnels_max {
             let most = self.policy.tunnels_max;
@@ -246,7 +269,9 @@ impl Driver {
         };
         tracing::info!(tunnel_id = %id, user = %text::line(user), target = ?kind(&target), "opening a tunnel");
         let hangup = Arc::new(Hangup::default());
-        self.tunnels.insert(id, Open { handle, hangup: Arc::clone(&hangup) });
+        let port = Arc::new(OnceLock::new());
+        let open = Open { handle, hangup: Arc::clone(&hangup), port: Arc::clone(&port) };
+        self.tunnels.insert(id, open);
         let session = Session {
             id,
             handle,
@@ -254,6 +279,7 @@ impl Driver {
             mux: Arc::clone(&self.mux),
             outgoing: self.outgoing.clone(),
             hangup,
+            port,
         };
         self.tasks.spawn(async move { (id, session.run(target, streams).await) });
     }
@@ -300,6 +326,7 @@ struct Session {
     mux: Arc<Mux>,
     outgoing: mpsc::Sender<Outgoing>,
     hangup: Arc<Hangup>,
+    port: Arc<OnceLock<u16>>,
 }
 
 impl Session {
@@ -328,7 +355,7 @@ impl Session {
     /// `Err`: nothing was started.
     async fn serve(&self, target: Target, streams: Streams) -> Result<Closed, Closed> {
         let token = &self.hangup.token;
-        let opened = || self.say(Control::opened(self.id, self.handle));
+        let opened = || self.say(Control::opened(self.id, self.handle, self.port.get().copied()));
         match target {
             Target::Terminal { argv, size, term, env, user } => {
                 let line = program::command_line(&self.policy, &argv, &env, user.as_deref())?;
@@ -354,6 +381,10 @@ impl Session {
                     let why = format!("cannot listen on {host}:{port}: {error}");
                     Closed::new(CloseCode::ConnectFailed, why)
                 })?;
+                if let Ok(address) = listener.local_addr() {
+                    // It is set once, here.
+                    let _ = self.port.set(address.port());
+                }
                 opened().await;
                 let accepting = forward::accept_all(Arc::clone(&self.mux), self.handle, listener);
                 Ok(until_hung_up(token, accepting).await)

@@ -13,6 +13,9 @@
 //! Messages may come twice. A device answers a repeated `open` of a tunnel that
 //! is open with `opened` again, and one of a tunnel that is over with `close`.
 //! Whoever closes says so once; a `close` of what is not open is answered by nothing.
+//! After a new connection the server asks with `check` whether a tunnel still is:
+//! it is answered as a repeated `open` is, but opens nothing; a device that does
+//! not know the tunnel answers `close` with `unknown`.
 //!
 //! These are requests: a field that is not known is refused, since what an
 //! older device would leave out may be a restriction.
@@ -56,6 +59,15 @@ pub enum Control {
         schema_version: String,
         tunnel_id: TunnelId,
         handle: u32,
+        /// Of a `tcp_listen`: where it listens.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        port: Option<u16>,
+    },
+    /// To the device: is it there still?
+    Check {
+        /// `1.0`
+        schema_version: String,
+        tunnel_id: TunnelId,
     },
     /// From the device: it cannot be; nothing was started.
     Error {
@@ -133,8 +145,12 @@ impl InvalidControl {
 }
 
 impl Control {
-    pub fn opened(tunnel_id: TunnelId, handle: u32) -> Self {
-        Self::Opened { schema_version: SCHEMA_VERSION.to_owned(), tunnel_id, handle }
+    pub fn opened(tunnel_id: TunnelId, handle: u32, port: Option<u16>) -> Self {
+        Self::Opened { schema_version: SCHEMA_VERSION.to_owned(), tunnel_id, handle, port }
+    }
+
+    pub fn check(tunnel_id: TunnelId) -> Self {
+        Self::Check { schema_version: SCHEMA_VERSION.to_owned(), tunnel_id }
     }
 
     pub fn error(tunnel_id: TunnelId, code: CloseCode, message: &str) -> Self {
@@ -151,6 +167,7 @@ impl Control {
         match self {
             Self::Open { tunnel_id, .. }
             | Self::Opened { tunnel_id, .. }
+            | Self::Check { tunnel_id, .. }
             | Self::Error { tunnel_id, .. }
             | Self::Close { tunnel_id, .. } => *tunnel_id,
         }
@@ -160,6 +177,7 @@ impl Control {
         match self {
             Self::Open { schema_version, .. }
             | Self::Opened { schema_version, .. }
+            | Self::Check { schema_version, .. }
             | Self::Error { schema_version, .. }
             | Self::Close { schema_version, .. } => schema_version,
         }
@@ -297,7 +315,9 @@ mod tests {
     fn messages_are_read_back() {
         let id = TunnelId(uuid::Uuid::nil());
         for message in [
-            Control::opened(id, 7),
+            Control::opened(id, 7, None),
+            Control::opened(id, 7, Some(2222)),
+            Control::check(id),
             Control::error(id, CloseCode::NotAllowed, "no"),
             Control::close(id, CloseCode::Killed, ""),
             open(&json!({"kind": "terminal", "size": {"cols": 80, "rows": 24}})).expect("valid"),

@@ -38,7 +38,7 @@ use super::{
     pieces::Content,
     receive::Item,
     send::Flight,
-    stream::{Changes, Checkpoint, Closed, Relic, Stream, StreamConfig, StreamStatus},
+    stream::{Changes, Checkpoint, Closed, Relic, Stream, StreamConfig, StreamStatus, Unsent},
 };
 
 /// Which end this is: each has stream ids of its own.
@@ -256,6 +256,36 @@ impl Endpoint {
         } else {
             Err(Refused::TooMany)
         }
+    }
+
+    /// Opens one of our own streams under the id and in the life that somebody gave
+    /// it. In the first life it is new; in a later one another end had it before,
+    /// which had said all that it will, and this one goes on wherever the peer is.
+    pub fn join(
+        &mut self,
+        key: StreamKey,
+        life: u16,
+        config: StreamConfig,
+        now: Tick,
+    ) -> Result<(), Refused> {
+        if !self.side.has_opened(key.stream) {
+            return Err(Refused::NoStream);
+        }
+        if life > 1 {
+            let unsent = Unsent::Forgotten;
+            let checkpoint = Checkpoint { life, received: 0, has_received_end: false, unsent };
+            return self.resume(key, config, checkpoint, now);
+        }
+        let known = self.tunnels.get_mut(&key.tunnel).ok_or(Refused::NoTunnel)?;
+        if key.stream < known.next_own || self.streams.contains_key(&key) {
+            return Err(Refused::NoStream);
+        }
+        if !self.admit(key, &config, |key, config| Stream::open(key, config, now)) {
+            return Err(Refused::TooMany);
+        }
+        let known = self.tunnels.get_mut(&key.tunnel).ok_or(Refused::NoTunnel)?;
+        known.next_own = key.stream + 1;
+        Ok(())
     }
 
     fn admit(

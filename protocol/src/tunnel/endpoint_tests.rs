@@ -260,3 +260,32 @@ fn what_all_streams_keep_is_bounded_and_shared() {
     near.write(b, &mut bytes).expect("a stream");
     assert!(bytes.is_empty());
 }
+
+#[test]
+fn a_stream_is_joined_under_its_number_and_later_taken_over_where_it_is() {
+    let (mut first, mut device) = pair();
+    // The server has stream 0; this console was given 3.
+    let key = StreamKey { tunnel: 1, stream: 3 };
+    first.join(key, 1, config(true), NOW).expect("free");
+    assert_eq!(first.join(key, 1, config(true), NOW), Err(Refused::NoStream));
+    write(&mut first, key, 5);
+    exchange(&mut first, &mut device);
+    assert!(matches!(device.read(key, 10, NOW), Some((Item::Content(_), 5))));
+    device.make_safe(key, 5, NOW);
+
+    // Another console comes after it, knows nothing of it, and goes on.
+    let mut second = Endpoint::new(Side::Near, EndpointConfig::default());
+    assert!(second.add_tunnel(1, config(false)));
+    second.on_link_up(NOW);
+    second.join(key, 2, config(true), NOW).expect("free");
+    write(&mut second, key, 7);
+    exchange(&mut second, &mut device);
+    assert!(matches!(device.read(key, 10, NOW), Some((Item::Content(_), 12))));
+
+    // What the first still says changes nothing.
+    write(&mut first, key, 1);
+    exchange(&mut first, &mut device);
+    assert_eq!(device.read(key, 10, NOW), None);
+    let foreign = StreamKey { tunnel: 1, stream: DEVICE_STREAM };
+    assert_eq!(second.join(foreign, 1, config(true), NOW), Err(Refused::NoStream));
+}

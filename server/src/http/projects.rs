@@ -32,6 +32,7 @@ const WINDOW_MIN_S: u32 = 1;
 const WINDOW_MAX_S: u32 = 7 * 24 * 3600;
 const CEILING_MIN_S: u32 = 1;
 const CEILING_MAX_S: u32 = 24 * 3600;
+const RECORDING_KEPT_MAX_DAYS: u32 = 3_650;
 
 /// Lists the projects that the caller is a member of, by id.
 #[utoipa::path(get, path = "/projects", tag = "projects", params(ListParams),
@@ -187,6 +188,9 @@ fn check(settings: &ProjectSettings) -> Result<()> {
         app_restart_window_s,
         confirm_over_devices,
         reboot_ceiling_s,
+        record_terminals: _,
+        recording_kept_days,
+        production_tunnel_role,
     } = settings;
     within("reboot_limit", *reboot_limit, 1, LIMIT_MAX)?;
     within("reboot_window_s", *reboot_window_s, WINDOW_MIN_S, WINDOW_MAX_S)?;
@@ -198,5 +202,10 @@ fn check(settings: &ProjectSettings) -> Result<()> {
         0,
         quarterdeck_protocol::limits::BATCH_MAX_DEVICES as u32,
     )?;
-    within("reboot_ceiling_s", *reboot_ceiling_s, CEILING_MIN_S, CEILING_MAX_S)
+    within("reboot_ceiling_s", *reboot_ceiling_s, CEILING_MIN_S, CEILING_MAX_S)?;
+    within("recording_kept_days", *recording_kept_days, 1, RECORDING_KEPT_MAX_DAYS)?;
+    if *production_tunnel_role == Role::Viewer {
+        return Err(Error::invalid("production_tunnel_role", "expected operator or admin"));
+    }
+    Ok(())
 }
