@@ -13,6 +13,8 @@
 //! | [`live`] | one WebSocket that keeps windows up to date |
 //! | [`link`] | that WebSocket kept up for ever |
 //! | [`session`] | both, as the full-screen console wants them |
+//! | [`tunnel`] | terminals, programs and connections on devices |
+//! | `websocket` | a WebSocket of the server, watched for silence |
 //! | [`clock`] | the only `now()` and the only chance |
 //!
 //! Nothing here prints, and no error text holds a secret.
@@ -31,6 +33,8 @@ pub mod profile;
 mod rows;
 pub mod server;
 pub mod session;
+pub mod tunnel;
+mod websocket;
 
 pub use client::{Client, ClientOptions};
 pub use error::ApiError;

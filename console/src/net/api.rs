@@ -9,11 +9,13 @@ use quarterdeck_protocol::{
     api::{
         Alert, CancelCommands, CancelledCommands, ChangeDevice, ChangeUser, Command,
         CreateCommands, CreateEnrollmentToken, CreateProject, CreateServiceToken, CreateTicket,
-        CreateUser, CreatedCommands, Device, DeviceHealth, EnrollmentToken, LoginRequest, Me,
-        Member, Project, ProjectSettings, Role, ServiceToken, SetMember, SilenceAlert, Ticket,
-        TicketFor, Tokens, User,
+        CreateTunnel, CreateUser, CreatedCommands, CreatedTunnel, Device, DeviceHealth,
+        EnrollmentToken, LoginRequest, Me, Member, Project, ProjectSettings, Recording,
+        RecordingCheck, Role, ServiceToken, SetMember, SilenceAlert, Ticket, TicketFor, Tokens,
+        Tunnel, User,
     },
-    ids::{CommandId, DeviceId, ProjectId},
+    ids::{CommandId, DeviceId, ProjectId, TunnelId},
+    tunnel::session::Mode,
 };
 use reqwest::Method;
 use serde::{Deserialize, Deserializer, de::DeserializeOwned, de::Error as _};
@@ -355,4 +357,87 @@ impl<'a> InProject<'a> {
         let body = CreateTicket { purpose: TicketFor::Live, tunnel_id: None, mode: None };
         self.call(|s| Call::post(s).json(&body), &["tickets"]).await
     }
+
+    // --- tunnels, recordings ----------------------------------------------------
+
+    pub fn tunnels(&self, query: Query, limit: Option<u64>) -> Pages<'a> {
+        self.pages("tunnels", query, limit)
+    }
+
+    /// Opens a tunnel; all attempts with the same `key` make one.
+    pub async fn create_tunnel(
+        &self,
+        create: &CreateTunnel,
+        key: &str,
+    ) -> Result<Item<CreatedTunnel>, ApiError> {
+        self.call(|s| Call::post(s).json(create).key(key), &["tunnels"]).await
+    }
+
+    pub async fn tunnel(&self, id: TunnelId) -> Result<Item<Tunnel>, ApiError> {
+        let id = id.to_string();
+        self.client.call(Call::get(&["projects", self.id.as_str(), "tunnels", id.as_str()])).await
+    }
+
+    /// Ends a tunnel: one's own, or any for an admin.
+    pub async fn close_tunnel(&self, id: TunnelId) -> Result<Item<Tunnel>, ApiError> {
+        let id = id.to_string();
+        let segments = ["projects", self.id.as_str(), "tunnels", id.as_str(), "close"];
+        self.client.call(Call::post(&segments)).await
+    }
+
+    /// Asks for a ticket that attaches to a tunnel, soon.
+    pub async fn tunnel_ticket(&self, id: TunnelId, mode: Mode) -> Result<Ticket, ApiError> {
+        let body = CreateTicket {
+            purpose: TicketFor::Tunnel,
+            tunnel_id: Some(id.to_string()),
+            mode: Some(mode),
+        };
+        self.call(|s| Call::post(s).json(&body), &["tickets"]).await
+    }
+
+    pub fn recordings(&self, query: Query, limit: Option<u64>) -> Pages<'a> {
+        self.pages("recordings", query, limit)
+    }
+
+    pub async fn recording(&self, id: &'a str) -> Result<Item<Recording>, ApiError> {
+        self.call(Call::get, &["recordings", id]).await
+    }
+
+    /// What was shown and when; who asks is written down.
+    pub fn recording_events(&self, id: &'a str, limit: Option<u64>) -> Pages<'a> {
+        let segments = self.segments(&["recordings", id, "events"]);
+        Pages::new(self.client, &segments, Query::new(), limit)
+    }
+
+    /// Opens a recording as an asciicast file, or as the bytes that were shown.
+    pub async fn recording_file(
+        &self,
+        id: &'a str,
+        file: RecordingFile,
+    ) -> Result<Download, ApiError> {
+        let name = match file {
+            RecordingFile::Cast => "cast",
+            RecordingFile::Bytes => "bytes",
+        };
+        self.client.download(Call::get(&self.segments(&["recordings", id, name]))).await
+    }
+
+    /// Lets the server check a recording against what was written.
+    pub async fn check_recording(&self, id: &'a str) -> Result<Item<RecordingCheck>, ApiError> {
+        self.call(Call::get, &["recordings", id, "verify"]).await
+    }
+
+    pub async fn delete_recording(&self, id: &'a str) -> Result<(), ApiError> {
+        let segments = self.segments(&["recordings", id]);
+        self.client.call_empty(Call::new(Method::DELETE, &segments)).await
+    }
+}
+
+/// How a recording may be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordingFile {
+    /// asciicast v2, for any player of it.
+    Cast,
+    /// The output, byte for byte.
+    Bytes,
 }

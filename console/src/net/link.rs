@@ -100,7 +100,9 @@ async fn pass(
             return Some(Ended::Garbled { reason });
         }
         Ok(hello @ ServerMessage::Hello { .. }) => tell(LinkEvent::Message(hello)),
-        Ok(ServerMessage::Error { detail, .. }) => return Some(Ended::Closed { why: detail }),
+        Ok(ServerMessage::Error { detail, .. }) => {
+            return Some(Ended::Closed { code: None, why: detail });
+        }
         Ok(_) => return Some(Ended::Garbled { reason: "it does not say hello".to_owned() }),
         Err(ended) => return Some(ended),
     }
