@@ -147,6 +147,28 @@ async fn a_signal_reaches_the_foreground_and_the_exit_tells_it() {
 }
 
 #[tokio::test]
+async fn a_signal_on_a_stream_of_its_own_waits_for_no_input() {
+    let mut far = Far::new(Policy::default(), 0);
+    let tunnel = far.open(exec("echo ready; exec sleep 1000")).await.expect("opens");
+    let main = far.stream(tunnel);
+    far.read_until(&main, "ready").await;
+    // More than pipe, windows and buffers hold: it never leaves as a whole.
+    let input = async {
+        let _ = main.write(noise(8_000_000).into()).await;
+        std::future::pending::<()>().await;
+    };
+    let ended = async {
+        let signals = far.stream(tunnel);
+        signals.mark(Mark::Signal(Signal::Interrupt)).await.expect("open");
+        far.read_all(&main).await.1
+    };
+    tokio::select! {
+        exit = timeout(SOON, ended) => assert_eq!(exit.expect("in time"), Some(Exit::Signal(2))),
+        () = input => {}
+    }
+}
+
+#[tokio::test]
 async fn closing_hangs_the_program_up() {
     let folder = tempfile::tempdir().expect("a folder");
     let heard = folder.path().join("heard");

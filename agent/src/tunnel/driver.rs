@@ -222,7 +222,7 @@ impl Driver {
                         CloseCode::Unknown,
                         "the agent does not know this tunnel",
                     )
-                }))
+                }));
             }
             // Our own word, if the broker sends it back.
             Ok(Control::Opened { .. }) => {}

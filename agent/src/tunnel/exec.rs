@@ -1,5 +1,6 @@
 //! A program without a terminal: stdin and stdout on stream 0, stderr on one of
-//! the device's own. The exit is the last mark of stream 0.
+//! the device's own. The exit is the last mark of stream 0. Signals are marks of
+//! stream 0, or of any further one, where input that is not read holds them up not.
 
 use std::{process::Stdio, sync::Arc};
 
@@ -11,6 +12,7 @@ use quarterdeck_protocol::tunnel::{
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     process::{Child, ChildStdin, Command},
+    task::JoinSet,
     time::{Duration, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -111,8 +113,18 @@ async fn serve(
         errors.delivered().await
     };
     let input = async {
-        type_into(stdin, group, &main).await;
+        type_into(Some(stdin), group, &main).await;
         // The program's end decides, not that of its input.
+        std::future::pending::<()>().await;
+    };
+    let more_signals = async {
+        // All tasks of a JoinSet end with it.
+        let mut taking = JoinSet::new();
+        while let Some(stream) = streams.recv().await {
+            while taking.try_join_next().is_some() {}
+            stream.finish();
+            taking.spawn(async move { type_into(None, group, &stream).await });
+        }
         std::future::pending::<()>().await;
     };
     let nothing_comes = async {
@@ -125,6 +137,7 @@ async fn serve(
     tokio::select! {
         delivered = output => delivered?,
         () = input => {}
+        () = more_signals => {}
         () = nothing_comes => {}
     }
     // Whether the other end takes its leave or not: it is told by `close`.
@@ -161,9 +174,8 @@ async fn pump(
     }
 }
 
-/// Gives the program its input, until that ends or it takes no more.
-async fn type_into(stdin: ChildStdin, group: Pid, stream: &Stream) {
-    let mut stdin = Some(stdin);
+/// Gives the program its input, until that ends or it takes no more, and its signals.
+async fn type_into(mut stdin: Option<ChildStdin>, group: Pid, stream: &Stream) {
     while let Ok((item, until)) = stream.read(FRAME_DATA_MAX_BYTES).await {
         match item {
             Item::Content(Content::Bytes(bytes)) => {

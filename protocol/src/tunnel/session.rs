@@ -99,7 +99,7 @@ pub enum Mode {
 pub enum ClientMessage {
     /// Makes the terminal this large; the owner only.
     Resize { size: Size },
-    /// Sends a signal to what runs in a terminal; an exec's goes as a mark on its stream.
+    /// Sends a signal to what runs in a terminal; an exec's goes as a mark on its stream, or on a further one.
     Signal { signal: Signal },
     /// Goes away; what runs, runs on.
     Detach,
