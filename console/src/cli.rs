@@ -3,7 +3,7 @@
 //!
 //! stdout carries what was asked for, as a table or as one JSON array; all else
 //! goes to stderr. Exit codes: 0 success, 1 the thing asked for failed, 2 wrong
-//! usage. No secret is ever an argument; whatever others wrote is shown escaped.
+//! usage; what runs a program on a device has that program's, and 255. No secret is ever an argument; whatever others wrote is shown escaped.
 //!
 //! | module | subject |
 //! | --- | --- |
@@ -12,6 +12,7 @@
 //! | [`error`], [`input`] | how it ends; secrets and prompts |
 //! | [`fields`] | fields of a payload, and their types |
 //! | [`line`] | the command line that equals a submission of the TUI |
+//! | [`session`] | what `shell`, `exec`, `proxy` and `forward` have in common |
 //! | the others | one noun each |
 
 use std::{io::IsTerminal as _, process::ExitCode};
@@ -26,18 +27,26 @@ pub mod debug;
 pub mod devices;
 pub mod docs;
 pub mod error;
+pub mod exec;
 pub mod fields;
+pub mod forward;
 pub mod input;
 pub mod line;
 pub mod login;
 pub mod options;
 pub mod output;
 pub mod people;
+pub mod proxy;
+pub mod recordings;
 pub mod rows;
 pub mod run;
 pub mod screen;
+pub mod session;
+pub mod shell;
+pub mod ssh_config;
 pub mod table;
 pub mod tokens;
+pub mod tunnels;
 pub mod units;
 pub mod wait;
 
@@ -70,7 +79,10 @@ const EXAMPLES: &str = "Examples:
   quarterdeck --wall --rotate 15s --read-only             a wall screen
   quarterdeck devices --status offline
   quarterdeck run run_script pi-1 pi-2 script=uptime --wait
-  quarterdeck commands --status failed --from 2h --output json";
+  quarterdeck commands --status failed --from 2h --output json
+  quarterdeck shell pi-1
+  quarterdeck exec pi-1 -- tar -C /var/log -cf - . > logs.tar
+  quarterdeck forward pi-1 8080:127.0.0.1:80";
 
 #[derive(Debug, Subcommand)]
 pub enum Subcommands {
@@ -86,6 +98,20 @@ pub enum Subcommands {
     Run(run::RunArgs),
     /// List the operations that devices know
     Operations,
+    /// Open a terminal on a device, or join one
+    Shell(shell::ShellArgs),
+    /// Run a program on a device, its stdin, stdout and stderr being ours
+    Exec(exec::ExecArgs),
+    /// Join stdin and stdout to a port of a device: ssh's ProxyCommand
+    Proxy(proxy::ProxyArgs),
+    /// Forward ports to what a device reaches, or from it
+    Forward(forward::ForwardArgs),
+    /// Print what ssh needs to know to reach devices
+    SshConfig(ssh_config::SshConfigArgs),
+    /// List, show and end sessions with devices
+    Tunnels(tunnels::TunnelsArgs),
+    /// List, play, export and check recorded sessions
+    Recordings(recordings::RecordingsArgs),
     /// List, acknowledge and silence alerts
     Alerts(alerts::AlertsArgs),
     /// Show who did what
@@ -152,6 +178,13 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
         Subcommands::Commands(args) => commands::run(&mut context, args).await,
         Subcommands::Run(args) => run::run(&mut context, args).await,
         Subcommands::Operations => alerts::operations(&mut context).await,
+        Subcommands::Shell(args) => shell::run(&context, args).await,
+        Subcommands::Exec(args) => exec::run(&context, args).await,
+        Subcommands::Proxy(args) => proxy::run(&context, args).await,
+        Subcommands::Forward(args) => forward::run(&mut context, args).await,
+        Subcommands::SshConfig(args) => ssh_config::run(&mut context, &global, args).await,
+        Subcommands::Tunnels(args) => tunnels::run(&mut context, args).await,
+        Subcommands::Recordings(args) => recordings::run(&mut context, args).await,
         Subcommands::Alerts(args) => alerts::alerts(&mut context, args).await,
         Subcommands::Audit(args) => alerts::audit(&mut context, args).await,
         Subcommands::Users(args) => people::users(&mut context, args).await,

@@ -17,6 +17,9 @@ pub enum CliError {
     /// The thing asked for failed.
     #[error("{0}")]
     Failed(String),
+    /// What ran on a device ended with this code, or why it did not has been said.
+    #[error("")]
+    Exit(u8),
     /// It failed, and all there is to say has been said.
     #[error("")]
     Said,
@@ -43,7 +46,8 @@ impl From<InvalidServer> for CliError {
 }
 
 impl CliError {
-    /// The exit code of chapter 1: 1 when the thing asked for failed, 2 on wrong usage.
+    /// The exit code of chapter 1: 1 when the thing asked for failed, 2 on wrong usage; what ran on
+    /// a device passes its own on.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Unread | Self::Api(ApiError::Write { broken_pipe: true, .. }) => {
@@ -53,6 +57,7 @@ impl CliError {
             | Self::Api(ApiError::Server(_) | ApiError::BadId(_))
             | Self::Profile(ProfileError::BadName(_)) => ExitCode::from(2),
             Self::Interrupted => ExitCode::from(130),
+            Self::Exit(code) => ExitCode::from(*code),
             Self::Api(_) | Self::Profile(_) | Self::Failed(_) | Self::Said | Self::Io(_) => {
                 ExitCode::FAILURE
             }
@@ -62,7 +67,7 @@ impl CliError {
     /// What stderr says of it; `None` when there is nothing to say.
     pub fn message(&self) -> Option<String> {
         let is_quiet = match self {
-            Self::Said | Self::Interrupted | Self::Unread => true,
+            Self::Said | Self::Exit(_) | Self::Interrupted | Self::Unread => true,
             Self::Api(ApiError::Write { broken_pipe, .. }) => *broken_pipe,
             _ => false,
         };

@@ -14,6 +14,14 @@ async fn help_says_what_there_is() {
         &["audit", "--help"],
         &["alerts", "--help"],
         &["enroll-token", "create", "--help"],
+        &["shell", "--help"],
+        &["exec", "--help"],
+        &["proxy", "--help"],
+        &["forward", "--help"],
+        &["ssh-config", "--help"],
+        &["tunnels", "--help"],
+        &["recordings", "--help"],
+        &["recordings", "play", "--help"],
     ] {
         let ended = program.run(args).await.expect(0);
         insta::assert_snapshot!(args.join("_").replace("--", ""), ended.stdout);

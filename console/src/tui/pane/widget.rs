@@ -115,7 +115,7 @@ fn shown(text: &str, is_last: bool, unicode: bool) -> (Cow<'_, str>, bool) {
 }
 
 /// Whether a character may be drawn, alone or as a mark on another.
-fn is_honest(c: char) -> bool {
+pub fn is_honest(c: char) -> bool {
     if matches!(c, ' '..='~' | '\u{2500}'..='\u{259f}') {
         // Letters, lines and blocks: most of what is drawn.
         return true;

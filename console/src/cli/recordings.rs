@@ -1,0 +1,326 @@
+//! `quarterdeck recordings`: sessions as they were seen: listed, played, taken
+//! along, checked. The server writes down who looked.
+
+mod cast;
+mod player;
+
+use std::{
+    io::IsTerminal as _,
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, Subcommand, ValueEnum};
+use quarterdeck_protocol::{
+    api::{Recording, RecordingCheck, RecordingStatus},
+    time::Timestamp,
+};
+use tokio::{fs::File, io::AsyncReadExt as _};
+
+use super::{
+    commands::transfer,
+    context::Context,
+    error::{CliError, filters_first},
+    output::{Printer, StatusLine, note},
+    rows::{Details, Row},
+    table::{Cell, Tone},
+    units::{Moment, age},
+};
+use crate::net::{
+    api::{Query, RecordingFile},
+    files,
+};
+
+use self::{cast::Reader, player::Pace};
+
+#[derive(Debug, Args)]
+pub struct RecordingsArgs {
+    #[command(subcommand)]
+    command: Option<RecordingsCommand>,
+    #[command(flatten)]
+    list: ListArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum RecordingsCommand {
+    /// List recordings (what `recordings` alone does)
+    Ls(ListArgs),
+    /// Play one as it was seen: space pauses, . steps, + and - change the speed, q leaves
+    Play(PlayArgs),
+    /// Save one as an asciicast file or as the bytes that were shown
+    Export(ExportArgs),
+    /// Check one at the server against what was written, or an exported asciicast file
+    Verify {
+        /// An id, or an exported file
+        #[arg(value_name = "RECORDING|FILE")]
+        what: String,
+    },
+}
+
+#[derive(Debug, Default, PartialEq, Args)]
+struct ListArgs {
+    /// Only these: recording, complete, incomplete
+    #[arg(long, value_name = "STATUS")]
+    status: Option<String>,
+    /// Only of this device
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<String>,
+    /// Only of this user's sessions
+    #[arg(long, value_name = "USER")]
+    user: Option<String>,
+    /// Begun since: a time, or how long ago
+    #[arg(long, value_name = "WHEN")]
+    from: Option<Moment>,
+    /// Begun until
+    #[arg(long, value_name = "WHEN")]
+    to: Option<Moment>,
+    /// Order by a field; `-` before it for descending
+    #[arg(long, value_name = "FIELD", allow_hyphen_values = true)]
+    sort: Option<String>,
+    /// At most so many
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+struct PlayArgs {
+    /// An id, or an exported asciicast file
+    #[arg(value_name = "RECORDING|FILE")]
+    what: String,
+    /// How fast: 2 is twice as fast
+    #[arg(long, value_name = "FACTOR", default_value = "1", value_parser = speed)]
+    speed: f64,
+    /// No pause is longer than this many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    idle_limit: Option<f64>,
+    /// Begin so many seconds in; what was shown before is shown at once
+    #[arg(long, value_name = "SECONDS", default_value = "0", hide_default_value = true, value_parser = seconds)]
+    start: f64,
+}
+
+#[derive(Debug, Args)]
+struct ExportArgs {
+    #[arg(value_name = "RECORDING")]
+    id: String,
+    /// What to save
+    #[arg(long, value_enum, default_value = "cast")]
+    format: ExportFormat,
+    /// Where to; `-` is stdout [default: the server's name for it]
+    #[arg(short, long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ExportFormat {
+    /// asciicast v2, for the usual players
+    Cast,
+    /// The output, byte for byte
+    Raw,
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    let is_good = |speed: &f64| (player::SPEED_MIN..=player::SPEED_MAX).contains(speed);
+    text.parse().ok().filter(is_good).ok_or_else(|| {
+        format!("expected a number from {} to {}", player::SPEED_MIN, player::SPEED_MAX)
+    })
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let is_good = |seconds: &f64| seconds.is_finite() && *seconds >= 0.0;
+    text.parse().ok().filter(is_good).ok_or_else(|| "expected seconds, such as 2.5".to_owned())
+}
+
+impl ListArgs {
+    fn query(&self) -> Query {
+        let when = |moment: Option<Moment>| moment.map(|moment| moment.0.to_string());
+        [
+            ("status", self.status.clone()),
+            ("device", self.device.clone()),
+            ("user", self.user.clone()),
+            ("from", when(self.from)),
+            ("to", when(self.to)),
+            ("sort", self.sort.clone()),
+        ]
+        .into_iter()
+        .filter_map(|(key, value)| Some((key.to_owned(), value?)))
+        .collect()
+    }
+}
+
+pub async fn run(context: &mut Context, args: RecordingsArgs) -> Result<(), CliError> {
+    let command = match args.command {
+        None => RecordingsCommand::Ls(args.list),
+        Some(command) if args.list == ListArgs::default() => command,
+        Some(_) => return Err(filters_first()),
+    };
+    match command {
+        RecordingsCommand::Ls(list) => {
+            let Context { client, project, printer } = context;
+            let pages = client.project(project).recordings(list.query(), list.limit);
+            printer.pages::<Recording>(pages).await?;
+            Ok(())
+        }
+        RecordingsCommand::Play(args) => play(context, args).await,
+        RecordingsCommand::Export(args) => export(context, args).await,
+        RecordingsCommand::Verify { what } => verify(context, &what).await,
+    }
+}
+
+/// Whether a word names a file of this machine: ids have neither slashes nor dots.
+fn is_file(what: &str) -> bool {
+    what.contains(['/', '.'])
+}
+
+async fn play(context: &Context, args: PlayArgs) -> Result<(), CliError> {
+    let pace = Pace::new(args.speed, args.idle_limit, args.start);
+    let mut reader = Reader::default();
+    if is_file(&args.what) {
+        let mut file = open(Path::new(&args.what)).await?;
+        let next = async |buffer: &mut Vec<u8>| -> Result<bool, CliError> {
+            buffer.resize(64 * 1024, 0);
+            let length = file.read(buffer).await?;
+            buffer.truncate(length);
+            Ok(length > 0)
+        };
+        return player::play(&mut reader, next, pace).await;
+    }
+    let mut download = context.project().recording_file(&args.what, RecordingFile::Cast).await?;
+    let next = async |buffer: &mut Vec<u8>| -> Result<bool, CliError> {
+        match download.chunk().await? {
+            Some(chunk) => {
+                buffer.clear();
+                buffer.extend_from_slice(&chunk);
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    };
+    player::play(&mut reader, next, pace).await
+}
+
+async fn open(path: &Path) -> Result<File, CliError> {
+    File::open(path).await.map_err(|e| CliError::Usage(format!("{}: {e}", path.display())))
+}
+
+async fn export(context: &Context, args: ExportArgs) -> Result<(), CliError> {
+    let (file, ending) = match args.format {
+        ExportFormat::Cast => (RecordingFile::Cast, "cast"),
+        ExportFormat::Raw => (RecordingFile::Bytes, "raw"),
+    };
+    let is_stdout = args.out.as_deref() == Some(Path::new("-"));
+    if is_stdout && std::io::stdout().is_terminal() {
+        let why = "what a device wrote is not put on a terminal as it is; play it, or put it into a file: -o FILE";
+        return Err(CliError::Usage(why.to_owned()));
+    }
+    let mut download = context.project().recording_file(&args.id, file).await?;
+    if is_stdout {
+        files::copy(&mut download, &mut tokio::io::stdout(), "stdout", |_, _| {}).await?;
+        return Ok(());
+    }
+    let proposed = || PathBuf::from(format!("{}.{ending}", args.id));
+    let path = args.out.unwrap_or_else(proposed);
+    let mut line = StatusLine::new();
+    let saved =
+        files::save(download, &path, |done, total| line.set(|| transfer(done, total))).await;
+    line.clear();
+    let size = saved?;
+    note(&format!("{}: {size} bytes", path.display()));
+    Ok(())
+}
+
+async fn verify(context: &mut Context, what: &str) -> Result<(), CliError> {
+    if is_file(what) {
+        let path = Path::new(what);
+        let mut file = open(path).await?;
+        let found = check_file(&mut file).await?;
+        return say_checked(&mut context.printer, what, &found);
+    }
+    let Context { client, project, printer } = context;
+    let check = client.project(project).check_recording(what).await?;
+    printer.item(&check, check_details)?;
+    if check.is_whole { Ok(()) } else { Err(CliError::Said) }
+}
+
+/// What an exported file holds.
+#[derive(Debug, serde::Serialize)]
+struct Checked {
+    is_whole: bool,
+    events: u64,
+    seconds: f64,
+    problem: Option<String>,
+}
+
+async fn check_file(file: &mut File) -> Result<Checked, CliError> {
+    let mut reader = Reader::default();
+    let mut checked = Checked { is_whole: true, events: 0, seconds: 0.0, problem: None };
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let length = file.read(&mut buffer).await?;
+        let taken = if length == 0 { reader.end() } else { reader.feed(&buffer[..length]) };
+        let problem = taken.err().map(|wrong| wrong.to_string());
+        while let Some(event) = reader.next_event() {
+            checked.events += 1;
+            checked.seconds = event.at;
+        }
+        if problem.is_some() {
+            (checked.is_whole, checked.problem) = (false, problem);
+        }
+        if length == 0 || checked.problem.is_some() {
+            return Ok(checked);
+        }
+    }
+}
+
+fn say_checked(printer: &mut Printer, what: &str, found: &Checked) -> Result<(), CliError> {
+    if printer.is_json() {
+        let raw = serde_json::value::to_raw_value(found).expect("plain data");
+        printer.json(&[&raw])?;
+    } else {
+        let details = Details::default()
+            .field("file", what)
+            .field("whole", if found.is_whole { "yes" } else { "NO" })
+            .field("events", found.events.to_string())
+            .field("length", format!("{:.1} s", found.seconds))
+            .maybe("problem", found.problem.as_ref());
+        printer.text(&details.finish())?;
+    }
+    if found.is_whole { Ok(()) } else { Err(CliError::Said) }
+}
+
+fn check_details(check: &RecordingCheck) -> String {
+    Details::default()
+        .field("whole", if check.is_whole { "yes" } else { "NO" })
+        .field("chunks", check.chunks.to_string())
+        .field("output", format!("{} bytes", check.bytes))
+        .field("sha256", &check.sha256)
+        .maybe("problem", check.problem.as_ref())
+        .finish()
+}
+
+impl Row for Recording {
+    const TITLES: &'static [&'static str] =
+        &["ID", "DEVICE", "USER", "STATUS", "BEGAN", "TOOK", "BYTES", "COMMAND"];
+
+    fn cells(&self, now: Timestamp) -> Vec<Cell> {
+        let tone = match self.status {
+            RecordingStatus::Recording => Tone::Plain,
+            RecordingStatus::Complete => Tone::Good,
+            RecordingStatus::Incomplete => Tone::Bad,
+        };
+        let took = self.ended_at.map(|end| end.millis_since(self.started_at));
+        let argv = if self.argv.is_empty() {
+            "login shell".to_owned()
+        } else {
+            shell_words::join(&self.argv)
+        };
+        vec![
+            Cell::new(&self.id),
+            Cell::new(&self.device_id),
+            Cell::new(&self.user),
+            Cell::new(self.status.as_str()).tone(tone),
+            Cell::new(age(self.started_at, now)),
+            Cell::maybe(took.map(super::units::short_span)),
+            Cell::new(self.bytes.to_string()),
+            Cell::new(argv),
+        ]
+    }
+}

@@ -1,0 +1,141 @@
+//! What `shell`, `exec`, `proxy` and `forward` have in common: the words that say
+//! what to open, the way to it, and how its end is told.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use quarterdeck_protocol::{
+    api::{CreateTunnel, CreatedTunnel, TunnelKind},
+    ids::DeviceId,
+    tunnel::{close::CloseCode, mark::Size},
+};
+
+use super::{context::Context, error::CliError, output::note};
+use crate::net::{
+    ApiError,
+    api::Item,
+    tunnel::{self, Attach, Attachment, Ended, Event, State},
+};
+
+/// The exit code when a program on a device could not be reached or its end is not known (chapter 1).
+pub const TRANSPORT_FAILED: u8 = 255;
+/// The exit code when the device could not start the program, as shells have it.
+const LAUNCH_FAILED: u8 = 127;
+/// The exit code when nobody reads what a program writes: as if SIGPIPE had ended it.
+pub const UNREAD: u8 = 128 + 13;
+
+/// What a program on a device is given.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub struct ProgramArgs {
+    /// A variable of the program's environment; may be given again
+    #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
+    pub env: Vec<(String, String)>,
+    /// Run as this user, if the device's owner allows it
+    #[arg(long, value_name = "USER")]
+    pub user: Option<String>,
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("expected NAME=VALUE".to_owned()),
+    }
+}
+
+impl ProgramArgs {
+    /// A request for a tunnel in which a program runs.
+    pub fn request(&self, device: &str, kind: TunnelKind) -> Result<CreateTunnel, CliError> {
+        let env: BTreeMap<_, _> = self.env.iter().cloned().collect();
+        Ok(CreateTunnel { env, run_as: self.user.clone(), ..request(device, kind)? })
+    }
+}
+
+/// A request that says nothing but the device and the kind.
+pub fn request(device: &str, kind: TunnelKind) -> Result<CreateTunnel, CliError> {
+    let device_id: DeviceId =
+        device.parse().map_err(|e| CliError::Usage(format!("DEVICE: {e}")))?;
+    Ok(CreateTunnel {
+        device_id,
+        kind,
+        argv: Vec::new(),
+        cols: None,
+        rows: None,
+        term: None,
+        env: BTreeMap::new(),
+        run_as: None,
+        host: None,
+        port: None,
+        reverse: false,
+        record: None,
+        record_input: false,
+    })
+}
+
+/// Opens a tunnel, attaches as its owner, and waits until the device has it.
+pub async fn open(
+    context: &Context,
+    request: &CreateTunnel,
+    size: Option<Size>,
+) -> Result<(Item<CreatedTunnel>, Attachment), Failed> {
+    let created = tunnel::create(&context.client, &context.project, request).await?;
+    let attach = Attach::created(&created, size);
+    let attachment = Attachment::start(&context.client, &context.project, attach);
+    attachment.attached().await?;
+    Ok((created, attachment))
+}
+
+/// Why a session did not come to its own end.
+#[derive(Debug, thiserror::Error)]
+pub enum Failed {
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    #[error(transparent)]
+    Ended(#[from] Ended),
+}
+
+impl Failed {
+    /// Says it on stderr; what is left is the exit code of what runs a program.
+    pub fn say_for_program(&self) -> CliError {
+        note(&format!("quarterdeck: {self}"));
+        match self {
+            Self::Ended(Ended::Closed(closed)) if closed.code == CloseCode::LaunchFailed => {
+                CliError::Exit(LAUNCH_FAILED)
+            }
+            _ => CliError::Exit(TRANSPORT_FAILED),
+        }
+    }
+}
+
+impl From<Failed> for CliError {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Api(error) => Self::Api(error),
+            Failed::Ended(ended) => Self::Failed(ended.to_string()),
+        }
+    }
+}
+
+/// Says on stderr how the way to the device changes, until the end. Run beside what moves bytes.
+pub async fn watch(attachment: &Attachment, is_wanted: bool) -> Ended {
+    let mut was_away = false;
+    loop {
+        match attachment.next().await {
+            Event::Status => {
+                let status = attachment.status();
+                let is_away = matches!(status.state, State::Lost);
+                if is_wanted && is_away != was_away {
+                    match (is_away, status.why) {
+                        (true, Some(why)) => {
+                            note(&format!("quarterdeck: connection lost ({why}); going on"));
+                        }
+                        (true, None) => note("quarterdeck: the device is away; going on"),
+                        (false, _) => note("quarterdeck: connected again"),
+                    }
+                }
+                was_away = is_away;
+            }
+            Event::Piece(_) => {}
+            Event::Ended(ended) => return ended,
+        }
+    }
+}
