@@ -5,6 +5,7 @@
 //! redirect is followed, so a token goes nowhere but to its server.
 
 use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     path::PathBuf,
     sync::{Arc, OnceLock},
     time::Duration,
@@ -218,10 +219,7 @@ impl Client {
                     refused = token;
                     continue;
                 }
-                return Err((
-                    self.signed_out("the server does not accept this login any more"),
-                    None,
-                ));
+                return Err((self.not_accepted(), None));
             }
             let wait = retry_wait(&response);
             return Err((self.refusal(call, response).await, wait));
@@ -267,9 +265,10 @@ impl Client {
 
     async fn refresh(&self, refresh_token: Secret) -> Result<Tokens, ApiError> {
         let body = RefreshRequest { refresh_token: refresh_token.reveal().to_owned() };
-        let call = Call::post(&["auth", "refresh"]).json(&body).without_credentials();
-        // The token is good once, but the server answers its repetition alike for a moment, so that
-        // an answer lost on the way ends no session.
+        let key = refresh_key(&refresh_token);
+        let call = Call::post(&["auth", "refresh"]).json(&body).key(&key).without_credentials();
+        // The token is good once, but the server answers its repetition with the same key alike for
+        // a moment, so that an answer lost on the way ends no session.
         let mut answer = self.attempt_open(&call).await;
         if answer.as_ref().is_err_and(ApiError::is_network) {
             tokio::time::sleep(clock::jitter(RETRY_CAP)).await;
@@ -342,6 +341,17 @@ impl Client {
         ApiError::SignedOut { server: self.inner.server.to_string(), reason: reason.to_owned() }
     }
 
+    /// The server does not know who this is, or no more.
+    pub(super) fn not_accepted(&self) -> ApiError {
+        self.signed_out(match self.inner.credentials {
+            Credentials::Token(_) => {
+                "the server does not accept the token of QUARTERDECK_TOKEN or --token-file; give another, or \
+                 take it away"
+            }
+            _ => "the server does not accept this login any more",
+        })
+    }
+
     pub(super) fn unexpected(&self, call: &str, reason: &str) -> ApiError {
         ApiError::Unexpected {
             server: self.inner.server.to_string(),
@@ -362,6 +372,13 @@ impl Client {
 enum ReadError {
     TooLong,
     Broken(reqwest::Error),
+}
+
+/// The `Idempotency-Key` of a refresh: the same for the same token, also after a crash of this program.
+fn refresh_key(token: &Secret) -> String {
+    let mut hasher = DefaultHasher::new();
+    token.reveal().hash(&mut hasher);
+    format!("refresh-{:016x}", hasher.finish())
 }
 
 async fn read(mut response: Response, max_bytes: usize) -> Result<Vec<u8>, ReadError> {

@@ -76,7 +76,7 @@ impl Client {
                 return Err(self.refusal(&call, response).await);
             }
             if refused.is_some() || !matches!(self.credentials(), Credentials::Session(_)) {
-                return Err(self.signed_out("the server does not accept this login any more"));
+                return Err(self.not_accepted());
             }
             refused = Some(token);
         }

@@ -18,6 +18,7 @@ use uuid::Uuid;
 use super::{
     App,
     extract::{CallerKind, From, SignedIn, record_denied},
+    idempotency::IdempotencyKey,
     json::Json,
     problem::{Error, Result},
     server_chain,
@@ -26,7 +27,7 @@ use crate::{
     auth::{
         USERNAME_MAX_BYTES, access, hash_secret,
         password::PasswordError,
-        refresh::{GRACE_MS, Refresh, SESSION_IDLE_MAX_S},
+        refresh::{GRACE_MS, Refresh, SESSION_IDLE_MAX_S, Salt},
     },
     store::{
         Tx,
@@ -77,7 +78,8 @@ pub(super) async fn login(
 
     let now = app.clock.wall();
     let session = app.clock.new_uuid();
-    let refresh_token = Refresh { session, generation: 0 }.token(&app.keys);
+    let first = Refresh { session, generation: 0, salt: Salt::fresh(&app.clock) };
+    let refresh_token = first.token(&app.keys);
     let new = NewSession {
         id: session.to_string(),
         user_id: user.id.clone(),
@@ -111,16 +113,18 @@ pub(super) async fn login(
 
 /// Renews the tokens of a session.
 ///
-/// The refresh token is good once. The one before the present one gets the present one again
-/// for ten seconds, so that a client that crashed in between, or two of its processes, lose
-/// nothing; any older one ends the session.
+/// The refresh token is good once. A client that lost the answer gets the very same one again, for
+/// ten seconds and with the same `Idempotency-Key`. Any other repetition ends the session: somebody
+/// else has the token as well.
 #[utoipa::path(post, path = "/auth/refresh", tag = "auth", security(()),
     responses((status = 200, body = Tokens), (status = 401)))]
 pub(super) async fn refresh(
     State(app): State<Arc<App>>,
     From(from): From,
+    key: IdempotencyKey,
     Json { value: request, .. }: Json<RefreshRequest>,
 ) -> Result<Response> {
+    let salt = key.given().map_or_else(|| Salt::fresh(&app.clock), Salt::of_key);
     let given = Refresh::read(&app.keys, &request.refresh_token).ok_or_else(session_ended)?;
     let given_hash = hash_secret(&request.refresh_token);
     let now = app.clock.wall();
@@ -131,19 +135,23 @@ pub(super) async fn refresh(
                 let id = given.session.to_string();
                 let session = sessions::by_id(tx, &id).await?.ok_or_else(session_ended)?;
                 let holder = sessions::holder(tx, &id, "", now).await?.ok_or_else(session_ended)?;
-                let next = given.next().token(&keys);
+                let next = given.next(salt).token(&keys);
+                let next_hash = hash_secret(&next);
                 if session.refresh_hash == given_hash {
                     let expires_at = now.plus_seconds(SESSION_IDLE_MAX_S);
-                    let hash = hash_secret(&next);
-                    return if sessions::rotate(tx, &id, &given_hash, &hash, now, expires_at).await?
-                    {
+                    let rotated =
+                        sessions::rotate(tx, &id, &given_hash, &next_hash, now, expires_at).await?;
+                    return if rotated {
                         Ok(Some((holder.username, next)))
                     } else {
                         Err(session_ended())
                     };
                 }
                 let is_recent = now.as_millis() - session.refreshed_at <= GRACE_MS;
-                if session.previous_refresh_hash.as_ref() == Some(&given_hash) && is_recent {
+                // The same key makes the same token: the client never saw the answer.
+                let is_repetition = session.previous_refresh_hash.as_ref() == Some(&given_hash)
+                    && session.refresh_hash == next_hash;
+                if is_repetition && is_recent {
                     return Ok(Some((holder.username, next)));
                 }
                 // Somebody else has the session's tokens as well: it ends, for both.

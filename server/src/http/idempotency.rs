@@ -49,6 +49,11 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
 }
 
 impl IdempotencyKey {
+    /// The key as it was given.
+    pub fn given(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
     /// Names the request by who sends it, and what it says.
     pub fn of(self, project: &str, actor: &str, body: &[u8]) -> Option<Key> {
         let key = self.key?;

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::support::{Answer, Fixture, send};
+use super::support::{Answer, Fixture};
 
 async fn post(fixture: &Fixture, path: &str, token: &str, key: &str, body: &Value) -> Answer {
-    send(fixture.request(Method::POST, path, token).header("idempotency-key", key).json(body)).await
+    fixture.post_with_key(path, token, body, key).await
 }
 
 const COMMANDS: &str = "/projects/default/commands";

@@ -123,6 +123,17 @@ impl Fixture {
         send(self.request(Method::POST, path, token).json(body)).await
     }
 
+    pub(crate) async fn post_with_key(
+        &self,
+        path: &str,
+        token: &str,
+        body: &Value,
+        key: &str,
+    ) -> Answer {
+        let request = self.request(Method::POST, path, token);
+        send(request.header("idempotency-key", key).json(body)).await
+    }
+
     pub(crate) async fn call(
         &self,
         method: Method,
