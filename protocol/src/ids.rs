@@ -131,6 +131,11 @@ name_id!(
     DeviceId, "device"
 );
 
+/// Says that a text is no id of a command, a batch or a tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected a UUID such as 01890000-0000-7000-8000-000000000001")]
+pub struct InvalidUuid;
+
 macro_rules! uuid_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -141,9 +146,9 @@ macro_rules! uuid_id {
         pub struct $name(pub Uuid);
 
         impl FromStr for $name {
-            type Err = uuid::Error;
-            fn from_str(value: &str) -> Result<Self, uuid::Error> {
-                value.parse().map(Self)
+            type Err = InvalidUuid;
+            fn from_str(value: &str) -> Result<Self, InvalidUuid> {
+                value.parse().map(Self).map_err(|_| InvalidUuid)
             }
         }
 

@@ -45,8 +45,18 @@ pub trait Payload: DeserializeOwned + JsonSchema {
     fn parse(payload: &Value) -> Result<Self, InvalidPayload> {
         let empty = Value::Object(serde_json::Map::new());
         let payload = if payload.is_null() { &empty } else { payload };
-        let parsed: Self = serde_path_to_error::deserialize(payload)
-            .map_err(|e| InvalidPayload::new(&e.path().to_string(), e.inner().to_string()))?;
+        let parsed: Self = serde_path_to_error::deserialize(payload).map_err(|e| {
+            let (path, why) = (e.path().to_string(), e.inner().to_string());
+            // What is missing is at no path: its name is in the text.
+            let missing = why.strip_prefix("missing field `").and_then(|at| at.split('`').next());
+            match (path.as_str(), missing) {
+                (".", Some(name)) => InvalidPayload::new(name, "expected, and missing"),
+                (at, Some(name)) => {
+                    InvalidPayload::new(&format!("{at}.{name}"), "expected, and missing")
+                }
+                (at, None) => InvalidPayload::new(at, why),
+            }
+        })?;
         parsed.check()?;
         Ok(parsed)
     }
@@ -416,7 +426,7 @@ mod tests {
     #[test]
     fn a_wrong_payload_names_its_field() {
         for (operation, payload, field) in [
-            ("run_script", json!({}), "payload"),
+            ("run_script", json!({}), "payload.script"),
             ("run_script", json!({"script": " "}), "payload.script"),
             ("run_script", json!({"script": "id", "args": ["a", 1]}), "payload.args[1]"),
             ("run_script", json!({"script": "id", "cwd": "tmp"}), "payload.cwd"),

@@ -144,10 +144,21 @@ fn scan(bytes: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
-/// The message without serde_json's "at line 1 column 17", which nobody counts.
+/// The message without serde_json's "at line 1 column 17", which nobody counts, and with the bounds
+/// of a number in place of the name of its type.
 fn said(error: &impl fmt::Display) -> String {
     let text = error.to_string();
-    text.rfind(" at line ").map_or(text.clone(), |end| text[..end].to_owned())
+    let text = text.rfind(" at line ").map_or(text.as_str(), |end| &text[..end]);
+    let Some((before, kind)) = text.rsplit_once("expected ") else { return text.to_owned() };
+    let bounds = match kind {
+        "u8" => format!("0 to {}", u8::MAX),
+        "u16" => format!("0 to {}", u16::MAX),
+        "u32" => format!("0 to {}", u32::MAX),
+        "u64" => "a whole number, 0 or more".to_owned(),
+        "i32" | "i64" => "a whole number".to_owned(),
+        _ => return text.to_owned(),
+    };
+    format!("{before}expected {bounds}")
 }
 
 /// The path of the input that is wrong: a missing or unknown field is named with its parent's path.
@@ -192,6 +203,13 @@ mod tests {
             (422, field("priority"))
         );
         assert_eq!(refused(r#"{"targets":{},"type":"ping","pririty":1}"#), (422, field("pririty")));
+    }
+
+    #[test]
+    fn a_wrong_number_is_told_in_words_of_the_outside() {
+        let body = br#"{"targets":{},"type":"ping","timeout_s":-1}"#;
+        let error = parse::<CreateCommands>(body).expect_err("negative");
+        assert_eq!(error.detail, "invalid value: integer `-1`, expected 0 to 4294967295");
     }
 
     #[test]
