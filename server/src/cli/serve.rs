@@ -38,10 +38,15 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
 
 /// Each connection is an open file, and the usual limit is a thousand: takes all that the system allows.
 fn raise_open_files() {
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
-    if let Err(error) = raised {
-        tracing::warn!(%error, "the limit of open files stays as it is");
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(given, most)| {
+        setrlimit(Resource::RLIMIT_NOFILE, most, most).map(|()| (given, most))
+    });
+    match raised {
+        Ok((given, most)) if given < most => {
+            tracing::info!(from = given, to = most, "raised the limit of open files");
+        }
+        Ok((given, _)) => tracing::debug!(limit = given, "the limit of open files"),
+        Err(error) => tracing::warn!(%error, "the limit of open files stays as it is"),
     }
 }
 
