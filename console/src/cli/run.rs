@@ -11,6 +11,7 @@ use clap::Args;
 use quarterdeck_protocol::{
     api::{Command, CreateCommands, Targets},
     ids::DeviceId,
+    limits::BATCH_MAX_DEVICES,
     operations::{self, Operation},
     payload, text,
 };
@@ -176,25 +177,33 @@ pub async fn run(context: &mut Context, args: RunArgs) -> Result<(), CliError> {
         request.payload["upload_id"] = Value::from(upload(context, path).await?);
     }
     let key = args.idempotency_key.clone().unwrap_or_else(clock::fresh_key);
-    let created = context.project().create_commands(&request, &key).await?;
-    for warning in &created.warnings {
-        note(&format!("warning: {warning}"));
+    let (mut batches, mut submitted) = (Vec::new(), Vec::new());
+    for (n, part) in parts(request)?.iter().enumerate() {
+        let key = if n == 0 { key.clone() } else { format!("{key}.{}", n + 1) };
+        let created = context.project().create_commands(part, &key).await?;
+        for warning in &created.warnings {
+            note(&format!("warning: {warning}"));
+        }
+        note(&format!(
+            "{} command{} submitted, {} of the devices offline, batch {}",
+            created.count,
+            if created.count == 1 { "" } else { "s" },
+            created.offline,
+            created.batch_id,
+        ));
+        batches.push(created.batch_id);
+        if !args.wait {
+            // The answer's own commands, as the API sent them.
+            let answer: Submitted = serde_json::from_str(created.raw.get())
+                .map_err(|e| CliError::Failed(format!("the server's answer: {e}")))?;
+            submitted.extend(answer.commands);
+        }
     }
-    let batch = created.batch_id;
-    note(&format!(
-        "{} command{} submitted, {} of the devices offline, batch {batch}",
-        created.count,
-        if created.count == 1 { "" } else { "s" },
-        created.offline,
-    ));
     if !args.wait {
-        // The answer's own commands, as the API sent them.
-        let commands: Submitted = serde_json::from_str(created.raw.get())
-            .map_err(|e| CliError::Failed(format!("the server's answer: {e}")))?;
-        return context.printer.items(&commands.commands);
+        return context.printer.items(&submitted);
     }
     let Waited { commands, is_complete } =
-        wait::for_batch(context, batch, args.wait_timeout.map(Span::duration)).await?;
+        wait::for_batches(context, &batches, args.wait_timeout.map(Span::duration)).await?;
     match context.printer.format {
         Format::Json => context.printer.items(&commands)?,
         Format::Table => {
@@ -203,6 +212,26 @@ pub async fn run(context: &mut Context, args: RunArgs) -> Result<(), CliError> {
         }
     }
     if is_complete { Ok(()) } else { Err(CliError::Said) }
+}
+
+/// The submissions that a request becomes: the server takes so many devices in one.
+fn parts(request: CreateCommands) -> Result<Vec<CreateCommands>, CliError> {
+    let devices = &request.targets.devices;
+    if devices.len() <= BATCH_MAX_DEVICES {
+        return Ok(vec![request]);
+    }
+    if !request.targets.groups.is_empty() {
+        // A device of both would be sent it twice.
+        return Err(CliError::Usage(format!(
+            "expected at most {BATCH_MAX_DEVICES} devices beside --group, not {}; send to the groups apart",
+            devices.len()
+        )));
+    }
+    let part = |devices: &[String]| {
+        let targets = Targets { devices: devices.to_vec(), groups: Vec::new() };
+        CreateCommands { targets, ..request.clone() }
+    };
+    Ok(devices.chunks(BATCH_MAX_DEVICES).map(part).collect())
 }
 
 /// Sends a file along, and gives the id under which a device can take it.
@@ -314,6 +343,36 @@ mod tests {
         ] {
             assert_eq!(payload_of(kind, words), Ok(payload), "{kind} {words:?}");
         }
+    }
+
+    #[test]
+    fn more_devices_than_a_submission_takes_go_in_several() {
+        let request = |count: usize, groups: &[&str]| CreateCommands {
+            targets: Targets {
+                devices: (0..count).map(|n| format!("d-{n}")).collect(),
+                groups: groups.iter().map(|&group| group.to_owned()).collect(),
+            },
+            kind: "ping".to_owned(),
+            payload: json!({}),
+            priority: None,
+            timeout_s: None,
+            expires_in_s: None,
+            notes: "why".to_owned(),
+            confirm: true,
+        };
+        let sizes = |count| -> Vec<usize> {
+            let parts = parts(request(count, &[])).expect("valid");
+            assert!(parts.iter().all(|part| part.confirm && part.notes == "why"));
+            let all: BTreeSet<_> = parts.iter().flat_map(|part| &part.targets.devices).collect();
+            assert_eq!(all.len(), count);
+            parts.iter().map(|part| part.targets.devices.len()).collect()
+        };
+        assert_eq!(sizes(1), [1]);
+        assert_eq!(sizes(10_000), [10_000]);
+        assert_eq!(sizes(20_001), [10_000, 10_000, 1]);
+        assert_eq!(parts(request(10_000, &["kiosks"])).expect("valid").len(), 1);
+        let refused = parts(request(10_001, &["kiosks"])).expect_err("twice").to_string();
+        assert!(refused.contains("10000") && refused.contains("--group"), "{refused}");
     }
 
     #[test]

@@ -39,21 +39,24 @@ const READS_MAX: usize = 8;
 /// How a wait ended.
 #[derive(Debug)]
 pub struct Waited {
-    /// All commands of the batch, whole.
+    /// All commands of the batches, whole.
     pub commands: Vec<Item<Command>>,
     /// Whether every one is `completed`.
     pub is_complete: bool,
 }
 
-/// Waits until all commands of the batch have ended, at most `limit`.
-pub async fn for_batch(
+/// Waits until all commands of the batches have ended, at most `limit`.
+pub async fn for_batches(
     context: &Context,
-    batch: BatchId,
+    batches: &[BatchId],
     limit: Option<Duration>,
 ) -> Result<Waited, CliError> {
+    let names: Vec<_> =
+        batches.iter().map(|batch| format!("quarterdeck commands --batch {batch}")).collect();
+    let names = names.join("; ");
     let mut progress = Progress::new();
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let waiting = poll(context, batch, &mut progress);
+    let waiting = poll(context, batches, &mut progress);
     let ended = tokio::select! {
         ended = async {
             match limit {
@@ -63,7 +66,7 @@ pub async fn for_batch(
         } => ended,
         _ = interrupt.recv() => {
             progress.line.clear();
-            note(&format!("the commands go on; see: quarterdeck commands --batch {batch}"));
+            note(&format!("the commands go on; see: {names}"));
             return Err(CliError::Interrupted);
         }
     };
@@ -71,9 +74,7 @@ pub async fn for_batch(
     let ids = if let Some(ids) = ended {
         ids?
     } else {
-        note(&format!(
-            "not all have ended in time, and they go on; see: quarterdeck commands --batch {batch}"
-        ));
+        note(&format!("not all have ended in time, and they go on; see: {names}"));
         progress.ids.iter().copied().collect()
     };
     let project = context.project();
@@ -89,17 +90,13 @@ pub async fn for_batch(
 
 async fn poll(
     context: &Context,
-    batch: BatchId,
+    batches: &[BatchId],
     progress: &mut Progress,
 ) -> Result<Vec<CommandId>, CliError> {
     let mut pause = PAUSE_FIRST;
     let mut is_away = false;
     loop {
-        let query = vec![
-            ("batch_id".to_owned(), batch.to_string()),
-            ("sort".to_owned(), "created_at".to_owned()),
-        ];
-        match context.project().commands(query, None).all::<Command>().await {
+        match commands_of(context, batches).await {
             Ok(commands) => {
                 if std::mem::take(&mut is_away) {
                     progress.say("the server is back");
@@ -122,6 +119,18 @@ async fn poll(
         }
         pause = (pause * 3 / 2).min(PAUSE_MAX);
     }
+}
+
+async fn commands_of(context: &Context, batches: &[BatchId]) -> Result<Vec<Command>, ApiError> {
+    let mut commands = Vec::new();
+    for batch in batches {
+        let query = vec![
+            ("batch_id".to_owned(), batch.to_string()),
+            ("sort".to_owned(), "created_at".to_owned()),
+        ];
+        commands.extend(context.project().commands(query, None).all::<Command>().await?);
+    }
+    Ok(commands)
 }
 
 /// Whether an error may be gone in a while: no answer, or a server that is not well.

@@ -211,3 +211,42 @@ async fn leaving_a_wait_says_that_the_commands_go_on() {
     let stderr = String::from_utf8(output.stderr).expect("UTF-8");
     assert!(stderr.contains(&format!("quarterdeck commands --batch {BATCH}")), "{stderr}");
 }
+
+#[tokio::test]
+async fn more_devices_than_a_submission_takes_go_in_several() {
+    let stub = Stub::start(|request| {
+        let devices = request.body["targets"]["devices"].as_array().expect("devices").len();
+        Reply::json(201, &created(devices.min(2)))
+    })
+    .await;
+    let program = Program::with_token(&stub.url);
+    let folder = tempfile::tempdir().expect("a folder");
+    let list = folder.path().join("devices");
+    let names: Vec<String> = (0..10_001).map(|n| format!("d-{n}")).collect();
+    std::fs::write(&list, names.join("\n")).expect("written");
+    let list = list.to_str().expect("text");
+    let args = [
+        "run",
+        "ping",
+        "--devices-from",
+        list,
+        "--yes",
+        "--idempotency-key",
+        "k",
+        "--output",
+        "json",
+    ];
+    let ended = program.run(&args).await.expect(0);
+    // One array of all of them.
+    assert_eq!(ended.json().len(), 3);
+    assert_eq!(ended.stderr.matches("submitted").count(), 2, "{}", ended.stderr);
+    let asked = stub.asked();
+    let sent: Vec<_> = asked
+        .iter()
+        .map(|request| {
+            let devices = request.body["targets"]["devices"].as_array().expect("devices");
+            (devices.len(), request.header("idempotency-key").expect("a key"))
+        })
+        .collect();
+    assert_eq!(sent, [(10_000, "k"), (1, "k.2")]);
+}
