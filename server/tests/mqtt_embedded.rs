@@ -321,6 +321,20 @@ async fn a_last_will_comes_as_the_devices_status() {
 }
 
 #[tokio::test]
+async fn a_last_will_comes_at_each_qos() {
+    let mut server = Server::start().await;
+    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+        let mut options = options(&server, "d1");
+        options.set_last_will(LastWill::new(own("d1", "status"), "offline", qos, false));
+        drop(Device::connect(options).await);
+        let message = server.message().await;
+        assert!(message.last_will && !message.retained, "{qos:?}");
+        message.ack.committed();
+    }
+    server.quiet(|event| matches!(event, Inbound::Message(_))).await;
+}
+
+#[tokio::test]
 async fn a_goodbye_says_no_last_will() {
     let mut server = Server::start().await;
     let mut options = options(&server, "d1");
@@ -941,7 +955,10 @@ mod v5 {
         AsyncClient, ConnectionError, Event, Incoming, MqttOptions,
         mqttbytes::{
             QoS,
-            v5::{ConnectReturnCode, LastWill, SubscribeReasonCode},
+            v5::{
+                ConnectProperties, ConnectReturnCode, LastWill, LastWillProperties,
+                SubscribeReasonCode,
+            },
         },
     };
 
@@ -1067,5 +1084,49 @@ mod v5 {
                 |e| matches!(e, Inbound::Disconnected { ended, .. } if *ended != Ended::ByDevice),
             )
             .await;
+    }
+
+    /// A device whose last will waits a second, in a session that lives longer.
+    async fn with_delayed_will(server: &Server) -> tokio::task::JoinHandle<()> {
+        let mut options = options(server, "s");
+        options.set_connect_properties(ConnectProperties {
+            session_expiry_interval: Some(60),
+            ..ConnectProperties::new()
+        });
+        let properties = LastWillProperties {
+            delay_interval: Some(1),
+            payload_format_indicator: None,
+            message_expiry_interval: None,
+            content_type: None,
+            response_topic: None,
+            correlation_data: None,
+            user_properties: Vec::new(),
+        };
+        let (topic, qos) = (own("d1", "status"), QoS::AtLeastOnce);
+        options.set_last_will(LastWill::new(topic, "off", qos, true, Some(properties)));
+        let (client, mut connection) = AsyncClient::new(options, 10);
+        match soon("a CONNACK", connection.poll()).await {
+            Ok(Event::Incoming(Incoming::ConnAck(_))) => {}
+            other => panic!("{other:?}"),
+        }
+        tokio::spawn(async move {
+            while connection.poll().await.is_ok() {}
+            drop(client);
+        })
+    }
+
+    #[tokio::test]
+    async fn a_last_will_with_a_delay_neither_delays_the_end_nor_outlives_a_return() {
+        let mut server = Server::start().await;
+        with_delayed_will(&server).await.abort();
+        let is_gone = |e: &Inbound| matches!(e, Inbound::Disconnected { ended: Ended::Lost, .. });
+        let is_there = |e: &Inbound| matches!(e, Inbound::Connected { .. });
+        // The broker sees the end itself; nothing has to wait for the will to say it.
+        server.next("the first connection", is_there).await;
+        server.next("its end", is_gone).await;
+        let _back = with_delayed_will(&server).await;
+        server.next("the second connection", is_there).await;
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        server.quiet(|e| matches!(e, Inbound::Message(_)) || is_gone(e)).await;
     }
 }

@@ -37,8 +37,8 @@ async fn a_server_with_a_full_disk_refuses_and_goes_on_when_there_is_space() -> 
             let made: quarterdeck_protocol::api::CreatedCommands = answer.read()?;
             acknowledged.push(made.commands[0].id);
         } else {
-            ensure!(answer.status >= 500, "{} {}", answer.status, answer.text());
-            answer.problem()?;
+            let problem = answer.refused(507)?;
+            ensure!(problem.code == "disk_full" && problem.detail.contains("full"), "{problem:?}");
             refused += 1;
             if refused == 3 {
                 break;
