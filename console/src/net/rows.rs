@@ -31,6 +31,7 @@ pub(super) async fn page(
 ) -> Result<ListPage, ApiError> {
     let of_project = ["projects", project.id().as_str()];
     let subject;
+    let is_of_device = filter.contains_key("device");
     let (segments, sort): (Vec<&str>, _) = match listing {
         Listing::Devices | Listing::Commands | Listing::Alerts | Listing::Audit => {
             let name = match listing {
@@ -63,7 +64,8 @@ pub(super) async fn page(
     query.extend(sort.map(|sort| ("sort".to_owned(), sort)));
     query.extend(cursor.map(|cursor| ("cursor".to_owned(), cursor)));
     let page: Page<Box<RawValue>> = client.call(Call::get(&segments).query(query)).await?;
-    let rows = page.items.into_iter().map(|data| Row { key: key(listing, &data), data }).collect();
+    let keyed = |data: Box<RawValue>| Row { key: key(listing, is_of_device, &data), data };
+    let rows = page.items.into_iter().map(keyed).collect();
     Ok(ListPage { rows, next_cursor: page.next_cursor, total: page.total })
 }
 
@@ -78,13 +80,20 @@ struct Keys {
     name: String,
     #[serde(default)]
     seq: i64,
+    #[serde(default)]
+    command_id: Option<String>,
 }
 
 /// The key of a row in a live window.
-fn key(listing: Listing, data: &RawValue) -> String {
+fn key(listing: Listing, is_of_device: bool, data: &RawValue) -> String {
     let keys: Keys = serde_json::from_str(data.get()).unwrap_or_default();
     match listing {
-        Listing::Timeline | Listing::Audit => keys.seq.to_string(),
+        Listing::Timeline => match keys.command_id.filter(|_| is_of_device) {
+            // Several commands may have been made in one moment of a device.
+            Some(command) => format!("{}.{command}", keys.seq),
+            None => keys.seq.to_string(),
+        },
+        Listing::Audit => keys.seq.to_string(),
         Listing::Users | Listing::Members => keys.username,
         Listing::Operations => keys.name,
         _ => keys.id,

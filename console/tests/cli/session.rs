@@ -13,7 +13,7 @@ use quarterdeck_console::{
 use quarterdeck_protocol::{
     api::{CreateCommands, Targets},
     ids::{CommandId, ProjectId},
-    live::ClientMessage,
+    live::{ClientMessage, Listing},
 };
 use serde_json::json;
 use tokio::task::JoinHandle;
@@ -148,4 +148,90 @@ async fn a_server_that_is_away_holds_up_nothing() {
     }
     drop(handle);
     tokio::time::timeout(Duration::from_secs(5), task).await.expect("ends soon").expect("well");
+}
+
+#[tokio::test]
+async fn a_listing_is_read_page_by_page_with_the_keys_of_its_live_window() {
+    let command = command_id(7);
+    let entry = |seq: i64, command: Option<&str>| {
+        let mut entry = json!({"seq": seq, "at": "2026-11-21T06:00:00Z", "event": "x", "by": "server", "detail": {}});
+        if let Some(command) = command {
+            entry["command_id"] = json!(command);
+        }
+        entry
+    };
+    let stub = Stub::start(move |request| {
+        let command = command_id(7);
+        match (request.route().as_str(), request.query("cursor").as_deref()) {
+            ("GET /projects/default/devices/pi-1/timeline", None) => {
+                Reply::page(&[entry(9, None), entry(8, Some(&command))], Some("next"), 3)
+            }
+            ("GET /projects/default/devices/pi-1/timeline", Some("next")) => {
+                Reply::page(&[entry(7, None)], None, 3)
+            }
+            ("GET /projects/default/commands/c/timeline", None) => {
+                Reply::page(&[entry(2, Some(&command))], None, 1)
+            }
+            ("GET /projects/default/members", None) => {
+                Reply::page(&[json!({"username": "ops", "role": "operator"})], None, 1)
+            }
+            ("GET /users", None) => Reply::page(&[json!({"username": "ada"})], None, 1),
+            ("GET /projects/default/operations", None) => {
+                Reply::page(&[json!({"name": "ping"})], None, 1)
+            }
+            ("GET /projects/default/alerts", None) => Reply::page(&[json!({"id": "a1"})], None, 1),
+            ("GET /projects/default/audit", None) => Reply::page(&[json!({"seq": 4})], None, 1),
+            ("GET /projects/default/commands", None) => {
+                Reply::problem(422, "invalid", "no such filter")
+            }
+            _ => Reply::problem(401, "unauthenticated", "no"),
+        }
+    })
+    .await;
+    let (handle, task) = start(&stub);
+    let mut ids = 1..;
+    let mut page = async |listing, filter: &[(&str, &str)], cursor: Option<&str>| {
+        let request = ApiRequest::ListPage {
+            listing,
+            filter: filter.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            sort: None,
+            cursor: cursor.map(str::to_owned),
+        };
+        let batch = call(&handle, ids.next().expect("endless"), request).await;
+        let Ok(ApiAnswer::Page(page)) = batch.answers[0].1.clone() else { panic!("{batch:?}") };
+        let keys: Vec<_> = page.rows.into_iter().map(|row| row.key).collect();
+        (keys, page.next_cursor, page.total)
+    };
+    let of_device = [("device", "pi-1")];
+    let (keys, next, total) = page(Listing::Timeline, &of_device, None).await;
+    assert_eq!((keys, total), (vec!["9".to_owned(), format!("8.{command}")], 3));
+    let (keys, end, _) = page(Listing::Timeline, &of_device, next.as_deref()).await;
+    assert_eq!((keys, end), (vec!["7".to_owned()], None));
+    let asked = stub.asked();
+    let asked = asked.iter().rev().find(|asked| asked.path.contains("timeline")).expect("asked");
+    assert_eq!(asked.query("sort").as_deref(), Some("-seq"));
+
+    for (listing, filter, key) in [
+        (Listing::Timeline, &[("command", "c")][..], "2"),
+        (Listing::Members, &[], "ops"),
+        (Listing::Users, &[], "ada"),
+        (Listing::Operations, &[], "ping"),
+        (Listing::Alerts, &[], "a1"),
+        (Listing::Audit, &[], "4"),
+    ] {
+        assert_eq!(page(listing, filter, None).await.0, [key], "{listing:?}");
+    }
+    // What belongs to no row has none.
+    assert_eq!(page(Listing::Output, &[], None).await, (vec![], None, 0));
+
+    let refused = ApiRequest::ListPage {
+        listing: Listing::Commands,
+        filter: [("colour".to_owned(), "red".to_owned())].into(),
+        sort: None,
+        cursor: None,
+    };
+    let batch = call(&handle, 99, refused).await;
+    assert_eq!(batch.answers[0].1.as_ref().expect_err("refused").status, 422);
+    drop(handle);
+    task.await.expect("it ends with its peer");
 }
