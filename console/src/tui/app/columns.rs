@@ -71,7 +71,7 @@ const COMMANDS: &[Column] = &[
     flex("type", "COMMAND", (13, 26, 2), 0),
     flex("device_id", "DEVICE", (14, 32, 3), 0),
     flex("status", "STATUS", (13, 26, 4), 0),
-    flex("state", "STATE", (10, 18, 1), 4).unsorted(),
+    flex("state", "STATE", (10, 18, 1), 5).unsorted(),
     flex("detail", "DETAIL", (26, 70, 5), 4).unsorted(),
     flex("created_by", "BY", (8, 14, 1), 3),
     fixed("id", "ID", 8, 6),
@@ -82,7 +82,7 @@ const COMMANDS: &[Column] = &[
 
 const ALERTS: &[Column] = &[
     fixed("severity", "SEVERITY", 11, 0),
-    flex("cause", "CAUSE", (20, 120, 8), 0).unsorted(),
+    flex("cause", "CAUSE", (32, 120, 8), 0).unsorted(),
     flex("device", "DEVICE", (10, 24, 2), 3).by("device_id"),
     flex("kind", "KIND", (10, 18, 1), 5),
     fixed("count", "COUNT", 5, 4).right(),

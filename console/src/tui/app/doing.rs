@@ -54,7 +54,11 @@ pub(super) fn menu(app: &mut App) {
     };
     let title = match subjects.as_slice() {
         [] => "Actions".to_owned(),
-        [only] => only.clone(),
+        // An alert's id says nothing; its cause does.
+        [only] => match app.peeked().filter(|row| row.key == *only).and_then(|row| row.alert()) {
+            Some(alert) => alert.cause.clone(),
+            None => only.clone(),
+        },
         many => format!("{} marked", format::count(many.len() as u64)),
     };
     app.overlay = Some(Overlay::Menu(Menu { title, items, cursor: 0 }));
@@ -242,7 +246,7 @@ pub(super) fn retire(app: &mut App) {
     };
     let Ok(device) = DeviceId::new(id) else { return };
     let lines = vec![
-        "It can no longer sign in; its commands that wait expire.".to_owned(),
+        "It can no longer sign in; its open commands are cancelled.".to_owned(),
         "To come back it must be enrolled anew.".to_owned(),
     ];
     let purpose = Purpose::Rows { doing: "retire".to_owned(), keys: vec![id.clone()] };

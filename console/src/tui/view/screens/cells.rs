@@ -94,7 +94,7 @@ pub fn command(app: &App, row: &Row, column: &Column, wide: u16) -> Cell {
                 }
                 None => Cell::default(),
             };
-            cell.and(command.device_id.as_str(), Tone::Text)
+            device_name(app, cell, command.device_id.as_str(), wide)
         }
         "status" => status(app, command, wide),
         "state" => Cell::text(command.state.as_deref().unwrap_or_default(), Tone::Text),
@@ -106,6 +106,22 @@ pub fn command(app: &App, row: &Row, column: &Column, wide: u16) -> Cell {
         "duration" => Cell::text(took(command, now), Tone::Muted),
         _ => Cell::default(),
     }
+}
+
+/// A device's name behind its sign. Where there is no room it is the end that stays, since names
+/// of a fleet differ there: `…k-ber1-02` tells more than `kiosk-ber…`.
+fn device_name(app: &App, sign: Cell, name: &str, wide: u16) -> Cell {
+    let (room, sign_wide) = (usize::from(wide), sign.plain().0.width());
+    if sign_wide + name.width() <= room {
+        return sign.and(name, Tone::Text);
+    }
+    if name.width() <= room {
+        return Cell::text(name, Tone::Text);
+    }
+    let ellipsis = app.theme.glyphs.ellipsis;
+    let fits = |at: &usize| ellipsis.width() + name[*at..].width() <= room;
+    let kept = name.char_indices().map(|(at, _)| at).find(fits).unwrap_or(name.len());
+    Cell::text(format!("{ellipsis}{}", &name[kept..]), Tone::Text)
 }
 
 /// Icon and name of an operation.

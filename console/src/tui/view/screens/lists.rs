@@ -31,11 +31,11 @@ pub fn alerts(canvas: &mut Canvas<'_>, area: Rect, app: &App, layout: &mut Layou
             let zone = &app.zone;
             let first = format::utc_and_local(alert.first_seen_at, zone);
             y = panel::fact(canvas, peek, y, "First seen", &first, Tone::Text);
-            let last = format!(
-                "{}   {} times",
-                format::utc_and_local(alert.last_seen_at, zone),
-                format::count(alert.count)
-            );
+            let times = match alert.count {
+                1 => "once".to_owned(),
+                n => format!("{} times", format::count(n)),
+            };
+            let last = format!("{}   {times}", format::utc_and_local(alert.last_seen_at, zone));
             y = panel::fact(canvas, peek, y, "Last seen", &last, Tone::Text);
             let (state, tone) = cells::alert_state(app, alert).plain();
             panel::fact(canvas, peek, y, "State", &state, tone);
