@@ -20,6 +20,7 @@
 pub mod alerts;
 pub mod audit;
 pub mod batches;
+mod bulk;
 pub mod commands;
 pub mod device_events;
 pub mod devices;
@@ -476,21 +477,4 @@ fn refuse(jobs: Vec<Waiting>, error: &sqlx::Error) {
     for waiting in jobs {
         let _ = waiting.answer.send(Err(StoreError::Commit(text.clone())));
     }
-}
-
-/// Writes the placeholders of a multi-row `VALUES`: `($1,$2),($3,$4)`.
-pub(crate) fn placeholders(rows: usize, columns: usize) -> String {
-    use std::fmt::Write as _;
-    debug_assert!(rows * columns <= BINDS_MAX, "both engines take this many");
-    let mut text = String::with_capacity(rows * columns * 6);
-    for row in 0..rows {
-        text.push_str(if row == 0 { "(" } else { ",(" });
-        for column in 0..columns {
-            let separator = if column == 0 { "" } else { "," };
-            write!(text, "{separator}${}", row * columns + column + 1)
-                .expect("writing to a string cannot fail");
-        }
-        text.push(')');
-    }
-    text
 }

@@ -23,9 +23,10 @@ use serde_json::Value;
 
 use super::{
     StoreError, Tx,
+    bulk::{placeholders, sizes},
     commands::listing::first_id_of,
-    on, placeholders,
-    query::{WindowRow, bulk_sizes, to_raw},
+    on,
+    query::{WindowRow, to_raw},
 };
 
 /// Positions in one millisecond.
@@ -101,12 +102,12 @@ pub struct NewEvent {
 pub async fn insert(tx: &mut Tx, events: &[NewEvent]) -> Result<(), StoreError> {
     const COLUMNS: usize = 7;
     let mut start = 0;
-    for size in bulk_sizes(events.len(), COLUMNS) {
-        let sql = format!(
+    for size in sizes(events.len(), COLUMNS) {
+        let sql = tx.dialect(format!(
             "INSERT INTO device_events (project_id, device_id, seq, at, event, by_whom, detail) VALUES {}
              ON CONFLICT DO NOTHING",
             placeholders(size, COLUMNS),
-        );
+        ));
         let chunk = &events[start..start + size];
         start += size;
         on!(tx, conn => {

@@ -214,8 +214,10 @@ impl Sql {
 macro_rules! fetch_all {
     ($tx:expr, $sql:expr) => {{
         let sql: $crate::store::query::Sql = $sql;
-        $crate::store::on!($tx, conn => {
-            let mut query = sqlx::query_as(sqlx::AssertSqlSafe(sql.text));
+        let tx: &mut $crate::store::Tx = $tx;
+        let text = tx.dialect(sql.text);
+        $crate::store::on!(tx, conn => {
+            let mut query = sqlx::query_as(sqlx::AssertSqlSafe(text));
             for bind in sql.binds {
                 query = match bind {
                     $crate::store::query::Bind::Text(text) => query.bind(text),
@@ -427,21 +429,6 @@ pub(crate) fn search_words(text: &str) -> Result<Vec<Term>, InvalidQuery> {
     search::words(text).map_err(|error| InvalidQuery::new("q", error.to_string()))
 }
 
-/// How many rows the statements of a bulk write take, so that few different ones are prepared.
-///
-/// `100` rows become statements of `[64, 32, 4]`: no padding, at most a dozen sizes.
-pub(crate) fn bulk_sizes(rows: usize, columns: usize) -> impl Iterator<Item = usize> {
-    const LARGEST: usize = 512;
-    let largest = (super::BINDS_MAX / columns.max(1)).min(LARGEST);
-    let largest = 1 << largest.ilog2();
-    let mut left = rows;
-    std::iter::from_fn(move || {
-        let size = if left >= largest { largest } else { 1 << left.checked_ilog2()? };
-        left -= size;
-        Some(size)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -478,19 +465,6 @@ mod tests {
         sql.append(&other);
         assert_eq!(sql.text, "a = $1 AND b = $2 OR c = $3");
         assert_eq!(sql.binds.len(), 3);
-    }
-
-    #[test]
-    fn bulk_sizes_add_up() {
-        for rows in 0..2_000 {
-            let sizes: Vec<_> = bulk_sizes(rows, 20).collect();
-            assert_eq!(sizes.iter().sum::<usize>(), rows);
-            assert!(
-                sizes
-                    .iter()
-                    .all(|size| size.is_power_of_two() && size * 20 <= super::super::BINDS_MAX)
-            );
-        }
     }
 
     #[test]

@@ -5,8 +5,10 @@ use std::collections::HashMap;
 use quarterdeck_protocol::ids::ProjectId;
 
 use super::{
-    StoreError, Tx, on, placeholders,
-    query::{Sql, bulk_sizes, fetch_all},
+    StoreError, Tx,
+    bulk::{placeholders, sizes},
+    on,
+    query::{Sql, fetch_all},
 };
 use crate::domain::safety::Counter;
 
@@ -63,11 +65,11 @@ pub async fn insert(
 ) -> Result<(), StoreError> {
     const COLUMNS: usize = 4;
     let mut start = 0;
-    for size in bulk_sizes(rows.len(), COLUMNS) {
-        let sql = format!(
+    for size in sizes(rows.len(), COLUMNS) {
+        let sql = tx.dialect(format!(
             "INSERT INTO safety_events (command_id, project_id, device_id, counter) VALUES {}",
             placeholders(size, COLUMNS),
-        );
+        ));
         let chunk = &rows[start..start + size];
         start += size;
         on!(tx, conn => {

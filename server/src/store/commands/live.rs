@@ -11,8 +11,10 @@ use super::write::{Statement, statement};
 use crate::{
     domain::command::{CancelPending, CommandState, Kind, Phase},
     store::{
-        StoreError, Tx, on,
-        query::{Sql, bulk_sizes, fetch_all},
+        StoreError, Tx,
+        bulk::sizes,
+        on,
+        query::{Sql, fetch_all},
     },
 };
 
@@ -87,7 +89,7 @@ impl Loaded {
 pub async fn by_ids(tx: &mut Tx, ids: &[String]) -> Result<Vec<Loaded>, StoreError> {
     let mut loaded = Vec::with_capacity(ids.len());
     let mut start = 0;
-    for size in bulk_sizes(ids.len(), 1) {
+    for size in sizes(ids.len(), 1) {
         let sql: Arc<str> = statement(tx, Statement::Load, size, || {
             let list: Vec<_> = (1..=size).map(|n| format!("${n}")).collect();
             format!("{} ({})", loaded!("WHERE id IN"), list.join(","))

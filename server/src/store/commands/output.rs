@@ -12,8 +12,10 @@ use quarterdeck_protocol::{
 
 use super::write::{Statement, statement};
 use crate::store::{
-    StoreError, Tx, on, placeholders,
-    query::{WindowRow, bulk_sizes, to_raw},
+    StoreError, Tx,
+    bulk::{placeholders, sizes},
+    on,
+    query::{WindowRow, to_raw},
 };
 
 /// The longest row that pieces are joined to, in bytes.
@@ -91,7 +93,7 @@ pub fn joined(mut chunks: Vec<Chunk>) -> Vec<Chunk> {
 pub async fn insert(tx: &mut Tx, chunks: &[Chunk]) -> Result<(), StoreError> {
     const COLUMNS: usize = 5;
     let mut start = 0;
-    for size in bulk_sizes(chunks.len(), COLUMNS) {
+    for size in sizes(chunks.len(), COLUMNS) {
         let sql = statement(tx, Statement::Output, size, || {
             format!(
                 "INSERT INTO command_output (command_id, stream, start, text, at) VALUES {}

@@ -7,7 +7,11 @@ use std::{
 
 use quarterdeck_protocol::command::CommandStatus;
 
-use crate::store::{StoreError, Tx, on, placeholders, query::bulk_sizes};
+use crate::store::{
+    StoreError, Tx,
+    bulk::{placeholders, sizes},
+    on,
+};
 
 /// What the commands of one submission have in common.
 #[derive(Debug, Clone)]
@@ -53,7 +57,7 @@ pub async fn insert(
     };
     let is_open = new.blocked.is_none();
     let mut start = 0;
-    for size in bulk_sizes(rows.len(), COLUMNS + COMMON) {
+    for size in sizes(rows.len(), COLUMNS + COMMON) {
         let sql = statement(tx, Statement::Insert, size, || {
             let n = size * COLUMNS;
             let p = |offset: usize| n + offset;
@@ -146,7 +150,7 @@ pub async fn update(tx: &mut Tx, updates: &[(CommandStatus, Update)]) -> Result<
 async fn note(tx: &mut Tx, updates: &[&Update]) -> Result<(), StoreError> {
     const COLUMNS: usize = 6;
     let mut start = 0;
-    for size in bulk_sizes(updates.len(), COLUMNS) {
+    for size in sizes(updates.len(), COLUMNS) {
         let sql = statement(tx, Statement::Note, size, || {
             format!(
                 "WITH v (id, progress, step, state, events, timeline) AS (VALUES {})
@@ -206,7 +210,7 @@ macro_rules! bind_shifted {
 async fn shift(tx: &mut Tx, updates: &[&(CommandStatus, Update)]) -> Result<(), StoreError> {
     const COLUMNS: usize = 14;
     let mut start = 0;
-    for size in bulk_sizes(updates.len(), COLUMNS) {
+    for size in sizes(updates.len(), COLUMNS) {
         let sql = statement(tx, Statement::Shift, size, || {
             format!(
                 "WITH v (id, status, deliver, progress, step, state, accepted_at, started_at, cancel_requested_at,
@@ -232,7 +236,7 @@ async fn shift(tx: &mut Tx, updates: &[&(CommandStatus, Update)]) -> Result<(), 
 async fn rearm(tx: &mut Tx, updates: &[&(CommandStatus, Update)]) -> Result<(), StoreError> {
     const COLUMNS: usize = 15;
     let mut start = 0;
-    for size in bulk_sizes(updates.len(), COLUMNS) {
+    for size in sizes(updates.len(), COLUMNS) {
         let sql = statement(tx, Statement::Rearm, size, || {
             format!(
                 "WITH v (id, status, deliver, progress, step, state, accepted_at, started_at, cancel_requested_at,
@@ -258,7 +262,7 @@ async fn rearm(tx: &mut Tx, updates: &[&(CommandStatus, Update)]) -> Result<(), 
 async fn end(tx: &mut Tx, updates: &[(CommandStatus, &Update, &Ended)]) -> Result<(), StoreError> {
     const COLUMNS: usize = 17;
     let mut start = 0;
-    for size in bulk_sizes(updates.len(), COLUMNS) {
+    for size in sizes(updates.len(), COLUMNS) {
         let sql = statement(tx, Statement::End, size, || {
             format!(
                 "WITH v (id, status, progress, step, state, accepted_at, started_at,
@@ -305,7 +309,7 @@ pub async fn publish(
 ) -> Result<Vec<(String, String)>, StoreError> {
     let mut published = Vec::with_capacity(ids.len());
     let mut start = 0;
-    for size in bulk_sizes(ids.len(), 1) {
+    for size in sizes(ids.len(), 1) {
         let sql = statement(tx, Statement::Publish, size, || {
             format!(
                 "WITH v (id) AS (VALUES {}) UPDATE commands SET status = 'published', published_at = ${},
@@ -342,7 +346,7 @@ pub type Counts = BTreeMap<(String, CommandStatus), i64>;
 pub async fn count(tx: &mut Tx, counts: &Counts) -> Result<(), StoreError> {
     let counts: Vec<_> = counts.iter().filter(|(_, delta)| **delta != 0).collect();
     let mut start = 0;
-    for size in bulk_sizes(counts.len(), 3) {
+    for size in sizes(counts.len(), 3) {
         let sql = statement(tx, Statement::Count, size, || {
             format!(
                 "INSERT INTO command_counts (project_id, status, count) VALUES {}
@@ -390,29 +394,6 @@ pub(super) fn statement(
     // Bounded: a dozen sizes of each kind.
     let mut texts =
         TEXTS.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
-    let text = texts.entry((kind, rows, unnumbered)).or_insert_with(|| {
-        let text = make();
-        if unnumbered { without_numbers(&text).into() } else { text.into() }
-    });
+    let text = texts.entry((kind, rows, unnumbered)).or_insert_with(|| tx.dialect(make()).into());
     text.clone()
-}
-
-/// Writes `?` for `$1`, `$2`, …, which stand in this order.
-///
-/// SQLite looks a numbered placeholder up in a list of them all each time that
-/// it is bound: with thousands in a statement that takes longer than the work.
-fn without_numbers(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
-    let mut expected = 1_usize;
-    let mut rest = text;
-    while let Some(at) = rest.find('$') {
-        let digits = rest[at + 1..].bytes().take_while(u8::is_ascii_digit).count();
-        assert_eq!(rest[at + 1..=at + digits].parse(), Ok(expected), "placeholders stand in order");
-        expected += 1;
-        plain.push_str(&rest[..at]);
-        plain.push('?');
-        rest = &rest[at + 1 + digits..];
-    }
-    plain.push_str(rest);
-    plain
 }

@@ -5,8 +5,10 @@ use quarterdeck_protocol::ids::{DeviceId, ProjectId};
 use crate::{
     domain::presence::{Presence, SILENCE_MAX_MS},
     store::{
-        StoreError, Tx, on, placeholders,
-        query::{Sql, bulk_sizes, fetch_all},
+        StoreError, Tx,
+        bulk::{placeholders, sizes},
+        on,
+        query::{Sql, fetch_all},
     },
 };
 
@@ -148,8 +150,8 @@ pub async fn update(tx: &mut Tx, heard: &[Heard]) -> Result<(), StoreError> {
 async fn presence(tx: &mut Tx, heard: &[Heard]) -> Result<(), StoreError> {
     const COLUMNS: usize = 12;
     let mut start = 0;
-    for size in bulk_sizes(heard.len(), COLUMNS) {
-        let sql = format!(
+    for size in sizes(heard.len(), COLUMNS) {
+        let sql = tx.dialect(format!(
             "WITH v (project_id, id, status, connected, stale_due, last_seen_at, boot_id, agent_version, facts,
                capabilities, announcement_hash, clock_offset_ms) AS (VALUES {})
              UPDATE devices SET status = v.status, connected = v.connected, stale_due = v.stale_due,
@@ -162,7 +164,7 @@ async fn presence(tx: &mut Tx, heard: &[Heard]) -> Result<(), StoreError> {
                clock_offset_ms = COALESCE(v.clock_offset_ms, devices.clock_offset_ms)
              FROM v WHERE devices.project_id = v.project_id AND devices.id = v.id",
             placeholders(size, COLUMNS),
-        );
+        ));
         let chunk = &heard[start..start + size];
         start += size;
         on!(tx, conn => {
@@ -183,14 +185,14 @@ async fn presence(tx: &mut Tx, heard: &[Heard]) -> Result<(), StoreError> {
 async fn health(tx: &mut Tx, reports: &[(&Heard, &Health)]) -> Result<(), StoreError> {
     const COLUMNS: usize = 7;
     let mut start = 0;
-    for size in bulk_sizes(reports.len(), COLUMNS) {
-        let sql = format!(
+    for size in sizes(reports.len(), COLUMNS) {
+        let sql = tx.dialect(format!(
             "WITH v (project_id, id, health, health_at, reconnect_count, last_disconnect_at, process_status) AS (VALUES {})
              UPDATE devices SET health = v.health, health_at = v.health_at, reconnect_count = v.reconnect_count,
                last_disconnect_at = v.last_disconnect_at, process_status = v.process_status
              FROM v WHERE devices.project_id = v.project_id AND devices.id = v.id",
             placeholders(size, COLUMNS),
-        );
+        ));
         let chunk = &reports[start..start + size];
         start += size;
         on!(tx, conn => {

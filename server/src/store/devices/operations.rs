@@ -10,8 +10,10 @@ use quarterdeck_protocol::{
 use serde_json::Value;
 
 use crate::store::{
-    StoreError, Tx, on, placeholders,
-    query::{Sql, bulk_sizes, fetch_all},
+    StoreError, Tx,
+    bulk::{placeholders, sizes},
+    on,
+    query::{Sql, fetch_all},
 };
 
 /// Devices that are asked about in one statement.
@@ -47,12 +49,12 @@ pub async fn replace(
     let cards: BTreeMap<&str, &AnnouncedOperation> =
         announced.cards.iter().map(|card| (card.name.as_str(), card)).collect();
     let mut start = 0;
-    for size in bulk_sizes(announced.names.len(), COLUMNS) {
-        let sql = format!(
+    for size in sizes(announced.names.len(), COLUMNS) {
+        let sql = tx.dialect(format!(
             "INSERT INTO device_operations (project_id, name, device_id, dangerous, reboots, card) VALUES {}
              ON CONFLICT DO NOTHING",
             placeholders(size, COLUMNS),
-        );
+        ));
         let chunk = &announced.names[start..start + size];
         start += size;
         on!(tx, conn => {
