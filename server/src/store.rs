@@ -1,8 +1,9 @@
 //! Durable state: SQLite by default, PostgreSQL by URL, one SQL for both (chapter 9).
 //!
 //! ```text
-//!  write(job) ──▶ bounded queue ──▶ one writer: BEGIN, every waiting job, COMMIT ──▶ answers
-//!  read()     ──▶ pool of read-only transactions beside it
+//!  write(job)  ──▶ bounded queue ──▶ one writer: BEGIN, every waiting job, COMMIT ──▶ answers
+//!  intake(job) ──▶ the same, beside it: what devices say waits for nobody else's commit
+//!  read()      ──▶ pool of read-only transactions beside both
 //! ```
 //!
 //! Writing is a *group commit*: a disk syncs some hundred times a second, so
@@ -10,6 +11,9 @@
 //! runs in its own savepoint; one that fails is rolled back and harms no other.
 //! An answer means that the commit, with its sync, is done. Nobody lingers: a
 //! lone job commits at once.
+//!
+//! SQLite has one writer a file, so the intake has a file of its own; in
+//! PostgreSQL it is a connection of its own.
 //!
 //! A query is written once, in the file of its noun, as one text with `$1`
 //! placeholders that both engines take; [`on!`] puts one body into both arms
@@ -51,7 +55,7 @@ use std::{
 
 use futures_util::FutureExt;
 use sqlx::{
-    ConnectOptions, Postgres, Sqlite, Transaction,
+    ConnectOptions, Executor as _, Postgres, Sqlite, Transaction,
     migrate::{MigrateError, Migrator},
     pool::PoolOptions,
     postgres::{PgConnectOptions, PgPool},
@@ -234,9 +238,52 @@ struct Waiting {
 /// The state of a server. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
-    jobs: mpsc::Sender<Waiting>,
+    main: Lane,
+    intake: Lane,
     readers: Pool,
+}
+
+/// Jobs that are committed one batch after the other.
+#[derive(Debug, Clone)]
+struct Lane {
+    jobs: mpsc::Sender<Waiting>,
     writer: Writer,
+}
+
+impl Lane {
+    fn start(pool: Pool) -> Self {
+        let (jobs, waiting) = mpsc::channel(WRITE_QUEUE_MAX_JOBS);
+        let writer = Writer::new(pool);
+        tokio::spawn(write_loop(writer.clone(), waiting));
+        Self { jobs, writer }
+    }
+
+    async fn run<T, E, F>(&self, job: F) -> Result<Result<T, E>, StoreError>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> JobFuture<'t, Result<T, E>> + Send + 'static,
+    {
+        let erased: Job = Box::new(move |tx| {
+            let run = job(tx);
+            Box::pin(async move {
+                match run.await {
+                    Ok(value) => Ok(Box::new(Ok::<T, E>(value)) as Erased),
+                    Err(value) => Err(Box::new(Err::<T, E>(value)) as Erased),
+                }
+            })
+        });
+        let (answer, answered) = oneshot::channel();
+        self.jobs.send(Waiting { job: erased, answer }).await.map_err(|_| StoreError::Closed)?;
+        let value = answered.await.map_err(|_| StoreError::Closed)??;
+        Ok(*value.downcast().expect("a job answers with the type that it was given for"))
+    }
+
+    /// Ends after the jobs that wait.
+    async fn close(self) {
+        drop(self.jobs);
+        self.writer.pool().close().await;
+    }
 }
 
 /// The one connection that writes.
@@ -269,7 +316,7 @@ impl Store {
     /// Opens the database, brings its schema up to date and starts the writer.
     pub async fn open(location: &Location) -> Result<Self, StoreError> {
         let open = |source| StoreError::Open { url: location.shown(), source };
-        let (writer, readers) = match location {
+        let (writer, intake, readers) = match location {
             Location::Sqlite(path) => {
                 let options = SqliteConnectOptions::new()
                     .filename(path)
@@ -283,40 +330,40 @@ impl Store {
                     .pragma("cache_size", CACHE_SIZE_KIB)
                     .pragma("temp_store", "memory")
                     .pragma("wal_autocheckpoint", "4000");
-                let writer = SqlitePoolOptions::new()
+                let one = SqlitePoolOptions::new()
                     .max_connections(1)
                     .idle_timeout(None)
-                    .max_lifetime(None)
-                    .connect_with(options.clone())
-                    .await
-                    .map_err(open)?;
+                    .max_lifetime(None);
+                let intake = one
+                    .clone()
+                    .after_connect(|connection, _| {
+                        Box::pin(async move { connection.execute(intake::TABLE).await.map(drop) })
+                    })
+                    .connect_lazy_with(options.clone().filename(intake::file_beside(path)));
+                let writer = one.connect_with(options.clone()).await.map_err(open)?;
                 MIGRATIONS.run(&writer).await?;
                 let readers = reader_options()
                     .connect_with(options.create_if_missing(false).read_only(true))
                     .await
                     .map_err(open)?;
-                (Pool::Sqlite(writer), Pool::Sqlite(readers))
+                (Pool::Sqlite(writer), Pool::Sqlite(intake), Pool::Sqlite(readers))
             }
             Location::Postgres(url) => {
                 let options = PgConnectOptions::from_str(url)
                     .map_err(open)?
                     .statement_cache_capacity(STATEMENTS_MAX)
                     .options([("synchronous_commit", "on"), ("timezone", "UTC")]);
-                let writer = PoolOptions::<Postgres>::new()
+                let one = PoolOptions::<Postgres>::new()
                     .max_connections(1)
-                    .acquire_timeout(Duration::from_millis(READ_WAIT_MS))
-                    .connect_with(options.clone())
-                    .await
-                    .map_err(open)?;
+                    .acquire_timeout(Duration::from_millis(READ_WAIT_MS));
+                let intake = one.clone().connect_lazy_with(options.clone());
+                let writer = one.connect_with(options.clone()).await.map_err(open)?;
                 MIGRATIONS.run(&writer).await?;
                 let readers = reader_options().connect_with(options).await.map_err(open)?;
-                (Pool::Postgres(writer), Pool::Postgres(readers))
+                (Pool::Postgres(writer), Pool::Postgres(intake), Pool::Postgres(readers))
             }
         };
-        let (jobs, waiting) = mpsc::channel(WRITE_QUEUE_MAX_JOBS);
-        let writer = Writer::new(writer);
-        tokio::spawn(write_loop(writer.clone(), waiting));
-        Ok(Self { jobs, readers, writer })
+        Ok(Self { main: Lane::start(writer), intake: Lane::start(intake), readers })
     }
 
     /// Runs `job` in the next commit and answers when that is durable.
@@ -329,19 +376,17 @@ impl Store {
         E: Send + 'static,
         F: for<'t> FnOnce(&'t mut Tx) -> JobFuture<'t, Result<T, E>> + Send + 'static,
     {
-        let erased: Job = Box::new(move |tx| {
-            let run = job(tx);
-            Box::pin(async move {
-                match run.await {
-                    Ok(value) => Ok(Box::new(Ok::<T, E>(value)) as Erased),
-                    Err(value) => Err(Box::new(Err::<T, E>(value)) as Erased),
-                }
-            })
-        });
-        let (answer, answered) = oneshot::channel();
-        self.jobs.send(Waiting { job: erased, answer }).await.map_err(|_| StoreError::Closed)?;
-        let value = answered.await.map_err(|_| StoreError::Closed)??;
-        Ok(*value.downcast().expect("a job answers with the type that it was given for"))
+        self.main.run(job).await
+    }
+
+    /// Runs `job` on the table of [`intake`], beside all else; answers like [`Store::write`].
+    pub async fn intake<T, E, F>(&self, job: F) -> Result<Result<T, E>, StoreError>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> JobFuture<'t, Result<T, E>> + Send + 'static,
+    {
+        self.intake.run(job).await
     }
 
     /// Begins a read-only snapshot of what is committed.
@@ -349,12 +394,12 @@ impl Store {
         Ok(self.readers.begin(false).await?)
     }
 
-    /// Ends the writer after the jobs that wait, and closes all connections.
+    /// Ends the writers after the jobs that wait, and closes all connections.
     pub async fn close(self) {
-        let Self { jobs, readers, writer } = self;
-        drop(jobs);
+        let Self { main, intake, readers } = self;
         readers.close().await;
-        writer.pool().close().await;
+        intake.close().await;
+        main.close().await;
     }
 }
 

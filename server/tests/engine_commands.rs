@@ -502,15 +502,7 @@ async fn what_was_acknowledged_before_a_crash_is_decided_after_it(location: Loca
         json!([word("completed", json!({"exit_code": 3}))]).to_string(),
     ];
     let clock = h.clock.clone();
-    support::write(&h.store, move |tx| {
-        Box::pin(async move {
-            for (seq, words) in (7..).zip(&rows) {
-                intake::keep(tx, seq, words).await?;
-            }
-            Ok(())
-        })
-    })
-    .await;
+    support::keep(&h.store, &rows).await;
     h.stop().await;
 
     let h = Harness::start_with(&location, clock).await;
@@ -518,8 +510,9 @@ async fn what_was_acknowledged_before_a_crash_is_decided_after_it(location: Loca
     let done = h.command(id).await;
     assert_eq!((done.status, done.exit_code), (S::Completed, Some(3)));
     let mut tx = h.store.read().await.expect("a reader");
-    assert_eq!(intake::page(&mut tx, 0).await.expect("a read"), [], "and nothing is left");
+    let decided = intake::decided(&mut tx).await.expect("a read");
     drop(tx);
+    assert_eq!(support::kept_after(&h.store, decided).await, [], "and nothing is left");
     // What is said from now on is numbered above it.
     h.connect("pi-1", "b1").await;
     assert!(h.respond("pi-1", id, "completed", json!({"exit_code": 4})).await);
@@ -543,11 +536,9 @@ async fn a_word_that_cannot_be_decided_takes_no_other_with_it(location: Location
     // Beside one another in a batch, and in batches that are decided together.
     let rows = [json!([word(bad), word(good)]).to_string(), json!([word(bad)]).to_string()];
     let clock = h.clock.clone();
+    support::keep(&h.store, &rows).await;
     support::write(&h.store, move |tx| {
         Box::pin(async move {
-            for (seq, words) in (1..).zip(&rows) {
-                intake::keep(tx, seq, words).await?;
-            }
             let spoil = "UPDATE commands SET status = 'spoiled' WHERE id = $1";
             match tx {
                 Tx::Sqlite(tx) => {

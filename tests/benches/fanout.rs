@@ -20,12 +20,13 @@ use quarterdeck_tests::{
         Login,
         codec::{self, Packet, Publish, Qos},
     },
-    report::{Options, Report, Wanted, median, resident_bytes},
+    report::{Options, Report, Wanted, cpu_time, median, resident_bytes},
     simulator::{
         self,
         answering::Simulator,
         connection::{Topics, now_text},
     },
+    wait::{Look, wait_for},
 };
 use serde_json::json;
 use tokio::{
@@ -58,62 +59,110 @@ async fn run(options: Options) -> Result<ExitCode> {
     let mosquitto = Mosquitto::start(Access::Open).await?;
 
     let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut submitted, mut cpu, mut cpu_of_peer) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
-        let rate = quarterdeck(fleet.api(), fleet.mqtt_port()?, &logins).await?;
-        ours.push(rate);
+        let round = quarterdeck(fleet.api(), fleet.mqtt_port()?, pid, &logins).await?;
+        ours.push(round.rate);
+        submitted.push(round.submitted_ms);
+        cpu.push(round.cpu_us);
         if let Some(mosquitto) = &mosquitto {
-            let peer = bare_broker(mosquitto.port(), devices).await?;
-            theirs.push(peer);
-            ratios.push(rate / peer);
+            let peer = bare_broker(mosquitto, devices).await?;
+            theirs.push(peer.rate);
+            cpu_of_peer.push(peer.cpu_us);
+            ratios.push(round.rate / peer.rate);
         }
     }
     let stored = fleet.api().count("@/commands?status=completed").await?;
     ensure!(stored == (devices * rounds) as u64, "{stored} commands are stored as completed");
 
     report.line("Quarterdeck, all durable, median", median(&ours), "commands/s");
+    report.line("  the submission is answered after", median(&submitted), "ms");
+    report.line("  processor time of the server", median(&cpu), "µs a command");
     if ratios.is_empty() {
         report.line("Mosquitto: not installed", f64::NAN, "");
     } else {
         report.line("Mosquitto, nothing stored, median", median(&theirs), "commands/s");
+        report.line("  processor time of the broker", median(&cpu_of_peer), "µs a command");
         report.promised("ratio, median of rounds", median(&ratios), "×", Wanted::AtLeast(2.0));
     }
     report.line("server resident after it", resident_bytes(pid)? as f64 / 1e6, "MB");
     Ok(report.finish())
 }
 
-/// Commands a second, from the submission to the last acknowledged answer.
-async fn quarterdeck(api: &Api, port: u16, logins: &[Login]) -> Result<f64> {
+/// What one round came to.
+struct Round {
+    /// Commands a second.
+    rate: f64,
+    /// When the submission was answered.
+    submitted_ms: f64,
+    /// Processor time of whoever stands between the devices and their commands.
+    cpu_us: f64,
+}
+
+/// From the submission to the last acknowledged answer.
+async fn quarterdeck(api: &Api, port: u16, pid: u32, logins: &[Login]) -> Result<Round> {
+    let count = logins.len() as u64;
     let devices = Simulator::connect(port, logins).await?;
+    online(api, count).await?;
     let names: Vec<&str> = logins
         .iter()
         .filter_map(|login| login.client_id.split_once(':'))
         .map(|(_, id)| id)
         .collect();
-    let begun = clock::now();
+    let (begun, cpu) = (clock::now(), cpu_time(pid)?);
     let create = submission(&names, "ping", json!({}));
-    let (submitted, answered) =
-        tokio::join!(api.submit(&create), devices.wait_answered(names.len() as u64, DEADLINE));
+    let submit = async {
+        let submitted = api.submit(&create).await;
+        (submitted, begun.elapsed())
+    };
+    let ((submitted, submitted_after), answered) =
+        tokio::join!(submit, devices.wait_answered(count, DEADLINE));
     let took = begun.elapsed();
-    ensure!(submitted?.count == names.len() as u64, "not all were submitted");
+    ensure!(submitted?.count == count, "not all were submitted");
     answered?;
-    ensure!(
-        devices.counts().commands.load(std::sync::atomic::Ordering::Relaxed) == names.len() as u64
-    );
-    Ok(names.len() as f64 / took.as_secs_f64())
+    ensure!(devices.counts().commands.load(std::sync::atomic::Ordering::Relaxed) == count);
+    // What is durable but not decided yet counts as the server's work, too.
+    ensure!(api.count("@/commands?status=completed").await? > 0);
+    let cpu = cpu_time(pid)?.saturating_sub(cpu);
+    drop(devices);
+    online(api, 0).await?;
+    Ok(Round { submitted_ms: submitted_after.as_secs_f64() * 1e3, ..Round::new(count, took, cpu) })
+}
+
+impl Round {
+    fn new(count: u64, took: Duration, cpu: Duration) -> Self {
+        let count = count as f64;
+        Self {
+            rate: count / took.as_secs_f64(),
+            submitted_ms: 0.0,
+            cpu_us: cpu.as_secs_f64() * 1e6 / count,
+        }
+    }
+}
+
+/// Waits until so many devices are online: neither side's round has the other's devices to see to.
+async fn online(api: &Api, count: u64) -> Result<()> {
+    wait_for(&format!("{count} devices online"), || async {
+        let there = api.count("@/devices?status=online").await?;
+        Ok(if there == count { Look::Ready(()) } else { Look::not_yet(there) })
+    })
+    .await
 }
 
 /// The same over a broker, to and from a client that stores nothing.
-async fn bare_broker(port: u16, count: usize) -> Result<f64> {
+async fn bare_broker(mosquitto: &Mosquitto, count: usize) -> Result<Round> {
+    let (port, pid) = (mosquitto.port(), mosquitto.pid().context("Mosquitto has ended")?);
     let logins = simulator::strangers(count);
     let devices = Simulator::connect(port, &logins).await?;
     let topics =
         logins.iter().map(|login| Ok(Topics::of(login)?.commands)).collect::<Result<_>>()?;
     let mut client = Relay::connect(port, topics).await?;
-    let begun = clock::now();
+    let (begun, cpu) = (clock::now(), cpu_time(pid)?);
     client.run(begun).await?;
     let took = begun.elapsed();
+    let cpu = cpu_time(pid)?.saturating_sub(cpu);
     devices.wait_answered(count as u64, DEADLINE).await?;
-    Ok(count as f64 / took.as_secs_f64())
+    Ok(Round::new(count as u64, took, cpu))
 }
 
 /// A client that sends each device a command and counts the answers.

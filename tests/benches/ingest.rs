@@ -6,7 +6,7 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use quarterdeck_tests::{
     Fleet,
     api::submission,
@@ -17,6 +17,7 @@ use quarterdeck_tests::{
         load::{CHUNK_BYTES, Loaders, Outcome, Pace},
     },
     syncer::Syncer,
+    wait::{Look, wait_for},
 };
 use serde_json::json;
 
@@ -75,14 +76,17 @@ async fn run(options: Options) -> Result<ExitCode> {
     Ok(report.finish())
 }
 
-/// Checks, for some of the devices, that what was acknowledged is there.
+/// Checks, for some of the devices, that what was acknowledged is there, or will be soon.
 async fn stored(fleet: &Fleet, outcome: &Outcome) -> Result<()> {
     for (command, sent) in outcome.by_device.iter().step_by(97) {
-        let command = fleet.api().command(command.parse()?).await?;
-        let kept = command.stdout.context("no output is stored")?;
+        let command = command.parse()?;
         let wanted =
             (*sent as usize * CHUNK_BYTES).min(quarterdeck_protocol::limits::OUTPUT_KEPT_MAX_BYTES);
-        ensure!(kept.len() >= wanted, "{} of {wanted} bytes are stored", kept.len());
+        wait_for(&format!("{wanted} bytes of output"), || async {
+            let kept = fleet.api().command(command).await?.stdout.unwrap_or_default().len();
+            Ok(if kept >= wanted { Look::Ready(()) } else { Look::not_yet(kept) })
+        })
+        .await?;
     }
     Ok(())
 }

@@ -1,9 +1,12 @@
 //! `backup` and `restore`: SQLite and the files of commands, in one folder.
 //!
 //! ```text
-//!  backup   database (one consistent snapshot, while the server writes on) ─▶ its files ─▶ rename
+//!  backup   intake ─▶ database (one consistent snapshot, while the server writes on) ─▶ its files ─▶ rename
 //!  restore  checked ─▶ copied beside ─▶ what is there is set aside ─▶ rename
 //! ```
+//!
+//! The intake goes first: what is decided meanwhile is then in the database,
+//! which says so, and nothing that was acknowledged before is in neither.
 //!
 //! A file of a command never changes, and its row is written after it: so the
 //! files that the snapshot names are all there, and are copied after it.
@@ -24,7 +27,7 @@ use crate::{
     auth::keys::Seeds,
     config::Config,
     data_dir::DataDir,
-    store::{Location, Store, audit},
+    store::{Location, Store, audit, intake},
 };
 
 const DATABASE: &str = "quarterdeck.db";
@@ -76,14 +79,11 @@ pub(super) async fn backup(config: Config, options: Backup) -> anyhow::Result<()
 
 async fn copy_out(source: &Path, uploads: &Path, into: &Path) -> anyhow::Result<()> {
     let copy = into.join(DATABASE);
-    let mut connection = connect(source, false).await?;
-    sqlx::query("VACUUM INTO $1")
-        .bind(copy.to_str().context("the folder's path is not UTF-8")?)
-        .execute(&mut connection)
-        .await
-        .context("the database cannot be copied")?;
-    connection.close().await?;
-    sync_file(&copy)?;
+    let intake = intake::file_beside(source);
+    if intake.exists() {
+        copy_database(&intake, &intake::file_beside(&copy)).await?;
+    }
+    copy_database(source, &copy).await?;
     let mut connection = connect(&copy, false).await?;
     let files: Vec<(String, String)> =
         sqlx::query_as("SELECT id, sha256 FROM uploads").fetch_all(&mut connection).await?;
@@ -91,6 +91,17 @@ async fn copy_out(source: &Path, uploads: &Path, into: &Path) -> anyhow::Result<
     let folder = into.join(UPLOADS);
     fs::DirBuilder::new().mode(0o700).create(&folder)?;
     copy_files(&files, uploads, &folder)
+}
+
+async fn copy_database(source: &Path, copy: &Path) -> anyhow::Result<()> {
+    let mut connection = connect(source, false).await?;
+    sqlx::query("VACUUM INTO $1")
+        .bind(copy.to_str().context("the folder's path is not UTF-8")?)
+        .execute(&mut connection)
+        .await
+        .context("the database cannot be copied")?;
+    connection.close().await?;
+    sync_file(copy)
 }
 
 pub(super) async fn restore(config: Config, options: Restore) -> anyhow::Result<()> {
@@ -118,24 +129,39 @@ pub(super) async fn restore(config: Config, options: Restore) -> anyhow::Result<
     let uploads = data_dir.uploads();
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&uploads)?;
     copy_files(&files, &options.folder.join(UPLOADS), &uploads)?;
-    if target.exists() {
-        set_aside(&target).await?;
+    for present in [target.clone(), intake::file_beside(&target)] {
+        if present.exists() {
+            set_aside(&present).await?;
+        }
     }
+    restore_intake(&intake::file_beside(&source), &intake::file_beside(&target)).await?;
     fs::rename(&incoming, &target)?;
     sync_folder_of(&target)?;
     println!("restored from {}; start the server", options.folder.display());
     Ok(())
 }
 
+/// Puts what was acknowledged and not decided in place, before the database that is to decide it.
+async fn restore_intake(source: &Path, target: &Path) -> anyhow::Result<()> {
+    remove_if_there(target)?;
+    if !source.exists() {
+        return Ok(());
+    }
+    let mut incoming = target.as_os_str().to_owned();
+    incoming.push(".incoming");
+    let incoming = PathBuf::from(incoming);
+    remove_if_there(&incoming)?;
+    fs::copy(source, &incoming)?;
+    check_integrity(&incoming)
+        .await
+        .with_context(|| format!("{} cannot be restored", source.display()))?;
+    sync_file(&incoming)?;
+    Ok(fs::rename(&incoming, target)?)
+}
+
 /// Whether a copy is whole, of a version that this program knows, and its audit trail holds.
 async fn check(database: &Path) -> anyhow::Result<()> {
-    let mut connection = connect(database, false).await?;
-    let (said,): (String,) =
-        sqlx::query_as("PRAGMA integrity_check").fetch_one(&mut connection).await?;
-    connection.close().await?;
-    if said != "ok" {
-        bail!("it is damaged: {said}");
-    }
+    check_integrity(database).await?;
     let store = Store::open(&Location::Sqlite(database.to_owned())).await?;
     let mut tx = store.read().await?;
     let seeds = Seeds::get(&mut tx).await?.context("it is of a server that was never started")?;
@@ -153,6 +179,17 @@ async fn check(database: &Path) -> anyhow::Result<()> {
     sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await?;
     connection.close().await?;
     sync_file(database)
+}
+
+async fn check_integrity(database: &Path) -> anyhow::Result<()> {
+    let mut connection = connect(database, false).await?;
+    let (said,): (String,) =
+        sqlx::query_as("PRAGMA integrity_check").fetch_one(&mut connection).await?;
+    connection.close().await?;
+    if said != "ok" {
+        bail!("it is damaged: {said}");
+    }
+    Ok(())
 }
 
 /// Moves the present database out of the way, whole.

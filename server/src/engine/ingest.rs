@@ -82,7 +82,7 @@ pub(super) enum What {
 
 /// Takes in what devices say until it is told to stop, or the broker is gone.
 pub(super) async fn run(engine: Engine, mut inbound: InboundReceiver, stop: CancellationToken) {
-    let mut last_seq = intake::recover(&engine, &stop).await;
+    let Some(mut last_seq) = intake::recover(&engine, &stop).await else { return };
     if let Err(error) = listen_again(&engine, true).await {
         tracing::error!(%error, "the devices' presence could not be started anew");
     }

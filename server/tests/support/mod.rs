@@ -22,7 +22,7 @@ use quarterdeck_server::{
     clock::Clock,
     engine::{Actor, Auditor, Engine, Running, Settings},
     mqtt::link::{AckHandle, ConnectionId, Inbound, Link, Message, PublishError, PublishRequest},
-    store::{Location, Store, StoreError, Tx, commands, devices, projects},
+    store::{Location, Store, StoreError, Tx, commands, devices, intake, projects},
 };
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -365,6 +365,29 @@ where
     F: for<'t> FnOnce(&'t mut Tx) -> Job<'t> + Send + 'static,
 {
     store.write(job).await.expect("a commit").expect("a job");
+}
+
+/// Keeps words as a server leaves them that dies before it decides them.
+pub async fn keep(store: &Store, rows: &[String]) {
+    let mut tx = store.read().await.expect("a reader");
+    // Above all that this server numbers until it stops.
+    let first = intake::decided(&mut tx).await.expect("a read") + 1_000;
+    let rows = rows.to_vec();
+    let kept = store.intake(move |tx| {
+        Box::pin(async move {
+            for (seq, words) in (first..).zip(&rows) {
+                intake::keep(tx, seq, words).await?;
+            }
+            Ok::<(), StoreError>(())
+        })
+    });
+    kept.await.expect("a commit").expect("a job");
+}
+
+/// What is kept above a number.
+pub async fn kept_after(store: &Store, seq: i64) -> Vec<(i64, String)> {
+    let read = store.intake(move |tx| Box::pin(async move { intake::page(tx, seq).await }));
+    read.await.expect("a commit").expect("a job")
 }
 
 /// Waits for a condition, not for a duration.

@@ -1,13 +1,14 @@
 //! Words that are durable and wait to be decided: how many are decided together, and when.
 //!
 //! ```text
-//!  quiet: decided at once
-//!  busy:  decide ── took t ──▶ rest 4 t, at most REST_MAX_MS ──▶ decide all that gathered
+//!  quiet:     decided at once
+//!  busy:      decide ── took t ──▶ rest 4 t, at most REST_MAX_MS ──▶ decide all that gathered
+//!  saturated: more is left than one slice takes ──▶ no rest
 //! ```
 //!
-//! So deciding takes a fifth of the writer's time at most while words come in,
-//! and the busier it is, the more words of one command share one write of its
-//! row. Who needs to know how things stand can end the rest (`hurry`).
+//! So deciding takes a fifth of the writer's time while that is enough, and the
+//! busier it is, the more words of one command share one write of its row. Who
+//! needs to know how things stand can end the rest (`hurry`).
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -23,11 +24,12 @@ const QUIET_MAX_WORDS: usize = 64;
 const REST_MAX_MS: i64 = 250;
 /// How many times as long as deciding took it rests.
 const REST_FACTOR: i64 = 4;
-/// Words of one slice, which hold the writer up: fewer after a slow one, more after a quick one.
-const SLICE_MIN_WORDS: usize = 256;
-const SLICE_MAX_WORDS: usize = 8_192;
-const SLICE_SLOW_MS: i64 = 60;
-const SLICE_QUICK_MS: i64 = 20;
+/// Words of one slice, for which others that write wait: fewer after a slow one, more after a
+/// quick one. A small one costs more a word, since fewer words of a command meet in it.
+const SLICE_MIN_WORDS: usize = 1_024;
+const SLICE_MAX_WORDS: usize = 16_384;
+const SLICE_SLOW_MS: i64 = 250;
+const SLICE_QUICK_MS: i64 = 100;
 /// How long after a failure it is tried again, in milliseconds.
 const RETRY_MS: i64 = 250;
 
@@ -122,8 +124,8 @@ impl Backlog {
         } else if took_ms < SLICE_QUICK_MS && words * 2 > self.slice_max {
             self.slice_max = (self.slice_max * 2).min(SLICE_MAX_WORDS);
         }
-        let rest_ms =
-            if words <= QUIET_MAX_WORDS { 0 } else { (took_ms * REST_FACTOR).min(REST_MAX_MS) };
+        let is_worth_a_rest = words > QUIET_MAX_WORDS && self.words < self.slice_max;
+        let rest_ms = if is_worth_a_rest { (took_ms * REST_FACTOR).min(REST_MAX_MS) } else { 0 };
         self.rests_until_ms = now_ms + rest_ms;
     }
 
@@ -176,6 +178,15 @@ mod tests {
         backlog.decided(1, 5_000, 9_000);
         backlog.push(row(3, 1));
         assert_eq!(backlog.wait_ms(9_000), Some(REST_MAX_MS as u64));
+    }
+
+    #[test]
+    fn what_is_more_than_a_slice_waits_for_no_rest() {
+        let mut backlog = Backlog::default();
+        backlog.push(row(1, 500));
+        backlog.push(row(2, SLICE_MAX_WORDS));
+        backlog.decided(1, 40, 1_000);
+        assert_eq!(backlog.wait_ms(1_000), Some(0));
     }
 
     #[test]

@@ -4,9 +4,9 @@
 //!  batch ─▶ keep: one row of `intake` ─ commit ─▶ acknowledged
 //!                                         │
 //!             backlog, in memory, in order ▼
-//!           decide: load, step, write, forget the rows ─ commit ─▶ announced, delivered
+//!           decide: load, step, write, "decided up to" ─ commit ─▶ announced, delivered
 //!
-//!  crash ─▶ next start: rows that are left are decided before anything else
+//!  crash ─▶ next start: rows above "decided up to" are decided before anything else
 //! ```
 //!
 //! Acknowledged means durable, not yet shown. Whoever must know how things
@@ -14,7 +14,7 @@
 //! acknowledged before is decided.
 
 use std::{
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -42,6 +42,8 @@ const RECOVERY_RETRY_MS: u64 = 1_000;
 pub(in crate::engine) struct Progress {
     acknowledged: AtomicU64,
     decided: watch::Sender<u64>,
+    /// The number of the last row that is decided and may be forgotten; 0 when it was.
+    forgettable: AtomicI64,
     /// How many wait for it.
     awaited: AtomicUsize,
     hurry: Notify,
@@ -61,6 +63,7 @@ impl Default for Progress {
         Self {
             acknowledged: AtomicU64::new(0),
             decided: watch::Sender::new(0),
+            forgettable: AtomicI64::new(0),
             awaited: AtomicUsize::new(0),
             hurry: Notify::new(),
         }
@@ -117,10 +120,19 @@ pub(super) async fn keep(engine: Engine, seq: i64, read: Read) -> Option<Row> {
     let mut row_seq = 0;
     if let Some(words) = words.finish() {
         row_seq = seq;
+        let forgettable = engine.0.progress.forgettable.swap(0, Ordering::SeqCst);
         let written = engine
             .0
             .store
-            .write(move |tx| Box::pin(async move { intake::keep(tx, seq, &words).await }))
+            .intake(move |tx| {
+                Box::pin(async move {
+                    // Not worth a commit of its own; and a later one forgets what this one fails to.
+                    if forgettable > 0 {
+                        intake::forget(tx, forgettable).await?;
+                    }
+                    intake::keep(tx, seq, &words).await
+                })
+            })
             .await;
         if let Ok(Err(error)) | Err(error) = written {
             let count = acks.len();
@@ -180,6 +192,7 @@ pub(super) async fn decide(engine: Engine, slice: Vec<Row>) -> Decided {
 
 async fn write(engine: &Engine, slice: Vec<Row>) -> Result<(), StoreError> {
     let worker = engine.clone();
+    let through = slice.iter().map(|row| row.seq).max().filter(|seq| *seq > 0);
     let after = engine
         .0
         .store
@@ -188,13 +201,16 @@ async fn write(engine: &Engine, slice: Vec<Row>) -> Result<(), StoreError> {
                 let mut after = After::default();
                 let now = worker.clock().now();
                 decide::take_in(&worker, tx, &slice, now, &mut after).await?;
-                if let Some(seq) = slice.iter().map(|row| row.seq).max().filter(|seq| *seq > 0) {
-                    intake::forget(tx, seq).await?;
+                if let Some(seq) = through {
+                    intake::set_decided(tx, seq).await?;
                 }
                 Ok::<After, StoreError>(after)
             })
         })
         .await??;
+    if let Some(seq) = through {
+        engine.0.progress.forgettable.store(seq, Ordering::SeqCst);
+    }
     engine.after_commit(after);
     Ok(())
 }
@@ -230,9 +246,10 @@ async fn set_aside(engine: &Engine, row: &Row, error: &StoreError) -> bool {
     write(engine, vec![last]).await.is_ok()
 }
 
-/// Decides what a server before this one acknowledged and did not decide; answers the last number in use.
-pub(super) async fn recover(engine: &Engine, stop: &CancellationToken) -> i64 {
-    let mut last_seq = 0;
+/// Decides what a server before this one acknowledged and did not decide; answers the last number
+/// in use, without which nothing may be kept: `None` when it was told to stop before it knew.
+pub(super) async fn recover(engine: &Engine, stop: &CancellationToken) -> Option<i64> {
+    let mut last_seq = None;
     while !stop.is_cancelled() {
         match recover_page(engine, &mut last_seq).await {
             Ok(true) => {}
@@ -250,9 +267,19 @@ pub(super) async fn recover(engine: &Engine, stop: &CancellationToken) -> i64 {
     last_seq
 }
 
-/// Answers whether there may be more.
-async fn recover_page(engine: &Engine, last_seq: &mut i64) -> Result<bool, StoreError> {
-    let page = intake::page(&mut engine.0.store.read().await?, *last_seq).await?;
+/// Answers whether there may be more. `last_seq` is how far it is decided, once that is known.
+async fn recover_page(engine: &Engine, last_seq: &mut Option<i64>) -> Result<bool, StoreError> {
+    let after = match *last_seq {
+        Some(seq) => seq,
+        None => intake::decided(&mut engine.0.store.read().await?).await?,
+    };
+    *last_seq = Some(after);
+    engine.0.progress.forgettable.store(after, Ordering::SeqCst);
+    let page = engine
+        .0
+        .store
+        .intake(move |tx| Box::pin(async move { intake::page(tx, after).await }))
+        .await??;
     let mut backlog = Backlog::default();
     for (seq, words) in &page {
         let heard = record::read(words).unwrap_or_else(|error| {
@@ -272,7 +299,7 @@ async fn recover_page(engine: &Engine, last_seq: &mut i64) -> Result<bool, Store
         let through = slice.iter().map(|row| row.seq).max().unwrap_or_default();
         let decided = decide(engine.clone(), slice).await;
         if decided.is_done {
-            *last_seq = through;
+            *last_seq = Some(through);
             backlog.decided(decided.rows, decided.took_ms, 0);
         } else if decided.rows > 1 {
             // Fewer together, until one that is to blame stands alone.
