@@ -97,6 +97,32 @@ fn a_repeated_command_is_answered_from_the_journal_and_not_run_again() {
 }
 
 #[test]
+fn who_is_asked_for_an_end_tells_it_and_never_runs_what_it_does_not_know() {
+    let mut bench = bench_or_skip!();
+    bench.start_online();
+    let count = bench.path("count");
+    let script = json!({"script": format!("echo ran >> {}", count.display())});
+    let mut known = message("run_script", script.clone());
+    let id = id_of(&known);
+    bench.publish("commands", known.to_string());
+    let first = bench.wait_final(&id);
+    known["known"] = json!(true);
+    bench.publish("commands", known.to_string());
+    wait_for("the end again", || (bench.finals(&id) >= 2).then_some(()));
+    assert!(
+        bench.responses(&id).iter().filter(|r| r["status"] == "completed").all(|r| *r == first)
+    );
+
+    let mut unknown = message("run_script", script);
+    unknown["known"] = json!(true);
+    let id = id_of(&unknown);
+    bench.publish("commands", unknown.to_string());
+    assert_eq!(bench.wait_final(&id)["error_code"], "interrupted");
+    assert_eq!(bench.statuses(&id), ["failed"]);
+    assert_eq!(std::fs::read_to_string(count).unwrap(), "ran\n");
+}
+
+#[test]
 fn what_cannot_be_understood_is_refused_and_changes_nothing() {
     let mut bench = bench_or_skip!();
     bench.start_online();

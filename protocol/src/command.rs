@@ -200,6 +200,10 @@ pub struct CommandMessage {
     /// how much of the command's life is left without trusting its own clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sent_at: Option<Timestamp>,
+    /// The server has heard the device accept it, and only asks how it ended. A device that does
+    /// not know it any more answers `failed` with `interrupted`, and runs nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub known: bool,
     /// Fields of later versions, kept.
     #[serde(flatten)]
     pub other: Map<String, Value>,

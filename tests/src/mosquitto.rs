@@ -1,8 +1,16 @@
 //! A private Mosquitto: its own configuration, its own port, gone with its guard.
 
-use std::{fs, net::TcpListener, path::PathBuf, process::Command};
+use std::{
+    fmt::Write as _,
+    fs,
+    io::Write as _,
+    net::TcpListener,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
@@ -23,7 +31,12 @@ pub enum Access {
     Open,
     /// [`USERNAME`] with [`PASSWORD`].
     Password,
+    /// As `docs/operate.md` says: [`USERNAME`], and each device that was [admitted](Mosquitto::admit).
+    Guide,
 }
+
+/// The operator's guide, for its access rules.
+const GUIDE: &str = include_str!("../../docs/operate.md");
 
 /// A running Mosquitto, or one that was killed and may be started again.
 #[derive(Debug)]
@@ -54,7 +67,9 @@ impl Mosquitto {
     pub fn url(&self) -> String {
         match self.access {
             Access::Open => format!("mqtt://127.0.0.1:{}", self.port),
-            Access::Password => format!("mqtt://{USERNAME}:{PASSWORD}@127.0.0.1:{}", self.port),
+            Access::Password | Access::Guide => {
+                format!("mqtt://{USERNAME}:{PASSWORD}@127.0.0.1:{}", self.port)
+            }
         }
     }
 
@@ -98,27 +113,69 @@ impl Mosquitto {
              user root\n",
             self.port
         );
-        match self.access {
-            Access::Open => conf.push_str("allow_anonymous true\n"),
-            Access::Password => {
-                let passwords = folder.join("passwords");
-                fs::write(&passwords, format!("{USERNAME}:{PASSWORD}\n"))?;
-                let hasher = self.program.with_file_name("mosquitto_passwd");
-                let hasher = if hasher.is_file() {
-                    hasher
-                } else {
-                    crate::binaries::on_path("mosquitto_passwd").context("mosquitto_passwd")?
-                };
-                let status = Command::new(hasher).arg("-U").arg(&passwords).status()?;
-                anyhow::ensure!(status.success(), "mosquitto_passwd failed: {status}");
-                conf.push_str("allow_anonymous false\npassword_file ");
-                conf.push_str(passwords.to_str().context("a folder name that is no text")?);
-                conf.push('\n');
-            }
+        if self.access == Access::Open {
+            conf.push_str("allow_anonymous true\n");
+        } else {
+            fs::write(self.passwords(), "")?;
+            self.account(USERNAME, PASSWORD)?;
+            let path = |path: PathBuf| path.to_str().map(str::to_owned);
+            let passwords = path(self.passwords()).context("a folder name that is no text")?;
+            writeln!(conf, "allow_anonymous false\npassword_file {passwords}")?;
+        }
+        if self.access == Access::Guide {
+            let acl = self.acl();
+            fs::write(&acl, format!("{}\n", guide()?.0))?;
+            writeln!(conf, "acl_file {}", acl.display())?;
         }
         fs::write(folder.join("mosquitto.conf"), conf)?;
         Ok(())
     }
+
+    /// Gives a device of project `default` an account, as the guide says; while it runs.
+    pub fn admit(&mut self, device: &str, secret: &str) -> Result<()> {
+        self.account(&format!("default/{device}"), secret)?;
+        let mut acl = fs::OpenOptions::new().append(true).open(self.acl())?;
+        write!(acl, "\n{}", guide()?.1.replace("pi-1", device))?;
+        if let Some(process) = &mut self.process {
+            process.signal(Signal::SIGHUP);
+        }
+        Ok(())
+    }
+
+    fn account(&self, username: &str, password: &str) -> Result<()> {
+        let beside = self.program.with_file_name("mosquitto_passwd");
+        let hasher = if beside.is_file() {
+            beside
+        } else {
+            crate::binaries::on_path("mosquitto_passwd").context("mosquitto_passwd")?
+        };
+        let status = Command::new(hasher)
+            .arg("-b")
+            .arg(self.passwords())
+            .args([username, password])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()?;
+        ensure!(status.success(), "mosquitto_passwd failed: {status}");
+        Ok(())
+    }
+
+    fn passwords(&self) -> PathBuf {
+        self.folder.path().join("passwords")
+    }
+
+    fn acl(&self) -> PathBuf {
+        self.folder.path().join("acl")
+    }
+}
+
+/// The access rules of the guide: the server's, and those of device `pi-1`.
+fn guide() -> Result<(&'static str, &'static str)> {
+    let start = GUIDE.find("user quarterdeck\n").context("no rules in the guide")?;
+    let (rules, _) = GUIDE[start..].split_once("```").context("the rules have no end")?;
+    let (server, device) = rules.split_once("\n\n").context("no rules of a device")?;
+    ensure!(device.starts_with("user default/pi-1\n"), "whose rules are these? {device}");
+    Ok((server, device))
 }
 
 /// A port of loopback that nobody listens on now.

@@ -75,6 +75,13 @@ impl Engine {
 
     fn take_on(&mut self, message: CommandMessage, bytes: usize, receipt: &Receipt) {
         let id = message.command_id;
+        if message.known {
+            let failure = Failure::new(
+                error_code::INTERRUPTED,
+                "the device accepted it once and does not know it any more; it was not run again",
+            );
+            return self.refuse(id, failure, receipt);
+        }
         let parsed = if self.context.workflows.has(&message.kind) {
             Operation::workflow(&message.kind, &message.payload)
         } else {

@@ -14,6 +14,11 @@
 //! so that it is sent once a connection; after a reconnect all that the device
 //! has not accepted goes out again, and the device knows a `command_id` that it
 //! has seen. A restart forgets only that memory.
+//!
+//! What a device has accepted leaves only to ask how it ended ([`asking`]).
+
+mod asking;
+mod wire;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -22,17 +27,18 @@ use std::{
 
 use bytes::Bytes;
 use quarterdeck_protocol::{
-    command::{CancelMessage, CommandStatus, SCHEMA_VERSION},
+    command::{CancelMessage, CommandStatus},
     ids::{CommandId, DeviceId, ProjectId},
     live::Listing,
     time::Timestamp,
     topics::DeviceTopic,
 };
-use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+pub(super) use self::wire::{Common, Outbound};
+use self::{asking::Asking, wire::message};
 use super::{After, Change, Engine, ingest::DeviceKey};
 use crate::{
     mqtt::link::{Link, PublishError, PublishRequest, Qos},
@@ -70,6 +76,21 @@ struct State {
     pending: Vec<DeviceKey>,
     /// Devices that may have missed a cancellation.
     cancels: Vec<DeviceKey>,
+    asking: Asking,
+}
+
+/// What the next turn sees to.
+#[derive(Debug)]
+struct Turn {
+    pending: Vec<DeviceKey>,
+    cancels: Vec<DeviceKey>,
+    asked: Vec<DeviceKey>,
+}
+
+impl Turn {
+    const fn is_empty(&self) -> bool {
+        self.pending.is_empty() && self.cancels.is_empty() && self.asked.is_empty()
+    }
 }
 
 /// A device that hears commands.
@@ -124,12 +145,13 @@ impl Delivery {
     /// The way to an external broker stands again: what was sent may be lost.
     pub(super) fn link_is_up(&self) {
         let mut state = self.state();
-        let State { listeners, pending, cancels } = &mut *state;
+        let State { listeners, pending, cancels, asking } = &mut *state;
         pending.clear();
         for (key, listener) in listeners.iter_mut() {
             *listener = Listener { is_pending: true, ..Listener::default() };
             pending.push(key.clone());
             cancels.push(key.clone());
+            asking.add(key.clone());
         }
         drop(state);
         self.wake.notify_one();
@@ -186,7 +208,8 @@ impl Delivery {
     /// Tries again those that took no more.
     pub(super) fn retry_full(&self) {
         let mut state = self.state();
-        let State { listeners, pending, .. } = &mut *state;
+        let State { listeners, pending, asking, .. } = &mut *state;
+        asking.retry();
         for (key, listener) in listeners.iter_mut().filter(|(_, listener)| listener.is_full) {
             listener.is_full = false;
             if !listener.is_pending {
@@ -221,7 +244,7 @@ impl Delivery {
         }
     }
 
-    fn take_pending(&self) -> (Vec<DeviceKey>, Vec<DeviceKey>) {
+    fn take_turn(&self) -> Turn {
         let mut state = self.state();
         let count = state.pending.len().min(DEVICES_MAX);
         let pending: Vec<_> = state.pending.drain(..count).collect();
@@ -234,15 +257,15 @@ impl Delivery {
         }
         let count = state.cancels.len().min(DEVICES_MAX);
         let cancels = state.cancels.drain(..count).collect();
-        (pending, cancels)
+        Turn { pending, cancels, asked: state.asking.take() }
     }
 }
 
 /// Sends what waits, until it is told to stop.
 pub(super) async fn run(engine: Engine, stop: CancellationToken) {
     loop {
-        let (pending, cancels) = engine.0.delivery.take_pending();
-        if pending.is_empty() && cancels.is_empty() {
+        let turn = engine.0.delivery.take_turn();
+        if turn.is_empty() {
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = engine.0.delivery.wake.notified() => continue,
@@ -251,26 +274,27 @@ pub(super) async fn run(engine: Engine, stop: CancellationToken) {
         if stop.is_cancelled() {
             break;
         }
-        if let Err(error) = pump(&engine, &pending, &cancels).await {
-            tracing::error!(%error, devices = pending.len(), "the outbox could not be read or marked");
-            engine.0.delivery.put_back(pending, cancels);
+        if let Err(error) = pump(&engine, &turn).await {
+            tracing::error!(%error, devices = turn.pending.len(), "the outbox could not be read or marked");
+            engine.0.delivery.put_back(turn);
             engine.clock().sleep_ms(1_000).await;
         }
     }
 }
 
 impl Delivery {
-    fn put_back(&self, pending: Vec<DeviceKey>, cancels: Vec<DeviceKey>) {
-        self.wake(pending);
-        self.state().cancels.extend(cancels);
+    fn put_back(&self, turn: Turn) {
+        self.wake(turn.pending);
+        self.ask_again(turn.asked);
+        self.state().cancels.extend(turn.cancels);
     }
 }
 
-async fn pump(
-    engine: &Engine,
-    pending: &[DeviceKey],
-    cancels: &[DeviceKey],
-) -> Result<(), StoreError> {
+async fn pump(engine: &Engine, turn: &Turn) -> Result<(), StoreError> {
+    let Turn { pending, cancels, asked } = turn;
+    if !asked.is_empty() {
+        asking::ask(engine, asked).await?;
+    }
     let mut tx = engine.0.store.read().await?;
     let outgoing = if pending.is_empty() {
         Vec::new()
@@ -436,76 +460,4 @@ async fn mark(engine: &Engine, published: Vec<String>) -> Result<(), StoreError>
         .await??;
     engine.after_commit(after);
     Ok(())
-}
-
-/// The commands of one submission that go to devices which are there.
-#[derive(Debug)]
-pub(super) struct Outbound {
-    pub(super) common: Common,
-    /// Command and device.
-    pub(super) to: Vec<(String, DeviceKey)>,
-}
-
-/// What they have in common.
-#[derive(Debug)]
-pub(super) struct Common {
-    pub(super) kind: String,
-    /// JSON.
-    pub(super) payload: String,
-    pub(super) priority: i64,
-    pub(super) timeout_s: i64,
-    pub(super) issued_at: Timestamp,
-    pub(super) expires_at: Timestamp,
-    pub(super) issued_by: String,
-}
-
-impl Common {
-    fn wire(&self, id: &str, payload: &RawValue, sent_at: Timestamp) -> Option<Bytes> {
-        let wire = Wire {
-            schema_version: SCHEMA_VERSION,
-            command_id: id,
-            kind: &self.kind,
-            payload,
-            priority: self.priority,
-            issued_at: self.issued_at,
-            expires_at: self.expires_at,
-            timeout_s: self.timeout_s,
-            issued_by: &self.issued_by,
-            sent_at,
-        };
-        serde_json::to_vec(&wire).ok().map(Bytes::from)
-    }
-}
-
-/// A command on the wire; see [`quarterdeck_protocol::command::CommandMessage`].
-#[derive(Serialize)]
-struct Wire<'a> {
-    schema_version: &'static str,
-    command_id: &'a str,
-    #[serde(rename = "type")]
-    kind: &'a str,
-    payload: &'a RawValue,
-    priority: i64,
-    issued_at: Timestamp,
-    expires_at: Timestamp,
-    timeout_s: i64,
-    issued_by: &'a str,
-    sent_at: Timestamp,
-}
-
-fn message(command: &Outgoing, sent_at: Timestamp) -> Option<Bytes> {
-    let payload: &RawValue = serde_json::from_str(&command.payload).ok()?;
-    let wire = Wire {
-        schema_version: SCHEMA_VERSION,
-        command_id: &command.id,
-        kind: &command.kind,
-        payload,
-        priority: command.priority,
-        issued_at: Timestamp::from_millis(command.created_at),
-        expires_at: Timestamp::from_millis(command.expires_at),
-        timeout_s: command.timeout_s,
-        issued_by: &command.created_by,
-        sent_at,
-    };
-    serde_json::to_vec(&wire).ok().map(Bytes::from)
 }

@@ -11,6 +11,7 @@
 //! | [`listing`] | what people see |
 //! | [`output`] | live output |
 
+pub mod accepted;
 pub mod listing;
 pub mod live;
 pub mod output;

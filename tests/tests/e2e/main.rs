@@ -5,6 +5,7 @@
 //! needs what is not installed says `skipped: NAME needs …`.
 
 mod broker;
+mod broker_agents;
 mod cancelling;
 mod cli;
 mod clocks;

@@ -113,6 +113,9 @@ impl Reader {
             What::Status { .. } if !is_current => return,
             What::Status { status, .. } if connection.is_none() => {
                 // An external broker tells of no subscriptions: the device itself does.
+                if status.online {
+                    engine.0.delivery.ask(&device.0, &device.1);
+                }
                 for kind in [DeviceTopic::Commands, DeviceTopic::CommandsCancel] {
                     if status.online {
                         engine.0.delivery.listens(&device.0, &device.1, kind);
