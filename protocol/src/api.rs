@@ -379,6 +379,27 @@ pub struct DeviceHealth {
     pub report: Option<Value>,
 }
 
+/// What a device is configured with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DeviceConfiguration {
+    pub device_id: DeviceId,
+    /// Rises with each change; 0 when nobody has written any.
+    pub version: u64,
+    #[schema(value_type = Object)]
+    pub configuration: Map<String, Value>,
+    pub updated_at: Option<Timestamp>,
+    pub updated_by: Option<String>,
+}
+
+/// A new configuration for a device, in place of the one before.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetConfiguration {
+    /// At most 64 KiB.
+    #[schema(value_type = Object)]
+    pub configuration: Map<String, Value>,
+}
+
 // --- commands ---------------------------------------------------------------
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -38,6 +38,8 @@ pub const HTTP_BODY_MAX_BYTES: usize = 1024 * 1024;
 pub const PAGE_MAX_ITEMS: u32 = 1_000;
 /// The page of a listing that does not ask, in items.
 pub const PAGE_DEFAULT_ITEMS: u32 = 100;
+/// What a device may be configured with, as JSON.
+pub const CONFIGURATION_MAX_BYTES: usize = 64 * 1024;
 /// How deep JSON may nest.
 pub const JSON_MAX_DEPTH: usize = 64;
 /// Time-out of a command, in seconds: least, default, most.

@@ -27,6 +27,7 @@ mod alerts;
 pub mod audit;
 mod auth;
 mod commands;
+mod configuration;
 mod devices;
 mod enrollment;
 mod members;

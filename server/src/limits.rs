@@ -25,6 +25,7 @@ pub const ALL: &[Limit] = &[
     limit("http_headers", http::server::HEADERS_MAX as u64, "431"),
     limit("http_head_timeout_ms", http::server::HEAD_TIMEOUT_MS, "closed"),
     limit("http_body_bytes", shared::HTTP_BODY_MAX_BYTES as u64, "413"),
+    limit("device_configuration_bytes", shared::CONFIGURATION_MAX_BYTES as u64, "422"),
     limit("http_body_timeout_ms", http::json::BODY_TIMEOUT_MS, "408"),
     limit("http_write_stall_ms", http::server::WRITE_STALL_MS, "closed"),
     limit("json_depth", shared::JSON_MAX_DEPTH as u64, "400"),

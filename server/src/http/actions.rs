@@ -21,6 +21,7 @@ pub fn of(method: &Method, path: &str) -> &'static str {
         ("PATCH", "/devices/{device}") => "device.change",
         ("DELETE", "/devices/{device}") | ("POST", "/devices/{device}/retire") => "device.retire",
         ("POST", "/devices/{device}/enroll-again") => "device.enroll_again",
+        ("PUT", "/devices/{device}/configuration") => "device.configure",
         ("POST", "/devices/{device}/clear_service_failed") => "device.clear_service_failed",
         ("POST", "/commands") => "command.create",
         ("POST", "/commands/{id}/cancel" | "/commands/cancel") => "command.cancel",

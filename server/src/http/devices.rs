@@ -231,6 +231,6 @@ async fn must_exist(tx: &mut crate::store::Tx, member: &Viewer, device: &DeviceI
     found.map(drop).ok_or_else(|| Error::not_found("device"))
 }
 
-fn device_id(text: &str) -> Result<DeviceId> {
+pub(super) fn device_id(text: &str) -> Result<DeviceId> {
     DeviceId::new(text).map_err(|_| Error::not_found("device"))
 }

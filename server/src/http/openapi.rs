@@ -23,8 +23,8 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    App, alerts, audit, auth, commands, devices, enrollment, members, metrics, operations, output,
-    overview,
+    App, alerts, audit, auth, commands, configuration, devices, enrollment, members, metrics,
+    operations, output, overview,
     problem::{self, Error, RequestId},
     projects, service_tokens, status, tickets, uploads, users,
 };
@@ -78,6 +78,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(devices::health))
         .routes(routes!(devices::commands))
         .routes(routes!(devices::timeline))
+        .routes(routes!(configuration::read, configuration::set))
         .routes(routes!(commands::list, commands::create))
         .routes(routes!(commands::cancel_many))
         .routes(routes!(commands::read))

@@ -6,6 +6,7 @@
 //! | [`live`] | what their messages change, in bulk |
 //! | [`operations`] | what they announce that they can do |
 
+pub mod configuration;
 pub mod listing;
 pub mod live;
 pub mod operations;

@@ -68,6 +68,8 @@ const ROUTES: &[(&str, &str, Needs)] = {
         ("GET", "/api/v1/projects/{project}/devices/{device}/health", Viewer),
         ("GET", "/api/v1/projects/{project}/devices/{device}/commands", Viewer),
         ("GET", "/api/v1/projects/{project}/devices/{device}/timeline", Viewer),
+        ("GET", "/api/v1/projects/{project}/devices/{device}/configuration", Viewer),
+        ("PUT", "/api/v1/projects/{project}/devices/{device}/configuration", Operator),
         ("GET", "/api/v1/projects/{project}/commands", Viewer),
         ("POST", "/api/v1/projects/{project}/commands", Operator),
         ("POST", "/api/v1/projects/{project}/commands/cancel", Operator),

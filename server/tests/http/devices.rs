@@ -228,3 +228,66 @@ async fn operations_overview_and_alerts_are_there() {
         .await
         .problem(404, "not_found");
 }
+
+#[tokio::test]
+async fn a_device_reads_its_own_configuration_and_no_other() {
+    let fixture = Fixture::start().await;
+    let admin = fixture.admin().await;
+    let viewer = fixture.member(&admin, "viv", "default", "viewer").await;
+    let secret = fixture.device(&admin, "default", "pi-1").await;
+    fixture.device(&admin, "default", "pi-2").await;
+    let path = |device: &str| format!("/projects/default/devices/{device}/configuration");
+    let ask = |device: &str, secret: &str, seen: &str| {
+        let request = fixture.request(Method::GET, &path(device), "");
+        let request = request.basic_auth("default/pi-1", Some(secret));
+        send(request.header("if-none-match", seen))
+    };
+
+    let none = ask("pi-1", &secret, "").await.expect(200);
+    assert_eq!((&none["version"], &none["configuration"]), (&json!(0), &json!({})));
+    let wanted = json!({ "configuration": { "brightness": 70, "language": "de" } });
+    let set = fixture.call(Method::PUT, &path("pi-1"), &admin, Some(&wanted)).await;
+    assert_eq!(set.headers["etag"], "\"1\"");
+    let set = set.expect(200);
+    assert_eq!((&set["updated_by"], &set["version"]), (&json!("admin"), &json!(1)));
+
+    let read = ask("pi-1", &secret, "\"0\"").await;
+    assert_eq!(read.headers["etag"], "\"1\"");
+    assert_eq!(read.expect(200)["configuration"], wanted["configuration"]);
+    assert_eq!(ask("pi-1", &secret, "\"1\"").await.status, 304);
+    assert_eq!(fixture.get(&path("pi-1"), &viewer).await.expect(200)["version"], 1);
+
+    ask("pi-2", &secret, "").await.problem(404, "not_found");
+    ask("pi-1", "wrong", "").await.problem(401, "unauthorized");
+    fixture.get(&path("nobody"), &viewer).await.problem(404, "not_found");
+    fixture
+        .call(Method::PUT, &path("nobody"), &admin, Some(&wanted))
+        .await
+        .problem(404, "not_found");
+    let audit =
+        fixture.get("/projects/default/audit?action=device.configure", &admin).await.expect(200);
+    assert_eq!(
+        audit["items"][0]["detail"],
+        json!({"version": 1, "keys": ["brightness", "language"]})
+    );
+}
+
+#[tokio::test]
+async fn who_changes_a_configuration_that_changed_meanwhile_is_told() {
+    let fixture = Fixture::start().await;
+    let admin = fixture.admin().await;
+    fixture.device(&admin, "default", "pi-1").await;
+    let set = |seen: &'static str, value: serde_json::Value| {
+        let path = "/projects/default/devices/pi-1/configuration";
+        let request = fixture.request(Method::PUT, path, &admin).header("if-match", seen);
+        send(request.json(&json!({ "configuration": value })))
+    };
+    set("\"0\"", json!({"a": 1})).await.expect(200);
+    set("\"0\"", json!({"a": 2})).await.problem(412, "changed_meanwhile");
+    set("*", json!({"a": 3})).await.expect(200);
+    assert_eq!(set("\"2\"", json!({"a": 4})).await.expect(200)["version"], 3);
+    for bad in [json!([1]), json!("text"), json!({"a": "x".repeat(70_000)})] {
+        let refused = set("*", bad).await.problem(422, "invalid");
+        assert_eq!(refused["field"], "configuration");
+    }
+}
