@@ -654,6 +654,9 @@ pub struct Overview {
     /// Devices that have used some of their reboots (chapter 3), least left first, at most ten.
     #[serde(default)]
     pub reboot_budget: Vec<RebootBudget>,
+    /// Sessions with devices that are not over.
+    #[serde(default)]
+    pub open_tunnels: u64,
 }
 
 /// How many reboots of a device the safety rule still lets through now.

@@ -67,6 +67,10 @@ pub enum Listing {
     EnrollmentTokens,
     /// One row, [`crate::api::Overview`]; key: `overview`.
     Overview,
+    /// Rows: [`crate::api::Tunnel`]; key: id. Filters and sorts as `GET /tunnels`.
+    Tunnels,
+    /// Rows: [`crate::api::Recording`]; key: id. Filters and sorts as `GET /recordings`.
+    Recordings,
 }
 
 /// What a console sends.

@@ -36,9 +36,11 @@ pub mod meta;
 pub mod overview;
 pub mod projects;
 pub mod query;
+pub mod recordings;
 pub mod safety;
 pub mod service_tokens;
 pub mod sessions;
+pub mod tunnels;
 pub mod uploads;
 pub mod users;
 

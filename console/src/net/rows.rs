@@ -33,11 +33,18 @@ pub(super) async fn page(
     let subject;
     let is_of_device = filter.contains_key("device");
     let (segments, sort): (Vec<&str>, _) = match listing {
-        Listing::Devices | Listing::Commands | Listing::Alerts | Listing::Audit => {
+        Listing::Devices
+        | Listing::Commands
+        | Listing::Alerts
+        | Listing::Audit
+        | Listing::Tunnels
+        | Listing::Recordings => {
             let name = match listing {
                 Listing::Devices => "devices",
                 Listing::Commands => "commands",
                 Listing::Alerts => "alerts",
+                Listing::Tunnels => "tunnels",
+                Listing::Recordings => "recordings",
                 _ => "audit",
             };
             ([&of_project[..], &[name]].concat(), sort)

@@ -21,7 +21,7 @@ use crate::{
     store::{
         alerts, audit, commands, device_events, devices, enrollment_tokens, members, projects,
         query::{InvalidQuery, ListError, WindowRow, to_raw},
-        users,
+        recordings, tunnels, users,
     },
 };
 
@@ -142,7 +142,11 @@ impl Window {
             Listing::Overview => {
                 matches!(
                     change.listing,
-                    Listing::Devices | Listing::Commands | Listing::Alerts | Listing::Overview
+                    Listing::Devices
+                        | Listing::Commands
+                        | Listing::Alerts
+                        | Listing::Overview
+                        | Listing::Tunnels
                 )
             }
             // What they announce may have changed.
@@ -341,6 +345,14 @@ impl Window {
                     keyed(&rows, |row| row.id.clone())?,
                     enrollment_tokens::count(tx, project).await?,
                 ))
+            }
+            Listing::Tunnels => {
+                let filter = tunnels::Filter::parse(filter)?;
+                tunnels::window(tx, project, &filter, sort, offset, limit).await
+            }
+            Listing::Recordings => {
+                let filter = recordings::Filter::parse(filter)?;
+                recordings::window(tx, project, &filter, sort, offset, limit).await
             }
             Listing::Overview => unreachable!("answered above"),
         }

@@ -9,7 +9,7 @@ use quarterdeck_protocol::{
     time::Timestamp,
 };
 
-use super::{StoreError, Tx, commands::listing, on, projects, safety};
+use super::{StoreError, Tx, commands::listing, on, projects, safety, tunnels};
 use crate::{clock::Now, domain::safety::Counter};
 
 /// What "recent" means, in milliseconds.
@@ -48,6 +48,7 @@ pub async fn read(tx: &mut Tx, project: &ProjectId, now: Now) -> Result<Overview
         alerts: alerts(tx, name).await?,
         offline_by_site: offline_by_site(tx, name).await?,
         reboot_budget: reboot_budget(tx, project, now).await?,
+        open_tunnels: tunnels::count_open(tx, name).await?,
     })
 }
 

@@ -166,6 +166,8 @@ impl FakeFleet {
             }
             Listing::Projects => page(range, &self.projects, |p| (p.id.to_string(), text(p))),
             Listing::EnrollmentTokens => page(range, &self.tokens, |t| (t.id.clone(), text(t))),
+            // The fleet in memory has no sessions.
+            Listing::Tunnels | Listing::Recordings => (Vec::new(), 0),
             Listing::Overview => {
                 let overview = self.overview();
                 (vec![("overview".to_owned(), text(&overview))], 1)
@@ -267,6 +269,7 @@ impl FakeFleet {
                     as u64,
             },
             offline_by_site: by_site,
+            open_tunnels: 0,
             reboot_budget: self
                 .devices
                 .iter()

@@ -148,6 +148,42 @@ pub const fn fields(listing: Listing) -> &'static [&'static str] {
         Listing::EnrollmentTokens => {
             &["id", "uses", "used", "expires_at", "tags", "created_by", "created_at", "revoked_at"]
         }
+        Listing::Tunnels => &[
+            "id",
+            "device_id",
+            "user",
+            "kind",
+            "status",
+            "argv",
+            "host",
+            "port",
+            "reverse",
+            "listen_port",
+            "bytes_up",
+            "bytes_down",
+            "attached",
+            "created_at",
+            "opened_at",
+            "last_activity_at",
+            "closed_at",
+            "close_reason",
+            "close_message",
+            "exit_code",
+            "recording_id",
+        ],
+        Listing::Recordings => &[
+            "id",
+            "tunnel_id",
+            "device_id",
+            "user",
+            "status",
+            "argv",
+            "has_input",
+            "started_at",
+            "ended_at",
+            "bytes",
+            "expires_at",
+        ],
         Listing::Output | Listing::Operations | Listing::Overview => &[],
     }
 }
@@ -210,6 +246,8 @@ mod tests {
             (Listing::Projects, schema_fields::<api::Project>()),
             (Listing::Members, schema_fields::<api::Member>()),
             (Listing::EnrollmentTokens, schema_fields::<api::EnrollmentToken>()),
+            (Listing::Tunnels, schema_fields::<api::Tunnel>()),
+            (Listing::Recordings, schema_fields::<api::Recording>()),
         ] {
             let mut known: Vec<&str> = known.iter().map(String::as_str).collect();
             // Only in the answer that made it.

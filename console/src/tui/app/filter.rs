@@ -60,6 +60,8 @@ pub const fn keys(listing: Listing) -> &'static [&'static str] {
         ],
         Listing::Alerts => &["status", "severity", "kind", "device"],
         Listing::Audit => &["actor", "action", "object", "outcome", "from", "to"],
+        Listing::Tunnels => &["device", "user", "status", "kind", "from", "to"],
+        Listing::Recordings => &["device", "user", "status", "from", "to"],
         _ => &[],
     }
 }
