@@ -157,7 +157,7 @@ impl Terminal {
     }
 
     fn draw(&mut self, pane: &Pane, area: Rect) -> Option<Position> {
-        let view = View { pane, scrolled: 0, selection: None, matches: &[], is_lost: false };
+        let view = View { pane, top: None, selection: None, matches: &[], is_lost: false };
         widget::draw(&view, &THEME, area, &mut self.buffer)
     }
 }

@@ -29,6 +29,7 @@ pub mod files;
 pub mod link;
 pub mod live;
 pub mod pages;
+pub mod panes;
 pub mod profile;
 mod rows;
 pub mod server;

@@ -11,7 +11,7 @@
 //!
 //! | module | subject |
 //! | --- | --- |
-//! | [`effects`], [`mailbox`] | the seam to the network |
+//! | [`effects`], [`tunnels`], [`mailbox`] | the seam to the network |
 //! | [`app`] | state, messages, `update`, the one table of actions |
 //! | [`store`] | what the server said |
 //! | [`view`] | pure: state to cells |
@@ -38,7 +38,8 @@
 //!    a time-out of 30 s) it makes a `Problem` with status 0 and code `unreachable`; one whose outcome is
 //!    unknown says so in its detail. A `POST` that creates carries one `Idempotency-Key` for all attempts of its call. Calls run
 //!    side by side; one that is slow holds up no other.
-//! 5. **Ends** when the channel of requests closes: that is how [`run`] says goodbye.
+//! 5. **Serves panes** as [`tunnels`] says.
+//! 6. **Ends** when the channel of requests closes: that is how [`run`] says goodbye.
 //!
 //! The TUI in turn keeps at most [`LIVE_WINDOWS_MAX`](quarterdeck_protocol::limits::LIVE_WINDOWS_MAX)
 //! windows and [`ANSWERS_MAX`](mailbox::ANSWERS_MAX) calls open, uses a fresh window id for each
@@ -59,6 +60,7 @@ mod run;
 pub mod store;
 pub mod term;
 pub mod theme;
+pub mod tunnels;
 pub mod view;
 
 /// How many requests may wait for the network; the TUI holds back the rest.

@@ -6,7 +6,7 @@ use std::{fmt::Write as _, fs, path::Path};
 
 use quarterdeck_console::tui::app::actions::{ACTIONS, Context, Needs};
 
-const CONTEXTS: [Context; 12] = [
+const CONTEXTS: [Context; 18] = [
     Context::Global,
     Context::List,
     Context::Viewer,
@@ -19,6 +19,12 @@ const CONTEXTS: [Context; 12] = [
     Context::Audit,
     Context::Users,
     Context::Wizard,
+    Context::Tunnels,
+    Context::Recordings,
+    Context::Player,
+    Context::Pane,
+    Context::Prefix,
+    Context::Scroll,
 ];
 
 fn document() -> String {

@@ -172,7 +172,7 @@ fn check(pane: &Pane, dice: &mut Dice, at: u64) {
         let area = Rect { x: 0, y: 0, width: size.cols.min(60), height: size.rows.min(20) };
         let mut buffer = Buffer::empty(area);
         let view =
-            View { pane, scrolled: dice.throw(50), selection: None, matches: &[], is_lost: false };
+            View { pane, top: Some(dice.throw(50)), selection: None, matches: &[], is_lost: false };
         let theme = Theme::new(ThemeName::Default, Depth::Indexed, true);
         widget::draw(&view, &theme, area, &mut buffer);
         for cell in &buffer.content {

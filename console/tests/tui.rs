@@ -4,16 +4,24 @@
 mod any_sequence;
 #[path = "tui/bytes.rs"]
 mod bytes;
+#[path = "tui/many_panes.rs"]
+mod many_panes;
 #[path = "tui/many_rows.rs"]
 mod many_rows;
 #[path = "tui/network.rs"]
 mod network;
+#[path = "tui/panes.rs"]
+mod panes;
 #[path = "tui/picture.rs"]
 mod picture;
+#[path = "tui/recordings.rs"]
+mod recordings;
 #[path = "tui/runner.rs"]
 mod runner;
 #[path = "tui/screens.rs"]
 mod screens;
+#[path = "tui/sessions.rs"]
+mod sessions;
 #[path = "tui/stories.rs"]
 mod stories;
 #[path = "tui/svg.rs"]

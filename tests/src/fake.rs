@@ -17,11 +17,14 @@
 //! | `listings` | filtered, sorted, a page of it |
 //! | [`windows`] | what one console watches, and what changed there |
 //! | [`calls`] | what becomes of a request |
+//! | [`sessions`], [`shell`] | tunnels, recordings, and what runs in a terminal |
 //! | [`churn`] | rows that change faster than anybody reads |
 //! | [`server`] | all of it over HTTP and WebSocket |
 
 use quarterdeck_protocol::{
-    api::{Alert, AuditEntry, Command, Device, EnrollmentToken, Project, Role, User},
+    api::{
+        Alert, AuditEntry, Command, Device, EnrollmentToken, Project, Recording, Role, Tunnel, User,
+    },
     command::CommandStatus as S,
     device::DeviceStatus,
     ids::ProjectId,
@@ -37,6 +40,8 @@ pub mod churn;
 mod listings;
 mod making;
 pub mod server;
+pub mod sessions;
+pub mod shell;
 pub mod windows;
 
 pub use server::FakeServer;
@@ -59,6 +64,10 @@ pub struct FakeFleet {
     pub users: Vec<User>,
     pub projects: Vec<Project>,
     pub tokens: Vec<EnrollmentToken>,
+    pub tunnels: Vec<Tunnel>,
+    pub recordings: Vec<Recording>,
+    /// Tunnels that one user may have open.
+    pub tunnels_max: usize,
     /// Pretend that there are so many devices, and so many commands.
     pub rows: Option<u64>,
     /// Pretended devices were all heard of so many seconds ago: no age moves on the screen.
@@ -78,6 +87,9 @@ impl FakeFleet {
             users: Vec::new(),
             projects: Vec::new(),
             tokens: Vec::new(),
+            tunnels: Vec::new(),
+            recordings: Vec::new(),
+            tunnels_max: sessions::TUNNELS_MAX,
             rows: None,
             quiet_s: None,
             role: Role::Operator,
@@ -89,6 +101,7 @@ impl FakeFleet {
         fleet.some_alerts();
         fleet.some_audit();
         fleet.some_people();
+        fleet.some_sessions();
         fleet
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use quarterdeck_protocol::{
-    api::Page,
+    api::{Page, RecordingEvent},
     live::{Listing, Row},
 };
 use serde::Deserialize;
@@ -15,7 +15,7 @@ use super::{
     client::Client,
     error::ApiError,
 };
-use crate::tui::effects::ListPage;
+use crate::tui::effects::{EventsPage, ListPage};
 
 /// Rows of one page: a page of commands with all their output is held in memory.
 const PAGE_ITEMS: u32 = 500;
@@ -74,6 +74,20 @@ pub(super) async fn page(
     let keyed = |data: Box<RawValue>| Row { key: key(listing, is_of_device, &data), data };
     let rows = page.items.into_iter().map(keyed).collect();
     Ok(ListPage { rows, next_cursor: page.next_cursor, total: page.total })
+}
+
+/// Reads a page of what was recorded.
+pub(super) async fn events(
+    client: &Client,
+    project: &InProject<'_>,
+    id: &str,
+    cursor: Option<String>,
+) -> Result<EventsPage, ApiError> {
+    let segments = ["projects", project.id().as_str(), "recordings", id, "events"];
+    let mut query: Query = vec![("limit".to_owned(), PAGE_ITEMS.to_string())];
+    query.extend(cursor.map(|cursor| ("cursor".to_owned(), cursor)));
+    let page: Page<RecordingEvent> = client.call(Call::get(&segments).query(query)).await?;
+    Ok(EventsPage { events: page.items, next_cursor: page.next_cursor })
 }
 
 /// The fields that keys are made of.

@@ -4,6 +4,7 @@
 //!  NetRequest::Live ──────▶ link ──▶ WebSocket        ──▶ mailbox
 //!  NetRequest::Call ──────▶ a task of its own ──▶ HTTP ──▶ mailbox
 //!  NetRequest::OpenProject ▶ a new link
+//!  NetRequest::Tunnel ────▶ panes ── a task per pane
 //! ```
 //!
 //! One loop that never waits for the network: a request is handed on at once.
@@ -17,11 +18,13 @@ use tokio::{
 };
 
 use super::{
+    api::RecordingFile,
     client::Client,
     clock,
     error::ApiError,
     files,
     link::{self, LinkEvent},
+    panes::Panes,
     rows,
 };
 use crate::tui::{
@@ -38,6 +41,7 @@ pub async fn serve(client: Client, project: ProjectId, mut peer: NetPeer) {
     let mut project = project;
     let mut link = Link::start(&client, &project, &peer.mailbox);
     let mut calls = JoinSet::new();
+    let mut panes = Panes::default();
     while let Some(request) = peer.requests.recv().await {
         while calls.try_join_next().is_some() {}
         match request {
@@ -63,6 +67,7 @@ pub async fn serve(client: Client, project: ProjectId, mut peer: NetPeer) {
                     mailbox.put(NetEvent::Answer { id, result: result.map_err(into_problem) });
                 });
             }
+            NetRequest::Tunnel(request) => panes.take(&client, &project, &peer.mailbox, request),
             NetRequest::OpenProject(next) => {
                 project = next;
                 link = Link::start(&client, &project, &peer.mailbox);
@@ -70,8 +75,8 @@ pub async fn serve(client: Client, project: ProjectId, mut peer: NetPeer) {
         }
     }
     drop(link);
-    let _ =
-        tokio::time::timeout(FAREWELL, async { while calls.join_next().await.is_some() {} }).await;
+    let answered = async { while calls.join_next().await.is_some() {} };
+    let _ = tokio::join!(tokio::time::timeout(FAREWELL, answered), panes.leave(FAREWELL));
 }
 
 /// A link that ends when it is dropped.
@@ -157,6 +162,19 @@ async fn answer(
         }
         ApiRequest::RevokeEnrollmentToken { id } => {
             done(project.revoke_enrollment_token(&id).await)?
+        }
+        ApiRequest::CloseTunnel(id) => done(project.close_tunnel(id).await)?,
+        ApiRequest::RecordingEvents { id, cursor } => {
+            ApiAnswer::Events(rows::events(client, &project, &id, cursor).await?)
+        }
+        ApiRequest::SaveRecording { id, path } => {
+            let size_bytes = files::save(
+                project.recording_file(&id, RecordingFile::Cast).await?,
+                &path,
+                |_, _| {},
+            )
+            .await?;
+            ApiAnswer::Saved { path, size_bytes }
         }
     })
 }

@@ -41,14 +41,17 @@ pub mod msg;
 pub mod nav;
 pub mod overlays;
 pub mod palette;
+pub mod panes;
 pub mod people;
 pub mod perform;
 pub mod pickers;
+pub mod player;
 pub mod schema;
 pub mod subjects;
 pub mod sweep;
 pub mod tabs;
 pub mod taking;
+pub mod tunnels;
 pub mod update;
 pub mod views;
 pub mod wall;
@@ -63,6 +66,8 @@ use keymap::Keymap;
 use list::ListState;
 use msg::Layout;
 use nav::{Nav, Place};
+use panes::Panes;
+use player::Player;
 use sweep::Sweep;
 use tabs::{CommandTab, DeviceTab, Tabs, UsersTab};
 use views::Views;
@@ -193,6 +198,9 @@ pub struct App {
     pub lists: BTreeMap<WindowKey, ListState>,
     pub overlay: Option<Overlay>,
     pub wizard: Option<Wizard>,
+    pub panes: Panes,
+    /// The recording that is shown.
+    pub player: Option<Player>,
     pub peek: Peek,
     pub viewer: Viewer,
     pub calls: Calls,
@@ -258,6 +266,8 @@ impl App {
             lists: BTreeMap::new(),
             overlay: None,
             wizard: None,
+            panes: Panes::default(),
+            player: None,
             peek: Peek::default(),
             viewer: Viewer::default(),
             calls: Calls::default(),
@@ -337,7 +347,9 @@ impl App {
                     self.wizard.as_ref().is_some_and(|wizard| wizard.step == Step::Targets);
                 at_targets.then_some(WindowKey::WizardDevices)
             }
-            Place::Handover => None,
+            Place::Handover | Place::Panes | Place::Player(_) => None,
+            Place::Tunnels => Some(WindowKey::Tunnels),
+            Place::Recordings => Some(WindowKey::Recordings),
             Place::Alerts => Some(WindowKey::Alerts),
             Place::Audit => Some(WindowKey::Audit),
             Place::Users => Some(match self.tabs.users {
@@ -361,7 +373,14 @@ impl App {
             Place::Alerts => Context::Alerts,
             Place::Audit => Context::Audit,
             Place::Users => Context::Users,
-            Place::Handover => Context::Viewer,
+            Place::Tunnels => Context::Tunnels,
+            Place::Recordings => Context::Recordings,
+            Place::Player(_) => Context::Player,
+            Place::Panes if self.panes.is_scrolling() => {
+                return vec![Context::Scroll, Context::Pane];
+            }
+            Place::Panes if !self.panes.is_empty() => return vec![Context::Prefix, Context::Pane],
+            Place::Handover | Place::Panes => Context::Viewer,
         };
         if own == Context::Wizard && self.current_list().is_none() {
             return vec![own, Context::Global];
@@ -422,6 +441,8 @@ impl App {
             .map(|toast| toast.until)
             .chain(self.calls.grace.iter().map(|grace| grace.until))
             .chain(self.peek.due)
+            .chain(self.panes.due())
+            .chain(self.player.as_ref().and_then(Player::due))
             .chain(self.health_due);
         others.fold(next_second, Timestamp::min).max(self.now.plus_millis(20))
     }

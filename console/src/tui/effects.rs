@@ -11,11 +11,13 @@ use quarterdeck_protocol::{
     api::{
         CancelCommands, CancelledCommands, ChangeDevice, ChangeUser, Command, CreateCommands,
         CreateEnrollmentToken, CreateProject, CreateUser, CreatedCommands, DeviceHealth,
-        EnrollmentToken, Problem, ProjectSettings, Role,
+        EnrollmentToken, Problem, ProjectSettings, RecordingEvent, Role,
     },
-    ids::{CommandId, DeviceId, ProjectId},
+    ids::{CommandId, DeviceId, ProjectId, TunnelId},
     live::{ClientMessage, Listing, Row, ServerMessage},
 };
+
+use super::tunnels::{TunnelEvent, TunnelRequest};
 
 /// What `update` asks of the world.
 #[derive(Debug, Clone)]
@@ -61,6 +63,8 @@ pub enum NetRequest {
     Call { id: RequestId, call: ApiRequest },
     /// Goes on with another project of the same server: a new connection, so a new `hello`.
     OpenProject(ProjectId),
+    /// Of a pane; see [`tunnels`](super::tunnels).
+    Tunnel(TunnelRequest),
 }
 
 /// Tells the calls of one run of the TUI apart.
@@ -127,6 +131,18 @@ pub enum ApiRequest {
     RevokeEnrollmentToken {
         id: String,
     },
+    /// Ends a tunnel: an own one, or as an admin anybody's.
+    CloseTunnel(TunnelId),
+    /// A page of what was recorded; answered by [`ApiAnswer::Events`].
+    RecordingEvents {
+        id: String,
+        cursor: Option<String>,
+    },
+    /// A recording as an asciicast file; answered by [`ApiAnswer::Saved`].
+    SaveRecording {
+        id: String,
+        path: PathBuf,
+    },
 }
 
 /// The body of a successful answer, where the TUI has a use for it.
@@ -145,6 +161,14 @@ pub enum ApiAnswer {
         size_bytes: u64,
     },
     Page(ListPage),
+    Events(EventsPage),
+}
+
+/// What was recorded, in order, and where it goes on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EventsPage {
+    pub events: Vec<RecordingEvent>,
+    pub next_cursor: Option<String>,
 }
 
 /// Rows of a listing, with the keys that they have in its windows.
@@ -173,4 +197,6 @@ pub enum NetEvent {
         id: RequestId,
         result: Result<ApiAnswer, Problem>,
     },
+    /// Of a pane; its output goes another way, see [`tunnels`](super::tunnels).
+    Tunnel(TunnelEvent),
 }

@@ -6,6 +6,9 @@
 //! waits is bounded by the rows of the windows that are open, and a slow
 //! terminal sees the latest state, never a backlog.
 //!
+//! A pane has a slot as well ([`streams`]): of its output nothing may be merged away, so whoever
+//! brings it waits for room, and a take brings no more than the screen can be kept fresh with.
+//!
 //! Never parses a row: who shows it does.
 
 use std::{
@@ -23,7 +26,14 @@ use quarterdeck_protocol::{
 use serde_json::value::RawValue;
 use tokio::sync::Notify;
 
-use super::effects::{ApiAnswer, NetEvent, RequestId};
+use super::{
+    effects::{ApiAnswer, NetEvent, RequestId},
+    pane::layout::PaneId,
+};
+use crate::net::tunnel::Piece;
+use streams::{StreamNews, Streams};
+
+pub mod streams;
 
 /// Slots kept at once; those of windows that closed meanwhile come on top of the open ones.
 const SLOTS_MAX: usize = 2 * LIVE_WINDOWS_MAX;
@@ -45,8 +55,29 @@ pub struct MailboxSender(Arc<Shared>);
 impl MailboxSender {
     /// Takes an event. Never waits, never fails.
     pub fn put(&self, event: NetEvent) {
-        self.0.lock().put(event);
+        let mut waiting = self.0.lock();
+        match event {
+            NetEvent::Tunnel(event) => waiting.streams.put(event),
+            other => waiting.batch.put(other),
+        }
+        drop(waiting);
         self.0.news.notify_one();
+    }
+
+    /// Hands on output of a pane, as soon as there is room for it. May be dropped half-way: then
+    /// nothing was handed on.
+    pub async fn output(&self, pane: PaneId, piece: Piece) {
+        loop {
+            let room = self.0.room.notified();
+            tokio::pin!(room);
+            // From here on no room that is made goes unnoticed.
+            room.as_mut().enable();
+            if self.0.lock().streams.output(pane, &piece) {
+                self.0.news.notify_one();
+                return;
+            }
+            room.await;
+        }
     }
 }
 
@@ -66,9 +97,16 @@ impl MailboxReceiver {
         }
     }
 
-    /// Takes what there is, perhaps nothing.
+    /// Takes what there is, perhaps nothing; of the output of panes one turn's share.
     pub fn try_take(&self) -> Batch {
-        std::mem::take(&mut *self.0.lock())
+        let mut waiting = self.0.lock();
+        let (streams, made_room) = waiting.streams.take_turn();
+        let batch = Batch { streams, ..std::mem::take(&mut waiting.batch) };
+        drop(waiting);
+        if made_room {
+            self.0.room.notify_waiters();
+        }
+        batch
     }
 }
 
@@ -81,6 +119,7 @@ pub struct Batch {
     pub heard: Option<Timestamp>,
     pub windows: Vec<Slot>,
     pub answers: Vec<(RequestId, Result<ApiAnswer, Problem>)>,
+    pub streams: Vec<StreamNews>,
 }
 
 impl Batch {
@@ -89,6 +128,7 @@ impl Batch {
             && self.heard.is_none()
             && self.windows.is_empty()
             && self.answers.is_empty()
+            && self.streams.is_empty()
     }
 
     fn put(&mut self, event: NetEvent) {
@@ -101,6 +141,8 @@ impl Batch {
                     self.answers.push((id, result));
                 }
             }
+            // It has a place of its own, see `MailboxSender::put`.
+            NetEvent::Tunnel(_) => {}
         }
     }
 
@@ -238,14 +280,22 @@ impl Slot {
 
 #[derive(Debug, Default)]
 struct Shared {
-    batch: Mutex<Batch>,
+    waiting: Mutex<Waiting>,
     news: Notify,
+    /// Output was taken: whoever waits for room looks again.
+    room: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    batch: Batch,
+    streams: Streams,
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Batch> {
-        // A batch is valid after each step of a put, so a panic elsewhere spoils nothing.
-        self.batch.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        // What waits is valid after each step of a put, so a panic elsewhere spoils nothing.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

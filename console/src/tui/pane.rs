@@ -19,6 +19,7 @@
 //! | [`contain`] | panics end here |
 //! | [`keys`], [`mouse`], [`paste`] | what the operator does, as bytes |
 //! | [`prefix`], [`escape`] | what of it is for the console |
+//! | [`session`] | the device at the other end: there, lost, gone |
 //! | [`copy`] | scrollback: search, selections |
 //! | [`layout`] | tabs and splits |
 //! | [`widget`], [`status`] | a pane and the line under it, drawn |
@@ -49,6 +50,7 @@ pub mod reply;
 pub mod screen;
 #[cfg(test)]
 mod sequences;
+pub mod session;
 pub mod sgr;
 pub mod status;
 pub mod widget;
@@ -128,6 +130,18 @@ impl Pane {
         self.display = Display::new(size);
     }
 
+    /// Begins anew with an empty screen, for a picture that follows; the scrollback stays.
+    pub fn restart(&mut self, size: PaneSize) {
+        let empty = || Screen::new(size, History::new(0), Notices::default());
+        let (history, notices) = std::mem::replace(&mut self.screen, empty()).into_kept();
+        self.parser = Parser::default();
+        self.screen.history = history;
+        self.screen.notices = notices;
+        self.recent = Recent::default();
+        self.display = Display::new(size);
+        self.held_since_ms = None;
+    }
+
     pub fn resize(&mut self, size: PaneSize) {
         let screen = &mut self.screen;
         if contain(|| screen.resize(size)).is_none() {
@@ -136,17 +150,19 @@ impl Pane {
         }
     }
 
-    /// Brings the picture up to date, unless a synchronised update is under way.
-    pub fn refresh(&mut self, now_ms: u64) {
+    /// Brings the picture up to date, unless a synchronised update is under way: then it says
+    /// until when that may hold it back.
+    pub fn refresh(&mut self, now_ms: u64) -> Option<u64> {
         if self.screen.modes().synchronized {
             let since = *self.held_since_ms.get_or_insert(now_ms);
             if now_ms.saturating_sub(since) < SYNCHRONIZED_MAX_MS {
-                return;
+                return Some(since.saturating_add(SYNCHRONIZED_MAX_MS));
             }
         } else {
             self.held_since_ms = None;
         }
         self.display.paint(&self.screen);
+        None
     }
 
     /// The model: modes for the keyboard, rows for search.
@@ -161,6 +177,11 @@ impl Pane {
 
     pub const fn notices(&mut self) -> &mut Notices {
         &mut self.screen.notices
+    }
+
+    /// What the device asked of the operator's terminal and did not get.
+    pub const fn refused(&self) -> notices::Refused {
+        self.screen.refused()
     }
 
     /// How many panics were contained in this pane.
@@ -209,6 +230,16 @@ mod tests {
         pane.feed(b"\x1b[?2026h\rfor ever");
         assert_eq!(picture(&mut pane, 2000), "new");
         assert_eq!(picture(&mut pane, 2000 + SYNCHRONIZED_MAX_MS), "for ever");
+    }
+
+    #[test]
+    fn a_new_beginning_keeps_what_has_scrolled_off() {
+        let mut pane = pane(2, 10);
+        pane.feed(b"one\r\ntwo\r\nthree\x1b[?1049h\x1b[31");
+        pane.restart(PaneSize::new(3, 20));
+        pane.feed(b"here");
+        assert_eq!(picture(&mut pane, 0), "here\n\n");
+        assert_eq!(pane.screen().history().line(0).expect("kept").text(), "one");
     }
 
     #[test]

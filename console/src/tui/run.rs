@@ -5,10 +5,10 @@
 //!     signal          ──▶ leave
 //!     input           ──▶ update, draw at once
 //!     writer idle     ──▶ the next frame may go
-//!     network         ──▶ update, draw within a frame's time
-//!     channel free    ──▶ the next request goes
 //!     a frame is due  ──▶ draw
+//!     channel free    ──▶ the next request goes
 //!     time            ──▶ update, draw
+//!     network         ──▶ update a turn's worth, draw within a frame's time
 //! ```
 //!
 //! A frame is drawn at most every [`FRAME_MS`], at once after a key, and only
@@ -139,12 +139,9 @@ impl Console {
                     Some(Err(_)) | None => self.exit = Some(Exit::Terminated),
                 },
                 Some(written) = idle.recv() => self.written(written),
-                batch = net.mailbox.take() => {
-                    self.update(Msg::Net(batch)).await;
-                    if matches!(self.app.link, Link::SignedOut { .. }) && self.app.wall.is_none() {
-                        self.exit = Some(Exit::SignedOut);
-                    }
-                }
+                // Frames and requests before news: however much of it there is, what is seen is fresh
+                // and what was typed leaves.
+                () = sleep_until(frame_due), if may_draw => self.draw(),
                 permit = net.requests.reserve(), if !self.outbox.is_empty() && !network_ended => {
                     match permit {
                         Ok(permit) => if let Some(request) = self.outbox.pop() {
@@ -153,8 +150,13 @@ impl Console {
                         Err(_) => network_ended = true,
                     }
                 }
-                () = sleep_until(frame_due), if may_draw => self.draw(),
                 () = sleep_until(wake) => self.update(Msg::Tick).await,
+                batch = net.mailbox.take() => {
+                    self.update(Msg::Net(batch)).await;
+                    if matches!(self.app.link, Link::SignedOut { .. }) && self.app.wall.is_none() {
+                        self.exit = Some(Exit::SignedOut);
+                    }
+                }
             }
         }
         Ok(self.exit.unwrap_or(Exit::Quit))
@@ -206,9 +208,18 @@ impl Console {
     /// Files that the network writes go where all exports go.
     fn in_export_dir(&self, request: NetRequest) -> NetRequest {
         match request {
-            NetRequest::Call { id, call: ApiRequest::SaveOutput { id: command, path } } => {
-                let path = self.options.export_dir.clone().unwrap_or_default().join(path);
-                NetRequest::Call { id, call: ApiRequest::SaveOutput { id: command, path } }
+            NetRequest::Call { id, call } => {
+                let folder = self.options.export_dir.clone().unwrap_or_default();
+                let call = match call {
+                    ApiRequest::SaveOutput { id, path } => {
+                        ApiRequest::SaveOutput { id, path: folder.join(path) }
+                    }
+                    ApiRequest::SaveRecording { id, path } => {
+                        ApiRequest::SaveRecording { id, path: folder.join(path) }
+                    }
+                    other => other,
+                };
+                NetRequest::Call { id, call }
             }
             other => other,
         }
@@ -309,15 +320,17 @@ impl Console {
         if std::mem::take(&mut self.app.redraw) {
             self.encoder.forget();
         }
+        self.app.now = now();
+        view::prepare(&mut self.app);
         let mut drawn = view::draw(&self.app, &mut self.buffer);
         // What is on the screen decides what is asked for, and where text ends: settle that first.
         if drawn.layout != self.app.layout {
-            self.app.now = now();
             for effect in update(&mut self.app, Msg::Drawn(drawn.layout.clone())) {
                 if let Effect::Net(request) = effect {
                     self.outbox.push(request);
                 }
             }
+            view::prepare(&mut self.app);
             drawn = view::draw(&self.app, &mut self.buffer);
         }
         self.dirty = false;
@@ -331,10 +344,11 @@ impl Console {
             self.title = title;
         }
         frame.append(&mut self.extra);
+        // Also one in which nothing changed took its time.
+        self.last_frame = Instant::now();
         if frame.is_empty() {
             return;
         }
-        self.last_frame = Instant::now();
         self.busy = true;
         self.screen.write(frame);
     }

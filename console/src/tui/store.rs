@@ -13,7 +13,7 @@ use std::{
 use quarterdeck_protocol::{
     api::{
         Alert, AuditEntry, Command, Device, EnrollmentToken, Member, OutputChunk, Overview,
-        Project, TimelineEntry, User,
+        Project, Recording, TimelineEntry, Tunnel, User,
     },
     live::{Listing, Range},
     operations::Operation,
@@ -48,6 +48,10 @@ pub enum WindowKey {
     Tokens,
     HandoverAlerts,
     HandoverFailures,
+    Tunnels,
+    /// Those that are open, wherever they are counted.
+    OpenTunnels,
+    Recordings,
 }
 
 /// What a window is subscribed to.
@@ -106,6 +110,8 @@ enum Parsed {
     Member(Member),
     Token(Box<EnrollmentToken>),
     Overview(Box<Overview>),
+    Tunnel(Box<Tunnel>),
+    Recording(Box<Recording>),
     /// Not what we know of this listing: a newer server, or a broken one.
     Unreadable,
 }
@@ -142,6 +148,8 @@ row_as! {
     member: Member -> Member;
     token: Token -> EnrollmentToken;
     overview: Overview -> Overview;
+    tunnel: Tunnel -> Tunnel;
+    recording: Recording -> Recording;
 }
 
 impl Row {

@@ -9,7 +9,7 @@
 //! every change, and the same look on every terminal that matters.
 
 use quarterdeck_protocol::{
-    api::{AuditOutcome, Severity},
+    api::{AuditOutcome, RecordingStatus, Severity, TunnelStatus},
     command::CommandStatus,
     device::DeviceStatus,
 };
@@ -383,6 +383,24 @@ impl Theme {
             Severity::Critical => self.badge("▲", "!", "critical", Tone::Bad),
             Severity::Warning => self.badge("△", "w", "warning", Tone::Warn),
             Severity::Info => self.badge("·", "i", "info", Tone::Muted),
+        }
+    }
+
+    pub const fn tunnel(&self, status: TunnelStatus) -> Badge {
+        match status {
+            TunnelStatus::Opening => self.badge("◌", ".", "opening", Tone::Waiting),
+            TunnelStatus::Open => self.badge("●", "*", "open", Tone::Good),
+            TunnelStatus::Stalled => self.badge("◐", "~", "stalled", Tone::Warn),
+            TunnelStatus::Closed => self.badge("○", "o", "closed", Tone::Muted),
+            TunnelStatus::Failed => self.badge("✗", "x", "failed", Tone::Bad),
+        }
+    }
+
+    pub const fn recording(&self, status: RecordingStatus) -> Badge {
+        match status {
+            RecordingStatus::Recording => self.badge("●", "*", "recording", Tone::Busy),
+            RecordingStatus::Complete => self.badge("✓", "+", "complete", Tone::Good),
+            RecordingStatus::Incomplete => self.badge("◐", "~", "incomplete", Tone::Warn),
         }
     }
 

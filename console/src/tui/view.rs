@@ -35,6 +35,20 @@ pub struct Drawn {
     pub cursor: Option<Position>,
 }
 
+/// Makes ready what is drawn: the pictures of panes that are seen.
+pub fn prepare(app: &mut App) {
+    let now = app.now;
+    match &app.nav.here {
+        Place::Panes => app.panes.refresh(now),
+        Place::Player(_) => {
+            if let Some(player) = &mut app.player {
+                player.refresh(now);
+            }
+        }
+        _ => {}
+    }
+}
+
 /// Draws the whole screen.
 pub fn draw(app: &App, buffer: &mut Buffer) -> Drawn {
     buffer.reset();
@@ -74,8 +88,8 @@ fn draw_console(canvas: &mut Canvas<'_>, area: Rect, app: &App, layout: &mut Lay
         footer::progress(canvas, row, &text);
     }
     let below_head = body;
-    // A tall screen has room to breathe.
-    if body.height >= 20 {
+    // A tall screen has room to breathe; a terminal has use for it.
+    if body.height >= 20 && !matches!(app.nav.here, Place::Panes | Place::Player(_)) {
         cut_top(&mut body, 1);
     }
     screen(canvas, body, app, layout);
@@ -83,7 +97,10 @@ fn draw_console(canvas: &mut Canvas<'_>, area: Rect, app: &App, layout: &mut Lay
         app.freshness(),
         Freshness::Live(_) | Freshness::Frozen(_) | Freshness::Connecting
     );
-    if !known && app.nav.here != Place::NewCommand {
+    // Each pane says for itself how true it is; what was recorded is as true as ever.
+    let speaks_for_itself =
+        matches!(app.nav.here, Place::NewCommand | Place::Panes | Place::Player(_));
+    if !known && !speaks_for_itself {
         canvas.dim(body);
         footer::lost(canvas, body, app);
     }
@@ -110,6 +127,10 @@ fn screen(canvas: &mut Canvas<'_>, area: Rect, app: &App, layout: &mut Layout) {
         Place::Alerts => screens::lists::alerts(canvas, area, app, layout),
         Place::Audit => screens::lists::audit(canvas, area, app, layout),
         Place::Users => screens::users::draw(canvas, area, app, layout),
+        Place::Tunnels => screens::sessions::tunnels(canvas, area, app, layout),
+        Place::Recordings => screens::sessions::recordings(canvas, area, app, layout),
+        Place::Panes => screens::panes::draw(canvas, area, app, layout),
+        Place::Player(id) => screens::player::draw(canvas, area, app, id, layout),
         Place::Handover => screens::handover::draw(canvas, area, app, layout),
     }
 }

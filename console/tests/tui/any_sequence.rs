@@ -38,7 +38,12 @@ fn key() -> impl Strategy<Value = Key> {
         ]),
         16 => prop::char::range(' ', '~').prop_map(Code::Char),
     ];
-    (code, prop::bool::weighted(0.1)).prop_map(|(code, ctrl)| Key { code, ctrl, alt: false })
+    (code, prop::bool::weighted(0.1)).prop_map(|(code, ctrl)| Key {
+        code,
+        ctrl,
+        alt: false,
+        shift: false,
+    })
 }
 
 fn step() -> impl Strategy<Value = Step> {

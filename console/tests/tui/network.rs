@@ -1,8 +1,13 @@
 //! The seam's other end: what the TUI asks goes to a fleet in memory, and comes back at once.
 
-use quarterdeck_console::tui::effects::{ApiAnswer, ApiRequest, ListPage, NetEvent, NetRequest};
-use quarterdeck_protocol::api::{Problem, ProjectSettings};
-use quarterdeck_tests::fake::{FakeFleet, Windows, calls::Answer};
+use quarterdeck_console::tui::effects::{
+    ApiAnswer, ApiRequest, EventsPage, ListPage, NetEvent, NetRequest,
+};
+use quarterdeck_protocol::{
+    api::{Problem, ProjectSettings},
+    tunnel::close::CloseCode,
+};
+use quarterdeck_tests::fake::{FakeFleet, USERNAME, Windows, calls::Answer};
 
 /// Answers a request.
 pub(crate) fn answer(
@@ -17,6 +22,7 @@ pub(crate) fn answer(
             Some(NetEvent::Answer { id, result })
         }
         NetRequest::OpenProject(_) => Some(NetEvent::Live(fleet.hello())),
+        NetRequest::Tunnel(_) => unreachable!("sessions have a place of their own"),
     }
 }
 
@@ -68,5 +74,16 @@ fn call(fleet: &mut FakeFleet, call: ApiRequest) -> Answer<ApiAnswer> {
             fleet.revoke_enrollment_token(&id);
             Ok(done)
         }
+        ApiRequest::CloseTunnel(id) => {
+            let is_mine =
+                fleet.tunnels.iter().any(|tunnel| tunnel.id == id && tunnel.user == USERNAME);
+            let reason = if is_mine { CloseCode::ClosedByUser } else { CloseCode::Killed };
+            fleet.close_tunnel(id, reason).map(|()| done)
+        }
+        ApiRequest::RecordingEvents { id, cursor } => {
+            let (events, next_cursor) = fleet.recording_events(&id, cursor.as_deref())?;
+            Ok(ApiAnswer::Events(EventsPage { events, next_cursor }))
+        }
+        ApiRequest::SaveRecording { path, .. } => Ok(ApiAnswer::Saved { path, size_bytes: 98_304 }),
     }
 }

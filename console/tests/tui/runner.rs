@@ -5,15 +5,17 @@
 
 use std::{collections::VecDeque, fmt::Write as _};
 
+use quarterdeck_console::net::tunnel::{State, Status};
 use quarterdeck_console::tui::{
     TuiOptions,
     app::{App, msg::Msg, update::update},
     effects::{ApiRequest, Effect, NetEvent, NetRequest},
-    mailbox::{MailboxReceiver, MailboxSender, mailbox},
+    mailbox::{Batch, MailboxReceiver, MailboxSender, mailbox},
+    pane::layout::PaneId,
     term::{
         caps::Caps,
         frame::Encoder,
-        input::{Input, Key},
+        input::{Code, Input, Key},
     },
     view::{self, Drawn},
 };
@@ -25,7 +27,7 @@ use ratatui::{
     style::{Color, Modifier},
 };
 
-use crate::network;
+use crate::{network, sessions::Sessions};
 
 /// When every test begins.
 pub(crate) fn start() -> Timestamp {
@@ -41,6 +43,8 @@ pub(crate) struct Runner {
     pub(crate) effects: Vec<Effect>,
     /// What was asked by HTTP.
     pub(crate) requests: Vec<ApiRequest>,
+    /// The far end of panes.
+    pub(crate) sessions: Sessions,
     /// The network answers nothing.
     pub(crate) silent: bool,
     sender: MailboxSender,
@@ -85,6 +89,7 @@ impl Runner {
             drawn: Drawn::default(),
             effects: Vec::new(),
             requests: Vec::new(),
+            sessions: Sessions::default(),
             silent: false,
             sender,
             receiver,
@@ -137,7 +142,11 @@ impl Runner {
                 if let NetRequest::Call { call, .. } = &request {
                     self.requests.push(call.clone());
                 }
-                if !self.silent {
+                if let NetRequest::Tunnel(request) = request {
+                    if !self.silent {
+                        self.sessions.take(&mut self.fleet, &self.sender, request);
+                    }
+                } else if !self.silent {
                     let answer = network::answer(&mut self.fleet, &mut self.windows, request);
                     if let Some(event) = answer {
                         self.sender.put(event);
@@ -164,6 +173,7 @@ impl Runner {
         if self.buffer.area != area {
             self.buffer = Buffer::empty(area);
         }
+        view::prepare(&mut self.app);
         self.drawn = view::draw(&self.app, &mut self.buffer);
     }
 
@@ -184,6 +194,59 @@ impl Runner {
         }
         self.settle();
         self
+    }
+
+    /// Types into a pane: each character a key, `\r` is Enter.
+    pub(crate) fn type_in(&mut self, text: &str) -> &mut Self {
+        for c in text.chars() {
+            let key = if c == '\r' { Key::plain(Code::Enter) } else { Key::char(c) };
+            self.msg(Msg::Input(Input::Key(key)));
+        }
+        self.settle();
+        self
+    }
+
+    pub(crate) fn input(&mut self, input: Input) -> &mut Self {
+        self.msg(Msg::Input(input));
+        self.settle();
+        self
+    }
+
+    /// Lets the device of a pane say something.
+    pub(crate) fn says(&mut self, pane: u32, text: &str) -> &mut Self {
+        self.sessions.say(&self.sender, PaneId(pane), text);
+        self.settle();
+        self
+    }
+
+    /// Says how the session of a pane fares.
+    pub(crate) fn fares(
+        &mut self,
+        pane: u32,
+        state: State,
+        change: impl FnOnce(&mut Status),
+    ) -> &mut Self {
+        self.sessions.tell_with(&self.sender, &self.fleet, PaneId(pane), state, change);
+        self.settle();
+        self
+    }
+
+    pub(crate) fn mailbox(&self) -> MailboxSender {
+        self.sender.clone()
+    }
+
+    /// Takes one turn's news by hand.
+    pub(crate) fn try_take(&mut self) -> Batch {
+        self.receiver.try_take()
+    }
+
+    /// Lets what was asked leave, and takes nothing of what comes back.
+    pub(crate) fn pass_requests(&mut self) {
+        while let Some(request) = self.queue.pop_front() {
+            if let NetRequest::Tunnel(request) = request {
+                self.sessions.take(&mut self.fleet, &self.sender, request);
+            }
+        }
     }
 
     /// Lets time pass, with the server's heartbeat unless it is silent.

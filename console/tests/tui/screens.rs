@@ -1,13 +1,16 @@
 //! Each screen at each size, in Unicode, in ASCII and without colour.
 
-use quarterdeck_console::tui::{Wall, app::App};
+use quarterdeck_console::{
+    net::tunnel::State,
+    tui::{Wall, app::App},
+};
 use quarterdeck_protocol::api::Role;
 use ratatui::style::Color;
 
 use crate::runner::{Runner, caps, looks};
 
 /// How each screen is reached.
-const SCREENS: [(&str, &str); 21] = [
+const SCREENS: [(&str, &str); 27] = [
     ("overview", ""),
     ("devices", "2"),
     ("devices_marked", "2 Space j Space"),
@@ -29,6 +32,12 @@ const SCREENS: [(&str, &str); 21] = [
     ("palette", "3 :"),
     ("menu", "3 a"),
     ("help", "3 ?"),
+    ("tunnels", "7"),
+    ("recordings", "9"),
+    ("recording", "9 Enter Space End"),
+    ("pane", "2 t"),
+    ("panes", "2 Space Space t C-g"),
+    ("pane_lost", "2 t"),
 ];
 
 fn at(screen: &str, keys: &str, size: (u16, u16), ascii: bool, no_color: bool) -> Runner {
@@ -38,7 +47,16 @@ fn at(screen: &str, keys: &str, size: (u16, u16), ascii: bool, no_color: bool) -
         runner.fleet.role = Role::Admin;
     }
     runner.connect();
+    if screen == "panes" {
+        runner.fleet.tunnels_max = 9;
+    }
     runner.keys(keys).pass_ms(500);
+    if matches!(screen, "pane" | "pane_lost") {
+        runner.type_in("wish\r");
+    }
+    if screen == "pane_lost" {
+        runner.fares(0, State::Lost, |status| status.age_ms = 12_000);
+    }
     runner
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use quarterdeck_protocol::{
     api::{
         Alert, AlertCounts, Command, Device, DeviceCounts, Member, OutputChunk, Overview,
-        RebootBudget, Severity, SiteCount, TimelineEntry,
+        RebootBudget, Recording, Severity, SiteCount, TimelineEntry, Tunnel,
     },
     device::DeviceStatus,
     live::{Listing, Range, Row},
@@ -166,8 +166,33 @@ impl FakeFleet {
             }
             Listing::Projects => page(range, &self.projects, |p| (p.id.to_string(), text(p))),
             Listing::EnrollmentTokens => page(range, &self.tokens, |t| (t.id.clone(), text(t))),
-            // The fleet in memory has no sessions.
-            Listing::Tunnels | Listing::Recordings => (Vec::new(), 0),
+            Listing::Tunnels => {
+                let found: Vec<&Tunnel> = self
+                    .tunnels
+                    .iter()
+                    .filter(|t| {
+                        allows(filter("device"), t.device_id.as_str())
+                            && allows(filter("user"), &t.user)
+                            && allows(filter("status"), t.status.as_str())
+                            && allows(filter("kind"), t.kind.as_str())
+                            && is_between(t.created_at, filter("from"), filter("to"))
+                    })
+                    .collect();
+                page(range, &found, |t| (t.id.to_string(), text(t)))
+            }
+            Listing::Recordings => {
+                let found: Vec<&Recording> = self
+                    .recordings
+                    .iter()
+                    .filter(|r| {
+                        allows(filter("device"), r.device_id.as_str())
+                            && allows(filter("user"), &r.user)
+                            && allows(filter("status"), r.status.as_str())
+                            && is_between(r.started_at, filter("from"), filter("to"))
+                    })
+                    .collect();
+                page(range, &found, |r| (r.id.clone(), text(r)))
+            }
             Listing::Overview => {
                 let overview = self.overview();
                 (vec![("overview".to_owned(), text(&overview))], 1)
@@ -290,6 +315,12 @@ fn allows(filter: Option<&str>, name: &str) -> bool {
     let is = |term: &search::Term| if term.fuzzy { term.is_in(name) } else { term.text == name };
     let (none, any): (Vec<_>, Vec<_>) = names.iter().partition(|term| term.inverse);
     !none.into_iter().any(is) && (any.is_empty() || any.into_iter().any(is))
+}
+
+/// Whether an instant is from one on, and before another.
+fn is_between(at: Timestamp, from: Option<&str>, to: Option<&str>) -> bool {
+    let instant = |text: Option<&str>| text.and_then(|text| text.parse::<Timestamp>().ok());
+    instant(from).is_none_or(|from| at >= from) && instant(to).is_none_or(|to| at < to)
 }
 
 /// Whether each word of a search holds in the texts that are searched.

@@ -23,6 +23,7 @@ use quarterdeck_protocol::{
     api::{ProjectSettings, SetMember, SilenceAlert, Ticket},
     live::{CHANGES_MIN_INTERVAL_MS, ClientMessage, HEARTBEAT_INTERVAL_MS, ServerMessage},
     time::Timestamp,
+    tunnel::close::CloseCode,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -263,6 +264,16 @@ fn answer(fleet: &mut FakeFleet, path: &[&str], request: &Request) -> Answer<Val
                 json_of(Ok(Ticket { ticket: "one-use".to_owned(), expires_in: 30 }))
             }
             ("GET", ["settings"]) => json_of(Ok(ProjectSettings::default())),
+            ("POST", ["tunnels", id, "close"]) => match id.parse() {
+                Ok(id) => json_of(fleet.close_tunnel(id, CloseCode::ClosedByUser)),
+                Err(_) => Err(no_route()),
+            },
+            ("GET", ["recordings", id, "events"]) => {
+                let cursor = request.query("cursor");
+                let (items, next_cursor) = fleet.recording_events(id, cursor.as_deref())?;
+                let total = items.len();
+                Ok(json!({"items": items, "next_cursor": next_cursor, "total": total}))
+            }
             ("POST", ["commands"]) => json_of(fleet.create_commands(&body(request)?)),
             ("POST", ["commands", "cancel"]) => json_of(Ok(fleet.cancel_commands(&body(request)?))),
             ("POST", ["commands", id, "retry"]) => match id.parse() {

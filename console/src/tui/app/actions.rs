@@ -6,6 +6,11 @@
 
 use quarterdeck_protocol::api::Role;
 
+use crate::tui::pane::{
+    copy::Take,
+    layout::{Direction, Split},
+};
+
 /// Where a key means something; the innermost that binds a key has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Context {
@@ -24,6 +29,15 @@ pub enum Context {
     Audit,
     Users,
     Wizard,
+    Tunnels,
+    Recordings,
+    Player,
+    /// While a pane has the keyboard.
+    Pane,
+    /// The key after the prefix key.
+    Prefix,
+    /// In the scrollback of a pane.
+    Scroll,
 }
 
 impl Context {
@@ -41,6 +55,12 @@ impl Context {
             Self::Audit => "Audit",
             Self::Users => "Users",
             Self::Wizard => "New command",
+            Self::Tunnels => "Tunnels",
+            Self::Recordings => "Recordings",
+            Self::Player => "A recording",
+            Self::Pane => "In a pane",
+            Self::Prefix => "In a pane, after the prefix key",
+            Self::Scroll => "In the scrollback of a pane",
         }
     }
 }
@@ -131,6 +151,38 @@ pub enum Action {
     MarkAll,
     WizardSelectAll,
     WizardNext,
+    Terminal,
+    TunnelWatch,
+    TunnelCopilot,
+    TunnelKill,
+    TunnelRecording,
+    RecordingSave,
+    PlayerPause,
+    PlayerSlower,
+    PlayerFaster,
+    PlayerStep,
+    PlayerStepBack,
+    PanePrefix,
+    PaneSplit(Split),
+    PaneFocus(Direction),
+    PaneFocusNext,
+    PaneMove(Direction),
+    PaneResize(Direction),
+    PaneZoom,
+    PaneClose,
+    PaneDetach,
+    PaneLeave,
+    PaneRename,
+    PaneTabNew,
+    PaneTabNext,
+    PaneTabPrevious,
+    PaneTab(u8),
+    PaneSync,
+    PaneQueue,
+    PaneScroll,
+    PaneSearch,
+    PanePaste,
+    PaneSelect(Take),
 }
 
 /// All there is to know of an action.
@@ -153,6 +205,13 @@ use Action as A;
 use Context as C;
 
 const EVERY_SCREEN: &[Context] = &[C::Global];
+/// Everywhere, also while a pane has the keyboard.
+const EVERYWHERE: &[Context] = &[C::Global, C::Prefix];
+const TEXT: &[Context] = &[C::List, C::Viewer, C::Scroll];
+/// Everywhere but where a pane has the keyboard.
+const MOVING: &[Context] = &[C::Global, C::Scroll];
+const SEARCHED: &[Context] = &[C::Viewer, C::Scroll];
+const PREFIX: &[Context] = &[C::Prefix];
 const OPERATOR: Needs = Needs::Role(Role::Operator);
 const ADMIN: Needs = Needs::Role(Role::Admin);
 
@@ -190,31 +249,31 @@ impl Spec {
 /// Every action there is.
 pub const ACTIONS: &[Spec] = &[
     // Moving.
-    read(A::Up, "move.up", "Up", &[C::List, C::Viewer, C::Wizard], &["k", "Up"]),
-    read(A::Down, "move.down", "Down", &[C::List, C::Viewer, C::Wizard], &["j", "Down"]),
-    read(A::Left, "move.left", "Left, or the tab before", EVERY_SCREEN, &["h", "Left"]),
-    read(A::Right, "move.right", "Right, or the next tab", EVERY_SCREEN, &["l", "Right"]),
-    read(A::PageUp, "move.page_up", "Page up", &[C::List, C::Viewer], &["PageUp", "C-b"]),
-    read(A::PageDown, "move.page_down", "Page down", &[C::List, C::Viewer], &["PageDown", "C-f"]),
-    read(A::HalfUp, "move.half_up", "Half a page up", &[C::List, C::Viewer], &["C-u"]),
-    read(A::HalfDown, "move.half_down", "Half a page down", &[C::List, C::Viewer], &["C-d"]),
-    read(A::First, "move.first", "To the first row", &[C::List, C::Viewer], &["g", "Home"]),
-    read(A::Last, "move.last", "To the last row", &[C::List, C::Viewer], &["G", "End"]),
+    read(A::Up, "move.up", "Up", &[C::List, C::Viewer, C::Wizard, C::Scroll], &["k", "Up"]),
+    read(A::Down, "move.down", "Down", &[C::List, C::Viewer, C::Wizard, C::Scroll], &["j", "Down"]),
+    read(A::Left, "move.left", "Left, or the tab before", MOVING, &["h", "Left"]),
+    read(A::Right, "move.right", "Right, or the next tab", MOVING, &["l", "Right"]),
+    read(A::PageUp, "move.page_up", "Page up", TEXT, &["PageUp", "C-b"]),
+    read(A::PageDown, "move.page_down", "Page down", TEXT, &["PageDown", "C-f"]),
+    read(A::HalfUp, "move.half_up", "Half a page up", TEXT, &["C-u"]),
+    read(A::HalfDown, "move.half_down", "Half a page down", TEXT, &["C-d"]),
+    read(A::First, "move.first", "To the first row", TEXT, &["g", "Home"]),
+    read(A::Last, "move.last", "To the last row", TEXT, &["G", "End"]),
     read(A::Open, "open", "Open", EVERY_SCREEN, &["Enter"]).foot("open", 2),
-    read(A::Back, "back", "Back; drops marks and filter first", EVERY_SCREEN, &["Esc"]),
+    read(A::Back, "back", "Back; drops marks and filter first", MOVING, &["Esc"]),
     read(A::HistoryBack, "history.back", "Back in the history", EVERY_SCREEN, &["["]),
     read(A::HistoryForward, "history.forward", "Forward in the history", EVERY_SCREEN, &["]"]),
     read(A::FocusNext, "focus.next", "Next pane or tab", EVERY_SCREEN, &["Tab"]).foot("focus", 6),
     read(A::FocusPrevious, "focus.previous", "Pane or tab before", EVERY_SCREEN, &["S-Tab"]),
     // Finding.
-    read(A::Palette, "palette", "Palette: any screen, any action", EVERY_SCREEN, &[":"])
+    read(A::Palette, "palette", "Palette: any screen, any action", EVERYWHERE, &[":"])
         .foot("palette", 3),
     read(A::Filter, "filter", "Filter the table", &[C::List], &["/"]).foot("filter", 3),
     read(A::ClearFilter, "filter.clear", "Drop the filter", &[C::List], &["\\"]),
     read(A::Jump, "jump", "Jump to a row number, device or command", EVERY_SCREEN, &["'"]),
-    read(A::Search, "search", "Search in the text", &[C::Viewer], &["/"]).foot("search", 3),
-    read(A::NextMatch, "search.next", "Next match", &[C::Viewer], &["n"]),
-    read(A::PreviousMatch, "search.previous", "Match before", &[C::Viewer], &["N"]),
+    read(A::Search, "search", "Search in the text", SEARCHED, &["/"]).foot("search", 3),
+    read(A::NextMatch, "search.next", "Next match", SEARCHED, &["n"]),
+    read(A::PreviousMatch, "search.previous", "Match before", SEARCHED, &["N"]),
     // The table.
     read(A::Sort, "table.sort", "Sort by a column", &[C::List], &["o"]).foot("sort", 5),
     read(A::Columns, "table.columns", "Choose columns", &[C::List], &["S"]).foot("columns", 7),
@@ -235,7 +294,7 @@ pub const ACTIONS: &[Spec] = &[
         &["*"],
     ),
     read(A::Unmark, "mark.clear", "Unmark all", &[C::List], &["U"]),
-    read(A::Copy, "copy", "Copy id or text", EVERY_SCREEN, &["y"]).foot("copy", 7),
+    read(A::Copy, "copy", "Copy id or text", MOVING, &["y"]).foot("copy", 7),
     read(
         A::Export,
         "export",
@@ -251,6 +310,9 @@ pub const ACTIONS: &[Spec] = &[
     read(A::Screen(4), "screen.alerts", "Alerts", EVERY_SCREEN, &["4"]),
     read(A::Screen(5), "screen.audit", "Audit", EVERY_SCREEN, &["5"]),
     read(A::Screen(6), "screen.users", "Users", EVERY_SCREEN, &["6"]),
+    read(A::Screen(7), "screen.tunnels", "Tunnels", EVERY_SCREEN, &["7"]),
+    read(A::Screen(8), "screen.panes", "Panes", EVERY_SCREEN, &["8"]),
+    read(A::Screen(9), "screen.recordings", "Recordings", EVERY_SCREEN, &["9"]),
     read(A::AlertsScreen, "alerts", "Go to the alerts", EVERY_SCREEN, &["!"]),
     read(A::Handover, "handover", "Shift handover", EVERY_SCREEN, &["H"]),
     read(A::Wall, "wall", "Wall screen", EVERY_SCREEN, &["W"]),
@@ -315,7 +377,7 @@ pub const ACTIONS: &[Spec] = &[
         A::CommandDevice,
         "command.device",
         "Go to its device",
-        &[C::Commands, C::Command],
+        &[C::Commands, C::Command, C::Tunnels, C::Recordings],
         &["d"],
     ),
     read(
@@ -408,6 +470,129 @@ pub const ACTIONS: &[Spec] = &[
     .foot("enrolment token", 6),
     change(A::TokenRevoke, "token.revoke", "Revoke the token", &[C::Users], &["R"], ADMIN)
         .dangerous(),
+    // Terminals on devices.
+    change(
+        A::Terminal,
+        "terminal",
+        "Open a terminal on the device",
+        &[C::Overview, C::Devices, C::Device, C::Commands, C::Command, C::Alerts, C::Tunnels],
+        &["t"],
+        OPERATOR,
+    )
+    .foot("terminal", 3),
+    read(A::TunnelWatch, "tunnel.watch", "Watch it", &[C::Tunnels], &["w"]).foot("watch", 3),
+    change(
+        A::TunnelCopilot,
+        "tunnel.copilot",
+        "Join it, and type into it",
+        &[C::Tunnels],
+        &["c"],
+        OPERATOR,
+    )
+    .foot("join", 4),
+    change(A::TunnelKill, "tunnel.kill", "End it", &[C::Tunnels], &["K"], OPERATOR)
+        .dangerous()
+        .foot("end", 4),
+    read(A::TunnelRecording, "tunnel.recording", "Play its recording", &[C::Tunnels], &["r"])
+        .foot("recording", 5),
+    read(
+        A::RecordingSave,
+        "recording.save",
+        "Save it as an asciicast file",
+        &[C::Recordings, C::Player],
+        &["s"],
+    )
+    .foot("save", 4),
+    read(A::PlayerPause, "player.pause", "Play, or pause", &[C::Player], &["Space"])
+        .foot("play/pause", 1),
+    read(A::PlayerSlower, "player.slower", "Slower", &[C::Player], &["-", "<"]).foot("slower", 5),
+    read(A::PlayerFaster, "player.faster", "Faster", &[C::Player], &["+", ">"]).foot("faster", 5),
+    read(A::PlayerStep, "player.step", "One event on", &[C::Player], &["."]).foot("step", 4),
+    read(A::PlayerStepBack, "player.step_back", "One event back", &[C::Player], &[","]),
+    // Panes: what follows the prefix key.
+    read(A::PanePrefix, "pane.prefix", "The prefix key; twice sends it", &[C::Pane], &["C-g"]),
+    change(
+        A::PaneSplit(Split::Columns),
+        "pane.split_right",
+        "Split: one more terminal, to the right",
+        PREFIX,
+        &["|", "%"],
+        OPERATOR,
+    )
+    .foot("split right", 3),
+    change(
+        A::PaneSplit(Split::Rows),
+        "pane.split_below",
+        "Split: one more terminal, below",
+        PREFIX,
+        &["-", "\""],
+        OPERATOR,
+    )
+    .foot("split below", 4),
+    read(A::PaneFocus(Direction::Left), "pane.left", "Go left", PREFIX, &["h", "Left"]),
+    read(A::PaneFocus(Direction::Down), "pane.down", "Go down", PREFIX, &["j", "Down"]),
+    read(A::PaneFocus(Direction::Up), "pane.up", "Go up", PREFIX, &["k", "Up"]),
+    read(A::PaneFocus(Direction::Right), "pane.right", "Go right", PREFIX, &["l", "Right"]),
+    read(A::PaneFocusNext, "pane.next", "Go to the next pane", PREFIX, &["o", "Tab"])
+        .foot("next", 2),
+    read(A::PaneMove(Direction::Left), "pane.move_left", "Change places, left", PREFIX, &["<"]),
+    read(A::PaneMove(Direction::Right), "pane.move_right", "Change places, right", PREFIX, &[">"]),
+    read(A::PaneMove(Direction::Up), "pane.move_up", "Change places, above", PREFIX, &["{"]),
+    read(A::PaneMove(Direction::Down), "pane.move_down", "Change places, below", PREFIX, &["}"]),
+    read(A::PaneResize(Direction::Left), "pane.border_left", "Border left", PREFIX, &["H"]),
+    read(A::PaneResize(Direction::Down), "pane.border_down", "Border down", PREFIX, &["J"]),
+    read(A::PaneResize(Direction::Up), "pane.border_up", "Border up", PREFIX, &["K"]),
+    read(A::PaneResize(Direction::Right), "pane.border_right", "Border right", PREFIX, &["L"]),
+    read(A::PaneZoom, "pane.zoom", "Zoom, and back", PREFIX, &["z"]).foot("zoom", 3),
+    read(A::PaneClose, "pane.close", "Close the pane; ends what runs in it", PREFIX, &["x"])
+        .foot("close", 5),
+    read(A::PaneDetach, "pane.detach", "Detach: what runs, runs on", PREFIX, &["D"]),
+    read(A::PaneLeave, "pane.leave", "Leave the panes; they stay open", PREFIX, &["d"])
+        .foot("leave", 1),
+    read(A::PaneRename, "pane.rename", "Name the pane", PREFIX, &["r"]),
+    change(
+        A::PaneTabNew,
+        "pane.tab_new",
+        "New tab: one more terminal on this device",
+        PREFIX,
+        &["c"],
+        OPERATOR,
+    ),
+    read(A::PaneTabNext, "pane.tab_next", "Next tab", PREFIX, &["n"]),
+    read(A::PaneTabPrevious, "pane.tab_previous", "Tab before", PREFIX, &["p"]),
+    read(A::PaneTab(1), "pane.tab_1", "Tab 1", PREFIX, &["1"]),
+    read(A::PaneTab(2), "pane.tab_2", "Tab 2", PREFIX, &["2"]),
+    read(A::PaneTab(3), "pane.tab_3", "Tab 3", PREFIX, &["3"]),
+    read(A::PaneTab(4), "pane.tab_4", "Tab 4", PREFIX, &["4"]),
+    read(A::PaneTab(5), "pane.tab_5", "Tab 5", PREFIX, &["5"]),
+    read(A::PaneTab(6), "pane.tab_6", "Tab 6", PREFIX, &["6"]),
+    read(A::PaneTab(7), "pane.tab_7", "Tab 7", PREFIX, &["7"]),
+    read(A::PaneTab(8), "pane.tab_8", "Tab 8", PREFIX, &["8"]),
+    read(A::PaneTab(9), "pane.tab_9", "Tab 9", PREFIX, &["9"]),
+    change(
+        A::PaneSync,
+        "pane.sync",
+        "Type into all panes of the tab; again for one",
+        PREFIX,
+        &["s"],
+        OPERATOR,
+    )
+    .foot("sync", 6),
+    read(
+        A::PaneQueue,
+        "pane.queue",
+        "Keep keys while it is lost; again drops them",
+        PREFIX,
+        &["q"],
+    ),
+    read(A::PaneScroll, "pane.scroll", "Scroll back, and copy", PREFIX, &["[", "PageUp"])
+        .foot("scroll", 4),
+    read(A::PaneSearch, "pane.search", "Search the scrollback", PREFIX, &["/"]).foot("search", 6),
+    change(A::PanePaste, "pane.paste", "Paste what was copied", PREFIX, &["]"], OPERATOR),
+    read(A::PaneSelect(Take::Text), "pane.select", "Select", &[C::Scroll], &["v", "Space"])
+        .foot("select", 3),
+    read(A::PaneSelect(Take::Rows), "pane.select_rows", "Select rows", &[C::Scroll], &["V"]),
+    read(A::PaneSelect(Take::Block), "pane.select_block", "Select a block", &[C::Scroll], &["C-v"]),
     // The wizard.
     read(A::WizardSelectAll, "wizard.all", "Mark all devices that match", &[C::Wizard], &["A"])
         .foot("mark all", 4),
@@ -416,7 +601,7 @@ pub const ACTIONS: &[Spec] = &[
     // The program.
     read(A::Freeze, "freeze", "Freeze what is shown; again to go on", EVERY_SCREEN, &["p"])
         .foot("freeze", 8),
-    read(A::Help, "help", "All keys of this screen", EVERY_SCREEN, &["?", "F1"]).foot("keys", 0),
+    read(A::Help, "help", "All keys of this screen", EVERYWHERE, &["?", "F1"]).foot("keys", 0),
     read(A::Redraw, "redraw", "Draw the screen anew", EVERY_SCREEN, &["C-l"]),
     read(A::Quit, "quit", "Quit", EVERY_SCREEN, &["q", "C-c"]).foot("quit", 8),
 ];

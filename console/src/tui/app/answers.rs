@@ -10,7 +10,7 @@ use super::{
     dialog::{Overlay, Secret},
     jobs,
     nav::Place,
-    sweep,
+    player, sweep,
     wizard::Step,
 };
 use crate::tui::{
@@ -29,6 +29,7 @@ pub fn answer(app: &mut App, id: RequestId, result: Result<ApiAnswer, Problem>) 
             return Vec::new();
         }
         Purpose::Sweep => return sweep::answered(app, id, result),
+        Purpose::Recording => return player::answered(app, id, result),
         _ => {}
     }
     match result {
@@ -100,7 +101,8 @@ fn done(app: &mut App, id: RequestId, purpose: Purpose, answer: ApiAnswer) {
             | Purpose::Settings
             | Purpose::Submit
             | Purpose::Job { .. }
-            | Purpose::Sweep,
+            | Purpose::Sweep
+            | Purpose::Recording,
             _,
         ) => {}
     }
@@ -144,7 +146,11 @@ fn refused(app: &mut App, id: RequestId, purpose: &Purpose, problem: &Problem) {
     let text = sentence(problem);
     match purpose {
         // The health panel says by itself that there is none.
-        Purpose::Health(_) | Purpose::Settings | Purpose::Job { .. } | Purpose::Sweep => {}
+        Purpose::Health(_)
+        | Purpose::Settings
+        | Purpose::Job { .. }
+        | Purpose::Sweep
+        | Purpose::Recording => {}
         Purpose::Submit => {
             let mut shown = false;
             if let Some(wizard) = &mut app.wizard

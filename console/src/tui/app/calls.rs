@@ -42,6 +42,8 @@ pub enum Purpose {
     },
     /// A page of the listing that is being marked or exported.
     Sweep,
+    /// A page of the recording that is shown.
+    Recording,
 }
 
 /// A call that has not been answered.
@@ -111,7 +113,10 @@ impl Calls {
     /// How many calls are under way that somebody waits for.
     pub fn waiting(&self) -> usize {
         let quiet = |p: &&Pending| {
-            !matches!(p.purpose, Purpose::Health(_) | Purpose::Settings | Purpose::Sweep)
+            !matches!(
+                p.purpose,
+                Purpose::Health(_) | Purpose::Settings | Purpose::Sweep | Purpose::Recording
+            )
         };
         self.pending.values().filter(quiet).count()
     }

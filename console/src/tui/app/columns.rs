@@ -163,6 +163,32 @@ const WIZARD_DEVICES: &[Column] = &[
     fixed("last_seen_at", "SEEN", 5, 1).right(),
 ];
 
+const TUNNELS: &[Column] = &[
+    flex("device_id", "DEVICE", (14, 40, 4), 0),
+    fixed("status", "STATUS", 9, 0),
+    fixed("kind", "KIND", 12, 3),
+    flex("user", "USER", (6, 20, 2), 1),
+    fixed("bytes_up", "UP", 7, 5).right(),
+    fixed("bytes_down", "DOWN", 7, 3).right(),
+    fixed("attached", "SEEN BY", 7, 6).right().unsorted(),
+    fixed("created_at", "AGE", 5, 2).right(),
+    fixed("duration", "LASTED", 8, 2).right().unsorted(),
+    fixed("recorded", "REC", 3, 4).unsorted(),
+    flex("close_reason", "ENDED", (10, 40, 3), 1).unsorted(),
+];
+
+const RECORDINGS: &[Column] = &[
+    flex("device_id", "DEVICE", (14, 40, 4), 0),
+    flex("user", "USER", (6, 20, 2), 0),
+    fixed("status", "STATUS", 12, 1),
+    flex("program", "PROGRAM", (7, 40, 2), 3).unsorted(),
+    fixed("bytes", "SIZE", 7, 2).right(),
+    fixed("started_at", "AGE", 5, 1).right(),
+    fixed("duration", "LASTED", 8, 1).right().unsorted(),
+    fixed("input", "KEYS", 4, 5).unsorted(),
+    fixed("expires_at", "KEPT", 6, 4).right().unsorted(),
+];
+
 /// The columns of a table, in their order on the screen.
 pub const fn columns(key: WindowKey) -> &'static [Column] {
     match key {
@@ -177,6 +203,8 @@ pub const fn columns(key: WindowKey) -> &'static [Column] {
         WindowKey::Members => MEMBERS,
         WindowKey::Projects => PROJECTS,
         WindowKey::Tokens => TOKENS,
+        WindowKey::Tunnels => TUNNELS,
+        WindowKey::Recordings => RECORDINGS,
         WindowKey::DeviceTimeline | WindowKey::CommandTimeline => TIMELINE,
         WindowKey::Overview
         | WindowKey::HandoverAlerts
@@ -185,6 +213,7 @@ pub const fn columns(key: WindowKey) -> &'static [Column] {
         | WindowKey::CommandRow
         | WindowKey::CommandOutput
         | WindowKey::PeekOutput
+        | WindowKey::OpenTunnels
         | WindowKey::Operations => &[],
     }
 }
@@ -209,6 +238,8 @@ pub const fn noun(key: WindowKey) -> &'static str {
         WindowKey::Members => "member",
         WindowKey::Projects => "project",
         WindowKey::Tokens => "token",
+        WindowKey::Tunnels | WindowKey::OpenTunnels => "tunnel",
+        WindowKey::Recordings => "recording",
         WindowKey::DeviceTimeline | WindowKey::CommandTimeline => "event",
         WindowKey::Overview
         | WindowKey::HandoverAlerts

@@ -1,7 +1,7 @@
 //! What lies over the screen: one thing at a time, with the keyboard.
 
 use super::{actions::Action, calls::Outgoing, field::TextField, form::Form, palette::Palette};
-use crate::tui::{effects::RequestId, store::WindowKey};
+use crate::tui::{effects::RequestId, pane::layout::PaneId, store::WindowKey};
 
 /// The one thing that lies over the screen.
 #[derive(Debug, Clone)]
@@ -48,6 +48,10 @@ pub enum Then {
     /// Sends it after a grace in which it can be called back under this title.
     Grace(String, Outgoing),
     Quit,
+    /// Pastes it into the pane.
+    Paste(String),
+    /// Ends what runs in a pane, and takes the pane away.
+    ClosePane(PaneId),
 }
 
 impl Confirm {
@@ -122,6 +126,12 @@ pub enum PromptKind {
     Filter(WindowKey),
     Search,
     Jump,
+    /// In the scrollback of a pane.
+    PaneSearch,
+    /// In a recording.
+    PlayerSearch,
+    /// What the pane is called.
+    PaneName,
 }
 
 /// Something that is shown once.

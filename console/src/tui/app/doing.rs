@@ -31,6 +31,7 @@ use crate::tui::{
     format,
     store::WindowKey,
     theme::Tone,
+    view::screens::panes,
 };
 
 pub(super) fn menu(app: &mut App) {
@@ -121,12 +122,19 @@ pub(super) fn freeze(app: &mut App) {
 }
 
 pub(super) fn quit(app: &mut App, effects: &mut Vec<Effect>) {
-    if app.calls.grace.is_empty() && app.calls.waiting() == 0 && app.sweep.is_none() {
+    let panes = panes::open_lines(&app.panes);
+    let nothing_waits =
+        app.calls.grace.is_empty() && app.calls.waiting() == 0 && app.sweep.is_none();
+    if nothing_waits && panes.is_empty() {
         effects.push(Effect::Quit);
         return;
     }
-    let mut lines: Vec<String> =
-        app.calls.grace.iter().map(|grace| format!("not sent yet: {}", grace.title)).collect();
+    let mut lines = panes;
+    if !lines.is_empty() {
+        lines.push("Their programs run on; the Tunnels screen goes back to them.".to_owned());
+    }
+    let grace = app.calls.grace.iter().map(|grace| format!("not sent yet: {}", grace.title));
+    lines.extend(grace);
     for job in app.calls.jobs.values().filter(|job| job.left() > 0) {
         lines.push(format!("not sent yet: {} of {}", job.doing, format::plural(job.left(), "row")));
     }
@@ -139,7 +147,9 @@ pub(super) fn quit(app: &mut App, effects: &mut Vec<Effect>) {
             format::plural(app.calls.waiting() as u64, "request")
         ));
     }
-    lines.push("What has not been sent will not be.".to_owned());
+    if !nothing_waits {
+        lines.push("What has not been sent will not be.".to_owned());
+    }
     ask(app, "Leave now?", lines, "Leave", true, Then::Quit);
 }
 

@@ -133,7 +133,7 @@ fn textarea_input(key: Key) -> Option<ratatui_textarea::Input> {
         Code::End => K::End,
         Code::PageUp => K::PageUp,
         Code::PageDown => K::PageDown,
-        Code::Tab | Code::BackTab | Code::Esc | Code::F(_) => return None,
+        Code::Tab | Code::BackTab | Code::Esc | Code::Insert | Code::F(_) => return None,
     };
     Some(ratatui_textarea::Input { key: code, ctrl: key.ctrl, alt: key.alt, shift: false })
 }

@@ -108,10 +108,9 @@ impl Keymap {
 
     /// What a key may do, the innermost context first.
     pub fn actions(&self, contexts: &[Context], key: Key) -> &[Action] {
-        contexts
-            .iter()
-            .find_map(|context| self.by_key.get(&(*context, key)))
-            .map_or(&[], Vec::as_slice)
+        let bound = |key| contexts.iter().find_map(|context| self.by_key.get(&(*context, key)));
+        // Shift that means nothing of its own is no other key.
+        bound(key).or_else(|| bound(Key { shift: false, ..key })).map_or(&[], Vec::as_slice)
     }
 
     pub fn keys(&self, action: Action) -> &[Key] {

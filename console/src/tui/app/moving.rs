@@ -7,9 +7,10 @@ use super::{
     document,
     doing::open_project,
     nav::Place,
-    people,
+    people, player,
     subjects::under_cursor,
     tabs::{CommandTab, DeviceTab, UsersTab},
+    tunnels,
     wizard::Wizard,
 };
 use crate::tui::{effects::Effect, store::WindowKey, theme::Tone};
@@ -165,7 +166,13 @@ pub(super) fn open(app: &mut App, effects: &mut Vec<Effect>) {
         },
         Place::Audit => audit_jump(app),
         Place::Command(_) => document::fold(app),
-        Place::NewCommand | Place::Handover => {}
+        Place::Tunnels => tunnels::open(app, effects),
+        Place::Recordings => {
+            if let Some(id) = under_cursor(app, WindowKey::Recordings) {
+                player::open(app, id, effects);
+            }
+        }
+        Place::NewCommand | Place::Handover | Place::Panes | Place::Player(_) => {}
     }
 }
 

@@ -2,7 +2,7 @@
 
 use ratatui::layout::Rect;
 
-use crate::tui::{mailbox::Batch, store::WindowKey, term::input::Input};
+use crate::tui::{mailbox::Batch, pane::layout::PaneId, store::WindowKey, term::input::Input};
 
 /// All that can happen.
 #[derive(Debug)]
@@ -35,6 +35,9 @@ pub struct Layout {
     pub viewer_cursor: Option<(usize, usize)>,
     /// Cards in the wizard: how many stand side by side.
     pub card_columns: usize,
+    /// Where each pane that is seen has its text, and what all of them share.
+    pub panes: Vec<(PaneId, Rect)>,
+    pub panes_area: Option<Rect>,
     /// Tabs that can be clicked.
     pub tabs: Vec<(usize, Rect)>,
 }

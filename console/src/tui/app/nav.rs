@@ -18,18 +18,27 @@ pub enum Place {
     Alerts,
     Audit,
     Users,
+    Tunnels,
+    /// Terminals on devices; they live on while other screens are shown.
+    Panes,
+    Recordings,
+    /// A recording, by its id; its state is [`Player`](super::player::Player).
+    Player(String),
     /// What who goes off shift hands over.
     Handover,
 }
 
 /// The screens that can be named: by number, in the palette and in the header.
-pub const SCREENS: [(Place, &str); 6] = [
+pub const SCREENS: [(Place, &str); 9] = [
     (Place::Overview, "overview"),
     (Place::Devices, "devices"),
     (Place::Commands, "commands"),
     (Place::Alerts, "alerts"),
     (Place::Audit, "audit"),
     (Place::Users, "users"),
+    (Place::Tunnels, "tunnels"),
+    (Place::Panes, "panes"),
+    (Place::Recordings, "recordings"),
 ];
 
 impl Place {
@@ -46,6 +55,10 @@ impl Place {
             Self::Alerts => own(&["Alerts"]),
             Self::Audit => own(&["Audit"]),
             Self::Users => own(&["Users"]),
+            Self::Tunnels => own(&["Tunnels"]),
+            Self::Panes => own(&["Panes"]),
+            Self::Recordings => own(&["Recordings"]),
+            Self::Player(id) => vec!["Recordings".to_owned(), short_id(id)],
             Self::Handover => own(&["Shift handover"]),
         }
     }

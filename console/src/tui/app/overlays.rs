@@ -5,7 +5,7 @@ use super::{
     calls::{GRACE_MS, Grace},
     dialog::{Confirm, FormDialog, Overlay, Pick, PickPurpose, Prompt, PromptKind, Then},
     form::FormStep,
-    people, perform, pickers,
+    panes, people, perform, pickers,
 };
 use crate::tui::{
     effects::Effect,
@@ -187,6 +187,8 @@ fn proceed(app: &mut App, then: Then) -> Vec<Effect> {
             app.calls.grace.push(Grace { title, until, what });
         }
         Then::Quit => effects.push(Effect::Quit),
+        Then::Paste(text) => panes::typing::paste_now(app, &text, &mut effects),
+        Then::ClosePane(pane) => panes::commands::close_now(app, pane, &mut effects),
     }
     effects
 }

@@ -48,7 +48,10 @@ impl Palette {
         let mut found: Vec<(u32, usize, Entry)> = Vec::new();
         for (at, spec) in ACTIONS.iter().enumerate() {
             let is_screen = matches!(spec.action, Action::Screen(_));
-            if !is_screen && !app.concerns(spec) {
+            // What leads away is found from everywhere, also while a pane has the keyboard.
+            let leads_away =
+                matches!(spec.action, Action::Quit | Action::Handover | Action::AlertsScreen);
+            if !is_screen && !leads_away && !app.concerns(spec) {
                 continue;
             }
             let title = if is_screen { spec.title.to_lowercase() } else { spec.title.to_owned() };

@@ -15,13 +15,20 @@ use super::{
     moving::{alert_jump, back, entered, focus, go, open, page, show_commands, step, turn_tab},
     nav::{Place, SCREENS},
     palette::Palette,
-    people,
+    panes, people,
     pickers::{next_match, pick_columns, pick_sort, pick_views, prompt, prompt_filter},
-    subjects::{command, mark, mark_all, mark_range, subjects, subjects_devices, under_cursor},
+    player,
+    subjects::{
+        command, devices_under, mark, mark_all, mark_range, subjects, subjects_devices,
+        under_cursor,
+    },
     tabs::UsersTab,
     taking::{copy, copy_cli, copy_path, pick_export},
+    tunnels,
     wall::WallState,
 };
+use quarterdeck_protocol::tunnel::session::Mode;
+
 use crate::tui::{
     effects::{ApiRequest, Effect, NetRequest, RequestId},
     store::WindowKey,
@@ -36,6 +43,11 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Effect> {
         return Vec::new();
     }
     let mut effects = Vec::new();
+    if panes::commands::perform(app, action, &mut effects)
+        || player::perform(app, action, &mut effects)
+    {
+        return effects;
+    }
     match action {
         Action::Up => step(app, -1),
         Action::Down => step(app, 1),
@@ -81,6 +93,9 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Effect> {
                 list.filter.clear();
                 list.restart();
             }
+        }
+        Action::Search if matches!(app.nav.here, Place::Player(_)) => {
+            prompt(app, PromptKind::PlayerSearch, "");
         }
         Action::Search => prompt(app, PromptKind::Search, &app.viewer.search.clone()),
         Action::NextMatch => next_match(app, 1),
@@ -140,9 +155,10 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Effect> {
         Action::CommandCancel => cancel(app),
         Action::CommandRetry => retry(app),
         Action::CommandDevice => {
-            if let Some(row) = command(app) {
-                let place = Place::Device(row.device_id.clone());
-                go(app, place);
+            let of_session = devices_under(app).into_iter().next();
+            let device = command(app).map(|row| row.device_id).or(of_session);
+            if let Some(device) = device {
+                go(app, Place::Device(device));
             }
         }
         Action::CommandBatch => {
@@ -209,6 +225,43 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Effect> {
         Action::TokenCreate => people::open(app, FormPurpose::CreateToken),
         Action::TokenRevoke => revoke_token(app),
         Action::WizardNext => super::wizard_input::next(app),
+        Action::Terminal => panes::commands::open_here(app),
+        Action::TunnelWatch => tunnels::attach(app, Mode::Watch),
+        Action::TunnelCopilot => tunnels::attach(app, Mode::Copilot),
+        Action::TunnelKill => tunnels::kill(app),
+        Action::TunnelRecording => tunnels::play(app, &mut effects),
+        Action::RecordingSave => {
+            if let Some(id) = under_cursor(app, WindowKey::Recordings) {
+                player::save(app, id, &mut effects);
+            }
+        }
+        // Elsewhere than among panes, and outside of the player, these mean nothing.
+        Action::PanePrefix
+        | Action::PaneSplit(_)
+        | Action::PaneFocus(_)
+        | Action::PaneFocusNext
+        | Action::PaneMove(_)
+        | Action::PaneResize(_)
+        | Action::PaneZoom
+        | Action::PaneClose
+        | Action::PaneDetach
+        | Action::PaneLeave
+        | Action::PaneRename
+        | Action::PaneTabNew
+        | Action::PaneTabNext
+        | Action::PaneTabPrevious
+        | Action::PaneTab(_)
+        | Action::PaneSync
+        | Action::PaneQueue
+        | Action::PaneScroll
+        | Action::PaneSearch
+        | Action::PanePaste
+        | Action::PaneSelect(_)
+        | Action::PlayerPause
+        | Action::PlayerSlower
+        | Action::PlayerFaster
+        | Action::PlayerStep
+        | Action::PlayerStepBack => {}
     }
     effects
 }

@@ -11,7 +11,7 @@ use super::{
     filter,
     moving::go,
     nav::Place,
-    people, taking, windows,
+    panes, people, player, taking, windows,
 };
 use crate::tui::{
     effects::Effect,
@@ -61,7 +61,11 @@ pub fn prompted(app: &mut App, kind: PromptKind, text: &str) -> Vec<Effect> {
             text.clone_into(&mut app.viewer.search);
             next_match(app, 0);
         }
+        PromptKind::Jump if matches!(app.nav.here, Place::Player(_)) => player::jump(app, text),
         PromptKind::Jump => jump(app, text),
+        PromptKind::PaneSearch => panes::scroll::search(app, text),
+        PromptKind::PlayerSearch => player::search(app, text),
+        PromptKind::PaneName => panes::commands::rename(app, text),
     }
     Vec::new()
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use quarterdeck_protocol::{
     api::{Command, Device},
+    ids::DeviceId,
     live::Listing,
 };
 
@@ -57,6 +58,34 @@ pub(super) fn subjects_commands(app: &App) -> Vec<String> {
         Place::Device(_) if app.current_list() == Some(WindowKey::DeviceCommands) => subjects(app),
         _ => Vec::new(),
     }
+}
+
+/// The devices that the rows of the screen are about: of the marked ones, else of the one under
+/// the cursor, or the one that is shown.
+pub fn devices_under(app: &App) -> Vec<DeviceId> {
+    let named: Vec<String> = match &app.nav.here {
+        Place::Device(id) => return vec![id.clone()],
+        Place::Command(_) => return command(app).map(|row| row.device_id).into_iter().collect(),
+        Place::Devices => subjects(app),
+        _ => {
+            let Some(table) = app.current_list() else { return Vec::new() };
+            let window = app.store.window(table);
+            let device = |key: String| {
+                let row = window.find(&key)?;
+                match listing(table) {
+                    Listing::Commands => row.command().map(|row| row.device_id.to_string()),
+                    Listing::Alerts => row.alert()?.device_id.as_ref().map(ToString::to_string),
+                    Listing::Tunnels => row.tunnel().map(|row| row.device_id.to_string()),
+                    Listing::Recordings => row.recording().map(|row| row.device_id.to_string()),
+                    _ => None,
+                }
+            };
+            let mut named: Vec<String> = subjects(app).into_iter().filter_map(device).collect();
+            named.dedup();
+            named
+        }
+    };
+    named.iter().filter_map(|id| DeviceId::new(id).ok()).collect()
 }
 
 /// A device that some window holds.

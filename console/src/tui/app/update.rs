@@ -13,7 +13,7 @@ use super::{
     moving,
     msg::{Layout, Msg},
     nav::Place,
-    overlays, perform,
+    overlays, panes, perform, player,
     windows::reconcile,
     wizard_input,
 };
@@ -38,10 +38,7 @@ pub fn update(app: &mut App, msg: Msg) -> Vec<Effect> {
         Msg::Input(input) => on_input(app, &input),
         Msg::Net(batch) => on_net(app, batch),
         Msg::Tick => Vec::new(),
-        Msg::Drawn(layout) => {
-            on_drawn(app, layout);
-            Vec::new()
-        }
+        Msg::Drawn(layout) => on_drawn(app, layout),
         Msg::Said { text, is_error } => {
             app.toast(text, if is_error { Tone::Bad } else { Tone::Good });
             Vec::new()
@@ -69,6 +66,9 @@ fn on_input(app: &mut App, input: &Input) -> Vec<Effect> {
     if app.wall.is_some() {
         return on_wall_input(app, input);
     }
+    if let Some(effects) = panes::typing::input(app, input) {
+        return effects;
+    }
     if app.nav.here == Place::NewCommand
         && let Some(effects) = wizard_input::input(app, input)
     {
@@ -81,7 +81,7 @@ fn on_input(app: &mut App, input: &Input) -> Vec<Effect> {
             Vec::new()
         }
         Input::Click { x, y } => on_click(app, *x, *y),
-        Input::Paste(_) | Input::Resize(_) => Vec::new(),
+        Input::Paste(_) | Input::Pointer { .. } | Input::Resize(_) => Vec::new(),
     }
 }
 
@@ -149,7 +149,7 @@ fn on_click(app: &mut App, x: u16, y: u16) -> Vec<Effect> {
     Vec::new()
 }
 
-fn on_drawn(app: &mut App, layout: Layout) {
+fn on_drawn(app: &mut App, layout: Layout) -> Vec<Effect> {
     for (key, area) in &layout.lists {
         let total = app.store.window(*key).total;
         let list = app.lists.entry(*key).or_default();
@@ -167,7 +167,9 @@ fn on_drawn(app: &mut App, layout: Layout) {
             app.viewer.top = app.viewer.top.max(to.saturating_sub(rows)).min(from);
         }
     }
+    let effects = panes::drawn(app, &layout.panes, layout.panes_area);
     app.layout = layout;
+    effects
 }
 
 fn on_net(app: &mut App, batch: Batch) -> Vec<Effect> {
@@ -191,6 +193,9 @@ fn on_net(app: &mut App, batch: Batch) -> Vec<Effect> {
         }
         app.sample();
         effects.extend(watch_criticals(app));
+    }
+    for news in batch.streams {
+        panes::news(app, news, &mut effects);
     }
     for (id, result) in batch.answers {
         effects.extend(answers::answer(app, id, result));
@@ -220,6 +225,7 @@ fn on_link(app: &mut App, event: LinkEvent, effects: &mut Vec<Effect>) {
                 app.lists.clear();
                 app.wizard = None;
                 app.sweep = None;
+                panes::leave_project(app, effects);
                 app.subjects.clear();
                 app.samples.clear();
             }
@@ -316,6 +322,7 @@ fn on_time(app: &mut App) -> Vec<Effect> {
         wall.tick(now);
     }
     leave_grace(app, &mut effects);
+    player::on_time(app);
     peek_after_a_rest(app);
     if let Place::Device(id) = app.nav.here.clone() {
         let due = app.health_due.is_none_or(|due| due <= now);
@@ -357,6 +364,8 @@ const fn peeks_at(place: &Place) -> Option<WindowKey> {
         Place::Commands => Some(WindowKey::Commands),
         Place::Alerts => Some(WindowKey::Alerts),
         Place::Audit => Some(WindowKey::Audit),
+        Place::Tunnels => Some(WindowKey::Tunnels),
+        Place::Recordings => Some(WindowKey::Recordings),
         _ => None,
     }
 }

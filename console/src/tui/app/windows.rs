@@ -59,6 +59,8 @@ pub const fn listing(key: WindowKey) -> Listing {
         WindowKey::Members => Listing::Members,
         WindowKey::Projects => Listing::Projects,
         WindowKey::Tokens => Listing::EnrollmentTokens,
+        WindowKey::Tunnels | WindowKey::OpenTunnels => Listing::Tunnels,
+        WindowKey::Recordings => Listing::Recordings,
     }
 }
 
@@ -66,11 +68,15 @@ pub const fn listing(key: WindowKey) -> Listing {
 pub const fn default_sort(key: WindowKey) -> Option<&'static str> {
     match key {
         WindowKey::Devices | WindowKey::WizardDevices => Some("id"),
-        WindowKey::Commands | WindowKey::DeviceCommands => Some("-created_at"),
+        WindowKey::Commands
+        | WindowKey::DeviceCommands
+        | WindowKey::Tunnels
+        | WindowKey::OpenTunnels => Some("-created_at"),
         WindowKey::Alerts => Some("-last_seen_at"),
         // The worst first: there may be room for few.
         WindowKey::OpenAlerts => Some("-severity"),
         WindowKey::Audit => Some("-seq"),
+        WindowKey::Recordings => Some("-started_at"),
         _ => None,
     }
 }
@@ -78,6 +84,13 @@ pub const fn default_sort(key: WindowKey) -> Option<&'static str> {
 fn wanted(app: &App) -> BTreeMap<WindowKey, Wanted> {
     let mut all = BTreeMap::new();
     all.insert(WindowKey::Overview, whole(Listing::Overview, BTreeMap::new(), 1));
+    if matches!(app.nav.here, Place::Overview | Place::Handover) {
+        let open = one("status", "opening,open,stalled");
+        let rows = u64::from(LIVE_WINDOW_MAX_ROWS) / 10;
+        let sort = default_sort(WindowKey::OpenTunnels).map(str::to_owned);
+        let wanted = Wanted { sort, ..whole(Listing::Tunnels, open, rows) };
+        all.insert(WindowKey::OpenTunnels, wanted);
+    }
     if matches!(app.nav.here, Place::Commands | Place::Command(_) | Place::Device(_)) {
         // Which of them are dangerous: a retry asks first.
         let rows = u64::from(LIVE_WINDOW_MAX_ROWS) / 2;
@@ -149,6 +162,10 @@ fn wanted(app: &App) -> BTreeMap<WindowKey, Wanted> {
             let failures = whole(Listing::Commands, went_wrong, rows);
             all.insert(WindowKey::HandoverFailures, failures);
         }
+        Place::Tunnels => list(WindowKey::Tunnels, BTreeMap::new()),
+        // What is played is found among them, as it stands now.
+        Place::Recordings | Place::Player(_) => list(WindowKey::Recordings, BTreeMap::new()),
+        Place::Panes => {}
         Place::Alerts => list(WindowKey::Alerts, BTreeMap::new()),
         Place::Audit => list(WindowKey::Audit, BTreeMap::new()),
         Place::Users => list(

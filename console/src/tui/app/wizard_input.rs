@@ -37,7 +37,7 @@ pub fn input(app: &mut App, input: &Input) -> Option<Vec<Effect>> {
         back(app);
         return Some(Vec::new());
     }
-    if key == Some(Key { code: Code::Char('n'), ctrl: true, alt: false }) {
+    if key == Some(Key { code: Code::Char('n'), ctrl: true, alt: false, shift: false }) {
         next(app);
         return Some(Vec::new());
     }

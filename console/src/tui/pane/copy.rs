@@ -43,7 +43,7 @@ impl Span {
 }
 
 /// What a selection takes of the rows that it spans.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, PartialOrd, Ord, Hash)]
 pub enum Take {
     /// As text is read.
     #[default]

@@ -15,6 +15,9 @@ use super::cell::{Attrs, Cell, Flags};
 #[derive(Debug, Clone)]
 pub struct Row {
     cells: Box<[Cell]>,
+    /// Cells before this one are empty: a flood of short lines, one below the other's end, costs
+    /// what it shows, not what it leaves blank.
+    first: u16,
     /// Cells from here on are empty.
     used: u16,
     /// Its text goes on in the next row.
@@ -25,7 +28,7 @@ pub struct Row {
 impl Row {
     fn new(cols: u16) -> Self {
         let cells = vec![Cell::BLANK; usize::from(cols)].into_boxed_slice();
-        Self { cells, used: 0, wrapped: false, stamp: 0 }
+        Self { cells, first: cols, used: 0, wrapped: false, stamp: 0 }
     }
 
     pub fn cells(&self) -> &[Cell] {
@@ -37,6 +40,12 @@ impl Row {
         &self.cells[..usize::from(self.used)]
     }
 
+    /// How many empty cells come first, and those behind them up to the last that is not empty.
+    pub fn span(&self) -> (u16, &[Cell]) {
+        let first = self.first.min(self.used);
+        (first, &self.cells[usize::from(first)..usize::from(self.used)])
+    }
+
     /// What tells this state of this row from every other.
     pub const fn stamp(&self) -> u64 {
         self.stamp
@@ -44,24 +53,26 @@ impl Row {
 
     fn clear(&mut self, attrs: Attrs) {
         if attrs == Attrs::DEFAULT {
-            self.cells[..usize::from(self.used)].fill(Cell::BLANK);
-            self.used = 0;
+            let first = self.first.min(self.used);
+            self.cells[usize::from(first)..usize::from(self.used)].fill(Cell::BLANK);
+            (self.first, self.used) = (self.cells.len() as u16, 0);
         } else {
             self.cells.fill(Cell::blank(attrs));
-            self.used = self.cells.len() as u16;
+            (self.first, self.used) = (0, self.cells.len() as u16);
         }
         self.wrapped = false;
     }
 
-    /// Notes that cells up to `end` are no longer known to be empty.
-    fn reach(&mut self, end: u16) {
-        self.used = self.used.max(end);
+    /// Notes that these cells are no longer known to be empty.
+    fn reach(&mut self, cols: Range<u16>) {
+        self.first = self.first.min(cols.start);
+        self.used = self.used.max(cols.end);
     }
 
     fn fill(&mut self, range: Range<u16>, cell: Cell) {
         self.cells[usize::from(range.start)..usize::from(range.end)].fill(cell);
         if !cell.is_empty() {
-            self.reach(range.end);
+            self.reach(range);
         } else if range.end >= self.used {
             self.used = self.used.min(range.start);
         }
@@ -86,6 +97,10 @@ impl Row {
         }
         self.cells = cells.into_boxed_slice();
         self.used = self.used.min(cols);
+        self.first = if self.first < self.used { self.first } else { cols };
+        if self.first == cols {
+            self.used = 0;
+        }
     }
 }
 
@@ -158,7 +173,7 @@ impl Grid {
         for (cell, byte) in row.cells[usize::from(col)..usize::from(end)].iter_mut().zip(text) {
             *cell = Cell::ascii(*byte, attrs);
         }
-        row.reach(end);
+        row.reach(col..end);
     }
 
     /// Writes one character, with its second cell where it is wide. It must fit.
@@ -171,7 +186,7 @@ impl Grid {
         if cell.is_wide() {
             row.cells[usize::from(col) + 1] = Cell::second(cell.attrs);
         }
-        row.reach(end);
+        row.reach(col..end);
     }
 
     /// Adds a mark to the character in a cell.
@@ -182,7 +197,7 @@ impl Grid {
             at -= 1;
         }
         row.cells[at].combine(mark);
-        row.reach(col + 1);
+        row.reach(at as u16..col + 1);
     }
 
     pub fn set_wrapped(&mut self, row: u16, wrapped: bool) {
@@ -263,6 +278,7 @@ impl Grid {
         row.split(cols.end);
         let (start, end) = (usize::from(cols.start), usize::from(cols.end));
         row.cells.copy_within(start + usize::from(count)..end, start);
+        row.first = row.first.min(cols.start);
         row.fill(cols.end - count..cols.end, Cell::blank(attrs));
         row.wrapped = false;
     }
@@ -350,7 +366,7 @@ impl Grid {
         let cells = self.rows[usize::from(from)].cells[range.clone()].to_vec();
         let row = self.touch(to);
         row.cells[range].copy_from_slice(&cells);
-        row.reach(cols.end);
+        row.reach(cols.clone());
     }
 
     /// Copies a rectangle elsewhere (DECCRA), as if through a second screen. Both must fit.
@@ -372,7 +388,7 @@ impl Grid {
             row.split(to_col);
             row.split(end);
             row.cells[usize::from(to_col)..usize::from(end)].copy_from_slice(line);
-            row.reach(end);
+            row.reach(to_col..end);
         }
     }
 
@@ -399,7 +415,7 @@ impl Grid {
         let mut row = Row::new(self.cols);
         let count = cells.len().min(row.cells.len());
         row.cells[..count].copy_from_slice(&cells[..count]);
-        row.used = count as u16;
+        row.reach(0..count as u16);
         if let Some(last) = row.cells[..count].last_mut()
             && last.is_wide()
         {
@@ -545,6 +561,7 @@ mod tests {
                         let next = row.cells().get(at + 1);
                         prop_assert_eq!(cell.is_wide(), next.is_some_and(Cell::is_second));
                         prop_assert!(at < row.used().len() || cell.is_empty());
+                        prop_assert!(at >= usize::from(row.span().0) || cell.is_empty());
                     }
                 }
             }

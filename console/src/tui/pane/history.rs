@@ -21,6 +21,8 @@ const KEPT_BYTES: usize = 4096;
 /// One remembered line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Line {
+    /// How many empty cells come first.
+    indent: u16,
     text: Vec<u8>,
     /// How many cells look alike, in order. None when all look plain.
     runs: Vec<(u16, Attrs)>,
@@ -36,7 +38,8 @@ impl Line {
         if self.text.capacity() > KEPT_BYTES {
             *self = Self { wrapped: row.wrapped, ..Self::default() };
         }
-        let cells = row.used();
+        let (indent, cells) = row.span();
+        self.indent = indent;
         let first = cells.first().map_or(Attrs::DEFAULT, |cell| cell.attrs);
         // Most lines are ASCII that looks alike: they are taken without a branch for each cell.
         let (mut is_simple, mut is_alike) = (true, true);
@@ -64,13 +67,15 @@ impl Line {
         }
     }
 
+    /// Its text, without the empty cells before it.
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.text).expect("only whole characters are put in")
     }
 
     /// Its cells, as they stood on the screen.
     pub fn cells(&self) -> Vec<Cell> {
-        let mut cells: Vec<Cell> = Vec::with_capacity(self.text.len());
+        let mut cells = vec![Cell::BLANK; usize::from(self.indent)];
+        cells.reserve(self.text.len());
         let mut runs = self
             .runs
             .iter()

@@ -16,6 +16,9 @@ use ratatui::layout::Rect;
 pub const PANES_MAX: usize = 16;
 /// The most tabs.
 pub const TABS_MAX: usize = 9;
+/// A pane that is put somewhere by itself should have so much: two of it and a border are split.
+const COLUMNS_GOOD: u16 = 50;
+const ROWS_GOOD: u16 = 12;
 /// What a pane weighs to begin with, so that borders move in small steps.
 const WEIGHT: u32 = 1000;
 /// How much one step of a border takes from a neighbour, in parts of both.
@@ -24,10 +27,10 @@ const STEP: u32 = 20;
 const WEIGHT_MIN: u32 = 50;
 
 /// Names a pane, for as long as it is open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct PaneId(pub u32);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Split {
     /// Side by side.
     Columns,
@@ -35,7 +38,7 @@ pub enum Split {
     Rows,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Direction {
     Left,
     Right,
@@ -378,6 +381,35 @@ impl Tabs {
         Ok(())
     }
 
+    /// Puts a pane where there is room for it: beside the one in focus, below it, else into a tab
+    /// of its own. `area` is what a tab has.
+    pub fn add(&mut self, pane: PaneId, area: Rect) -> Result<(), Refused> {
+        let tab = self.tab_mut();
+        let focus = tab.focus();
+        let mut places = Vec::new();
+        tab.root.place(area, &mut places);
+        let room = places.iter().find(|place| place.pane == focus).map(|place| place.area);
+        let how = room.and_then(|room| {
+            if room.width > 2 * COLUMNS_GOOD {
+                Some(Split::Columns)
+            } else {
+                (room.height > 2 * ROWS_GOOD).then_some(Split::Rows)
+            }
+        });
+        match how {
+            Some(how) if tab.split(how, pane).is_ok() => Ok(()),
+            _ => self.open(pane),
+        }
+    }
+
+    /// Goes to a pane, in whichever tab it is.
+    pub fn go_to_pane(&mut self, pane: PaneId) {
+        if let Some(at) = self.tabs.iter().position(|tab| tab.root.contains(pane)) {
+            self.shown = at;
+            self.tabs[at].focus_pane(pane);
+        }
+    }
+
     /// Goes to a tab, if there is one of that number.
     pub fn go_to(&mut self, tab: usize) {
         if tab < self.tabs.len() {
@@ -502,6 +534,24 @@ mod tests {
             tabs.open(PaneId(n)).expect("room");
         }
         assert_eq!(tabs.open(PaneId(99)), Err(Refused::TooManyTabs));
+    }
+
+    #[test]
+    fn a_pane_goes_where_there_is_room() {
+        let area = Rect { x: 0, y: 0, width: 120, height: 30 };
+        let mut tabs = Tabs::new(PaneId(0));
+        for n in 1..=4 {
+            tabs.add(PaneId(n), area).expect("room");
+        }
+        // Side by side, one below, then no more room: a tab, where it begins anew.
+        let shapes: Vec<_> = tabs.tabs().iter().map(|tab| tab.panes().len()).collect();
+        assert_eq!(shapes, [3, 2]);
+        assert_eq!((tabs.shown(), tabs.tab().focus()), (1, PaneId(4)));
+        tabs.go_to_pane(PaneId(1));
+        assert_eq!((tabs.shown(), tabs.tab().focus()), (0, PaneId(1)));
+        let mut narrow = Tabs::new(PaneId(0));
+        narrow.add(PaneId(1), Rect { width: 40, height: 9, ..area }).expect("room");
+        assert_eq!(narrow.tabs().len(), 2);
     }
 
     #[derive(Debug, Clone)]

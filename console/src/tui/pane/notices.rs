@@ -50,7 +50,7 @@ impl Refused {
         ]
         .into_iter()
         .filter(|(_, count)| *count > 0)
-        .map(|(what, count)| if count == 1 { what.to_owned() } else { format!("{what} ×{count}") })
+        .map(|(what, count)| if count == 1 { what.to_owned() } else { format!("{what} x{count}") })
         .collect();
         (!parts.is_empty()).then(|| format!("refused: {}", parts.join(", ")))
     }
@@ -146,7 +146,7 @@ mod tests {
         assert_eq!(notices.take_wishes(), []);
         assert_eq!(
             notices.refused.marker().as_deref(),
-            Some("refused: clipboard ×2, title, notification ×2")
+            Some("refused: clipboard x2, title, notification x2")
         );
         assert_eq!(Notices::default().refused.marker(), None);
     }

@@ -154,6 +154,10 @@ impl Screen {
     }
 
     /// Takes what is kept when the rest is made anew.
+    pub(super) const fn refused(&self) -> super::notices::Refused {
+        self.notices.refused
+    }
+
     pub(super) fn into_kept(self) -> (History, Notices) {
         (self.history, self.notices)
     }

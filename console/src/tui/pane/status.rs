@@ -2,35 +2,46 @@
 //!
 //! Pure. What matters most stands first, and is what stays on a narrow screen.
 
+use quarterdeck_protocol::tunnel::session::Mode;
+
 use super::notices::Refused;
 use crate::tui::{format, theme::Tone};
 
 /// How the stream of a pane is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
+    /// It was asked for, and there is no answer yet.
+    Opening { age_ms: i64 },
     /// The last word is younger than the link's heartbeat.
     Live,
     /// Nothing is heard, since when in milliseconds ago.
     Stalled { age_ms: i64 },
     /// The connection is gone; the console tries again by itself.
     Lost { age_ms: i64 },
+    /// There is nothing more to come.
+    Ended,
 }
 
 /// All that the line says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status<'a> {
-    pub device: &'a str,
+    /// Its name: the device's, or what the operator called it.
+    pub name: &'a str,
     pub stream: Stream,
     /// The time of a round trip, once one was measured.
     pub rtt_ms: Option<i64>,
     pub bytes_up: u64,
     pub bytes_down: u64,
     pub is_recording: bool,
+    /// Consoles that are attached beside this one.
     pub watchers: u32,
+    pub mode: Mode,
+    /// Milliseconds until it ends because nothing happens.
+    pub idle_ms_left: Option<i64>,
     /// What is typed goes to all panes of the tab.
     pub is_synchronised: bool,
     /// Keys that wait for the connection, when the operator chose that they wait.
-    pub queued_keys: Option<u32>,
+    pub queued_keys: Option<usize>,
     /// How many rows the view is scrolled back.
     pub scrolled: u64,
     /// Whether the prefix key was pressed.
@@ -48,24 +59,37 @@ pub struct Part {
 }
 
 /// The pieces that fit a width, two cells apart, most important first.
-pub fn parts(status: &Status<'_>, width: u16) -> Vec<Part> {
+pub fn parts(status: &Status<'_>, width: u16, unicode: bool) -> Vec<Part> {
     let part = |text: String, tone| Some(Part { text, tone });
     let (word, tone) = match status.stream {
         Stream::Live => ("LIVE".to_owned(), Tone::Good),
         Stream::Stalled { age_ms } => (format!("STALLED {}", format::age_ms(age_ms)), Tone::Warn),
         Stream::Lost { age_ms } => (format!("LOST {}", format::age_ms(age_ms)), Tone::Alarm),
+        Stream::Opening { age_ms } if age_ms < 1_000 => ("OPENING".to_owned(), Tone::Busy),
+        Stream::Opening { age_ms } => (format!("OPENING {}", format::age_ms(age_ms)), Tone::Busy),
+        Stream::Ended => ("ENDED".to_owned(), Tone::Muted),
     };
     let is_lost = matches!(status.stream, Stream::Lost { .. });
     let all = [
         part(word, tone),
-        part(quarterdeck_protocol::text::line(status.device).into_owned(), Tone::Strong),
+        part(quarterdeck_protocol::text::line(status.name).into_owned(), Tone::Strong),
         status.is_prefixed.then(|| Part { text: "prefix: ? helps".into(), tone: Tone::Key }),
         match status.queued_keys {
-            Some(keys) if is_lost => part(format!("{keys} keys queued"), Tone::Warn),
+            Some(bytes) if is_lost => {
+                part(format!("{} queued", format::bytes(bytes as u64)), Tone::Warn)
+            }
             None if is_lost => part("keys are not sent".into(), Tone::Warn),
             _ => None,
         },
         status.is_synchronised.then(|| Part { text: "INTO ALL PANES".into(), tone: Tone::Alarm }),
+        status
+            .idle_ms_left
+            .and_then(|ms| part(format!("idle: ends in {}", format::age_ms(ms)), Tone::Warn)),
+        match status.mode {
+            Mode::Owner => None,
+            Mode::Copilot => part("CO-PILOT".into(), Tone::Accent),
+            Mode::Watch => part("WATCHING".into(), Tone::Accent),
+        },
         (status.scrolled > 0)
             .then(|| Part { text: format!("{} rows back", status.scrolled), tone: Tone::Accent }),
         status.is_recording.then(|| Part { text: "REC".into(), tone: Tone::Bad }),
@@ -80,7 +104,11 @@ pub fn parts(status: &Status<'_>, width: u16) -> Vec<Part> {
         }),
         status.rtt_ms.and_then(|ms| part(format!("rtt {}", format::duration_ms(ms)), Tone::Muted)),
         part(
-            format!("↑{} ↓{}", format::bytes(status.bytes_up), format::bytes(status.bytes_down)),
+            {
+                let (up, down) = if unicode { ("↑", "↓") } else { ("up ", "down ") };
+                let [sent, got] = [status.bytes_up, status.bytes_down].map(format::bytes);
+                format!("{up}{sent} {down}{got}")
+            },
             Tone::Muted,
         ),
     ];
@@ -104,13 +132,15 @@ mod tests {
 
     fn status(stream: Stream) -> Status<'static> {
         Status {
-            device: "pi-1\u{202e}",
+            name: "pi-1\u{202e}",
             stream,
             rtt_ms: Some(41),
             bytes_up: 812,
             bytes_down: 4200,
             is_recording: true,
             watchers: 2,
+            mode: Mode::Owner,
+            idle_ms_left: None,
             is_synchronised: false,
             queued_keys: None,
             scrolled: 0,
@@ -121,7 +151,7 @@ mod tests {
     }
 
     fn line(status: &Status<'_>, width: u16) -> String {
-        let parts: Vec<_> = parts(status, width).into_iter().map(|part| part.text).collect();
+        let parts: Vec<_> = parts(status, width, true).into_iter().map(|part| part.text).collect();
         parts.join("  ")
     }
 
@@ -136,7 +166,10 @@ mod tests {
             "LOST 12s  pi-1<U+202E>  keys are not sent  REC"
         );
         let queued = Status { queued_keys: Some(3), ..status(Stream::Lost { age_ms: 90_000 }) };
-        assert!(line(&queued, 50).contains("3 keys queued"));
+        assert!(line(&queued, 50).contains("3 B queued"));
+        let idle = Status { idle_ms_left: Some(42_000), mode: Mode::Watch, ..status(Stream::Live) };
+        assert!(line(&idle, 60).contains("idle: ends in 42s  WATCHING"));
+        assert_eq!(line(&status(Stream::Opening { age_ms: 2_500 }), 12), "OPENING 2s");
         assert_eq!(line(&status(Stream::Stalled { age_ms: 3000 }), 14), "STALLED 3s");
         assert_eq!(line(&status(Stream::Live), 3), "");
     }

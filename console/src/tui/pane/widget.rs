@@ -26,13 +26,26 @@ use crate::tui::theme::{Depth, Theme, Tone};
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
     pub pane: &'a Pane,
-    /// How many rows up the scrollback.
-    pub scrolled: u64,
+    /// The first row of the transcript to show; the screen as it is when `None`.
+    pub top: Option<u64>,
     pub selection: Option<&'a Selection>,
-    /// What a search found; the first is the one that was gone to.
+    /// What a search found of what is seen; the first is the one that was gone to.
     pub matches: &'a [Span],
     /// The connection is lost: what is shown is old.
     pub is_lost: bool,
+}
+
+impl View<'_> {
+    /// The row of the transcript and the column of the screen that stand in the upper left corner
+    /// of `area`. Where the screen is larger than that, what is seen is where the cursor is.
+    pub fn corner(&self, area: Rect) -> (u64, u16) {
+        let transcript = Transcript::new(self.pane.screen());
+        let (size, cursor) = (self.pane.screen().size(), self.pane.screen().cursor());
+        let beyond = |at: u16, length: u16| (at + 1).saturating_sub(length);
+        let live = transcript.screen_start() + u64::from(beyond(cursor.row, area.height));
+        let top = self.top.map_or(live, |top| top.clamp(transcript.start(), live));
+        (top, if size.cols > area.width { beyond(cursor.col, area.width) } else { 0 })
+    }
 }
 
 /// Draws it. Returns where the terminal's cursor belongs, when the pane has the keyboard.
@@ -40,21 +53,21 @@ pub fn draw(view: &View<'_>, theme: &Theme, area: Rect, buffer: &mut Buffer) -> 
     let area = area.intersection(buffer.area);
     let size = view.pane.display().size();
     let transcript = Transcript::new(view.pane.screen());
-    let scrolled = view.scrolled.min(transcript.scrolled());
-    let first = transcript.screen_start() - scrolled;
+    let corner @ (top, left) = view.corner(area);
     for y in 0..area.height {
-        let row = first + u64::from(y);
-        let live = u64::from(y).checked_sub(scrolled);
+        let row = top + u64::from(y);
+        let live = row.checked_sub(transcript.screen_start());
         // The picture holds what is live, the transcript what has scrolled off it.
         let cells =
             if live.is_some() { Vec::new() } else { transcript.row(row).unwrap_or_default().0 };
         for x in 0..area.width {
+            let col = left + x;
             let look = match live {
                 Some(line) if line < u64::from(size.rows) => {
-                    view.pane.display().look(line as u16, x)
+                    view.pane.display().look(line as u16, col)
                 }
                 Some(_) => None,
-                None => Some(of_cell(cells.get(usize::from(x)).unwrap_or(&Cell::BLANK))),
+                None => Some(of_cell(cells.get(usize::from(col)).unwrap_or(&Cell::BLANK))),
             };
             let at = Position { x: area.x + x, y: area.y + y };
             let Some(cell) = buffer.cell_mut(at) else { continue };
@@ -74,14 +87,14 @@ pub fn draw(view: &View<'_>, theme: &Theme, area: Rect, buffer: &mut Buffer) -> 
             if is_marked {
                 style = style.patch(theme.style(Tone::Warn)).add_modifier(Modifier::REVERSED);
             }
-            style = emphasised(view, theme, style, (row, x));
+            style = emphasised(view, theme, style, (row, col));
             if view.is_lost {
                 style = style.add_modifier(Modifier::DIM);
             }
             cell.set_symbol(&symbol).set_style(style);
         }
     }
-    cursor(view, scrolled, area)
+    cursor(view, corner, area)
 }
 
 fn of_cell(cell: &Cell) -> Look<'_> {
@@ -182,15 +195,16 @@ fn emphasised(view: &View<'_>, theme: &Theme, style: Style, (row, col): (u64, u1
     }
 }
 
-fn cursor(view: &View<'_>, scrolled: u64, area: Rect) -> Option<Position> {
+fn cursor(view: &View<'_>, (top, left): (u64, u16), area: Rect) -> Option<Position> {
     let screen = view.pane.screen();
     if !screen.modes().cursor_shown || view.is_lost {
         return None;
     }
     let cursor = screen.cursor();
-    let y = u64::from(cursor.row) + scrolled;
-    (y < u64::from(area.height) && cursor.col < area.width)
-        .then(|| Position { x: area.x + cursor.col, y: area.y + y as u16 })
+    let row = Transcript::new(screen).screen_start() + u64::from(cursor.row);
+    let (x, y) = (cursor.col.checked_sub(left)?, row.checked_sub(top)?);
+    (y < u64::from(area.height) && x < area.width)
+        .then(|| Position { x: area.x + x, y: area.y + y as u16 })
 }
 
 /// A colour as this terminal has it.
@@ -273,7 +287,7 @@ mod tests {
     }
 
     const fn view(pane: &Pane) -> View<'_> {
-        View { pane, scrolled: 0, selection: None, matches: &[], is_lost: false }
+        View { pane, top: None, selection: None, matches: &[], is_lost: false }
     }
 
     fn drawn(view: &View<'_>, width: u16, height: u16) -> (Vec<String>, Buffer, Option<Position>) {
@@ -320,10 +334,20 @@ mod tests {
     #[test]
     fn scrolling_back_shows_what_left_the_screen() {
         let pane = pane(2, 4, "one\r\ntwo\r\nsix\r\nten");
-        let (lines, _, cursor) = drawn(&View { scrolled: 1, ..view(&pane) }, 4, 2);
+        let (lines, _, cursor) = drawn(&View { top: Some(1), ..view(&pane) }, 4, 2);
         assert_eq!((lines, cursor), (vec!["two ".into(), "six ".into()], None));
-        let (lines, ..) = drawn(&View { scrolled: 99, ..view(&pane) }, 4, 3);
+        let (lines, ..) = drawn(&View { top: Some(0), ..view(&pane) }, 4, 3);
         assert_eq!(lines, ["one ", "two ", "six "]);
+    }
+
+    #[test]
+    fn a_screen_that_is_larger_than_its_place_is_seen_where_the_cursor_is() {
+        let pane = pane(4, 12, "one\r\ntwo\r\nsix seven");
+        let (lines, _, cursor) = drawn(&view(&pane), 5, 2);
+        assert_eq!(lines, ["     ", "even "]);
+        assert_eq!(cursor, Some(Position { x: 4, y: 1 }));
+        let (lines, ..) = drawn(&view(&pane), 12, 3);
+        assert_eq!(lines[0], "one         ");
     }
 
     #[test]
@@ -340,7 +364,7 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_drawn_can_act_or_leave_its_pane(
-            parts in prop::collection::vec(any_bytes::part(), 1..20), width in 1..12_u16, scrolled in 0..5_u64,
+            parts in prop::collection::vec(any_bytes::part(), 1..20), width in 1..12_u16, top in prop::option::of(0..5_u64),
         ) {
             let mut pane = Pane::new(PaneSize::new(4, 10), Allowed::default());
             pane.feed(&parts.concat());
@@ -348,7 +372,7 @@ mod tests {
             let whole = Rect { x: 0, y: 0, width: 20, height: 6 };
             let mut buffer = Buffer::filled(whole, ratatui::buffer::Cell::new("#"));
             let area = Rect { x: 3, y: 1, width, height: 4 };
-            let cursor = draw(&View { scrolled, ..view(&pane) }, &THEME, area, &mut buffer);
+            let cursor = draw(&View { top, ..view(&pane) }, &THEME, area, &mut buffer);
             prop_assert!(cursor.is_none_or(|at| area.contains(at)));
             for y in 0..6 {
                 for x in 0..20 {

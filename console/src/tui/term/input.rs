@@ -7,8 +7,9 @@ use crossterm::event::{
 };
 use ratatui::layout::Size;
 
-/// The most characters of one paste that are taken.
-pub const PASTE_MAX_CHARS: usize = 96 * 1024;
+/// The most characters of one paste that are taken: more than any reader of one accepts, so that
+/// the reader says that it is too long.
+pub const PASTE_MAX_CHARS: usize = crate::tui::pane::paste::PASTE_MAX_BYTES + 1;
 
 /// One thing that the operator did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +18,13 @@ pub enum Input {
     /// Without control characters but line feeds and tabs.
     Paste(String),
     Click {
+        x: u16,
+        y: u16,
+    },
+    /// What else the mouse does: for programs in panes.
+    Pointer {
+        kind: MouseEventKind,
+        modifiers: KeyModifiers,
         x: u16,
         y: u16,
     },
@@ -35,6 +43,8 @@ pub struct Key {
     pub code: Code,
     pub ctrl: bool,
     pub alt: bool,
+    /// Of keys that have no capital: arrows, F keys and the like.
+    pub shift: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -46,6 +56,7 @@ pub enum Code {
     Tab,
     BackTab,
     Backspace,
+    Insert,
     Delete,
     Up,
     Down,
@@ -60,21 +71,26 @@ pub enum Code {
 
 impl Key {
     pub const fn plain(code: Code) -> Self {
-        Self { code, ctrl: false, alt: false }
+        Self { code, ctrl: false, alt: false, shift: false }
     }
 
     pub const fn char(c: char) -> Self {
         Self::plain(Code::Char(c))
     }
 
-    /// Reads `g`, `G`, `Enter`, `C-x`, `A-Left`, `Space`, `F5`.
+    /// Reads `g`, `G`, `Enter`, `C-x`, `A-Left`, `S-Up`, `Space`, `F5`.
     pub fn parse(text: &str) -> Option<Self> {
-        let (mut ctrl, mut alt, mut rest) = (false, false, text);
+        let (mut ctrl, mut alt, mut shift, mut rest) = (false, false, false, text);
         loop {
+            if rest.eq_ignore_ascii_case(BACK_TAB) {
+                break;
+            }
             if let Some(after) = rest.strip_prefix("C-").filter(|after| !after.is_empty()) {
                 (ctrl, rest) = (true, after);
             } else if let Some(after) = rest.strip_prefix("A-").filter(|after| !after.is_empty()) {
                 (alt, rest) = (true, after);
+            } else if let Some(after) = rest.strip_prefix("S-").filter(|after| after.len() > 1) {
+                (shift, rest) = (true, after);
             } else {
                 break;
             }
@@ -91,7 +107,7 @@ impl Key {
                     (1..=12).contains(&number).then_some(Code::F(number))
                 })?,
         };
-        Some(Self { code, ctrl, alt })
+        (!shift || code.takes_shift()).then_some(Self { code, ctrl, alt, shift })
     }
 
     fn from_event(event: KeyEvent) -> Option<Self> {
@@ -106,6 +122,7 @@ impl Key {
             KeyCode::Tab => Code::Tab,
             KeyCode::BackTab => Code::BackTab,
             KeyCode::Backspace => Code::Backspace,
+            KeyCode::Insert => Code::Insert,
             KeyCode::Delete => Code::Delete,
             KeyCode::Up => Code::Up,
             KeyCode::Down => Code::Down,
@@ -122,17 +139,59 @@ impl Key {
             code,
             ctrl: event.modifiers.contains(KeyModifiers::CONTROL),
             alt: event.modifiers.contains(KeyModifiers::ALT),
+            shift: event.modifiers.contains(KeyModifiers::SHIFT) && code.takes_shift(),
         })
     }
 }
 
-const NAMES: [(Code, &str); 16] = [
+impl Code {
+    /// Whether Shift makes another key of it, rather than another character.
+    const fn takes_shift(self) -> bool {
+        !matches!(
+            self,
+            Self::Char(_) | Self::Enter | Self::Esc | Self::Tab | Self::BackTab | Self::Backspace
+        )
+    }
+}
+
+impl From<Key> for KeyEvent {
+    fn from(key: Key) -> Self {
+        let mut modifiers = KeyModifiers::empty();
+        modifiers.set(KeyModifiers::CONTROL, key.ctrl);
+        modifiers.set(KeyModifiers::ALT, key.alt);
+        modifiers.set(KeyModifiers::SHIFT, key.shift);
+        let code = match key.code {
+            Code::Char(c) => KeyCode::Char(c),
+            Code::Enter => KeyCode::Enter,
+            Code::Esc => KeyCode::Esc,
+            Code::Tab => KeyCode::Tab,
+            Code::BackTab => KeyCode::BackTab,
+            Code::Backspace => KeyCode::Backspace,
+            Code::Insert => KeyCode::Insert,
+            Code::Delete => KeyCode::Delete,
+            Code::Up => KeyCode::Up,
+            Code::Down => KeyCode::Down,
+            Code::Left => KeyCode::Left,
+            Code::Right => KeyCode::Right,
+            Code::Home => KeyCode::Home,
+            Code::End => KeyCode::End,
+            Code::PageUp => KeyCode::PageUp,
+            Code::PageDown => KeyCode::PageDown,
+            Code::F(n) => KeyCode::F(n),
+        };
+        Self::new(code, modifiers)
+    }
+}
+
+const BACK_TAB: &str = "S-Tab";
+const NAMES: [(Code, &str); 17] = [
     (Code::Char(' '), "Space"),
     (Code::Enter, "Enter"),
     (Code::Esc, "Esc"),
     (Code::Tab, "Tab"),
-    (Code::BackTab, "S-Tab"),
+    (Code::BackTab, BACK_TAB),
     (Code::Backspace, "Backspace"),
+    (Code::Insert, "Insert"),
     (Code::Delete, "Delete"),
     (Code::Up, "Up"),
     (Code::Down, "Down"),
@@ -153,6 +212,9 @@ impl fmt::Display for Key {
         if self.alt {
             f.write_str("A-")?;
         }
+        if self.shift {
+            f.write_str("S-")?;
+        }
         if let Some((_, name)) = NAMES.iter().find(|(code, _)| *code == self.code) {
             return f.write_str(name);
         }
@@ -169,11 +231,11 @@ pub fn from_event(event: Event) -> Option<Input> {
     match event {
         Event::Key(key) => Key::from_event(key).map(Input::Key),
         Event::Paste(text) => Some(Input::Paste(clean_paste(&text))),
-        Event::Mouse(MouseEvent { kind, column, row, .. }) => match kind {
+        Event::Mouse(MouseEvent { kind, column, row, modifiers }) => match kind {
             MouseEventKind::Down(MouseButton::Left) => Some(Input::Click { x: column, y: row }),
             MouseEventKind::ScrollDown => Some(Input::Wheel { x: column, y: row, lines: 3 }),
             MouseEventKind::ScrollUp => Some(Input::Wheel { x: column, y: row, lines: -3 }),
-            _ => None,
+            kind => Some(Input::Pointer { kind, modifiers, x: column, y: row }),
         },
         Event::Resize(width, height) => Some(Input::Resize(Size { width, height })),
         Event::FocusGained | Event::FocusLost => None,
@@ -195,11 +257,14 @@ mod tests {
 
     #[test]
     fn keys_are_written_as_they_are_read() {
-        for text in ["g", "G", "C-x", "Enter", "A-Left", "Space", "F5", "?", "C--", "[", "S-Tab"] {
+        for text in [
+            "g", "G", "C-x", "Enter", "A-Left", "Space", "F5", "?", "C--", "[", "S-Tab", "C-S-Up",
+            "S-F5", "S",
+        ] {
             let key = Key::parse(text).expect(text);
             assert_eq!(key.to_string(), text);
         }
-        for bad in ["", "C-", "Entr", "ab", "F99"] {
+        for bad in ["", "C-", "Entr", "ab", "F99", "S-g", "S-Enter"] {
             assert_eq!(Key::parse(bad), None, "{bad:?}");
         }
     }

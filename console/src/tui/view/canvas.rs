@@ -17,7 +17,10 @@ use ratatui::{
 use unicode_segmentation::UnicodeSegmentation;
 use unicode_width::UnicodeWidthStr;
 
-use crate::tui::theme::{Glyphs, Theme, Tone};
+use crate::tui::{
+    pane::widget,
+    theme::{Glyphs, Theme, Tone},
+};
 
 /// A part of the screen that may be written on.
 #[derive(Debug)]
@@ -135,6 +138,16 @@ impl<'a> Canvas<'a> {
                 let kept = cell.modifier & (Modifier::REVERSED | Modifier::UNDERLINED);
                 cell.set_style(Style::reset().patch(faint).add_modifier(kept));
             }
+        }
+    }
+
+    /// Draws a pane. It is drawn by cells, and makes what they show safe itself; the terminal's
+    /// cursor is put where the pane's is when `has_focus`.
+    pub fn pane(&mut self, view: &widget::View<'_>, area: Rect, has_focus: bool) {
+        let area = self.area.intersection(area);
+        let cursor = widget::draw(view, self.theme, area, self.buffer);
+        if has_focus {
+            *self.cursor = cursor;
         }
     }
 

@@ -38,7 +38,14 @@ pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App) {
                 };
                 ("/", hint)
             }
-            PromptKind::Search => ("/", "Enter finds, n and N go on".to_owned()),
+            PromptKind::Search | PromptKind::PlayerSearch => {
+                ("/", "Enter finds, n and N go on".to_owned())
+            }
+            PromptKind::PaneSearch => ("/", "Enter finds, n goes up, N down".to_owned()),
+            PromptKind::PaneName => ("name ", "nothing: the device's".to_owned()),
+            PromptKind::Jump if matches!(app.nav.here, Place::Player(_)) => {
+                ("'", "2:30, 90 (seconds), 50%".to_owned())
+            }
             PromptKind::Jump => ("'", "row number, device or command id".to_owned()),
         };
         let x = canvas.put(area.x + 1, area.y, sign, Tone::Key);
@@ -70,6 +77,14 @@ pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App) {
             shown.then_some((spec, key, word, rank))
         })
         .collect();
+    let mut area = area;
+    // While a pane has the keyboard, all these come after the prefix key.
+    if contexts.first() == Some(&Context::Prefix) {
+        let prefix = app.keymap.hint(Action::PanePrefix).unwrap_or_default();
+        let x = canvas.put(area.x + 1, area.y, &prefix, Tone::Key);
+        let x = canvas.put(x, area.y, ", then", Tone::Muted) + 1;
+        area = Rect { x, width: area.right().saturating_sub(x), ..area };
+    }
     let unicode = app.theme.unicode;
     let wide = |key: &str, word: &str| width(key, unicode) + 1 + width(word, unicode) + 3;
     let room = area.width.saturating_sub(2);

@@ -332,12 +332,17 @@ fn draw_help(canvas: &mut Canvas<'_>, area: Rect, app: &App, top: u16) {
     let unicode = app.theme.unicode;
     // Sections of this screen's contexts, the innermost first, each under its title.
     let mut rows: Vec<(String, String, Tone)> = Vec::new();
-    for context in app.contexts() {
+    let mut contexts = app.contexts();
+    if contexts.first() == Some(&Context::Prefix) {
+        contexts.push(Context::Scroll);
+    }
+    for &context in &contexts {
         if !rows.is_empty() {
             rows.push((String::new(), String::new(), Tone::Text));
         }
         rows.push((String::new(), context.title().to_owned(), Tone::Accent));
-        for spec in ACTIONS.iter().filter(|spec| first_context(app, spec.contexts) == Some(context))
+        for spec in
+            ACTIONS.iter().filter(|spec| first_context(&contexts, spec.contexts) == Some(context))
         {
             let keys: Vec<String> =
                 app.keymap.keys(spec.action).iter().map(ToString::to_string).collect();
@@ -355,6 +360,11 @@ fn draw_help(canvas: &mut Canvas<'_>, area: Rect, app: &App, top: u16) {
                 Tone::Text
             };
             rows.push((keys.join(" "), title, tone));
+        }
+        if context == Context::Pane {
+            for (keys, title) in ESCAPES {
+                rows.push((keys.to_owned(), title.to_owned(), Tone::Text));
+            }
         }
     }
     let columns = (inside.width / 46).clamp(1, 3);
@@ -382,6 +392,14 @@ fn draw_help(canvas: &mut Canvas<'_>, area: Rect, app: &App, top: u16) {
 }
 
 /// The innermost context of the screen that has an action.
-fn first_context(app: &App, contexts: &[Context]) -> Option<Context> {
-    app.contexts().into_iter().find(|context| contexts.contains(context))
+fn first_context(of_screen: &[Context], contexts: &[Context]) -> Option<Context> {
+    of_screen.iter().copied().find(|context| contexts.contains(context))
 }
+
+/// The local escapes, as ssh has them: at the beginning of a line.
+const ESCAPES: [(&str, &str); 4] = [
+    ("~.", "End the session, at a line's beginning"),
+    ("~d", "Detach: what runs, runs on"),
+    ("~?", "This help"),
+    ("~~", "Sends one ~"),
+];

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use quarterdeck_protocol::{
-    api::{Command, Device},
+    api::{Command, Device, Tunnel},
     command::CommandStatus,
     operations,
     time::Timestamp,
@@ -12,7 +12,7 @@ use serde_json::Value;
 use unicode_width::UnicodeWidthStr as _;
 
 use crate::tui::{
-    app::{App, columns::Column, nav::short_id},
+    app::{App, columns::Column, nav::short_id, tunnels},
     format,
     store::Row,
     theme::Tone,
@@ -389,6 +389,82 @@ pub fn project(app: &App, row: &Row, column: &Column, _: u16) -> Cell {
         }
         _ => Cell::default(),
     }
+}
+
+pub fn tunnel(app: &App, row: &Row, column: &Column, _: u16) -> Cell {
+    let Some(tunnel) = row.tunnel() else { return unreadable(column, row) };
+    let now = app.server_now();
+    let glyphs = app.theme.glyphs;
+    match column.id {
+        "device_id" => Cell::text(tunnel.device_id.as_str(), Tone::Text),
+        "status" => match app.calls.doing(&row.key) {
+            Some(doing) => Cell::text(format!("{} {doing}", glyphs.pending), Tone::Warn),
+            None => Cell::badge(app.theme.tunnel(tunnel.status)),
+        },
+        "kind" => Cell::text(tunnels::kind(tunnel.kind), Tone::Muted),
+        "user" if tunnel.user == app.session.username => Cell::text(&tunnel.user, Tone::Accent),
+        "user" => Cell::text(&tunnel.user, Tone::Text),
+        "bytes_up" => Cell::text(format::bytes(tunnel.bytes_up), Tone::Muted),
+        "bytes_down" => Cell::text(format::bytes(tunnel.bytes_down), Tone::Muted),
+        "attached" if tunnel.attached == 0 => Cell::text(glyphs.dot, Tone::Faint),
+        "attached" => Cell::text(tunnel.attached.to_string(), Tone::Busy),
+        "created_at" => Cell::text(format::age(Some(tunnel.created_at), now), Tone::Muted),
+        "duration" => Cell::text(lasted(tunnel.opened_at, tunnel.closed_at, now), Tone::Muted),
+        "recorded" if tunnel.recording_id.is_some() => Cell::text(glyphs.yes, Tone::Bad),
+        "close_reason" => match tunnel_end(tunnel) {
+            Some(why) => Cell::text(why, Tone::Muted),
+            None => Cell::default(),
+        },
+        _ => Cell::default(),
+    }
+}
+
+/// Why a session is over, and how its program ended.
+pub fn tunnel_end(tunnel: &Tunnel) -> Option<String> {
+    let reason = tunnel.close_reason?.as_str().replace('_', " ");
+    let exit = tunnel.exit_code.map(|code| format!(", exit {code}")).unwrap_or_default();
+    let message = match tunnel.close_message.as_deref() {
+        Some(message) if !message.is_empty() => format!(": {message}"),
+        _ => String::new(),
+    };
+    Some(format!("{reason}{exit}{message}"))
+}
+
+/// How long a session lasted, or has lasted.
+pub fn lasted(from: Option<Timestamp>, to: Option<Timestamp>, now: Timestamp) -> String {
+    match (from, to) {
+        (None, _) => "-".to_owned(),
+        (Some(from), Some(to)) => format::duration_ms(to.millis_since(from)),
+        // It goes on: whole seconds, so that the screen is quiet.
+        (Some(from), None) => format::age_ms(now.millis_since(from)),
+    }
+}
+
+pub fn recording(app: &App, row: &Row, column: &Column, _: u16) -> Cell {
+    let Some(recording) = row.recording() else { return unreadable(column, row) };
+    let now = app.server_now();
+    match column.id {
+        "device_id" => Cell::text(recording.device_id.as_str(), Tone::Text),
+        "user" => Cell::text(&recording.user, Tone::Text),
+        "status" => Cell::badge(app.theme.recording(recording.status)),
+        "program" => Cell::text(program(&recording.argv), Tone::Muted),
+        "bytes" => Cell::text(format::bytes(recording.bytes), Tone::Muted),
+        "started_at" => Cell::text(format::age(Some(recording.started_at), now), Tone::Muted),
+        "duration" => {
+            Cell::text(lasted(Some(recording.started_at), recording.ended_at, now), Tone::Muted)
+        }
+        "input" if recording.has_input => Cell::text(app.theme.glyphs.yes, Tone::Warn),
+        "expires_at" => match recording.expires_at {
+            Some(at) if at > now => Cell::text(format::age_ms(at.millis_since(now)), Tone::Muted),
+            _ => Cell::text("-", Tone::Faint),
+        },
+        _ => Cell::default(),
+    }
+}
+
+/// What ran in a session.
+pub fn program(argv: &[String]) -> String {
+    if argv.is_empty() { "login shell".to_owned() } else { shell_words::join(argv) }
 }
 
 pub fn token(app: &App, row: &Row, column: &Column, _: u16) -> Cell {

@@ -6,7 +6,7 @@ use quarterdeck_protocol::{api::Overview, time::Timestamp};
 use ratatui::layout::Rect;
 
 use crate::tui::{
-    app::{App, msg::Layout},
+    app::{App, msg::Layout, tunnels as sessions},
     format,
     store::{State, WindowKey},
     theme::Tone,
@@ -41,6 +41,7 @@ pub fn lines(app: &App) -> Vec<Line> {
         out.push(Line::new(format!("No connection: this is as of {as_of}"), Tone::Bad));
     }
     alerts(app, now, &mut out);
+    tunnels(app, now, &mut out);
     failures(app, now, &mut out);
     if let Some(overview) = app.store.overview() {
         under_way(overview, now, &mut out);
@@ -139,6 +140,26 @@ fn failures(app: &App, now: Timestamp, out: &mut Vec<Line>) {
     }
     let listed = window.rows().len() as u64;
     beyond(out, window.total, listed, "these are the newest; the rest is on Commands");
+}
+
+/// Sessions that are open: somebody's terminal, somebody's forward.
+fn tunnels(app: &App, now: Timestamp, out: &mut Vec<Line>) {
+    let window = app.store.window(WindowKey::OpenTunnels);
+    heading(out, &format!("Open tunnels: {}", format::count(window.total)));
+    if unknown(app, WindowKey::OpenTunnels, out) {
+        return;
+    }
+    for tunnel in window.rows().iter().filter_map(|row| row.tunnel()) {
+        let badge = app.theme.tunnel(tunnel.status);
+        let age = format::age(tunnel.opened_at.or(Some(tunnel.created_at)), now);
+        let attached = if tunnel.attached == 0 { ", nobody attached" } else { "" };
+        out.push(Line(vec![
+            (format!("  {} {:<8} ", badge.glyph, badge.word), badge.tone),
+            (format!("{} on {}", sessions::kind(tunnel.kind), tunnel.device_id), Tone::Text),
+            (format!("  {} for {age}{attached}", tunnel.user), Tone::Muted),
+        ]));
+    }
+    beyond(out, window.total, window.rows().len() as u64, "/status:open on Tunnels");
 }
 
 fn under_way(overview: &Overview, now: Timestamp, out: &mut Vec<Line>) {

@@ -7,7 +7,7 @@ use super::cells;
 use crate::tui::{
     app::{App, msg::Layout},
     format,
-    store::WindowKey,
+    store::{State, WindowKey},
     theme::Tone,
     view::{
         canvas::{Canvas, cut_left, cut_top, width},
@@ -193,8 +193,9 @@ fn compact(canvas: &mut Canvas<'_>, area: Rect, app: &App, overview: &Overview) 
                 .join("   "),
             Tone::Muted,
         )],
+        open_tunnels(app).into_iter().map(|text| (text, Tone::Text)).collect(),
     ];
-    let labels = ["Devices", "Commands", "Alerts", "Offline at"];
+    let labels = ["Devices", "Commands", "Alerts", "Offline at", "Tunnels"];
     let label_wide = if area.width >= 50 { 12 } else { 0 };
     for (y, (label, parts)) in (area.y..area.bottom()).zip(labels.iter().zip(lines)) {
         if label_wide > 0 {
@@ -208,6 +209,24 @@ fn compact(canvas: &mut Canvas<'_>, area: Rect, app: &App, overview: &Overview) 
             x = canvas.put(x, y, &text, tone) + 3;
         }
     }
+}
+
+/// How many sessions are open, and whose, once the server has said so.
+fn open_tunnels(app: &App) -> Option<String> {
+    let window = app.store.window(WindowKey::OpenTunnels);
+    if !window.is_known() || matches!(window.state, State::Refused(_)) {
+        return None;
+    }
+    let mut users: Vec<&str> = window
+        .rows()
+        .iter()
+        .filter_map(|row| row.tunnel())
+        .map(|tunnel| tunnel.user.as_str())
+        .collect();
+    users.sort_unstable();
+    users.dedup();
+    let whose = if users.is_empty() { String::new() } else { format!("   {}", users.join(", ")) };
+    Some(format!("{} open{whose}", format::plural(window.total, "tunnel")))
 }
 
 /// Counts of commands by status, with bars.
@@ -264,7 +283,14 @@ pub fn commands(canvas: &mut Canvas<'_>, area: Rect, app: &App, overview: &Overv
     }
     if rest.height > 0 {
         let muted = canvas.style(Tone::Muted);
-        canvas.text(rest.x + 1, rest.y, &parts.join("   "), muted, rest.width.saturating_sub(1));
+        let line = cut_top(&mut rest, 1);
+        canvas.text(line.x + 1, line.y, &parts.join("   "), muted, line.width.saturating_sub(1));
+    }
+    if rest.height > 0
+        && let Some(text) = open_tunnels(app)
+    {
+        let style = canvas.style(Tone::Text);
+        canvas.text(rest.x + 1, rest.y, &text, style, rest.width.saturating_sub(1));
     }
 }
 

@@ -1,0 +1,56 @@
+//! What was recorded, listed and played.
+
+use quarterdeck_console::tui::effects::ApiRequest;
+
+use crate::runner::Runner;
+
+#[test]
+fn a_recording_plays_pauses_steps_and_changes_its_speed() {
+    let mut runner = Runner::new(120, 36);
+    runner.keys("9 Enter").wait_for("PLAYING");
+    runner.wait_for("systemctl status");
+    runner.keys("Space").wait_for("PAUSED");
+    let paused = runner.text();
+    runner.pass_ms(2_000);
+    assert_eq!(paused, runner.text(), "a paused recording stands still");
+    runner.keys("+ +").wait_for("x4").keys("- - -").wait_for("x0.5");
+    runner.keys(".").wait_for("event");
+    assert_ne!(paused, runner.text());
+    runner.keys("End").wait_for("logout");
+    runner.keys("Home").pass_ms(100);
+    assert!(!runner.shows("logout"), "{}", runner.text());
+    assert!(runner.shows("0:00 / 0:12"), "{}", runner.text());
+}
+
+#[test]
+fn a_recording_is_searched_jumped_in_and_saved() {
+    let mut runner = Runner::new(120, 36);
+    runner.keys("9 Enter").wait_for("PLAYING").keys("Space /").text_in("Active: failed");
+    runner.keys("Enter").wait_for("1 place;");
+    assert!(runner.shows("Active: failed"), "{}", runner.text());
+    assert!(!runner.shows("logout"), "{}", runner.text());
+    runner.keys("'").text_in("0:01").keys("Enter").pass_ms(100);
+    assert!(runner.shows("0:01 / 0:12"), "{}", runner.text());
+    assert!(!runner.shows("mqtt-bridge.service"), "{}", runner.text());
+    runner.keys("'").text_in("100%").keys("Enter").wait_for("logout");
+    runner.keys("s").wait_for("saved 98 KB");
+    assert!(matches!(runner.requests.last(), Some(ApiRequest::SaveRecording { .. })));
+    runner.keys("Esc").wait_for("Recordings");
+    assert!(runner.app.player.is_none(), "what was left is not held");
+}
+
+#[test]
+fn a_session_that_is_over_is_played_from_the_tunnels() {
+    let mut runner = Runner::new(120, 36);
+    let at = runner
+        .fleet
+        .tunnels
+        .iter()
+        .position(|t| t.status.is_over() && t.recording_id.is_some())
+        .expect("one");
+    runner.keys("7");
+    for _ in 0..at {
+        runner.keys("j");
+    }
+    runner.keys("Enter").wait_for("PLAYING");
+}
