@@ -31,13 +31,13 @@ use rmqtt::{
     server::MqttServer,
     types::{CodecPublish, From, Id, Message, Publish, Reason, Tx},
 };
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::task::JoinHandle;
 use tracing::debug;
 
 use self::{hooks::Core, strangers::Strangers};
 use super::{
     limits,
-    link::{Authenticator, Ended, InboundReceiver, Link, PublishError, PublishRequest, Qos},
+    link::{self, Authenticator, Ended, InboundReceiver, Link, PublishError, PublishRequest, Qos},
 };
 
 /// How the embedded broker listens.
@@ -72,7 +72,7 @@ pub async fn start(
         address: config.listen,
         reason: format!("{error:#}"),
     };
-    let (sender, receiver) = mpsc::channel(limits::INBOUND_MAX_EVENTS);
+    let (sender, receiver) = link::inbound();
     let core = Arc::new(Core::new(authenticator, sender));
 
     let listener =
@@ -108,6 +108,11 @@ impl Broker {
     /// The address that devices connect to, with the port that was given.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Hears, from now on, what is of tunnels apart from the rest; `None` when that is done already.
+    pub fn tunnels(&self) -> Option<InboundReceiver> {
+        self.core.inbound.open_tunnels()
     }
 
     /// How many sign-ins are under way.

@@ -58,7 +58,7 @@ use self::{
 };
 use super::{
     limits,
-    link::{InboundReceiver, Link, PublishError, PublishRequest, Qos},
+    link::{self, InboundReceiver, InboundSender, Link, PublishError, PublishRequest, Qos},
 };
 
 /// Where the broker is and who we are there.
@@ -80,6 +80,7 @@ pub struct Config {
 pub struct Client {
     shared: Arc<Shared>,
     requests: AsyncClient,
+    inbound: InboundSender,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -96,7 +97,7 @@ struct Shared {
 /// Starts the client. It connects in the background, and again whenever the connection breaks.
 pub fn start(config: Config) -> Result<(Client, InboundReceiver), ConfigError> {
     let options = options(&config)?;
-    let (sender, receiver) = mpsc::channel(limits::INBOUND_MAX_EVENTS);
+    let (sender, receiver) = link::inbound();
     let (outstanding, taken) = mpsc::channel(usize::from(limits::EXTERNAL_INFLIGHT_MAX_MESSAGES));
     let (client, connection) = AsyncClient::new(options, limits::EXTERNAL_QUEUE_MAX_MESSAGES);
     let manner = Manner::new(config.qos_max);
@@ -111,14 +112,14 @@ pub fn start(config: Config) -> Result<(Client, InboundReceiver), ConfigError> {
         connection,
         manner,
         epoch: 0,
-        inbound: sender,
+        inbound: sender.clone(),
         outstanding,
     };
     let tasks = vec![
         tokio::spawn(reader.run()),
         tokio::spawn(acknowledge(taken, client.clone(), shared.clone())),
     ];
-    Ok((Client { shared, requests: client, tasks }, receiver))
+    Ok((Client { shared, requests: client, inbound: sender, tasks }, receiver))
 }
 
 fn options(config: &Config) -> Result<MqttOptions, ConfigError> {
@@ -149,6 +150,12 @@ impl Client {
     /// Whether the connection to the broker stands.
     pub fn is_up(&self) -> bool {
         self.shared.up.load(Ordering::Acquire)
+    }
+
+    /// Hears, from now on, what is of tunnels apart from the rest; `None` when that is done
+    /// already. Whether the connection stands is to be asked once: that was perhaps said before.
+    pub fn tunnels(&self) -> Option<InboundReceiver> {
+        self.inbound.open_tunnels()
     }
 }
 

@@ -5,15 +5,18 @@
 
 /// Events that may wait for the engine; a full channel holds the devices back.
 pub const INBOUND_MAX_EVENTS: usize = 8_192;
+/// Of these, of tunnels, which go by themselves: frames of up to 128 KiB.
+pub const TUNNELS_INBOUND_MAX_EVENTS: usize = 256;
 /// Payloads above this draw on [`INBOUND_LARGE_MAX_BYTES`]; those below are bounded by the count of events.
 pub const INBOUND_SMALL_MAX_BYTES: usize = 4 * 1024;
 /// All large payloads together that may wait for the engine, in bytes.
 pub const INBOUND_LARGE_MAX_BYTES: usize = 64 * 1024 * 1024;
 
-/// Messages that may wait for one device.
-pub const DEVICE_QUEUE_MAX_MESSAGES: usize = 512;
-/// Payloads that may wait for one device, together, in bytes.
-pub const DEVICE_QUEUE_MAX_BYTES: usize = 2 * 1024 * 1024;
+/// Messages that may wait for one connection of a device: more than its ten
+/// tunnels may have under way (`tunnels/limits`).
+pub const DEVICE_QUEUE_MAX_MESSAGES: usize = 1_024;
+/// Payloads that may wait for one connection of a device, together, in bytes.
+pub const DEVICE_QUEUE_MAX_BYTES: usize = 8 * 1024 * 1024;
 /// Messages to one device that may be sent and not yet acknowledged by it.
 pub const DEVICE_INFLIGHT_MAX_MESSAGES: u16 = 32;
 

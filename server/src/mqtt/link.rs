@@ -7,7 +7,8 @@
 //! received: a connection may break a moment later, so a command counts as
 //! delivered when the device itself answers `accepted`.
 //!
-//! Inwards: one bounded channel of [`Inbound`]. Each message that the device
+//! Inwards: one bounded channel of [`Inbound`], and one beside it for what is of
+//! tunnels, so that a key waits for no commit. Each message that the device
 //! wants acknowledged carries an [`AckHandle`]; the device gets its
 //! acknowledgement after [`AckHandle::committed`] and loses its connection
 //! after [`AckHandle::failed`], so that it sends the message again.
@@ -21,12 +22,16 @@
 //! the [`ConnectionId`], which rises: what comes from a lower id than the
 //! device's latest `Connected` says nothing about its presence.
 
+use std::sync::{Arc, OnceLock};
+
 use bytes::Bytes;
 use quarterdeck_protocol::{
     ids::{DeviceId, ProjectId},
     topics::{Channel, DeviceTopic},
 };
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+
+use super::{acl::carries_tunnels, limits};
 
 /// One connection of a device, in the order in which they were made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -196,7 +201,88 @@ pub struct Message {
 
 /// The engine's end of the channel; `recv_many` takes what has gathered.
 pub type InboundReceiver = mpsc::Receiver<Inbound>;
-pub(super) type InboundSender = mpsc::Sender<Inbound>;
+
+/// A broker's end of both channels. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct InboundSender(Arc<Ends>);
+
+#[derive(Debug)]
+struct Ends {
+    engine: mpsc::Sender<Inbound>,
+    tunnels: OnceLock<mpsc::Sender<Inbound>>,
+}
+
+/// Nobody listens to the broker any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Unheard;
+
+/// Makes the channel to the engine.
+pub(super) fn inbound() -> (InboundSender, InboundReceiver) {
+    let (engine, receiver) = mpsc::channel(limits::INBOUND_MAX_EVENTS);
+    (InboundSender(Arc::new(Ends { engine, tunnels: OnceLock::new() })), receiver)
+}
+
+impl InboundSender {
+    /// Gives, from now on, what is of tunnels to the receiver; `None` when another one has it.
+    pub(super) fn open_tunnels(&self) -> Option<InboundReceiver> {
+        let (sender, receiver) = mpsc::channel(limits::TUNNELS_INBOUND_MAX_EVENTS);
+        self.0.tunnels.set(sender).ok().map(|()| receiver)
+    }
+
+    /// Hands an event on to whom it concerns.
+    pub(super) async fn send(&self, event: Inbound) -> Result<(), Unheard> {
+        let Some(tunnels) = self.0.tunnels.get() else {
+            return self.0.engine.send(event).await.map_err(|_| Unheard);
+        };
+        match &event {
+            Inbound::Message(message) if carries_tunnels(message.kind) => {
+                return tunnels.send(event).await.map_err(|_| Unheard);
+            }
+            other => {
+                if let Some(copy) = other.copied() {
+                    // The engine goes on without tunnels.
+                    let _ = tunnels.send(copy).await;
+                }
+            }
+        }
+        self.0.engine.send(event).await.map_err(|_| Unheard)
+    }
+}
+
+impl Inbound {
+    /// The same again; `None` for a message.
+    fn copied(&self) -> Option<Self> {
+        Some(match self {
+            Self::Connected { project_id, device_id, channel, connection } => Self::Connected {
+                project_id: project_id.clone(),
+                device_id: device_id.clone(),
+                channel: *channel,
+                connection: *connection,
+            },
+            Self::Subscribed { project_id, device_id, channel, connection, kind } => {
+                Self::Subscribed {
+                    project_id: project_id.clone(),
+                    device_id: device_id.clone(),
+                    channel: *channel,
+                    connection: *connection,
+                    kind: *kind,
+                }
+            }
+            Self::Disconnected { project_id, device_id, channel, connection, ended } => {
+                Self::Disconnected {
+                    project_id: project_id.clone(),
+                    device_id: device_id.clone(),
+                    channel: *channel,
+                    connection: *connection,
+                    ended: *ended,
+                }
+            }
+            Self::LinkUp => Self::LinkUp,
+            Self::LinkDown => Self::LinkDown,
+            Self::Message(_) => return None,
+        })
+    }
+}
 
 /// Tells the broker whether a message is durable. Dropped, it counts as failed.
 #[derive(Debug, Default)]

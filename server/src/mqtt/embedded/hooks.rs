@@ -34,7 +34,7 @@ use tracing::{debug, info, warn};
 
 use super::registry::{Connection, Registry, SessionKind};
 use crate::mqtt::{
-    acl::Grant,
+    acl::{Grant, carries_tunnels},
     limits::{
         AUTHENTICATIONS_MAX, CONNECTIONS_MAX, INBOUND_LARGE_MAX_BYTES, INBOUND_SMALL_MAX_BYTES,
         TAKE_OVER_POLL_MS, TAKE_OVER_TIMEOUT_MS,
@@ -47,7 +47,7 @@ use crate::mqtt::{
 /// What all hooks share.
 pub(super) struct Core {
     pub(super) registry: Registry,
-    inbound: InboundSender,
+    pub(super) inbound: InboundSender,
     large: Arc<Semaphore>,
     authenticator: Arc<dyn Authenticator>,
     authentications: Semaphore,
@@ -270,7 +270,9 @@ impl Core {
         if self.is_closing() {
             return Err(NotTaken::Stopping);
         }
-        let budget = self.budget(&publish.payload).await?;
+        // Frames are bounded by their channel: behind a full budget a key would wait for commits.
+        let budget =
+            if carries_tunnels(kind) { None } else { self.budget(&publish.payload).await? };
         let (ack, waiter) = match publish.qos {
             QoS::AtMostOnce => (AckHandle::unawaited(), None),
             QoS::AtLeastOnce | QoS::ExactlyOnce => {

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::mqtt::{
     limits,
-    link::{AckHandle, AckWaiter, Inbound, InboundSender, Message, Qos},
+    link::{AckHandle, AckWaiter, Inbound, InboundSender, Message, Qos, Unheard},
 };
 
 /// A publish that the engine has and the broker does not know it has.
@@ -32,9 +32,6 @@ pub(super) struct Outstanding {
     publish: rumqttc::Publish,
     waiter: Option<AckWaiter>,
 }
-
-/// Nobody listens to the broker any more.
-type Unheard = mpsc::error::SendError<Inbound>;
 
 /// Owns the connection, and hands publishes to the engine.
 pub(super) struct Reader {
