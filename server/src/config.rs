@@ -26,6 +26,7 @@ use crate::{
         link::Qos,
     },
     store::Location,
+    tunnels,
 };
 
 /// The environment's variables begin so.
@@ -47,6 +48,7 @@ pub struct Config {
     pub mqtt_url: Option<String>,
     /// For the first start; random when absent.
     pub admin_password: Option<String>,
+    pub tunnels: tunnels::Settings,
 }
 
 impl fmt::Debug for Config {
@@ -113,6 +115,30 @@ pub struct Options {
     /// Listeners that may be without TLS on other addresses than loopback: http,mqtt
     #[arg(long, value_name = "LISTENERS", global = true)]
     pub allow_plaintext: Option<String>,
+    /// Tunnels that a user may have open [default: 3]
+    #[arg(long, value_name = "N", global = true)]
+    pub tunnels_per_user: Option<String>,
+    /// Tunnels that a device may have open [default: 10]
+    #[arg(long, value_name = "N", global = true)]
+    pub tunnels_per_device: Option<String>,
+    /// How long a device may take to open a tunnel [default: 20]
+    #[arg(long, value_name = "SECONDS", global = true)]
+    pub tunnel_open_s: Option<String>,
+    /// How long a tunnel may be idle [default: 600]
+    #[arg(long, value_name = "SECONDS", global = true)]
+    pub tunnel_idle_s: Option<String>,
+    /// How long a tunnel may be open in all [default: 7200]
+    #[arg(long, value_name = "SECONDS", global = true)]
+    pub tunnel_max_s: Option<String>,
+    /// How long a device may be away before its tunnels end [default: 900]
+    #[arg(long, value_name = "SECONDS", global = true)]
+    pub tunnel_away_s: Option<String>,
+    /// Output of a terminal that is kept when it is not recorded [default: 64]
+    #[arg(long, value_name = "MIB", global = true)]
+    pub session_log_mb: Option<String>,
+    /// The longest recording; over it its tunnel ends [default: 2048]
+    #[arg(long, value_name = "MIB", global = true)]
+    pub recording_max_mb: Option<String>,
 }
 
 /// One option, and where it was given.
@@ -155,6 +181,14 @@ impl Options {
             database_url_file,
             mqtt_url,
             allow_plaintext,
+            tunnels_per_user,
+            tunnels_per_device,
+            tunnel_open_s,
+            tunnel_idle_s,
+            tunnel_max_s,
+            tunnel_away_s,
+            session_log_mb,
+            recording_max_mb,
         } = self;
         [
             ("data_dir", data_dir),
@@ -168,6 +202,14 @@ impl Options {
             ("database_url_file", database_url_file),
             ("mqtt_url", mqtt_url),
             ("allow_plaintext", allow_plaintext),
+            ("tunnels_per_user", tunnels_per_user),
+            ("tunnels_per_device", tunnels_per_device),
+            ("tunnel_open_s", tunnel_open_s),
+            ("tunnel_idle_s", tunnel_idle_s),
+            ("tunnel_max_s", tunnel_max_s),
+            ("tunnel_away_s", tunnel_away_s),
+            ("session_log_mb", session_log_mb),
+            ("recording_max_mb", recording_max_mb),
         ]
         .into_iter()
         .filter_map(|(name, value)| Some((name, value?)))
@@ -210,7 +252,7 @@ pub fn load(
     check(given, environment.get(ADMIN_PASSWORD).cloned())
 }
 
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 19] = [
     "data_dir",
     "http",
     "mqtt",
@@ -222,6 +264,14 @@ const NAMES: [&str; 11] = [
     "database_url_file",
     "mqtt_url",
     "allow_plaintext",
+    "tunnels_per_user",
+    "tunnels_per_device",
+    "tunnel_open_s",
+    "tunnel_idle_s",
+    "tunnel_max_s",
+    "tunnel_away_s",
+    "session_log_mb",
+    "recording_max_mb",
 ];
 
 fn check(
@@ -262,7 +312,48 @@ fn check(
             expected,
         })?;
     }
-    Ok(Config { data_dir, http, broker, database, mqtt_url, admin_password })
+    let tunnels = tunnel_settings(take)?;
+    Ok(Config { data_dir, http, broker, database, mqtt_url, admin_password, tunnels })
+}
+
+/// Reads what is set of tunnels.
+fn tunnel_settings(
+    mut take: impl FnMut(&str) -> Option<Given>,
+) -> Result<tunnels::Settings, ConfigError> {
+    const MIB: u64 = 1024 * 1024;
+    const COUNT_MAX: u64 = 1_000;
+    const DURATION_MAX_S: u64 = 7 * 24 * 3600;
+    const SIZE_MAX_MIB: u64 = 1024 * 1024;
+    let mut number = |name: &str, min: u64, max: u64| {
+        let Some(given) = take(name) else { return Ok(None) };
+        let number = given.value.parse().ok().filter(|number| (min..=max).contains(number));
+        number.map(Some).ok_or_else(|| given.refuse(format!("expected {min} to {max}")))
+    };
+    let mut settings = tunnels::Settings::default();
+    if let Some(count) = number("tunnels_per_user", 1, COUNT_MAX)? {
+        settings.per_user = count;
+    }
+    if let Some(count) = number("tunnels_per_device", 1, COUNT_MAX)? {
+        settings.per_device = count;
+    }
+    let life = &mut settings.life;
+    for (name, value_ms) in [
+        ("tunnel_open_s", &mut life.open_ms),
+        ("tunnel_idle_s", &mut life.idle_ms),
+        ("tunnel_max_s", &mut life.duration_ms),
+        ("tunnel_away_s", &mut life.away_ms),
+    ] {
+        if let Some(seconds) = number(name, 1, DURATION_MAX_S)? {
+            *value_ms = seconds as i64 * 1_000;
+        }
+    }
+    if let Some(size) = number("session_log_mb", 1, SIZE_MAX_MIB)? {
+        settings.log_max_bytes = size * MIB;
+    }
+    if let Some(size) = number("recording_max_mb", 1, SIZE_MAX_MIB)? {
+        settings.recording_max_bytes = size * MIB;
+    }
+    Ok(settings)
 }
 
 fn read_file(path: &Path) -> Result<Options, ConfigError> {

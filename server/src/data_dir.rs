@@ -15,6 +15,8 @@ use nix::fcntl::{Flock, FlockArg};
 const LOCK: &str = "lock";
 /// Where files that commands bring or take lie.
 const UPLOADS: &str = "uploads";
+/// Where the logs of sessions lie.
+const TUNNELS: &str = "tunnels";
 /// For nobody but the owner, and what others would have beyond that.
 const PRIVATE: u32 = 0o700;
 const OTHERS: u32 = 0o077;
@@ -68,6 +70,11 @@ impl DataDir {
     /// The folder of files that commands bring or take.
     pub fn uploads(&self) -> PathBuf {
         self.path.join(UPLOADS)
+    }
+
+    /// The folder of the logs of sessions, recordings included.
+    pub fn tunnels(&self) -> PathBuf {
+        self.path.join(TUNNELS)
     }
 }
 

@@ -35,9 +35,11 @@ pub mod operations;
 mod output;
 mod overview;
 mod projects;
+mod recordings;
 mod service_tokens;
 mod status;
 mod tickets;
+mod tunnels;
 pub mod uploads;
 mod users;
 
@@ -55,6 +57,7 @@ use crate::{
         Store, Tx,
         audit::{Auditor, SERVER_CHAIN},
     },
+    tunnels::Tunnels,
 };
 
 pub use self::{metrics::Metrics, openapi::router, service_tokens::Uses as TokenUses};
@@ -75,6 +78,7 @@ pub struct App {
     pub token_uses: service_tokens::Uses,
     pub files: uploads::Files,
     pub live: Hub,
+    pub tunnels: Tunnels,
     pub metrics: Metrics,
     pub broker_ready: BrokerReady,
     pub stopping: CancellationToken,

@@ -14,6 +14,7 @@
 //! | [`engine`], [`domain`] | what changes devices and commands, and by which rules |
 //! | [`mqtt`] | the way to the devices |
 //! | [`store`] | durable state |
+//! | [`tunnels`] | sessions with devices |
 //! | [`clock`] | the only time, ids and randomness |
 //! | [`limits`] | the named bounds of all of them |
 
@@ -34,5 +35,6 @@ pub mod live;
 pub mod mqtt;
 pub mod server;
 pub mod store;
+pub mod tunnels;
 
 pub use self::server::{Running, Server, StartError};

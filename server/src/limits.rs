@@ -4,7 +4,7 @@
 
 use quarterdeck_protocol::{limits as shared, search};
 
-use crate::{auth, http, live, mqtt, server, store};
+use crate::{auth, http, live, mqtt, server, store, tunnels};
 
 /// One bound: its name with its unit, its value, and what happens over it.
 #[derive(Debug, Clone, Copy)]
@@ -75,6 +75,17 @@ pub const ALL: &[Limit] = &[
         "mqtt_device_queue_messages",
         mqtt::limits::DEVICE_QUEUE_MAX_MESSAGES as u64,
         "stays in the store",
+    ),
+    limit("tunnel_watchers", tunnels::limits::WATCHERS_MAX as u64, "429"),
+    limit(
+        "tunnel_frame_bytes",
+        quarterdeck_protocol::tunnel::limits::FRAME_MAX_BYTES as u64,
+        "closed with 1009",
+    ),
+    limit(
+        "tunnel_behind_bytes",
+        quarterdeck_protocol::tunnel::session::BEHIND_MAX_BYTES,
+        "an owner's program waits, others get a snapshot",
     ),
     limit("drain_timeout_ms", server::DRAIN_TIMEOUT_MS, "closed"),
 ];

@@ -22,6 +22,7 @@ use crate::{
     data_dir::{DataDir, DataDirError},
     engine::{self, Engine},
     first_start::{self, FirstStartError},
+    hex,
     http::{self, App, BrokerReady, Metrics, uploads::Files},
     live::Hub,
     mqtt::{
@@ -29,6 +30,7 @@ use crate::{
         link::{InboundReceiver, Link},
     },
     store::{Store, StoreError, audit::Auditor, idempotency, meta, sessions},
+    tunnels::{self, Tunnels},
 };
 
 /// How long open requests and sockets may take to end, in milliseconds.
@@ -112,10 +114,25 @@ impl Server {
             |mqtt_url: &str| engine::Settings { mqtt_url: mqtt_url.to_owned(), ca_pem: None };
         // The broker asks the engine who may connect; the engine tells devices the broker's address.
         let engine = Engine::new(store.clone(), clock.clone(), auditor.clone(), settings(""));
-        let Way { link, inbound, url, is_ready } =
+        let Way { link, inbound, tunnels: of_tunnels, is_broker_up, url, is_ready } =
             open_way(config.broker, &store, &clock, &engine).await?;
         engine.set_settings(settings(config.mqtt_url.as_ref().unwrap_or(&url)));
         let engine_running = engine.run(Arc::clone(&link), inbound);
+
+        let tunnels = Tunnels::new(tunnels::Parts {
+            store: store.clone(),
+            engine: engine.clone(),
+            clock: clock.clone(),
+            auditor: auditor.clone(),
+            settings: config.tunnels,
+            folder: data_dir.tunnels(),
+            key: recordings_key(&store, &clock).await?,
+            link: Arc::clone(&link),
+            is_broker_up,
+        });
+        if let Some(inbound) = of_tunnels {
+            tunnels.run(inbound).await?;
+        }
 
         let stop = CancellationToken::new();
         let app = Arc::new(App {
@@ -130,6 +147,7 @@ impl Server {
             token_uses: http::TokenUses::default(),
             files,
             live: Hub::default(),
+            tunnels,
             metrics,
             broker_ready: is_ready,
             stopping: stop.clone(),
@@ -172,6 +190,7 @@ impl Running {
         let drained = async {
             requests.wait().await;
             app.live.drained().await;
+            app.tunnels.stop().await;
         };
         within("requests and sockets did not end in time", DRAIN_TIMEOUT_MS, drained).await;
         within("devices' connections did not end in time", STOP_STEP_TIMEOUT_MS, link.shutdown())
@@ -196,6 +215,10 @@ async fn within(said: &'static str, limit_ms: u64, step: impl Future<Output = ()
 struct Way {
     link: Arc<dyn Link>,
     inbound: InboundReceiver,
+    /// What is of tunnels, apart from the rest.
+    tunnels: Option<InboundReceiver>,
+    /// Of an external broker: whether its connection stands.
+    is_broker_up: Option<bool>,
     url: String,
     is_ready: BrokerReady,
 }
@@ -211,7 +234,15 @@ async fn open_way(
             let (broker, inbound) =
                 embedded::start(embedded::Config { listen }, Arc::new(engine.clone())).await?;
             let url = format!("mqtt://{}", broker.address());
-            Ok(Way { link: Arc::new(broker), inbound, url, is_ready: Box::new(|| true) })
+            let tunnels = broker.tunnels();
+            Ok(Way {
+                link: Arc::new(broker),
+                inbound,
+                tunnels,
+                is_broker_up: None,
+                url,
+                is_ready: Box::new(|| true),
+            })
         }
         Broker::External { url: broker, ca_pem, qos_max } => {
             let client_id = client_id(store, clock).await?;
@@ -225,11 +256,39 @@ async fn open_way(
             let url = format!("{scheme}://{host}:{}", broker.port);
             let config = external::Config { broker, client_id, tls, qos_max, random };
             let (client, inbound) = external::start(config)?;
+            let tunnels = client.tunnels();
+            let is_broker_up = Some(client.is_up());
             let client = Arc::new(client);
             let asked = Arc::clone(&client);
-            Ok(Way { link: client, inbound, url, is_ready: Box::new(move || asked.is_up()) })
+            Ok(Way {
+                link: client,
+                inbound,
+                tunnels,
+                is_broker_up,
+                url,
+                is_ready: Box::new(move || asked.is_up()),
+            })
         }
     }
+}
+
+/// What the logs of sessions are sealed with: made once, kept with the server's other keys.
+async fn recordings_key(store: &Store, clock: &Clock) -> Result<[u8; 32], StoreError> {
+    const NAME: &str = "key.recordings";
+    let corrupt = || StoreError::Corrupt { what: NAME.to_owned() };
+    let kept = meta::get(&mut store.read().await?, NAME).await?;
+    if let Some(text) = kept {
+        return hex::decode(&text).and_then(|key| key.try_into().ok()).ok_or_else(corrupt);
+    }
+    let key = clock.random();
+    store
+        .write(move |tx| {
+            Box::pin(async move {
+                meta::put(tx, NAME, &hex::encode(&key)).await?;
+                Ok::<_, StoreError>(key)
+            })
+        })
+        .await?
 }
 
 /// This server's name at an external broker: the same over restarts.
@@ -279,6 +338,9 @@ async fn housekeeping(app: Arc<App>) {
                 tracing::debug!(answers, sessions, "forgot what is too old");
             }
             Ok(Err(error)) | Err(error) => tracing::warn!(%error, "housekeeping failed"),
+        }
+        if let Err(error) = app.tunnels.sweep_recordings().await {
+            tracing::warn!(%error, "recordings that have expired could not be deleted");
         }
         tokio::time::sleep(Duration::from_millis(HOUSEKEEPING_PERIOD_MS)).await;
     }

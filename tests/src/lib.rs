@@ -23,6 +23,7 @@
 //! | [`wait`], [`clock`] | waiting for conditions |
 //! | [`fake`] | a fleet in memory, for what needs a console and no server |
 //! | [`stub`] | an HTTP and WebSocket server that says what a test tells it to |
+//! | [`tunnel`] | a console at the stream of a tunnel |
 //! | [`syncer`] | what the disk itself takes to be sure of a block |
 //! | [`report`] | how benchmarks print a figure beside its peer's |
 //! | [`demo`] | the demo fleet |
@@ -49,6 +50,7 @@ pub mod services;
 pub mod simulator;
 pub mod stub;
 pub mod syncer;
+pub mod tunnel;
 pub mod wait;
 
 pub use fleet::Fleet;

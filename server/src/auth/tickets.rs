@@ -8,7 +8,10 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use quarterdeck_protocol::ids::ProjectId;
+use quarterdeck_protocol::{
+    ids::{ProjectId, TunnelId},
+    tunnel::session::Mode,
+};
 
 use super::hash_secret;
 use crate::http::extract::Caller;
@@ -25,6 +28,16 @@ const PREFIX: &str = "qdt_";
 pub struct Pass {
     pub project: ProjectId,
     pub caller: Caller,
+    pub opens: Opens,
+}
+
+/// Which WebSocket a ticket opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opens {
+    /// The live feed of the project.
+    Live,
+    /// The stream of a tunnel.
+    Tunnel { id: TunnelId, mode: Mode },
 }
 
 #[derive(Debug)]
@@ -56,10 +69,15 @@ impl Tickets {
         Ok(ticket)
     }
 
-    /// Uses a ticket up; `None` when it was never given, was used, or is too old.
-    pub fn redeem(&self, ticket: &str, project: &ProjectId, steady_ms: i64) -> Option<Pass> {
+    /// Uses a ticket up; `None` when it was never given, was used, is too old, or not for this.
+    pub fn redeem(
+        &self,
+        ticket: &str,
+        is_for: impl FnOnce(&Pass) -> bool,
+        steady_ms: i64,
+    ) -> Option<Pass> {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let found = waiting.remove(&hash_secret(ticket))?;
-        (found.due_ms > steady_ms && found.pass.project == *project).then_some(found.pass)
+        (found.due_ms > steady_ms && is_for(&found.pass)).then_some(found.pass)
     }
 }

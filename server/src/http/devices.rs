@@ -90,6 +90,7 @@ pub(super) async fn delete(
 ) -> Result<StatusCode> {
     let device = device_id(&device)?;
     app.engine.retire(&member.caller.actor(), &member.project, &device).await?;
+    app.tunnels.close_all(&member.project, &device).await;
     app.audit_changed_of(&member.project);
     Ok(StatusCode::NO_CONTENT)
 }
@@ -104,6 +105,7 @@ pub(super) async fn retire(
 ) -> Result<axum::Json<Device>> {
     let device = device_id(&device)?;
     let device = app.engine.retire(&member.caller.actor(), &member.project, &device).await?;
+    app.tunnels.close_all(&member.project, &device.id).await;
     app.audit_changed_of(&member.project);
     Ok(axum::Json(device))
 }

@@ -53,6 +53,7 @@ impl Metrics {
     /// Writes all measures as Prometheus reads them.
     pub fn render(&self, app: &App) -> String {
         metrics::gauge!("quarterdeck_live_connections").set(app.live.connections() as f64);
+        metrics::gauge!("quarterdeck_tunnels_open").set(app.tunnels.count() as f64);
         self.0.render()
     }
 
@@ -73,6 +74,23 @@ fn describe() {
     );
     metrics::describe_counter!("quarterdeck_logins_total", "Attempts to sign in, by outcome.");
     metrics::describe_gauge!("quarterdeck_live_connections", "Open live connections.");
+    metrics::describe_gauge!(
+        "quarterdeck_tunnels_open",
+        "Sessions with devices that are not over."
+    );
+    metrics::describe_gauge!("quarterdeck_tunnel_consoles", "Consoles attached to tunnels.");
+    metrics::describe_counter!(
+        "quarterdeck_tunnels_closed_total",
+        "Tunnels that ended, by reason."
+    );
+    metrics::describe_counter!(
+        "quarterdeck_tunnel_lost_frames_total",
+        "Frames that could not be passed on, and are sent again by their end."
+    );
+    metrics::describe_counter!(
+        "quarterdeck_tunnel_bad_frames_total",
+        "Frames of devices that could not be read."
+    );
     metrics::describe_histogram!("quarterdeck_store_commit_jobs", "Jobs that shared one commit.");
     metrics::describe_gauge!("quarterdeck_http_connections", "Open HTTP connections.");
 }

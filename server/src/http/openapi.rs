@@ -26,7 +26,7 @@ use super::{
     App, alerts, audit, auth, commands, configuration, devices, enrollment, members, metrics,
     operations, output, overview,
     problem::{self, Error, RequestId},
-    projects, service_tokens, status, tickets, uploads, users,
+    projects, recordings, service_tokens, status, tickets, tunnels, uploads, users,
 };
 
 /// What every listing takes.
@@ -96,6 +96,16 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(overview::read))
         .routes(routes!(tickets::create))
         .routes(routes!(tickets::live))
+        .routes(routes!(tunnels::list, tunnels::create))
+        .routes(routes!(tunnels::read))
+        .routes(routes!(tunnels::close))
+        .routes(routes!(tunnels::stream))
+        .routes(routes!(recordings::list))
+        .routes(routes!(recordings::read, recordings::delete))
+        .routes(routes!(recordings::events))
+        .routes(routes!(recordings::cast))
+        .routes(routes!(recordings::bytes))
+        .routes(routes!(recordings::verify))
 }
 
 fn documented() -> OpenApiRouter<Arc<App>> {

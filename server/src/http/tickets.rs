@@ -11,6 +11,7 @@ use quarterdeck_protocol::{
     api::{CreateTicket, Ticket, TicketFor},
     ids::ProjectId,
     live::CLIENT_MESSAGE_MAX_BYTES,
+    tunnel::session::Mode,
 };
 
 use super::{
@@ -19,9 +20,10 @@ use super::{
     json::Json,
     problem::{Error, Result},
     query::Params,
+    tunnels,
 };
 use crate::{
-    auth::tickets::{Pass, TICKET_TTL_MS},
+    auth::tickets::{Opens, Pass, TICKET_TTL_MS},
     live,
 };
 
@@ -36,25 +38,36 @@ pub(super) async fn create(
     member: Viewer,
     Json { value: request, .. }: Json<CreateTicket>,
 ) -> Result<Response> {
-    match request.purpose {
+    let opens = match request.purpose {
         TicketFor::Live if request.tunnel_id.is_some() => {
             return Err(Error::invalid("tunnel_id", "expected only for a tunnel"));
         }
         TicketFor::Live if request.mode.is_some() => {
             return Err(Error::invalid("mode", "expected only for a tunnel"));
         }
-        TicketFor::Live => {}
-        TicketFor::Tunnel => return Err(Error::not_found("tunnel")),
-    }
-    let pass = Pass { project: member.project, caller: member.caller };
+        TicketFor::Live => Opens::Live,
+        TicketFor::Tunnel => {
+            let mode = request.mode.unwrap_or(Mode::Owner);
+            let id = request
+                .tunnel_id
+                .ok_or_else(|| Error::invalid("tunnel_id", "expected a tunnel's id"))?;
+            tunnels::may_attach(&app, &member, &id, mode).await?
+        }
+    };
+    let pass = Pass { project: member.project, caller: member.caller, opens };
+    let ticket = issue(&app, pass)?;
+    let mut response = (StatusCode::CREATED, axum::Json(ticket)).into_response();
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+/// Makes a ticket for who may have it.
+pub(super) fn issue(app: &App, pass: Pass) -> Result<Ticket> {
     let ticket = app
         .tickets
         .issue(&app.clock, pass)
         .map_err(|_| Error::too_many(TICKET_TTL_MS as u64 / 1000, "too many unused tickets"))?;
-    let ticket = Ticket { ticket, expires_in: TICKET_TTL_MS as u64 / 1000 };
-    let mut response = (StatusCode::CREATED, axum::Json(ticket)).into_response();
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    Ok(Ticket { ticket, expires_in: TICKET_TTL_MS as u64 / 1000 })
 }
 
 /// Opens the WebSocket that keeps a console up to date, with a ticket.
@@ -68,28 +81,16 @@ pub(super) async fn live(
     axum::extract::Path(project): axum::extract::Path<String>,
     headers: HeaderMap,
     mut params: Params,
-    upgrade: std::result::Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    upgrade: Upgrade,
 ) -> Result<Response> {
     let ticket = params.take("ticket");
     params.finish()?;
     check_origin(&headers)?;
-    let upgrade = upgrade.map_err(|rejection| {
-        let status = rejection.into_response().status();
-        Error::new(
-            status,
-            "websocket_expected",
-            "this is a WebSocket: Upgrade: websocket is needed",
-        )
-    })?;
-    let bad_ticket = || {
-        Error::unauthorized(
-            "invalid_ticket",
-            "the ticket is unknown, used, too old, or of another project",
-        )
-    };
+    let upgrade = upgradable(upgrade)?;
     let project = ProjectId::new(&project).map_err(|_| bad_ticket())?;
     let ticket = ticket.ok_or_else(bad_ticket)?;
-    let pass = app.tickets.redeem(&ticket, &project, app.clock.steady()).ok_or_else(bad_ticket)?;
+    let is_for = |pass: &Pass| pass.project == project && pass.opens == Opens::Live;
+    let pass = app.tickets.redeem(&ticket, is_for, app.clock.steady()).ok_or_else(bad_ticket)?;
     // Asked again: half a minute is long enough to be revoked.
     let role = role_now(&app, &pass.caller, &project).await?.ok_or_else(bad_ticket)?;
     let slot = app
@@ -103,8 +104,26 @@ pub(super) async fn live(
     Ok(upgrade.on_upgrade(move |socket| live::serve(app, pass, role, socket, slot)))
 }
 
+/// What every route of a WebSocket is asked with.
+pub(super) type Upgrade = std::result::Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
+
+/// Says what is wrong with a request that is no WebSocket's.
+pub(super) fn upgradable(upgrade: Upgrade) -> Result<WebSocketUpgrade> {
+    upgrade.map_err(|rejection| {
+        let status = rejection.into_response().status();
+        let detail = "this is a WebSocket: Upgrade: websocket is needed";
+        Error::new(status, "websocket_expected", detail)
+    })
+}
+
+/// Says that a ticket is good for nothing here.
+pub(super) fn bad_ticket() -> Error {
+    let detail = "the ticket is unknown, used, too old, or of another project";
+    Error::unauthorized("invalid_ticket", detail)
+}
+
 /// A browser sends its page's origin, and must come from here; other programs send none.
-fn check_origin(headers: &HeaderMap) -> Result<()> {
+pub(super) fn check_origin(headers: &HeaderMap) -> Result<()> {
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let origin_host =

@@ -92,6 +92,23 @@ pub async fn open_counts(
     Ok((own as u64, of_device as u64))
 }
 
+/// Reads which tunnels to a device ended since then, the newest: for a device that may not have been told.
+pub async fn lately_ended(
+    tx: &mut Tx,
+    project: &ProjectId,
+    device: &DeviceId,
+    since: Timestamp,
+    limit: u32,
+) -> Result<Vec<TunnelId>, StoreError> {
+    let rows: Vec<(String,)> = on!(tx, conn => sqlx::query_as(
+        "SELECT id FROM tunnels WHERE project_id = $1 AND device_id = $2 AND closed_at > $3 ORDER BY handle DESC LIMIT $4",
+    ).bind(project.as_str()).bind(device.as_str()).bind(since.as_millis()).bind(i64::from(limit))
+     .fetch_all(conn).await?);
+    rows.into_iter()
+        .map(|(id,)| id.parse().map_err(|_| StoreError::Corrupt { what: format!("tunnel {id:?}") }))
+        .collect()
+}
+
 /// How many tunnels of a project are open.
 pub async fn count_open(tx: &mut Tx, project: &str) -> Result<u64, StoreError> {
     let (count,): (i64,) = on!(tx, conn => sqlx::query_as(

@@ -68,6 +68,7 @@ pub(crate) fn config(folder: &tempfile::TempDir) -> Config {
         data_dir,
         mqtt_url: None,
         admin_password: Some(ADMIN_PASSWORD.to_owned()),
+        tunnels: quarterdeck_server::tunnels::Settings::default(),
     }
 }
 

@@ -1,0 +1,268 @@
+//! Recordings: `/projects/{project}/recordings`. Each look into one is recorded in turn.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::State,
+    http::{HeaderValue, StatusCode, header},
+    response::Response,
+};
+use quarterdeck_protocol::{
+    api::{AuditOutcome, Page, Recording, RecordingCheck, RecordingEvent, RecordingStatus},
+    live::Listing,
+    time::Timestamp,
+};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::{
+    App,
+    extract::{Admin, Member, PathId, Viewer},
+    openapi::ListParams,
+    problem::{Error, Result},
+    query::Params,
+};
+use crate::{
+    store::{audit::NewEntry, recordings},
+    tunnels::{
+        cast::{self, Format},
+        log::{LogError, Place},
+    },
+};
+
+/// Pieces of an export that may wait for the client.
+const EXPORT_MAX_PIECES: usize = 8;
+
+/// Lists recordings, newest first.
+#[utoipa::path(get, path = "/projects/{project}/recordings", tag = "tunnels",
+    params(ListParams,
+        ("device" = Option<String>, Query), ("user" = Option<String>, Query),
+        ("status" = Option<String>, Query, description = "recording, complete or incomplete"),
+        ("from" = Option<Timestamp>, Query), ("to" = Option<Timestamp>, Query)),
+    responses((status = 200, body = Page<Recording>)))]
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    member: Viewer,
+    mut params: Params,
+) -> Result<axum::Json<Page<Recording>>> {
+    let paging = params.paging()?;
+    let filter = recordings::Filter::parse(&params.filters())?;
+    let (sort, cursor) = (paging.sort.as_deref(), paging.cursor.as_deref());
+    let mut tx = app.store.read().await?;
+    let page =
+        recordings::list(&mut tx, &member.project, &filter, sort, cursor, paging.limit).await?;
+    Ok(axum::Json(page))
+}
+
+/// Reads what is known of one recording.
+#[utoipa::path(get, path = "/projects/{project}/recordings/{id}", tag = "tunnels",
+    responses((status = 200, body = Recording)))]
+pub(super) async fn read(
+    State(app): State<Arc<App>>,
+    member: Viewer,
+    PathId(id): PathId,
+) -> Result<axum::Json<Recording>> {
+    Ok(axum::Json(found(&app, &member, &id).await?.0))
+}
+
+async fn found<N>(app: &App, member: &Member<N>, id: &str) -> Result<(Recording, Place)> {
+    let mut tx = app.store.read().await?;
+    let recording = recordings::get(&mut tx, &member.project, id).await?;
+    let recording = recording.ok_or_else(|| Error::not_found("recording"))?;
+    let place = app.tunnels.place(recording.tunnel_id);
+    Ok((recording, place))
+}
+
+/// Reads a recording's events, a page at a time.
+#[utoipa::path(get, path = "/projects/{project}/recordings/{id}/events", tag = "tunnels",
+    params(ListParams), responses((status = 200, body = Page<RecordingEvent>)))]
+pub(super) async fn events(
+    State(app): State<Arc<App>>,
+    member: Viewer,
+    PathId(id): PathId,
+    mut params: Params,
+) -> Result<axum::Json<Page<RecordingEvent>>> {
+    let paging = params.paging()?;
+    params.finish()?;
+    paging.one_order("time_ms")?;
+    let skip: u64 = match paging.after_key()? {
+        None => 0,
+        Some(key) => key
+            .parse()
+            .map_err(|_| Error::invalid("cursor", "expected a next_cursor of this listing"))?,
+    };
+    let (recording, place) = found(&app, &member, &id).await?;
+    if skip == 0 {
+        viewed(&app, &member, "recording.view", &recording, &Value::Null).await?;
+    }
+    let limit = paging.limit as usize;
+    let read = blocking(move || cast::events(&place, skip, limit)).await?;
+    let (items, total) = read;
+    let next = skip + items.len() as u64;
+    let next_cursor = (next < total).then(|| {
+        use base64::Engine as _;
+        base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(next.to_string())
+    });
+    Ok(axum::Json(Page { items, next_cursor, total }))
+}
+
+/// Exports a recording as an asciicast v2 file.
+#[utoipa::path(get, path = "/projects/{project}/recordings/{id}/cast", tag = "tunnels",
+    responses((status = 200, content_type = "application/x-asciicast", body = String)))]
+pub(super) async fn cast(
+    State(app): State<Arc<App>>,
+    member: Viewer,
+    PathId(id): PathId,
+) -> Result<Response> {
+    export(&app, &member, &id, Format::Cast).await
+}
+
+/// Exports the output of a recording, byte for byte.
+#[utoipa::path(get, path = "/projects/{project}/recordings/{id}/bytes", tag = "tunnels",
+    responses((status = 200, content_type = "application/octet-stream", body = String)))]
+pub(super) async fn bytes(
+    State(app): State<Arc<App>>,
+    member: Viewer,
+    PathId(id): PathId,
+) -> Result<Response> {
+    export(&app, &member, &id, Format::Bytes).await
+}
+
+async fn export<N>(
+    app: &Arc<App>,
+    member: &Member<N>,
+    id: &str,
+    format: Format,
+) -> Result<Response> {
+    let (recording, place) = found(app, member, id).await?;
+    let (kind, extension) = match format {
+        Format::Cast => ("application/x-asciicast", "cast"),
+        Format::Bytes => ("application/octet-stream", "bin"),
+    };
+    viewed(app, member, "recording.export", &recording, &json!({ "as": extension })).await?;
+    let (pieces_to, pieces) = mpsc::channel(EXPORT_MAX_PIECES);
+    // It ends with the recording, or when the client has gone.
+    tokio::task::spawn_blocking(move || cast::export(&place, format, &pieces_to));
+    let stream = futures_util::stream::unfold(pieces, async |mut pieces| {
+        pieces.recv().await.map(|piece| (piece, pieces))
+    });
+    let mut response = Response::new(Body::from_stream(stream));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let name = format!("attachment; filename=\"{}.{extension}\"", recording.id);
+    if let Ok(name) = HeaderValue::from_str(&name) {
+        headers.insert(header::CONTENT_DISPOSITION, name);
+    }
+    Ok(response)
+}
+
+/// Checks that a recording is whole, and as it was written.
+#[utoipa::path(get, path = "/projects/{project}/recordings/{id}/verify", tag = "tunnels",
+    responses((status = 200, body = RecordingCheck)))]
+pub(super) async fn verify(
+    State(app): State<Arc<App>>,
+    member: Viewer,
+    PathId(id): PathId,
+) -> Result<axum::Json<RecordingCheck>> {
+    let (recording, place) = found(&app, &member, &id).await?;
+    let is_over = recording.status != RecordingStatus::Recording;
+    let check = blocking(move || place.check(is_over)).await?;
+    let problem = match (check.problem, recording.status) {
+        (Some(problem), _) => Some(problem),
+        (None, RecordingStatus::Incomplete) => Some("it ended before its session did".to_owned()),
+        (None, RecordingStatus::Recording | RecordingStatus::Complete) => None,
+    };
+    Ok(axum::Json(RecordingCheck {
+        is_whole: problem.is_none() && is_over,
+        chunks: check.chunks,
+        bytes: check.bytes,
+        sha256: check.sha256,
+        problem,
+    }))
+}
+
+/// Deletes a recording for good.
+#[utoipa::path(delete, path = "/projects/{project}/recordings/{id}", tag = "tunnels",
+    responses((status = 204)))]
+pub(super) async fn delete(
+    State(app): State<Arc<App>>,
+    member: Admin,
+    PathId(id): PathId,
+) -> Result<StatusCode> {
+    let (recording, place) = found(&app, &member, &id).await?;
+    if recording.status == RecordingStatus::Recording {
+        return Err(Error::conflict("still_recording", "its session goes on; close that first"));
+    }
+    let (auditor, actor, at) = (app.auditor.clone(), member.caller.actor(), app.clock.wall());
+    let project = member.project.clone();
+    app.write(move |tx| {
+        Box::pin(async move {
+            if recordings::delete(tx, &recording.id).await? {
+                let entry = NewEntry {
+                    project: &project,
+                    at,
+                    actor: &actor,
+                    action: "recording.delete",
+                    object: format!("recording:{}", recording.id),
+                    outcome: AuditOutcome::Ok,
+                    detail: json!({ "device_id": recording.device_id, "user": recording.user }),
+                };
+                auditor.append(tx, entry).await?;
+            }
+            Ok(())
+        })
+    })
+    .await?;
+    // No row leads to it any more; the sweep at the next start takes what is left.
+    blocking(move || place.delete().map_err(LogError::from)).await?;
+    app.changed(&member.project, Listing::Recordings, &id);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Records who looked, before they see anything.
+async fn viewed<N>(
+    app: &Arc<App>,
+    member: &Member<N>,
+    action: &'static str,
+    recording: &Recording,
+    detail: &Value,
+) -> Result<()> {
+    let (auditor, actor, at) = (app.auditor.clone(), member.caller.actor(), app.clock.wall());
+    let (project, detail) = (member.project.clone(), detail.clone());
+    let object = format!("recording:{}", recording.id);
+    app.write(move |tx| {
+        Box::pin(async move {
+            let entry = NewEntry {
+                project: &project,
+                at,
+                actor: &actor,
+                action,
+                object,
+                outcome: AuditOutcome::Ok,
+                detail,
+            };
+            auditor.append(tx, entry).await?;
+            Ok(())
+        })
+    })
+    .await?;
+    app.audit_changed_of(&member.project);
+    Ok(())
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> std::result::Result<T, LogError> + Send + 'static,
+) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await.map_err(|_| Error::internal())?;
+    done.map_err(|error| match &error {
+        LogError::Io(io) if io.kind() == std::io::ErrorKind::NotFound => {
+            Error::not_found("recording")
+        }
+        _ => {
+            tracing::error!(%error, "a recording cannot be read");
+            Error::internal()
+        }
+    })
+}

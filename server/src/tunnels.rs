@@ -1,0 +1,602 @@
+//! Tunnels: the server's part of sessions with devices (chapter 7).
+//!
+//! ```text
+//!  console ⇄ console ⇄ relay ⇄────────────────────┐
+//!                 ⇅                               way ⇄ broker ⇄ device
+//!            terminal ⇄ log (disk)  ◀── pump ─────┘
+//!                 ⇅
+//!            session: its life ⇄ store
+//! ```
+//!
+//! | module | subject |
+//! | --- | --- |
+//! | `session` | the task that owns one tunnel's life |
+//! | `way` | frames to and from one device |
+//! | `terminal`, `recent`, `modes` | a terminal's output, which ends here |
+//! | `relay` | all other streams, which are passed on |
+//! | `log` | the session's log, which is the recording too |
+//! | `console` | one WebSocket |
+//! | `cast` | what a recording is exported as |
+//! | [`limits`] | the bounds |
+//!
+//! Never here: who may do what (`http/tunnels.rs`), the rules of a tunnel's life
+//! (`domain/tunnel.rs`).
+
+pub(crate) mod cast;
+pub(crate) mod console;
+pub mod limits;
+pub(crate) mod log;
+mod modes;
+mod recent;
+mod relay;
+pub(crate) mod session;
+mod terminal;
+mod way;
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
+
+use bytes::Bytes;
+use quarterdeck_protocol::{
+    api::{AuditOutcome, TunnelKind},
+    ids::{DeviceId, ProjectId, TunnelId},
+    live::Listing,
+    topics::{Channel, DeviceTopic},
+    tunnel::{
+        Tick,
+        close::CloseCode,
+        control::Control,
+        endpoint::{Endpoint, EndpointConfig, Side},
+        frame::Frame,
+    },
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::{
+    log::{Cap, Header, Log, LogError, Place},
+    session::{Asked, Session},
+    terminal::{Past, Terminal},
+    way::Way,
+};
+use crate::{
+    clock::Clock,
+    domain::tunnel::Limits as LifeLimits,
+    engine::{Change, Engine},
+    mqtt::link::{Inbound, InboundReceiver, Link, Message},
+    store::{
+        Store, StoreError,
+        audit::{Actor, Auditor, NewEntry},
+        recordings,
+        tunnels::{self as stored, Served},
+    },
+};
+
+/// Tunnels that ended, of which a device that is back is told again at most.
+const TOLD_AGAIN_MAX: u32 = 32;
+/// Recordings that one sweep deletes at most.
+const SWEEP_MAX_RECORDINGS: u32 = 100;
+
+/// What is configured of tunnels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Open at once: of a user, and to a device.
+    pub per_user: u64,
+    pub per_device: u64,
+    pub life: LifeLimits,
+    /// Kept of a terminal's output that is not recorded, in bytes; the oldest goes first.
+    pub log_max_bytes: u64,
+    /// The longest recording, in bytes; over it the tunnel is closed.
+    pub recording_max_bytes: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            per_user: 3,
+            per_device: 10,
+            life: LifeLimits {
+                open_ms: 20_000,
+                idle_ms: 10 * 60_000,
+                duration_ms: 2 * 3_600_000,
+                away_ms: 15 * 60_000,
+            },
+            log_max_bytes: 64 * 1024 * 1024,
+            recording_max_bytes: 2 * 1024 * 1024 * 1024,
+        }
+    }
+}
+
+/// All tunnels of this server. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Tunnels(Arc<Shared>);
+
+/// What the sessions share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    store: Store,
+    engine: Engine,
+    clock: Clock,
+    auditor: Auditor,
+    settings: Settings,
+    /// The folder of the logs, and what opens them.
+    folder: PathBuf,
+    key: [u8; 32],
+    link: Arc<dyn Link>,
+    state: Mutex<State>,
+    stopping: CancellationToken,
+    tasks: TaskTracker,
+}
+
+type DeviceKey = (ProjectId, DeviceId);
+
+#[derive(Debug, Default)]
+struct State {
+    sessions: HashMap<TunnelId, Arc<Session>>,
+    ways: HashMap<DeviceKey, Weak<Way>>,
+    /// On which connections the devices hear frames; with an external broker nobody tells.
+    hearing: HashMap<DeviceKey, HashSet<Channel>>,
+    /// The connection to an external broker, when there is one.
+    is_broker_up: Option<bool>,
+}
+
+/// What [`Tunnels`] are made of.
+#[derive(Debug)]
+pub struct Parts {
+    pub store: Store,
+    pub engine: Engine,
+    pub clock: Clock,
+    pub auditor: Auditor,
+    pub settings: Settings,
+    pub folder: PathBuf,
+    pub key: [u8; 32],
+    pub link: Arc<dyn Link>,
+    /// Of an external broker: whether its connection stands.
+    pub is_broker_up: Option<bool>,
+}
+
+impl Tunnels {
+    /// Makes them; none is served before [`Tunnels::run`].
+    pub fn new(parts: Parts) -> Self {
+        let Parts { store, engine, clock, auditor, settings, folder, key, link, is_broker_up } =
+            parts;
+        Self(Arc::new(Shared {
+            store,
+            engine,
+            clock,
+            auditor,
+            settings,
+            folder,
+            key,
+            link,
+            state: Mutex::new(State { is_broker_up, ..State::default() }),
+            stopping: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        }))
+    }
+
+    /// Takes up what was open before a restart, and hears the devices from now on.
+    pub async fn run(&self, inbound: InboundReceiver) -> Result<(), StoreError> {
+        let open = self
+            .0
+            .store
+            .write(|tx| Box::pin(async move { stored::begin_life(tx).await }))
+            .await??;
+        self.sweep_folders().await?;
+        for about in open {
+            self.serve(about).await;
+        }
+        self.0.tasks.spawn(hear(self.clone(), inbound));
+        Ok(())
+    }
+
+    /// Deletes logs to which nothing leads: a crash came between a session's end and their own.
+    async fn sweep_folders(&self) -> Result<(), StoreError> {
+        let folder = self.0.folder.clone();
+        let listed = tokio::task::spawn_blocking(move || -> std::io::Result<Vec<TunnelId>> {
+            std::fs::create_dir_all(&folder)?;
+            let mut ids = Vec::new();
+            for entry in std::fs::read_dir(&folder)? {
+                let name = entry?.file_name();
+                ids.extend(name.to_str().and_then(|name| name.parse::<TunnelId>().ok()));
+            }
+            Ok(ids)
+        });
+        let ids = match listed.await {
+            Ok(Ok(ids)) => ids,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the folder of sessions' logs cannot be read");
+                return Ok(());
+            }
+            Err(_) => return Ok(()),
+        };
+        let mut tx = self.0.store.read().await?;
+        let mut lost = Vec::new();
+        for id in ids {
+            let is_needed = stored::served(&mut tx, id).await?.is_some()
+                || recordings::is_of_tunnel(&mut tx, id).await?;
+            if !is_needed {
+                lost.push(self.place(id));
+            }
+        }
+        drop(tx);
+        delete_all(lost).await;
+        Ok(())
+    }
+
+    /// Deletes the recordings that were kept for as long as they are to be.
+    pub async fn sweep_recordings(&self) -> Result<(), StoreError> {
+        let now = self.0.clock.wall();
+        let expired =
+            recordings::expired(&mut self.0.store.read().await?, now, SWEEP_MAX_RECORDINGS).await?;
+        for (project, id) in expired {
+            let (Ok(project), Ok(tunnel)) = (ProjectId::new(&project), id.parse::<TunnelId>())
+            else {
+                continue;
+            };
+            let (auditor, chain) = (self.0.auditor.clone(), project.clone());
+            let deleted = self.0.store.write(move |tx| {
+                Box::pin(async move {
+                    if recordings::delete(tx, &id).await? {
+                        let entry = NewEntry {
+                            project: &chain,
+                            at: now,
+                            actor: &Actor::server(),
+                            action: "recording.delete",
+                            object: format!("recording:{id}"),
+                            outcome: AuditOutcome::Ok,
+                            detail: serde_json::json!({ "reason": "expired" }),
+                        };
+                        auditor.append(tx, entry).await?;
+                    }
+                    Ok::<_, StoreError>(())
+                })
+            });
+            deleted.await??;
+            delete_all(vec![self.place(tunnel)]).await;
+            self.0.changed(&project, Listing::Recordings, "");
+            self.0.changed(&project, Listing::Audit, "");
+        }
+        Ok(())
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    /// How many are served.
+    pub fn count(&self) -> usize {
+        self.0.lock().sessions.len()
+    }
+
+    /// Serves a tunnel that was just stored; one that is served already, or over, is left alone.
+    pub(crate) async fn start(&self, id: TunnelId) -> Result<(), StoreError> {
+        if self.session(id).is_some() {
+            return Ok(());
+        }
+        let about = stored::served(&mut self.0.store.read().await?, id).await?;
+        if let Some(about) = about {
+            self.serve(about).await;
+        }
+        Ok(())
+    }
+
+    /// The session of a tunnel that is not over.
+    pub(crate) fn session(&self, id: TunnelId) -> Option<Arc<Session>> {
+        self.0.lock().sessions.get(&id).cloned()
+    }
+
+    /// Ends all tunnels to a device that is retired.
+    pub(crate) async fn close_all(&self, project: &ProjectId, device: &DeviceId) {
+        let sessions: Vec<_> = {
+            let state = self.0.lock();
+            let is_of = |session: &&Arc<Session>| {
+                session.about.project == *project && session.about.device == *device
+            };
+            state.sessions.values().filter(is_of).cloned().collect()
+        };
+        for session in sessions {
+            session.close(CloseCode::Killed, "the device was retired".to_owned(), None).await;
+        }
+    }
+
+    /// Where the recording of a tunnel lies.
+    pub(crate) fn place(&self, id: TunnelId) -> Place {
+        Place::new(&self.0.folder, &self.0.key, id)
+    }
+
+    /// Stops serving; what is open goes on when the server is back.
+    pub async fn stop(&self) {
+        self.0.stopping.cancel();
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+
+    async fn serve(&self, about: Served) {
+        let way = self.0.way(&about.project, &about.device);
+        let id = about.id;
+        let output = if about.kind == TunnelKind::Terminal {
+            match self.open_log(&about, &way).await {
+                Ok(output) => Some(output),
+                Err(error) => {
+                    tracing::error!(tunnel_id = %id, %error, "a session's log cannot be opened");
+                    return self.give_up(about, way, &error).await;
+                }
+            }
+        } else {
+            None
+        };
+        let session = Session::start(&self.0, about, way, output);
+        self.0.lock().sessions.insert(id, session);
+    }
+
+    async fn open_log(
+        &self,
+        about: &Served,
+        way: &Arc<Way>,
+    ) -> Result<(Arc<Terminal>, Log), LogError> {
+        let (place, clock) = (self.place(about.id), self.0.clock.clone());
+        let settings = self.0.settings;
+        let cap = match about.recording_id {
+            Some(_) => Cap::All { bytes: settings.recording_max_bytes },
+            None => Cap::Newest { bytes: settings.log_max_bytes },
+        };
+        let header = Header {
+            started_at: about.created_at.as_millis(),
+            started_ms: clock.steady(),
+            size: session::size(about),
+            term: session::term(about),
+            argv: about.request.argv.clone(),
+        };
+        // A tunnel that was asked for just before a crash has no log yet.
+        let is_new = about.life == 1 || !about.was_open;
+        let found = place.clone();
+        let opened = tokio::task::spawn_blocking(move || {
+            if is_new {
+                found.delete()?;
+                return Ok((Log::create(found, clock, cap, header)?, Past::default()));
+            }
+            let log = Log::open(found.clone(), clock, cap)?;
+            let past = Past::read(&found)?;
+            Ok::<_, LogError>((log, past))
+        });
+        let (log, past) =
+            opened.await.unwrap_or_else(|error| Err(LogError::Io(std::io::Error::other(error))))?;
+        let records_typed = about.recording_id.is_some() && about.request.record_input;
+        let terminal =
+            Terminal::new(about.handle, Arc::clone(way), place, &log, past, records_typed);
+        Ok((Arc::new(terminal), log))
+    }
+
+    /// Ends a tunnel whose log cannot be had.
+    async fn give_up(&self, about: Served, way: Arc<Way>, error: &LogError) {
+        let reason = match (&about.recording_id, error.is_disk_full()) {
+            (Some(_), _) => CloseCode::RecordingFailed,
+            (None, true) => CloseCode::DiskFull,
+            (None, false) => CloseCode::Internal,
+        };
+        let message = format!("the session's log cannot be opened: {error}");
+        let session = Session::start(&self.0, about, way, None);
+        session.close(reason, message, None).await;
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The way to a device, which all its sessions share.
+    fn way(&self, project: &ProjectId, device: &DeviceId) -> Arc<Way> {
+        let key = (project.clone(), device.clone());
+        let mut state = self.lock();
+        if let Some(way) = state.ways.get(&key).and_then(Weak::upgrade) {
+            return way;
+        }
+        let is_up = state.is_up(&key);
+        let way = Way::new(project.clone(), device.clone(), Arc::clone(&self.link), is_up);
+        state.ways.retain(|_, way| way.strong_count() > 0);
+        state.ways.insert(key, Arc::downgrade(&way));
+        way
+    }
+
+    /// Whether the device hears, as far as is known.
+    fn is_up(&self, project: &ProjectId, device: &DeviceId) -> bool {
+        self.lock().is_up(&(project.clone(), device.clone()))
+    }
+
+    fn changed(&self, project: &ProjectId, listing: Listing, key: &str) {
+        self.engine.announce(Change { project: project.clone(), listing, key: key.to_owned() });
+    }
+
+    /// Forgets a session that is over; what is not recorded of it is deleted.
+    fn forget(&self, session: &Arc<Session>) {
+        let about = &session.about;
+        session.way.remove(about.handle);
+        self.lock().sessions.remove(&about.id);
+        if session.is_terminal() && about.recording_id.is_none() {
+            tokio::spawn(delete_all(vec![Place::new(&self.folder, &self.key, about.id)]));
+        }
+    }
+}
+
+impl State {
+    fn is_up(&self, key: &DeviceKey) -> bool {
+        self.is_broker_up
+            .unwrap_or_else(|| self.hearing.get(key).is_some_and(|channels| !channels.is_empty()))
+    }
+
+    fn sessions_of(&self, key: &DeviceKey) -> Vec<Arc<Session>> {
+        let is_of = |session: &&Arc<Session>| {
+            session.about.project == key.0 && session.about.device == key.1
+        };
+        self.sessions.values().filter(is_of).cloned().collect()
+    }
+}
+
+/// Deletes logs; one that cannot be is found again at the next start.
+async fn delete_all(places: Vec<Place>) {
+    let deleting = tokio::task::spawn_blocking(move || {
+        for place in places {
+            if let Err(error) = place.delete() {
+                tracing::warn!(%error, "a session's log could not be deleted");
+            }
+        }
+    });
+    // Deleting does not panic; nothing hangs on it.
+    let _ = deleting.await;
+}
+
+/// Takes what the devices say of tunnels, until the broker is gone or the server stops.
+async fn hear(tunnels: Tunnels, mut inbound: InboundReceiver) {
+    let shared = &tunnels.0;
+    loop {
+        let event = tokio::select! {
+            event = inbound.recv() => event,
+            () = shared.stopping.cancelled() => None,
+        };
+        let Some(event) = event else { return };
+        match event {
+            Inbound::Message(message) => on_message(shared, message).await,
+            Inbound::Subscribed { project_id, device_id, channel, kind, .. } => {
+                if kind == DeviceTopic::TunnelDown {
+                    on_hearing(shared, (project_id, device_id), channel, true).await;
+                }
+            }
+            Inbound::Disconnected { project_id, device_id, channel, .. } => {
+                on_hearing(shared, (project_id, device_id), channel, false).await;
+            }
+            Inbound::Connected { .. } => {}
+            Inbound::LinkUp => on_broker(shared, true).await,
+            Inbound::LinkDown => on_broker(shared, false).await,
+        }
+    }
+}
+
+async fn on_message(shared: &Arc<Shared>, message: Message) {
+    let Message { project_id, device_id, kind, payload, ack, .. } = message;
+    if kind == DeviceTopic::TunnelUp {
+        ack.committed();
+        let key = (project_id, device_id);
+        let way = shared.lock().ways.get(&key).and_then(Weak::upgrade);
+        match way {
+            Some(way) => way.on_frame(payload),
+            None => refuse(shared, key, payload),
+        }
+        return;
+    }
+    let control = match Control::parse(&payload) {
+        Ok(control) => control,
+        Err(error) => {
+            metrics::counter!("quarterdeck_ingest_malformed_total", "topic" => kind.suffix())
+                .increment(1);
+            tracing::debug!(device = %device_id, %error, "ignored a message on tunnel/control");
+            return ack.committed();
+        }
+    };
+    let session = {
+        let state = shared.lock();
+        let found = state.sessions.get(&control.tunnel_id());
+        // A device speaks of its own tunnels alone.
+        found.filter(|s| s.about.project == project_id && s.about.device == device_id).cloned()
+    };
+    if let Some(session) = session {
+        if let Err(asked) = session.ask(Asked::Device { control, ack }).await {
+            asked.dismiss();
+        }
+        return;
+    }
+    if let Control::Opened { tunnel_id, .. } = control {
+        let way = shared.way(&project_id, &device_id);
+        let close = Control::close(tunnel_id, CloseCode::Unknown, "the tunnel is over");
+        // Its streams are told as well when they speak.
+        let _ = way.say(&close);
+    }
+    ack.committed();
+}
+
+/// Answers a frame of a device that has no session here: its tunnel is over.
+fn refuse(shared: &Arc<Shared>, (project, device): DeviceKey, payload: Bytes) {
+    let Ok(frame) = Frame::decode(payload) else { return };
+    let mut end = Endpoint::new(Side::Near, EndpointConfig::default());
+    end.on_link_up(Tick::default());
+    end.on_frame(frame, Tick::default());
+    if let Some(answer) = end.poll_transmit(Tick::default()) {
+        let way = shared.way(&project, &device);
+        // It asks again if this is lost.
+        let _ = way.pass_on(answer.to_bytes());
+    }
+}
+
+async fn on_hearing(shared: &Arc<Shared>, key: DeviceKey, channel: Channel, hears: bool) {
+    let (way, sessions, is_up) = {
+        let mut state = shared.lock();
+        let channels = state.hearing.entry(key.clone()).or_default();
+        let heard = !channels.is_empty();
+        if hears {
+            channels.insert(channel);
+        } else {
+            channels.remove(&channel);
+        }
+        let has = !channels.is_empty();
+        if !has {
+            state.hearing.remove(&key);
+        }
+        // Each new connection begins anew; an old one matters when it was the last.
+        let is_news = hears || (heard && !has);
+        if !is_news {
+            return;
+        }
+        (state.ways.get(&key).and_then(Weak::upgrade), state.sessions_of(&key), has)
+    };
+    if let Some(way) = way {
+        way.on_link(is_up);
+    }
+    for session in sessions {
+        // One that is over has no need of it.
+        let _ = session.ask(Asked::Link { is_up }).await;
+    }
+    if is_up {
+        shared.tasks.spawn(tell_ended(Arc::clone(shared), key));
+    }
+}
+
+/// Tells a device that is back which tunnels ended while it was away; one that it
+/// does not have, or was told of, means nothing to it.
+async fn tell_ended(shared: Arc<Shared>, (project, device): DeviceKey) {
+    let since = shared.clock.wall().plus_millis(-shared.settings.life.duration_ms);
+    let ended = async {
+        let mut tx = shared.store.read().await?;
+        stored::lately_ended(&mut tx, &project, &device, since, TOLD_AGAIN_MAX).await
+    };
+    match ended.await {
+        Ok(ended) => {
+            let way = shared.way(&project, &device);
+            for id in ended {
+                let close = Control::close(id, CloseCode::ClosedByUser, "it ended meanwhile");
+                // Gone again: told again.
+                let _ = way.say(&close);
+            }
+        }
+        Err(error) => {
+            tracing::warn!(%device, %error, "a device could not be told which tunnels ended");
+        }
+    }
+}
+
+async fn on_broker(shared: &Arc<Shared>, is_up: bool) {
+    let (ways, sessions) = {
+        let mut state = shared.lock();
+        state.is_broker_up = Some(is_up);
+        let ways: Vec<_> = state.ways.values().filter_map(Weak::upgrade).collect();
+        (ways, state.sessions.values().cloned().collect::<Vec<_>>())
+    };
+    for way in ways {
+        way.on_link(is_up);
+    }
+    for session in sessions {
+        let _ = session.ask(Asked::Link { is_up }).await;
+    }
+}

@@ -1,0 +1,184 @@
+//! Frames of streams that run from a console to the device: passed on as they
+//! are, by which console they are of, and counted.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use quarterdeck_protocol::tunnel::frame::{Body, Frame};
+use tokio::sync::mpsc;
+
+/// Frames that may wait for one console's socket; over it they are lost, and sent
+/// again by the device. More than one tunnel may have under way.
+pub(super) const FRAMES_MAX: usize = 256;
+/// Streams whose counts are kept apart, so that what is sent again counts once.
+const COUNTED_MAX_STREAMS: usize = 1_024;
+
+/// Where a tunnel's relayed frames go.
+#[derive(Debug, Default)]
+pub(super) struct Relay(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// Of terminals: who has which stream.
+    writers: HashMap<u32, Console>,
+    /// Of all else: who has all of them.
+    whole: Option<Console>,
+    up: Count,
+    down: Count,
+}
+
+#[derive(Debug, Clone)]
+struct Console {
+    id: u64,
+    frames: mpsc::Sender<Bytes>,
+}
+
+/// How far each stream came, and what that is of all.
+#[derive(Debug, Default)]
+struct Count {
+    ends: BTreeMap<u32, u64>,
+    sum: u64,
+    /// What came before is in `sum` already: a stream counts from where it is met.
+    is_resumed: bool,
+}
+
+impl Count {
+    /// Takes note of a frame; says how many of its bytes are new, and whether none is missing before them.
+    fn note(&mut self, frame: &Frame) -> (u64, bool) {
+        let span = frame.body.span();
+        if span == 0 {
+            return (0, true);
+        }
+        let met_at = if self.is_resumed { frame.offset } else { 0 };
+        let end = self.ends.entry(frame.key.stream).or_insert(met_at);
+        let before = *end;
+        *end = before.max(frame.offset + span);
+        let new = *end - before;
+        self.sum += new;
+        if self.ends.len() > COUNTED_MAX_STREAMS {
+            // Ids rise: the first is the one that ended longest ago.
+            self.ends.pop_first();
+        }
+        (new, frame.offset <= before)
+    }
+}
+
+impl Relay {
+    /// Goes on counting after a restart of the server.
+    pub(super) fn counted(up: u64, down: u64) -> Self {
+        let count = |sum| Count { sum, is_resumed: true, ..Count::default() };
+        Self(Mutex::new(State { up: count(up), down: count(down), ..State::default() }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives a terminal's stream, or (`None`) all streams, to a console.
+    pub(super) fn join(&self, id: u64, stream: Option<u32>, frames: mpsc::Sender<Bytes>) {
+        let console = Console { id, frames };
+        let mut state = self.lock();
+        match stream {
+            Some(stream) => drop(state.writers.insert(stream, console)),
+            None => state.whole = Some(console),
+        }
+    }
+
+    /// Takes them away again.
+    pub(super) fn leave(&self, id: u64) {
+        let mut state = self.lock();
+        state.writers.retain(|_, console| console.id != id);
+        state.whole.take_if(|console| console.id == id);
+    }
+
+    /// Passes a frame of the device on; says whether it has something new.
+    pub(super) fn down(&self, stream: u32, bytes: Bytes) -> bool {
+        let Ok(frame) = Frame::decode(bytes.clone()) else { return false };
+        let mut state = self.lock();
+        let (new, _) = state.down.note(&frame);
+        let console = state.whole.as_ref().or_else(|| state.writers.get(&stream));
+        let is_lost = console.is_none_or(|console| console.frames.try_send(bytes).is_err());
+        drop(state);
+        if is_lost {
+            metrics::counter!("quarterdeck_tunnel_lost_frames_total").increment(1);
+        }
+        new > 0
+    }
+
+    /// Takes note of a console's frame: gives what of its bytes is new, if any is.
+    pub(super) fn up(&self, frame: &Frame) -> Option<Bytes> {
+        let (new, is_next) = self.lock().up.note(frame);
+        match &frame.body {
+            Body::Data(bytes) if new > 0 => {
+                let skip = if is_next { bytes.len() - new as usize } else { 0 };
+                Some(bytes.slice(skip..))
+            }
+            _ => None,
+        }
+    }
+
+    /// Bytes to and from the device.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        let state = self.lock();
+        (state.up.sum, state.down.sum)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quarterdeck_protocol::tunnel::{StreamKey, frame::Epoch};
+
+    use super::*;
+
+    fn data(stream: u32, offset: u64, text: &'static [u8]) -> Frame {
+        Frame {
+            key: StreamKey { tunnel: 7, stream },
+            epoch: Epoch { from: 1, to: 1 },
+            is_opening: false,
+            wants_reply: false,
+            has_taken_end: false,
+            offset,
+            ack: 0,
+            credit: 0,
+            body: Body::Data(Bytes::from_static(text)),
+        }
+    }
+
+    #[test]
+    fn what_is_sent_again_counts_once() {
+        let relay = Relay::default();
+        assert_eq!(relay.up(&data(0, 0, b"abc")).as_deref(), Some(&b"abc"[..]));
+        assert_eq!(relay.up(&data(0, 0, b"abc")), None);
+        assert_eq!(relay.up(&data(0, 1, b"bcd")).as_deref(), Some(&b"d"[..]));
+        assert_eq!(relay.up(&data(3, 0, b"x")).as_deref(), Some(&b"x"[..]));
+        relay.down(0, data(0, 0, b"yz").to_bytes());
+        assert_eq!(relay.counts(), (5, 2));
+    }
+
+    #[test]
+    fn after_a_restart_it_goes_on_counting_where_the_streams_are() {
+        let relay = Relay::counted(100, 50);
+        relay.up(&data(0, 100, b"abc"));
+        relay.down(0, data(0, 48, b"abc").to_bytes());
+        assert_eq!(relay.counts(), (103, 53));
+    }
+
+    #[test]
+    fn each_console_gets_its_own_stream_and_nothing_after_it_left() {
+        let relay = Relay::default();
+        let (to_first, mut first) = mpsc::channel(4);
+        let (to_second, mut second) = mpsc::channel(4);
+        relay.join(1, Some(1), to_first);
+        relay.join(2, Some(2), to_second);
+        let frame = data(2, 0, b"a").to_bytes();
+        relay.down(2, frame.clone());
+        assert_eq!(second.try_recv().ok(), Some(frame.clone()));
+        assert!(first.try_recv().is_err());
+        relay.leave(2);
+        relay.down(2, frame);
+        assert!(second.try_recv().is_err());
+    }
+}

@@ -1,0 +1,553 @@
+//! The output of one terminal: from the device into the log, and to consoles.
+//!
+//! ```text
+//!                       ┌──▶ recent ──▶ consoles, each from its own offset
+//!  device ──▶ pump ─────┤
+//!                       └──▶ log ──▶ acknowledged to the device
+//! ```
+//!
+//! The owner sets the pace: what it was not yet shown, and what the device may
+//! send, is together what it shows in a round trip and a quarter of a second.
+//! Without an owner the program runs on. Nobody else slows it: who falls behind
+//! reads from the log, and who falls far behind begins anew with a snapshot.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use quarterdeck_protocol::tunnel::{
+    Content, Item, Tick,
+    close::CloseCode,
+    mark::{Exit, Mark, Size},
+    session::{SNAPSHOT_MAX_BYTES, ServerMessage},
+    stream::{Changes, Closed},
+    window::DrainWindow,
+};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    log::{Chunks, Entry, Log, LogError, Place},
+    modes::Modes,
+    recent::{Recent, bytes_of, cut},
+    way::Way,
+};
+
+/// What is appended to the log at once, in bytes.
+const BATCH_BYTES: u64 = 64 * 1024;
+/// The least window of a device, so that its frames have a size.
+const DEVICE_WINDOW_MIN_BYTES: u64 = 16 * 1024;
+/// What a console's round trip counts as before it was measured, in microseconds.
+const RTT_UNKNOWN_US: u64 = 50_000;
+/// How often what was written is synced to the disk at least, in milliseconds.
+const SYNC_MS: u64 = 1_000;
+/// The most of the output that a snapshot paints, in bytes; modes stand around it.
+const PAINTED_MAX_BYTES: usize = SNAPSHOT_MAX_BYTES - 4 * 1024;
+/// What was typed and waits to be recorded, in bytes.
+const TYPED_MAX_BYTES: usize = 64 * 1024;
+
+/// The output of one terminal.
+#[derive(Debug)]
+pub(super) struct Terminal {
+    pub(super) handle: u32,
+    way: Arc<Way>,
+    state: Mutex<State>,
+    /// Apart from the rest, since it is set while the way's lock is held.
+    closed: Mutex<Option<Closed>>,
+    /// The pump has something to do.
+    wake: Notify,
+    /// How far the output goes, for consoles to wait on.
+    end: watch::Sender<u64>,
+    began: Instant,
+    place: Place,
+}
+
+#[derive(Debug)]
+struct State {
+    recent: Recent,
+    /// How far it is in the log, and from where on.
+    logged: u64,
+    first: u64,
+    modes: Modes,
+    size: Size,
+    exit: Option<Exit>,
+    owner: Option<Owner>,
+    typed: Vec<Bytes>,
+    typed_bytes: usize,
+    records_typed: bool,
+    shown_at: Option<Instant>,
+}
+
+/// The console that sets the pace.
+#[derive(Debug)]
+struct Owner {
+    console: u64,
+    /// How far it has shown, and was sent.
+    shown: u64,
+    sent: u64,
+    window: DrainWindow,
+    rtt_us: u64,
+    /// An offset, and when it was sent: its acknowledgement measures the round trip.
+    probe: Option<(u64, Tick)>,
+}
+
+/// What a console gets next.
+#[derive(Debug)]
+pub(super) enum Next {
+    Pieces(Vec<(u64, Content)>),
+    /// Nothing yet.
+    Wait,
+    /// What it needs is in the log alone.
+    InLog,
+    /// It is gone.
+    Gone,
+}
+
+/// How the pump ended.
+#[derive(Debug, Clone)]
+pub(super) enum Ended {
+    /// The stream did, with this.
+    Stream(Closed),
+    /// What was shown cannot be written.
+    Log { is_disk_full: bool, why: String },
+    /// It was told to.
+    Stopped,
+}
+
+/// What the log has of a session that is taken up again.
+#[derive(Debug, Default)]
+pub(super) struct Past {
+    modes: Modes,
+    size: Option<Size>,
+    exit: Option<Exit>,
+}
+
+impl Past {
+    /// Reads it. Blocks.
+    pub(super) fn read(place: &Place) -> Result<Self, LogError> {
+        let mut past = Self::default();
+        let mut chunks = Chunks::all(place)?;
+        while let Some(opened) = chunks.next()? {
+            for entry in opened.entries {
+                match entry {
+                    Entry::Shown(Content::Bytes(bytes)) => past.modes.feed(&bytes),
+                    Entry::Shown(Content::Mark(Mark::Resize(size))) => past.size = Some(size),
+                    Entry::Shown(Content::Mark(Mark::Exit(exit))) => past.exit = Some(exit),
+                    _ => {}
+                }
+            }
+        }
+        Ok(past)
+    }
+}
+
+impl Terminal {
+    pub(super) fn new(
+        handle: u32,
+        way: Arc<Way>,
+        place: Place,
+        log: &Log,
+        past: Past,
+        records_typed: bool,
+    ) -> Self {
+        let state = State {
+            recent: Recent::at(log.end()),
+            logged: log.end(),
+            first: log.first(),
+            modes: past.modes,
+            size: past.size.unwrap_or(log.header().size),
+            exit: past.exit,
+            owner: None,
+            typed: Vec::new(),
+            typed_bytes: 0,
+            records_typed,
+            shown_at: None,
+        };
+        Self {
+            handle,
+            way,
+            state: Mutex::new(state),
+            closed: Mutex::default(),
+            wake: Notify::new(),
+            end: watch::channel(log.end()).0,
+            began: Instant::now(),
+            place,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Tick {
+        Tick::from_us(self.began.elapsed().as_micros() as u64)
+    }
+
+    // --- from the device --------------------------------------------------------
+
+    /// Something happened to the stream.
+    pub(super) fn on_changes(&self, changes: Changes) {
+        if changes.closed.is_some() {
+            *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = changes.closed;
+        }
+        self.wake.notify_one();
+    }
+
+    fn closed(&self) -> Option<Closed> {
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How the program ended, if it did.
+    pub(super) fn exit(&self) -> Option<Exit> {
+        self.lock().exit
+    }
+
+    /// How much it wrote, marks included.
+    pub(super) fn end(&self) -> u64 {
+        self.lock().recent.end()
+    }
+
+    /// When it last wrote something.
+    pub(super) fn shown_at(&self) -> Option<Instant> {
+        self.lock().shown_at
+    }
+
+    /// Records what was typed, if that is asked for. What the disk cannot follow is left out
+    /// of the recording of input alone, which is told there.
+    pub(super) fn record_typed(&self, bytes: &Bytes) {
+        let mut state = self.lock();
+        if !state.records_typed || state.typed_bytes + bytes.len() > TYPED_MAX_BYTES {
+            return;
+        }
+        state.typed_bytes += bytes.len();
+        state.typed.push(Bytes::copy_from_slice(bytes));
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// Moves output until the stream ends, the log cannot be written, or `stop`. The log
+    /// comes back, unless a write of it never ended.
+    pub(super) async fn pump(&self, log: Log, stop: &CancellationToken) -> (Ended, Option<Log>) {
+        let mut log = log;
+        let mut sync_at: Option<Instant> = None;
+        loop {
+            let batch = self.take();
+            let is_sync_due = sync_at.is_some_and(|at| at <= Instant::now());
+            if batch.is_something() || is_sync_due {
+                let Batch { entries, until, has_end } = batch;
+                let wrote = !entries.is_empty();
+                let appended = tokio::task::spawn_blocking(move || {
+                    let done = log.append_and_sync(&entries, is_sync_due);
+                    (log, done)
+                });
+                let done;
+                (log, done) = match appended.await {
+                    Ok(appended) => appended,
+                    Err(error) => {
+                        let ended = Ended::Log { is_disk_full: false, why: error.to_string() };
+                        return (ended, None);
+                    }
+                };
+                if let Err(error) = done {
+                    let is_disk_full = error.is_disk_full();
+                    return (Ended::Log { is_disk_full, why: error.to_string() }, Some(log));
+                }
+                if is_sync_due {
+                    sync_at = None;
+                } else if wrote {
+                    sync_at.get_or_insert(Instant::now() + Duration::from_millis(SYNC_MS));
+                }
+                self.logged(&log, until);
+                if has_end {
+                    self.way.finish(self.handle);
+                }
+                continue;
+            }
+            if let Some(closed) = self.closed() {
+                return (Ended::Stream(closed), Some(log));
+            }
+            let sync_due = sync_at.unwrap_or_else(Instant::now);
+            tokio::select! {
+                () = self.wake.notified() => {}
+                () = stop.cancelled() => return (Ended::Stopped, Some(log)),
+                () = tokio::time::sleep_until(sync_due), if sync_at.is_some() => {}
+            }
+        }
+    }
+
+    /// Takes what may be taken now, shows it to the consoles, and says what is to be logged.
+    fn take(&self) -> Batch {
+        let mut state = self.lock();
+        let mut batch = Batch::default();
+        batch.entries.extend(state.typed.drain(..).map(Entry::Typed));
+        state.typed_bytes = 0;
+        let mut taken = 0;
+        while taken < BATCH_BYTES && state.may_take() {
+            let Some((item, until)) = self.way.read(self.handle, BATCH_BYTES as usize) else {
+                break;
+            };
+            batch.until = Some(until);
+            let Item::Content(content) = item else {
+                batch.has_end = true;
+                continue;
+            };
+            taken += content.span();
+            match &content {
+                Content::Bytes(bytes) => state.modes.feed(bytes),
+                Content::Mark(Mark::Resize(size)) => state.size = *size,
+                Content::Mark(Mark::Exit(exit)) => state.exit = Some(*exit),
+                Content::Mark(Mark::Signal(_)) => {}
+            }
+            state.recent.push(content.clone());
+            batch.entries.push(Entry::Shown(content));
+        }
+        if taken > 0 {
+            state.shown_at = Some(Instant::now());
+            self.end.send_replace(state.recent.end());
+        }
+        batch
+    }
+
+    fn logged(&self, log: &Log, until: Option<u64>) {
+        let window = {
+            let mut state = self.lock();
+            state.logged = log.end();
+            state.first = log.first();
+            state.recent.trim(log.end());
+            state.device_window()
+        };
+        if let Some(until) = until {
+            self.way.set_window(self.handle, window);
+            self.way.make_safe(self.handle, until);
+        }
+    }
+
+    // --- to consoles ------------------------------------------------------------
+
+    /// Hears how far the output goes.
+    pub(super) fn grown(&self) -> watch::Receiver<u64> {
+        self.end.subscribe()
+    }
+
+    /// Lets a console set the pace.
+    pub(super) fn set_owner(&self, console: u64, from: u64) {
+        let owner = Owner {
+            console,
+            shown: from,
+            sent: from,
+            window: DrainWindow::new(self.now()),
+            rtt_us: RTT_UNKNOWN_US,
+            probe: None,
+        };
+        self.lock().owner = Some(owner);
+        self.wake.notify_one();
+    }
+
+    /// Lets the program run on when the console that set the pace is gone.
+    pub(super) fn drop_owner(&self, console: u64) {
+        let mut state = self.lock();
+        state.owner.take_if(|owner| owner.console == console);
+        let window = state.device_window();
+        drop(state);
+        self.way.set_window(self.handle, window);
+        self.wake.notify_one();
+    }
+
+    /// A console has shown all before `until`.
+    pub(super) fn shown(&self, console: u64, until: u64) {
+        let now = self.now();
+        let mut state = self.lock();
+        let end = state.recent.end();
+        let Some(owner) = state.owner.as_mut().filter(|owner| owner.console == console) else {
+            return;
+        };
+        let until = until.min(owner.sent);
+        if until <= owner.shown {
+            return;
+        }
+        if let Some((offset, sent_at)) = owner.probe
+            && until >= offset
+        {
+            let sample_us = now.us_since(sent_at);
+            owner.rtt_us = (owner.rtt_us * 7 + sample_us) / 8;
+            owner.probe = None;
+        }
+        owner.window.drained(until - owner.shown, end > until, now);
+        owner.shown = until;
+        let window = state.device_window();
+        drop(state);
+        self.way.set_window(self.handle, window);
+        self.wake.notify_one();
+    }
+
+    /// What comes next for a console that has everything before `from`.
+    pub(super) fn next(&self, console: u64, from: u64, most: u64) -> Next {
+        let now = self.now();
+        let mut state = self.lock();
+        if from >= state.recent.end() {
+            return Next::Wait;
+        }
+        let Some(pieces) = state.recent.from(from, most) else {
+            return if from < state.first { Next::Gone } else { Next::InLog };
+        };
+        let end = pieces.last().map_or(from, |(offset, content)| offset + content.span());
+        if let Some(owner) = state.owner.as_mut().filter(|owner| owner.console == console) {
+            owner.sent = owner.sent.max(end);
+            owner.probe.get_or_insert((end, now));
+        }
+        Next::Pieces(pieces)
+    }
+
+    /// Whether the log has the output from `from` on, or will have.
+    pub(super) fn has(&self, from: u64) -> bool {
+        self.lock().first <= from
+    }
+
+    /// Reads output from the log: what is no longer in memory.
+    pub(super) async fn read_log(
+        &self,
+        console: u64,
+        from: u64,
+        most: u64,
+    ) -> Result<Vec<(u64, Content)>, LogError> {
+        let place = self.place.clone();
+        let read = tokio::task::spawn_blocking(move || read_output(&place, from, most));
+        let pieces = match read.await {
+            Ok(pieces) => pieces?,
+            Err(error) => return Err(LogError::Io(std::io::Error::other(error))),
+        };
+        let end = pieces.last().map_or(from, |(offset, content)| offset + content.span());
+        let mut state = self.lock();
+        if let Some(owner) = state.owner.as_mut().filter(|owner| owner.console == console) {
+            owner.sent = owner.sent.max(end);
+        }
+        Ok(pieces)
+    }
+
+    /// The screen as it is now, made of the newest output.
+    pub(super) async fn snapshot(&self) -> Result<(u64, ServerMessage), LogError> {
+        let (first, start, end, newest, modes, size) = {
+            let state = self.lock();
+            let (start, end) = (state.recent.start(), state.recent.end());
+            let newest = state.recent.from(start, u64::MAX).unwrap_or_default();
+            (state.first, start, end, newest, state.modes.clone(), state.size)
+        };
+        let from = end.saturating_sub(PAINTED_MAX_BYTES as u64).max(first);
+        let older = if from < start {
+            let place = self.place.clone();
+            let read = tokio::task::spawn_blocking(move || read_output(&place, from, start - from));
+            match read.await {
+                Ok(pieces) => pieces?,
+                Err(error) => return Err(LogError::Io(std::io::Error::other(error))),
+            }
+        } else {
+            Vec::new()
+        };
+        let mut tail: Vec<u8> = Vec::new();
+        for bytes in bytes_of(&older).chain(bytes_of(&newest)) {
+            tail.extend_from_slice(bytes);
+        }
+        let screen = screen(&modes, &tail, from > 0);
+        let message = ServerMessage::Snapshot { offset: end, size, screen, dropped_bytes: first };
+        Ok((end, message))
+    }
+}
+
+/// Paints the end of some output, as Base64.
+fn screen(modes: &Modes, output: &[u8], is_cut: bool) -> String {
+    let is_cut = is_cut || output.len() > PAINTED_MAX_BYTES;
+    let mut tail = &output[output.len().saturating_sub(PAINTED_MAX_BYTES)..];
+    if is_cut {
+        // Not in the middle of a sequence or a character, if there is a line to begin with.
+        let line = tail.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        tail = &tail[line.min(tail.len())..];
+    }
+    let (before, after) = (modes.before(), modes.after());
+    let mut painted = Vec::with_capacity(tail.len() + before.len() + after.len());
+    if is_cut {
+        painted.extend_from_slice(before.as_bytes());
+    }
+    painted.extend_from_slice(tail);
+    if is_cut {
+        painted.extend_from_slice(after.as_bytes());
+    }
+    STANDARD.encode(painted)
+}
+
+fn read_output(place: &Place, from: u64, most: u64) -> Result<Vec<(u64, Content)>, LogError> {
+    let mut chunks = Chunks::from(place, from)?;
+    let mut found = Vec::new();
+    let mut next = from;
+    while next < from + most {
+        let opened = match chunks.next() {
+            Ok(Some(opened)) => opened,
+            // Its tail is being written just now.
+            Ok(None) | Err(LogError::Broken { .. }) if !found.is_empty() => break,
+            Ok(None) => break,
+            Err(error) => return Err(error),
+        };
+        let mut offset = opened.offset;
+        for entry in opened.entries {
+            let span = entry.span();
+            if let Entry::Shown(content) = entry
+                && offset + span > next
+                && next < from + most
+            {
+                let (offset, content) = cut(offset, &content, next, from + most - next);
+                next = offset + content.span();
+                found.push((offset, content));
+            }
+            offset += span;
+        }
+    }
+    Ok(found)
+}
+
+impl State {
+    /// What the owner may have before it: shown nothing of.
+    fn backlog(&self) -> u64 {
+        self.owner.as_ref().map_or(0, |owner| self.recent.end().saturating_sub(owner.shown))
+    }
+
+    fn window_bytes(&self) -> Option<u64> {
+        self.owner.as_ref().map(|owner| owner.window.bytes(owner.rtt_us).into())
+    }
+
+    fn may_take(&self) -> bool {
+        self.window_bytes().is_none_or(|window| self.backlog() < window)
+    }
+
+    /// What the device may have under way to us.
+    fn device_window(&self) -> u32 {
+        use quarterdeck_protocol::tunnel::limits::WINDOW_DEFAULT_BYTES;
+        let Some(window) = self.window_bytes() else { return WINDOW_DEFAULT_BYTES };
+        let left = window.saturating_sub(self.backlog());
+        left.clamp(DEVICE_WINDOW_MIN_BYTES, WINDOW_DEFAULT_BYTES.into()) as u32
+    }
+}
+
+/// What is taken at once.
+#[derive(Debug, Default)]
+struct Batch {
+    entries: Vec<Entry>,
+    until: Option<u64>,
+    has_end: bool,
+}
+
+impl Batch {
+    const fn is_something(&self) -> bool {
+        !self.entries.is_empty() || self.until.is_some()
+    }
+}
+
+/// Whether an end of the stream is the program's own, as far as the log has it.
+pub(super) fn is_finished(closed: &Closed, exit: Option<Exit>) -> bool {
+    closed.code == CloseCode::Finished
+        || (exit.is_some() && matches!(closed.code, CloseCode::CannotResume | CloseCode::Unknown))
+}

@@ -1,0 +1,304 @@
+//! The way to one device: this end of the streams that end here, and the frames
+//! of all others, which are passed on as they are.
+//!
+//! ```text
+//!  sessions ── read, make_safe, mark ──▶ endpoint ── driver ──▶ tunnel/down
+//!  consoles ── frames, as they are ───────────────────────────▶
+//!           ◀── frames, as they are ── by tunnel and stream ◀── tunnel/up
+//! ```
+//!
+//! The machine stands behind a lock that is never held across an await.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use quarterdeck_protocol::{
+    ids::{DeviceId, ProjectId},
+    topics::DeviceTopic,
+    tunnel::{
+        Gather, Item, StreamKey, Tick,
+        control::Control,
+        endpoint::{Endpoint, EndpointConfig, Side},
+        frame::Frame,
+        limits,
+        mark::Mark,
+        stream::{Changes, Checkpoint, StreamConfig, StreamStatus, Unsent},
+    },
+};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
+
+use crate::mqtt::link::{Link, PublishError, PublishRequest, Qos};
+
+/// The stream of a terminal's output.
+pub(super) const OUTPUT: u32 = 0;
+/// How long frames wait when the connection takes no more, in milliseconds.
+const FULL_WAIT_MS: u64 = 5;
+/// How long the driver sleeps when nothing is due, in seconds.
+const IDLE_S: u64 = 3_600;
+
+/// A terminal's output, and resizes to it.
+const TERMINAL: StreamConfig = StreamConfig {
+    is_urgent: true,
+    window_bytes: limits::WINDOW_DEFAULT_BYTES,
+    buffer_bytes: 4 * 1024,
+    waiting_bytes: 4 * 1024,
+    gather: Gather { bytes: 0, wait_us: 0 },
+    keep_alive_us: Some(10_000_000),
+};
+
+/// Who hears of a tunnel's frames.
+pub(super) trait Route: Send + Sync + std::fmt::Debug {
+    /// Whether the output ends here.
+    fn keeps_output(&self) -> bool;
+    /// Something happened to the output.
+    fn on_output(&self, changes: Changes);
+    /// A frame of another stream, to be passed on.
+    fn on_frame(&self, stream: u32, frame: Bytes);
+}
+
+/// The way to one device.
+#[derive(Debug)]
+pub(super) struct Way {
+    project: ProjectId,
+    device: DeviceId,
+    link: Arc<dyn Link>,
+    state: Mutex<State>,
+    wake: Arc<Notify>,
+    began: Instant,
+}
+
+#[derive(Debug)]
+struct State {
+    endpoint: Endpoint,
+    routes: HashMap<u32, Arc<dyn Route>>,
+}
+
+impl Way {
+    /// Makes the way and starts to drive it; it is driven as long as somebody has it.
+    pub(super) fn new(
+        project: ProjectId,
+        device: DeviceId,
+        link: Arc<dyn Link>,
+        is_up: bool,
+    ) -> Arc<Self> {
+        let endpoint = Endpoint::new(Side::Near, EndpointConfig::default());
+        let way = Arc::new(Self {
+            project,
+            device,
+            link,
+            state: Mutex::new(State { endpoint, routes: HashMap::new() }),
+            wake: Arc::new(Notify::new()),
+            began: Instant::now(),
+        });
+        if is_up {
+            way.on_link(true);
+        }
+        tokio::spawn(drive(Arc::downgrade(&way), Arc::clone(&way.wake)));
+        way
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Tick {
+        Tick::from_us(self.began.elapsed().as_micros() as u64)
+    }
+
+    /// Does something to the machine; tells whom it concerns.
+    fn step<R>(&self, action: impl FnOnce(&mut Endpoint, Tick) -> R) -> R {
+        let mut state = self.lock();
+        let result = action(&mut state.endpoint, self.now());
+        tell(&mut state);
+        drop(state);
+        self.wake.notify_one();
+        result
+    }
+
+    // --- sessions ---------------------------------------------------------------
+
+    /// Knows a tunnel from now on.
+    pub(super) fn add(&self, handle: u32, route: Arc<dyn Route>) {
+        let mut state = self.lock();
+        state.endpoint.add_tunnel(handle, TERMINAL);
+        state.routes.insert(handle, route);
+    }
+
+    /// Forgets it.
+    pub(super) fn remove(&self, handle: u32) {
+        let mut state = self.lock();
+        state.endpoint.remove_tunnel(handle);
+        state.routes.remove(&handle);
+    }
+
+    /// Opens the stream of a terminal's output; `false` when there is no room for one more.
+    pub(super) fn open_output(&self, handle: u32) -> bool {
+        self.step(|endpoint, now| endpoint.open(handle, TERMINAL, now)).is_ok()
+    }
+
+    /// Takes it up again in a new life: all before `received` is in the log.
+    pub(super) fn resume_output(&self, handle: u32, life: u16, received: u64) -> bool {
+        let unsent = Unsent::Forgotten;
+        let checkpoint = Checkpoint { life, received, has_received_end: false, unsent };
+        self.step(|endpoint, now| endpoint.resume(output(handle), TERMINAL, checkpoint, now))
+            .is_ok()
+    }
+
+    /// Reads the next item of output, and the offset to make safe once it is.
+    pub(super) fn read(&self, handle: u32, most_bytes: usize) -> Option<(Item, u64)> {
+        // Without a wake: what follows, `make_safe`, brings one.
+        let mut state = self.lock();
+        let now = self.now();
+        state.endpoint.read(output(handle), most_bytes, now)
+    }
+
+    pub(super) fn make_safe(&self, handle: u32, until: u64) {
+        self.step(|endpoint, now| endpoint.make_safe(output(handle), until, now));
+    }
+
+    pub(super) fn set_window(&self, handle: u32, bytes: u32) {
+        self.step(|endpoint, now| endpoint.set_window(output(handle), bytes, now));
+    }
+
+    /// Sends a mark; `false` when there is no room for it now.
+    pub(super) fn mark(&self, handle: u32, mark: Mark) -> bool {
+        self.step(|endpoint, _| endpoint.mark(output(handle), mark)) == Ok(true)
+    }
+
+    /// Ends our direction of the output's stream: nobody writes there any more.
+    pub(super) fn finish(&self, handle: u32) {
+        // One that is over needs no end.
+        let _ = self.step(|endpoint, _| endpoint.finish(output(handle)));
+    }
+
+    pub(super) fn status(&self, handle: u32) -> Option<StreamStatus> {
+        self.lock().endpoint.status(output(handle))
+    }
+
+    /// Milliseconds since the device was last heard on the output's stream.
+    pub(super) fn heard_ms_ago(&self, status: &StreamStatus) -> u64 {
+        self.now().us_since(status.heard_at) / 1_000
+    }
+
+    // --- the connection ---------------------------------------------------------
+
+    pub(super) fn on_link(&self, is_up: bool) {
+        self.step(|endpoint, now| {
+            if is_up {
+                endpoint.on_link_up(now);
+            } else {
+                endpoint.on_link_down();
+            }
+        });
+    }
+
+    /// Takes a frame of the device.
+    pub(super) fn on_frame(&self, bytes: Bytes) {
+        let Ok(key) = Frame::peek_key(&bytes) else {
+            return self.complain("a tunnel frame is too short, too long or of another version");
+        };
+        let mut state = self.lock();
+        if let Some(route) = state.routes.get(&key.tunnel)
+            && (key.stream != OUTPUT || !route.keeps_output())
+        {
+            let route = Arc::clone(route);
+            drop(state);
+            return route.on_frame(key.stream, bytes);
+        }
+        match Frame::decode(bytes) {
+            Ok(frame) => {
+                state.endpoint.on_frame(frame, self.now());
+                tell(&mut state);
+                drop(state);
+                self.wake.notify_one();
+            }
+            Err(error) => {
+                drop(state);
+                self.complain(&error.to_string());
+            }
+        }
+    }
+
+    fn complain(&self, why: &str) {
+        metrics::counter!("quarterdeck_tunnel_bad_frames_total").increment(1);
+        tracing::debug!(project = %self.project, device = %self.device, why, "ignored a tunnel frame");
+    }
+
+    /// Sends a frame as it is. One that cannot be sent is lost, and sent again by its end.
+    pub(super) fn pass_on(&self, frame: Bytes) -> Result<(), PublishError> {
+        self.publish(DeviceTopic::TunnelDown, frame)
+    }
+
+    /// Says something on `tunnel/control`, if the device is there.
+    pub(super) fn say(&self, control: &Control) -> Result<(), PublishError> {
+        self.publish(DeviceTopic::TunnelControl, control.to_json().into())
+    }
+
+    fn publish(&self, kind: DeviceTopic, payload: Bytes) -> Result<(), PublishError> {
+        self.link.publish(PublishRequest {
+            project_id: self.project.clone(),
+            device_id: self.device.clone(),
+            kind,
+            payload,
+            qos: Qos::of(kind),
+        })
+    }
+
+    /// Sends what is due; says when more is.
+    fn send(&self) -> Instant {
+        loop {
+            let (frame, due) = {
+                let mut state = self.lock();
+                let now = self.now();
+                state.endpoint.on_time(now);
+                let frame = state.endpoint.poll_transmit(now);
+                let due = state.endpoint.next_due(now);
+                tell(&mut state);
+                (frame, due.map(|due| Duration::from_micros(due.us_since(now))))
+            };
+            let Some(frame) = frame else {
+                return Instant::now() + due.unwrap_or(Duration::from_secs(IDLE_S));
+            };
+            if self.pass_on(frame.to_bytes()) == Err(PublishError::QueueFull) {
+                return Instant::now() + Duration::from_millis(FULL_WAIT_MS);
+            }
+        }
+    }
+}
+
+fn tell(state: &mut State) {
+    while let Some((key, changes)) = state.endpoint.poll_change() {
+        if let Some(route) = state.routes.get(&key.tunnel)
+            && key.stream == OUTPUT
+        {
+            route.on_output(changes);
+        }
+    }
+}
+
+const fn output(handle: u32) -> StreamKey {
+    StreamKey { tunnel: handle, stream: OUTPUT }
+}
+
+impl Drop for Way {
+    fn drop(&mut self) {
+        self.wake.notify_one();
+    }
+}
+
+async fn drive(way: Weak<Way>, wake: Arc<Notify>) {
+    loop {
+        let Some(due) = way.upgrade().map(|way| way.send()) else { return };
+        tokio::select! {
+            () = wake.notified() => {}
+            () = sleep_until(due) => {}
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Networks that break, and programs that are killed: no byte is lost or doubled,
+//! or the tunnel ends with a reason.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use quarterdeck_protocol::{
+    api::TunnelStatus,
+    tunnel::{close::CloseCode, mark::Exit},
+};
+use quarterdeck_tests::{
+    Fleet,
+    agent::Device,
+    mosquitto::{Access, Mosquitto},
+    proxy::{Fault, Proxy},
+    server::ServerOptions,
+    tunnel::{Console, MAIN, wait_tunnel},
+};
+
+use super::{exec, noise, terminal};
+
+/// Lets a device reach its broker through a proxy from now on.
+async fn reroute(fleet: &Fleet, device: &mut Device, to: u16, port: u16) -> Result<()> {
+    device.stop().await?;
+    let file = device.data_dir().join("credentials.json");
+    let credentials = std::fs::read_to_string(&file)?;
+    std::fs::write(&file, credentials.replace(&format!(":{to}"), &format!(":{port}")))?;
+    device.start_again()?;
+    fleet.online(device.id()).await
+}
+
+/// What a terminal in raw mode gets is what it gives back.
+const ECHO: &str = "stty raw -echo; printf ready; exec cat";
+
+#[tokio::test]
+async fn a_terminal_survives_a_network_that_is_cut_again_and_again() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let mut device = fleet.device("pi-1").await?;
+    let proxy = Proxy::to(fleet.mqtt_port()?).await?;
+    reroute(&fleet, &mut device, fleet.mqtt_port()?, proxy.port()).await?;
+    let (_, console) = Console::create(fleet.api(), &terminal(ECHO)).await?;
+    console.shows("ready").await?;
+    let sent = noise(1_000_000);
+    let cuts = async {
+        for _ in 0..6 {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            proxy.cut();
+        }
+        anyhow::Ok(())
+    };
+    let echo = async {
+        console.write(sent.clone()).await?;
+        console.shows_bytes(sent.len() + 5).await
+    };
+    tokio::try_join!(echo, cuts)?;
+    let shown = console.output();
+    assert!(shown[5..] == sent, "what came back differs: {} bytes", shown.len());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_that_is_killed_three_times_in_a_transfer_loses_no_byte() -> Result<()> {
+    let mut fleet = Fleet::start().await?;
+    let _device = fleet.device("pi-1").await?;
+    let api = fleet.api().clone();
+    let (_, shell) = Console::create(&api, &terminal(ECHO)).await?;
+    let (_, program) = Console::create(&api, &exec("cat; exit 4")).await?;
+    shell.shows("ready").await?;
+    program.attached(1).await?;
+    let sent = noise(6_000_000);
+    let echo = async {
+        shell.write(sent.clone()).await?;
+        shell.shows_bytes(sent.len() + 5).await
+    };
+    let copy = async {
+        program.write(sent.clone()).await?;
+        program.finish()?;
+        program.received(MAIN).await
+    };
+    let kills = async {
+        for _ in 0..3 {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            fleet.restart_server().await?;
+        }
+        anyhow::Ok(())
+    };
+    let ((), copied, ()) = tokio::try_join!(echo, copy, kills)?;
+    assert!(copied.bytes == sent, "the exec: {} of {} bytes", copied.bytes.len(), sent.len());
+    assert_eq!(copied.exit, Some(Exit::Code(4)));
+    let shown = shell.output();
+    assert!(shown[5..] == sent, "the terminal: {} of {} bytes", shown.len() - 5, sent.len());
+    assert_eq!(program.closed().await?.0, CloseCode::Finished);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_agent_that_is_killed_ends_its_tunnels_with_a_reason() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let mut device = fleet.device("pi-1").await?;
+    let (tunnel, shell) = Console::create(fleet.api(), &terminal("echo ready; cat")).await?;
+    let (other, program) = Console::create(fleet.api(), &exec("cat")).await?;
+    shell.shows("ready").await?;
+    program.attached(1).await?;
+    device.power_cut();
+    wait_tunnel(fleet.api(), tunnel.id, "stalled", |t| t.status == TunnelStatus::Stalled).await?;
+    device.start_again()?;
+    for id in [tunnel.id, other.id] {
+        let over = wait_tunnel(fleet.api(), id, "over", |t| t.status.is_over()).await?;
+        assert_eq!(over.close_reason, Some(CloseCode::AgentRestarted), "{over:?}");
+    }
+    assert_eq!(shell.closed().await?.0, CloseCode::AgentRestarted);
+    assert_eq!(program.closed().await?.0, CloseCode::AgentRestarted);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_broker_that_is_restarted_costs_time_and_no_byte() -> Result<()> {
+    let Some(mut mosquitto) = Mosquitto::start(Access::Open).await? else { return Ok(()) };
+    let env = vec![("QUARTERDECK_SERVER_BROKER".to_owned(), mosquitto.url())];
+    let fleet = Fleet::start_with(ServerOptions { env, ..ServerOptions::default() }).await?;
+    let _device = fleet.device("pi-1").await?;
+    let (_, console) = Console::create(fleet.api(), &terminal(ECHO)).await?;
+    console.shows("ready").await?;
+    let sent = noise(400_000);
+    let echo = async {
+        console.write(sent.clone()).await?;
+        console.shows_bytes(sent.len() + 5).await
+    };
+    let restarts = async {
+        for _ in 0..2 {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            mosquitto.kill_9();
+            mosquitto.start_again().await?;
+        }
+        anyhow::Ok(())
+    };
+    tokio::try_join!(echo, restarts)?;
+    assert!(console.output()[5..] == sent, "what came back differs");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_console_that_is_cut_off_comes_back_where_it_was() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let _device = fleet.device("pi-1").await?;
+    let proxy = Proxy::to(fleet.http_port()?).await?;
+    let direct = fleet.api();
+    let api = quarterdeck_tests::api::Api::new(&format!("http://127.0.0.1:{}", proxy.port()))?
+        .with_token(direct.token());
+    let (_, console) = Console::create(&api, &terminal(ECHO)).await?;
+    console.shows("ready").await?;
+    let sent = noise(1_000_000);
+    let cuts = async {
+        for _ in 0..5 {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            proxy.cut();
+        }
+        anyhow::Ok(())
+    };
+    let echo = async {
+        console.write(sent.clone()).await?;
+        console.shows_bytes(sent.len() + 5).await
+    };
+    tokio::try_join!(echo, cuts)?;
+    assert!(console.output()[5..] == sent, "what came back differs");
+    assert_eq!(console.snapshots(), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_flood_to_a_slow_console_is_held_back_and_stops_at_once() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let _device = fleet.device("pi-1").await?;
+    let proxy = Proxy::to(fleet.http_port()?).await?;
+    let api = quarterdeck_tests::api::Api::new(&format!("http://127.0.0.1:{}", proxy.port()))?
+        .with_token(fleet.api().token());
+    let (tunnel, console) =
+        Console::create(&api, &terminal("trap 'echo; echo stopped' INT; yes; cat")).await?;
+    console.shows("y\r\ny\r\n").await?;
+    console.stop(true);
+    let before = console.output().len();
+    // A console that shows nothing: the program waits for it.
+    let held = wait_tunnel(fleet.api(), tunnel.id, "held", |t| t.bytes_down > 0).await?;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let after = console.output().len();
+    assert!(after - before < 3_000_000, "{} bytes came: {held:?}", after - before);
+    proxy.set(Fault::Throttle { bytes_per_s: 500_000 });
+    console.stop(false);
+    console.write("\x03").await?;
+    console.shows("stopped").await?;
+    Ok(())
+}

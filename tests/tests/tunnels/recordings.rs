@@ -1,0 +1,126 @@
+//! What a terminal showed, kept and shown again.
+
+use anyhow::Result;
+use quarterdeck_protocol::{
+    api::{
+        AuditEntry, Recording, RecordingCheck, RecordingEvent, RecordingEventKind, RecordingStatus,
+        Role,
+    },
+    tunnel::close::CloseCode,
+};
+use quarterdeck_tests::{
+    Fleet,
+    tunnel::{Console, wait_tunnel},
+};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::terminal;
+
+async fn bytes(api: &quarterdeck_tests::api::Api, path: &str) -> Result<Vec<u8>> {
+    let answer = api.request(Method::GET, path, &Value::Null).await?;
+    anyhow::ensure!(answer.status == 200, "{path}: {}", answer.text());
+    Ok(answer.body)
+}
+
+#[tokio::test]
+async fn a_recording_is_what_was_shown_and_who_looked_is_recorded_too() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let _device = fleet.device("pi-1").await?;
+    let mut request =
+        terminal("printf 'gr\\303\\274n \\342\\202\\254\\n'; read x; echo got $x; exit 3");
+    request["record"] = json!(true);
+    request["record_input"] = json!(true);
+    let (tunnel, console) = Console::create(fleet.api(), &request).await?;
+    console.shows("grün €").await?;
+    console.write("typed\n").await?;
+    assert_eq!(console.closed().await?.0, CloseCode::Finished);
+    let shown = console.output();
+    let id = tunnel.recording_id.expect("it is recorded");
+    wait_tunnel(fleet.api(), tunnel.id, "over", |t| t.status.is_over()).await?;
+
+    let viewer = fleet.api().member("vera", Role::Viewer).await?;
+    let path = format!("@/recordings/{id}");
+    let recording: Recording = viewer.get(&path).await?;
+    assert_eq!(recording.status, RecordingStatus::Complete);
+    assert!(recording.has_input && recording.expires_at.is_some(), "{recording:?}");
+    assert!(bytes(&viewer, &format!("{path}/bytes")).await? == shown);
+    let check: RecordingCheck = viewer.get(&format!("{path}/verify")).await?;
+    assert!(check.is_whole && check.bytes == shown.len() as u64, "{check:?}");
+
+    let cast = String::from_utf8(bytes(&viewer, &format!("{path}/cast")).await?)?;
+    let mut lines = cast.lines();
+    let header: Value = serde_json::from_str(lines.next().unwrap_or_default())?;
+    assert_eq!((header["version"].as_i64(), header["width"].as_i64()), (Some(2), Some(80)));
+    let events: Vec<(f64, String, String)> =
+        lines.map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let all = |kind: &str| -> String {
+        events.iter().filter(|(_, k, _)| k == kind).map(|(_, _, data)| data.as_str()).collect()
+    };
+    assert_eq!(all("o").as_bytes(), shown);
+    assert_eq!(all("i"), "typed\n");
+    assert!(events.windows(2).all(|pair| pair[0].0 <= pair[1].0), "{cast}");
+
+    let events: Vec<RecordingEvent> = viewer.list(&format!("{path}/events")).await?;
+    let last = events.last().expect("an exit");
+    assert_eq!((last.kind, last.data.as_str()), (RecordingEventKind::Exit, "3"));
+
+    let trail: Vec<AuditEntry> =
+        fleet.api().list(&format!("@/audit?object=recording:{id}")).await?;
+    let told: Vec<_> = trail.iter().rev().map(|e| (e.actor.as_str(), e.action.as_str())).collect();
+    assert_eq!(
+        told,
+        [("vera", "recording.export"), ("vera", "recording.export"), ("vera", "recording.view")]
+    );
+    viewer.request(Method::DELETE, &path, &Value::Null).await?.refused(403)?;
+    assert_eq!(fleet.api().request(Method::DELETE, &path, &Value::Null).await?.status, 204);
+    viewer.request(Method::GET, &path, &Value::Null).await?.refused(404)?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_recording_that_a_crash_cut_goes_on_and_is_whole() -> Result<()> {
+    let mut fleet = Fleet::start().await?;
+    let _device = fleet.device("pi-1").await?;
+    let api = fleet.api().clone();
+    api.put::<Value>("@/settings", &json!({ "record_terminals": true })).await?;
+    let (tunnel, console) =
+        Console::create(&api, &terminal("echo before; read x; echo after; read x")).await?;
+    console.shows("before").await?;
+    fleet.server().kill_9();
+    // A crash in the middle of a write.
+    let log = fleet.server().data_dir().join("tunnels").join(tunnel.id.to_string());
+    let segment = std::fs::read_dir(&log)?.next().expect("a segment")?.path();
+    let mut raw = std::fs::read(&segment)?;
+    assert!(!raw.windows(6).any(|window| window == b"before"), "it is not sealed");
+    raw.extend_from_slice(&[0, 0, 0, 99, 0, 1, 2, 3]);
+    std::fs::write(&segment, raw)?;
+    fleet.server().start_again().await?;
+    console.write("x\n").await?;
+    console.shows("after").await?;
+    console.write("x\n").await?;
+    console.closed().await?;
+    let path = format!("@/recordings/{}", tunnel.recording_id.expect("it is recorded"));
+    let check: RecordingCheck = api.get(&format!("{path}/verify")).await?;
+    assert!(check.is_whole, "{check:?}");
+    assert!(bytes(&api, &format!("{path}/bytes")).await? == console.output());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_recording_that_cannot_be_written_closes_the_tunnel() -> Result<()> {
+    let args = ["--recording-max-mb", "1"].map(str::to_owned).to_vec();
+    let options = quarterdeck_tests::server::ServerOptions { args, ..Default::default() };
+    let fleet = Fleet::start_with(options).await?;
+    let _device = fleet.device("pi-1").await?;
+    let mut request = terminal("yes");
+    request["record"] = json!(true);
+    let (tunnel, console) = Console::create(fleet.api(), &request).await?;
+    assert_eq!(console.closed().await?.0, CloseCode::RecordingFailed);
+    let path = format!("@/recordings/{}", tunnel.recording_id.expect("it is recorded"));
+    let recording: Recording = fleet.api().get(&path).await?;
+    assert_eq!(recording.status, RecordingStatus::Incomplete);
+    let check: RecordingCheck = fleet.api().get(&format!("{path}/verify")).await?;
+    assert!(!check.is_whole && check.problem.is_some(), "{check:?}");
+    Ok(())
+}
