@@ -25,7 +25,7 @@ use quarterdeck_protocol::{
 use tokio::{
     io::{AsyncWrite, stderr, stdin, stdout},
     signal::unix::{SignalKind, signal},
-    time::timeout,
+    time::{Instant, sleep_until, timeout},
 };
 
 use super::{
@@ -42,6 +42,8 @@ use crate::net::tunnel::{
 
 /// How long the end of a tunnel may take after the program's.
 const FAREWELL: Duration = Duration::from_secs(3);
+/// How long a program may take to heed SIGTERM, SIGHUP or SIGQUIT before its tunnel is closed.
+const GRACE: Duration = Duration::from_secs(5);
 /// So many times ^C, and the tunnel is closed.
 const PATIENCE: u32 = 3;
 
@@ -53,6 +55,7 @@ pub struct ExecArgs {
     tty: bool,
     #[command(flatten)]
     program: ProgramArgs,
+    /// The device
     #[arg(value_name = "DEVICE")]
     device: String,
     /// The program and its arguments, unjoined
@@ -145,7 +148,10 @@ async fn serve(attachment: &Attachment, main: &Stream) -> Result<Option<Exit>, S
         let stream = attachment.accept().await.map_err(|ended| Stopped::Stream(ended.closed()))?;
         stream.finish();
         let mut out = Out::new(stderr(), io::stderr().is_terminal());
-        pump::down(&stream, &mut out, |_| {}).await
+        pump::down(&stream, &mut out, |_| {}).await?;
+        // Dropped before the device knows, it would be reset.
+        let _ = timeout(FAREWELL, stream.closed()).await;
+        Ok::<_, Stopped>(())
     };
     let input = async {
         let ended = pump::up(&mut stdin(), main).await;
@@ -179,16 +185,25 @@ async fn signals(attachment: &Attachment, main: &Stream) -> Stopped {
     let mut interrupted = 0;
     // On a stream of their own: input that the program does not read holds up no signal.
     let mut stream = None;
+    let mut deadline = None;
     loop {
         let signal = tokio::select! {
+            () = overdue(deadline) => {
+                attachment.close();
+                return Stopped::Stream(attachment.ended().await.closed());
+            }
             _ = interrupts.recv() => { interrupted += 1; Signal::Interrupt }
             _ = terms.recv() => Signal::Terminate,
             _ = hangups.recv() => Signal::Hangup,
             _ = quits.recv() => Signal::Quit,
         };
         if interrupted >= PATIENCE {
-            attachment.close();
-            return Stopped::Stream(attachment.ended().await.closed());
+            deadline = Some(Instant::now());
+            continue;
+        }
+        if signal != Signal::Interrupt {
+            // Whoever ends us does not wait for ever.
+            deadline.get_or_insert_with(|| Instant::now() + GRACE);
         }
         if stream.is_none() {
             stream = attachment.open().ok();
@@ -197,6 +212,13 @@ async fn signals(attachment: &Attachment, main: &Stream) -> Stopped {
         if let Err(closed) = stream.mark(Mark::Signal(signal)).await {
             return Stopped::Stream(closed);
         }
+    }
+}
+
+async fn overdue(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }
 

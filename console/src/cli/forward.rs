@@ -43,6 +43,7 @@ const FAREWELL: Duration = Duration::from_secs(3);
 #[derive(Debug, Clone, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ForwardArgs {
+    /// The device
     #[arg(value_name = "DEVICE")]
     device: String,
     /// A port of this machine that leads to HOST:PORT as the device sees it: [[BIND:]LOCAL:]HOST:PORT;

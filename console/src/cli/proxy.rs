@@ -36,6 +36,7 @@ pub struct ProxyArgs {
     /// The port [default: 22]
     #[arg(long = "port", value_name = "PORT", conflicts_with = "port")]
     port_option: Option<u16>,
+    /// The device
     #[arg(value_name = "DEVICE")]
     device: String,
     /// The port [default: 22]

@@ -1,7 +1,7 @@
 //! What `shell`, `exec`, `proxy` and `forward` have in common: the words that say
 //! what to open, the way to it, and how its end is told.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use clap::Args;
 use quarterdeck_protocol::{
@@ -9,6 +9,8 @@ use quarterdeck_protocol::{
     ids::DeviceId,
     tunnel::{close::CloseCode, mark::Size},
 };
+
+use tokio::time::timeout;
 
 use super::{context::Context, error::CliError, output::note};
 use crate::net::{
@@ -23,6 +25,9 @@ pub const TRANSPORT_FAILED: u8 = 255;
 const LAUNCH_FAILED: u8 = 127;
 /// The exit code when nobody reads what a program writes: as if SIGPIPE had ended it.
 pub const UNREAD: u8 = 128 + 13;
+
+/// How long the end of a tunnel may take that is given up before it is open.
+const FAREWELL: Duration = Duration::from_secs(3);
 
 /// What a program on a device is given.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
@@ -80,7 +85,15 @@ pub async fn open(
     let created = tunnel::create(&context.client, &context.project, request).await?;
     let attach = Attach::created(&created, size);
     let attachment = Attachment::start(&context.client, &context.project, attach);
-    attachment.attached().await?;
+    tokio::select! {
+        attached = attachment.attached() => attached?,
+        _ = tokio::signal::ctrl_c() => {
+            // Nobody waits for it any more: it is not to count against the limits.
+            attachment.close();
+            let ended = timeout(FAREWELL, attachment.ended()).await;
+            return Err(Failed::Ended(ended.unwrap_or(Ended::Detached)));
+        }
+    }
     Ok((created, attachment))
 }
 

@@ -77,6 +77,7 @@ const NO_TERMINAL: (u16, u16) = (80, 24);
 #[derive(Debug, Clone, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ShellArgs {
+    /// The device
     #[arg(value_name = "DEVICE", required_unless_present_any = ["attach", "copilot", "watch"])]
     device: Option<String>,
     /// A program to run instead of the login shell

@@ -452,7 +452,9 @@ impl Machine {
         } else {
             self.begin_anew(attached, flight, now);
         }
-        self.output.on_attached(now);
+        if matches!(self.kind, TunnelKind::Terminal) {
+            self.output.on_attached(now);
+        }
         if self.size.is_some() {
             self.resize_due = Some(now);
         }

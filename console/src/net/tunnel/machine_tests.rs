@@ -176,6 +176,23 @@ fn keys_that_nobody_can_vouch_for_are_said_to_be_lost() {
 }
 
 #[test]
+fn nothing_is_said_of_a_stream_before_it_is_opened() {
+    for kind in [TunnelKind::Exec, TunnelKind::Ssh, TunnelKind::PortForward] {
+        let mut machine = Machine::new(kind, None, at(0));
+        machine.on_socket(at(0));
+        machine.on_text(attached(Mode::Owner, Some((0, 1)), false), at(0)).expect("valid");
+        let said = messages(&mut machine, at(0));
+        assert!(!said.iter().any(|said| matches!(said, Outgoing::Frame(_))), "{kind:?}: {said:?}");
+        machine.open(BULK, at(0)).expect("the first");
+        let opening = messages(&mut machine, at(0));
+        assert!(
+            matches!(&opening[..], [Outgoing::Frame(frame)] if frame.is_opening),
+            "{opening:?}"
+        );
+    }
+}
+
+#[test]
 fn an_exec_that_cannot_go_on_ends_with_a_reason() {
     let mut machine = Machine::new(TunnelKind::Exec, None, at(0));
     machine.on_text(attached(Mode::Owner, Some((0, 1)), false), at(0)).expect("valid");

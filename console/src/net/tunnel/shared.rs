@@ -175,12 +175,11 @@ impl Shared {
             notified.as_mut().enable();
             {
                 let mut inner = self.lock();
-                let result = action(&mut inner, self.now());
-                self.tell(&mut inner);
-                drop(inner);
-                if let Some(result) = result {
+                if let Some(result) = action(&mut inner, self.now()) {
+                    self.tell(&mut inner);
                     return result;
                 }
+                // Nothing happened: to tell of it would wake who waits here, for ever.
             }
             notified.await;
         }
@@ -342,4 +341,23 @@ impl Stream {
 struct Known {
     is_delivered: bool,
     closed: Option<Closed>,
+}
+
+#[cfg(test)]
+mod tests {
+    use quarterdeck_protocol::api::TunnelKind;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn news_that_nobody_takes_keep_no_other_waiter_busy() {
+        let shared = Arc::new(Shared::new(|now| Machine::new(TunnelKind::Exec, None, now)));
+        shared.step(|machine, now| machine.on_lost("cut".to_owned(), now));
+        let waiting = shared.until_news(|machine, _| machine.leaving());
+        // A waiter that wakes itself would never let the time pass.
+        let ended = tokio::time::timeout(Duration::from_millis(20), waiting).await;
+        assert!(ended.is_err(), "{ended:?}");
+        let again = shared.until_news(|machine, now| machine.take_news(now).then_some(()));
+        tokio::time::timeout(Duration::from_secs(60), again).await.expect("it is still there");
+    }
 }
