@@ -11,6 +11,7 @@ use quarterdeck_protocol::{
 };
 use tokio::{
     io::{AsyncWriteExt as _, stdin, stdout},
+    signal::unix::{SignalKind, signal},
     time::timeout,
 };
 
@@ -54,7 +55,15 @@ pub async fn run(context: &Context, args: ProxyArgs) -> Result<(), CliError> {
     request.port = args.port.or(args.port_option);
     let (_, attachment) = session::open(context, &request, None).await?;
     let stream = attachment.open().map_err(|refused| CliError::Failed(refused.to_string()))?;
-    let joined = join(&stream).await;
+    let joined = tokio::select! {
+        joined = join(&stream) => joined,
+        // So ssh takes leave of it.
+        number = ending_signal() => {
+            attachment.close();
+            let _ = timeout(FAREWELL, attachment.ended()).await;
+            return Err(CliError::Exit(128 + number?));
+        }
+    };
     drop(stream);
     attachment.close();
     let ended = timeout(FAREWELL, attachment.ended()).await;
@@ -87,6 +96,20 @@ async fn join(stream: &Stream) -> Result<(), Stopped> {
         Ok(())
     };
     tokio::try_join!(upwards, downwards).map(|_| ())
+}
+
+/// Waits for a signal that ends a program, and says its number.
+async fn ending_signal() -> io::Result<u8> {
+    let (mut hangups, mut interrupts, mut terms) = (
+        signal(SignalKind::hangup())?,
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::terminate())?,
+    );
+    Ok(tokio::select! {
+        _ = hangups.recv() => 1,
+        _ = interrupts.recv() => 2,
+        _ = terms.recv() => 15,
+    })
 }
 
 /// Tells who reads our stdout that nothing more comes, while we still read.

@@ -358,6 +358,6 @@ mod tests {
         let ended = tokio::time::timeout(Duration::from_millis(20), waiting).await;
         assert!(ended.is_err(), "{ended:?}");
         let again = shared.until_news(|machine, now| machine.take_news(now).then_some(()));
-        tokio::time::timeout(Duration::from_secs(60), again).await.expect("it is still there");
+        tokio::time::timeout(Duration::from_mins(1), again).await.expect("it is still there");
     }
 }
