@@ -12,8 +12,8 @@ use quarterdeck_protocol::{
 use super::{
     StoreError, Tx, on,
     query::{
-        Column, ColumnKind, InvalidQuery, ListError, Names, Select, Slice, Sort, Sql, WindowRow,
-        cut_page, fetch_all, in_order, search_words, to_raw,
+        Column, ColumnKind, InvalidQuery, ListError, Names, Select, Sort, Sql, WindowRow,
+        fetch_all, in_order, search_words, to_raw,
     },
 };
 
@@ -263,13 +263,9 @@ pub async fn list(
     cursor: Option<&str>,
     limit: u32,
 ) -> Result<Page<Alert>, ListError> {
-    let sort = sort_of(sort)?;
-    let select = filter.select(project, sort);
-    let mut keys = fetch_all!(tx, select.keys(Slice::After(cursor), limit + 1)?)?;
-    let next_cursor = cut_page(&mut keys, limit, sort);
-    let items = rows(tx, &keys).await?;
-    let total: Vec<(i64,)> = fetch_all!(tx, select.count())?;
-    Ok(Page { items, next_cursor, total: total.first().map_or(0, |(count,)| *count as u64) })
+    let select = filter.select(project, sort_of(sort)?);
+    let (keys, next_cursor, total) = select.page(tx, cursor, limit).await?;
+    Ok(Page { items: rows(tx, &keys).await?, next_cursor, total })
 }
 
 /// Reads the rows `offset` to `offset + limit`, and how many there are.
@@ -281,15 +277,12 @@ pub async fn window(
     offset: u64,
     limit: u32,
 ) -> Result<(Vec<WindowRow>, u64), ListError> {
-    let sort = sort_of(sort)?;
-    let select = filter.select(project, sort);
-    let keys = fetch_all!(tx, select.keys(Slice::Offset(offset), limit)?)?;
+    let (keys, total) = filter.select(project, sort_of(sort)?).window(tx, offset, limit).await?;
     let mut shown = Vec::with_capacity(keys.len());
     for alert in rows(tx, &keys).await? {
         shown.push((alert.id.clone(), to_raw(&alert)?));
     }
-    let total: Vec<(i64,)> = fetch_all!(tx, select.count())?;
-    Ok((shown, total.first().map_or(0, |(count,)| *count as u64)))
+    Ok((shown, total))
 }
 
 /// Reads an alert.

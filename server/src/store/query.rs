@@ -12,8 +12,13 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use quarterdeck_protocol::search::{self, Term};
 use serde_json::value::RawValue;
 
+use super::Tx;
+
 /// One row of a live window: its key, and the object as JSON.
 pub type WindowRow = (String, Box<RawValue>);
+
+/// What a listing reads first of a row: its sort value and its id, as texts.
+pub(crate) type Key = (String, String);
 
 /// Says which part of a query is wrong: a filter, `sort` or `cursor`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -270,6 +275,34 @@ impl Select {
             sql.push(" OFFSET ").bind(i64::try_from(offset).unwrap_or(i64::MAX));
         }
         Ok(sql)
+    }
+
+    /// Reads the keys of a page and the cursor of the next one, and how many rows there are.
+    pub(crate) async fn page(
+        &self,
+        tx: &mut Tx,
+        cursor: Option<&str>,
+        limit: u32,
+    ) -> Result<(Vec<Key>, Option<String>, u64), ListError> {
+        let mut keys = fetch_all!(tx, self.keys(Slice::After(cursor), limit + 1)?)?;
+        let next_cursor = cut_page(&mut keys, limit, self.sort);
+        Ok((keys, next_cursor, self.total(tx).await?))
+    }
+
+    /// Reads the keys of the rows `offset` to `offset + limit`, and how many rows there are.
+    pub(crate) async fn window(
+        &self,
+        tx: &mut Tx,
+        offset: u64,
+        limit: u32,
+    ) -> Result<(Vec<Key>, u64), ListError> {
+        let keys = fetch_all!(tx, self.keys(Slice::Offset(offset), limit)?)?;
+        Ok((keys, self.total(tx).await?))
+    }
+
+    async fn total(&self, tx: &mut Tx) -> Result<u64, ListError> {
+        let total: Vec<(i64,)> = fetch_all!(tx, self.count())?;
+        Ok(total.first().map_or(0, |(count,)| *count as u64))
     }
 
     /// The statement that counts all rows.

@@ -86,6 +86,19 @@ const ROUTES: &[(&str, &str, Needs)] = {
         ("GET", "/api/v1/projects/{project}/audit", Viewer),
         ("GET", "/api/v1/projects/{project}/overview", Viewer),
         ("POST", "/api/v1/projects/{project}/tickets", Viewer),
+        ("GET", "/api/v1/projects/{project}/tunnels", Viewer),
+        ("GET", "/api/v1/projects/{project}/tunnels/{id}", Viewer),
+        ("POST", "/api/v1/projects/{project}/tunnels", Operator),
+        ("POST", "/api/v1/projects/{project}/tunnels/{id}/close", Operator),
+        // By its ticket.
+        ("GET", "/api/v1/tunnels/{id}/stream", Other),
+        ("GET", "/api/v1/projects/{project}/recordings", Viewer),
+        ("GET", "/api/v1/projects/{project}/recordings/{id}", Viewer),
+        ("DELETE", "/api/v1/projects/{project}/recordings/{id}", Admin),
+        ("GET", "/api/v1/projects/{project}/recordings/{id}/events", Viewer),
+        ("GET", "/api/v1/projects/{project}/recordings/{id}/cast", Viewer),
+        ("GET", "/api/v1/projects/{project}/recordings/{id}/bytes", Viewer),
+        ("GET", "/api/v1/projects/{project}/recordings/{id}/verify", Viewer),
     ]
 };
 

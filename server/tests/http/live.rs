@@ -315,10 +315,13 @@ async fn a_ticket_opens_one_socket_of_its_project_from_here() {
 
     let plain = fixture.get("/projects/default/live?ticket=x", "").await;
     assert!(plain.status.is_client_error());
-    fixture
-        .post("/projects/default/tickets", &admin, &json!({ "for": "tunnel" }))
-        .await
-        .expect(404);
+    let unnamed =
+        fixture.post("/projects/default/tickets", &admin, &json!({ "for": "tunnel" })).await;
+    assert_eq!(unnamed.expect(422)["field"], "tunnel_id");
+    let unknown = json!({
+        "for": "tunnel", "tunnel_id": "018f0000-0000-7000-8000-000000000001", "mode": "watch"
+    });
+    fixture.post("/projects/default/tickets", &admin, &unknown).await.expect(404);
 }
 
 #[tokio::test]

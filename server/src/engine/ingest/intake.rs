@@ -247,7 +247,7 @@ async fn set_aside(engine: &Engine, row: &Row, error: &StoreError) -> bool {
 }
 
 /// Decides what a server before this one acknowledged and did not decide; answers the last number
-/// in use, without which nothing may be kept: `None` when it was told to stop before it knew.
+/// in use, without which nothing may be kept: `None` when it was told to stop before it knew all.
 pub(super) async fn recover(engine: &Engine, stop: &CancellationToken) -> Option<i64> {
     let mut last_seq = None;
     while !stop.is_cancelled() {
@@ -264,7 +264,7 @@ pub(super) async fn recover(engine: &Engine, stop: &CancellationToken) -> Option
         }
     }
     engine.0.progress.decided(1);
-    last_seq
+    last_seq.filter(|_| !stop.is_cancelled())
 }
 
 /// Answers whether there may be more. `last_seq` is how far it is decided, once that is known.

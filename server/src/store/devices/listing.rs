@@ -14,8 +14,8 @@ use quarterdeck_protocol::{
 use crate::store::{
     StoreError, Tx,
     query::{
-        Column, ColumnKind, InvalidQuery, ListError, Names, Select, Slice, Sort, Sql, WindowRow,
-        cut_page, fetch_all, in_order, search_words, to_raw,
+        Column, ColumnKind, InvalidQuery, ListError, Names, Select, Sort, Sql, WindowRow,
+        fetch_all, in_order, search_words, to_raw,
     },
 };
 
@@ -227,13 +227,9 @@ pub async fn list(
     cursor: Option<&str>,
     limit: u32,
 ) -> Result<Page<Device>, ListError> {
-    let sort = sort_of(sort)?;
-    let select = filter.select(project, sort);
-    let mut keys = fetch_all!(tx, select.keys(Slice::After(cursor), limit + 1)?)?;
-    let next_cursor = cut_page(&mut keys, limit, sort);
-    let items = rows(tx, project, &keys).await?;
-    let total: Vec<(i64,)> = fetch_all!(tx, select.count())?;
-    Ok(Page { items, next_cursor, total: total.first().map_or(0, |(count,)| *count as u64) })
+    let select = filter.select(project, sort_of(sort)?);
+    let (keys, next_cursor, total) = select.page(tx, cursor, limit).await?;
+    Ok(Page { items: rows(tx, project, &keys).await?, next_cursor, total })
 }
 
 /// Reads the rows `offset` to `offset + limit`, and how many there are.
@@ -245,15 +241,12 @@ pub async fn window(
     offset: u64,
     limit: u32,
 ) -> Result<(Vec<WindowRow>, u64), ListError> {
-    let sort = sort_of(sort)?;
-    let select = filter.select(project, sort);
-    let keys = fetch_all!(tx, select.keys(Slice::Offset(offset), limit)?)?;
+    let (keys, total) = filter.select(project, sort_of(sort)?).window(tx, offset, limit).await?;
     let mut shown = Vec::with_capacity(keys.len());
     for device in rows(tx, project, &keys).await? {
         shown.push((device.id.to_string(), to_raw(&device)?));
     }
-    let total: Vec<(i64,)> = fetch_all!(tx, select.count())?;
-    Ok((shown, total.first().map_or(0, |(count,)| *count as u64)))
+    Ok((shown, total))
 }
 
 /// Reads a device; `None` for an unknown one.
