@@ -239,20 +239,24 @@ async fn run(config: Config, data_dir: &DataDir) -> anyhow::Result<After> {
     stop_on_signals(stop.clone())?;
     let boot_id = host::boot_id().context("cannot read the boot id")?;
     let paths = data_dir.paths().clone();
+    let here = Lifetime { boot_id, run_id: clock.random_id() };
     if config.offline {
-        return run_offline(&config, &paths, clock, boot_id, stop).await;
+        return run_offline(config, data_dir, clock, here, stop).await;
     }
     let credentials = tokio::select! {
         enrolled = enroll::ensure(&config, &paths, &*clock) => enrolled?,
         () = stop.cancelled() => return Ok(After::Exit),
     };
-    let (mut runner, workflows) = start_runner(&config, &paths, &clock, &boot_id, &stop)?;
-    let here = Lifetime { boot_id: boot_id.clone(), run_id: clock.random_id() };
-    let launcher = Launcher::new(boot_id);
-    let context = Arc::new(Context { config, credentials, clock, launcher, paths, workflows });
-    let tunnels = tunnel::start(&context, stop.clone());
-    let engine = Engine::start(Arc::clone(&context), here, stop.clone())?;
-    runner.set_handlers(Arc::new(Steps::new(context, engine.reports())));
+    let (mut runner, workflows) = start_runner(&config, &paths, &clock, &here, &stop)?;
+    let launcher = Launcher::new(here.boot_id.clone());
+    let held = Some(credentials.clone());
+    let context = Context { config, credentials: held, here, clock, launcher, paths, workflows };
+    let context = Arc::new(context);
+    let tunnels = tunnel::start(&context, credentials.clone(), stop.clone());
+    let engine = Engine::start(Arc::clone(&context), credentials, stop.clone())?;
+    let reports = Some(engine.reports());
+    runner.set_handlers(Arc::new(Steps::new(context, reports, stop.clone())));
+    data_dir.empty_work(&[engine.work_ids(), runner.work_ids()].concat());
     let (of_engine, of_runner) =
         tokio::join!(and_stop(engine.run(), &stop), and_stop(runner.run(), &stop));
     tunnels.ended().await;
@@ -268,13 +272,18 @@ async fn and_stop(part: impl Future<Output = After>, stop: &CancellationToken) -
 
 /// Runs workflows on the device's own broker, without a server.
 async fn run_offline(
-    config: &Config,
-    paths: &Paths,
+    config: Config,
+    data_dir: &DataDir,
     clock: Arc<dyn Clock>,
-    boot_id: String,
+    here: Lifetime,
     stop: CancellationToken,
 ) -> anyhow::Result<After> {
-    let (runner, _workflows) = start_runner(config, paths, &clock, &boot_id, &stop)?;
+    let paths = data_dir.paths().clone();
+    let (mut runner, workflows) = start_runner(&config, &paths, &clock, &here, &stop)?;
+    let launcher = Launcher::new(here.boot_id.clone());
+    let context = Context { config, credentials: None, here, clock, launcher, paths, workflows };
+    runner.set_handlers(Arc::new(Steps::new(Arc::new(context), None, stop)));
+    data_dir.empty_work(&runner.work_ids());
     Ok(runner.run().await)
 }
 
@@ -283,7 +292,7 @@ fn start_runner(
     config: &Config,
     paths: &Paths,
     clock: &Arc<dyn Clock>,
-    boot_id: &str,
+    here: &Lifetime,
     stop: &CancellationToken,
 ) -> anyhow::Result<(Runner, Workflows)> {
     raise_open_files();
@@ -301,7 +310,7 @@ fn start_runner(
         scope,
         workflows: config.workflows.clone(),
         log: Arc::new(DiskFolder::of(paths.root(), runner::log::LOG)),
-        boot_id: boot_id.to_owned(),
+        here: here.clone(),
         clock: Arc::clone(clock),
         host: Host::new(std::env::vars_os(), &paths.root().to_string_lossy()),
         restart_agent: config.exec.restart_agent.clone(),

@@ -9,9 +9,10 @@
 //! | `workflows/` | the owner's own operations, unless they lie elsewhere |
 //! | `connection.json` | the connection as it was last, for `status` |
 //! | `lock` | held by the one agent that may use this folder |
-//! | `work/` | files of running commands; emptied at every start |
+//! | `work/` | files of running commands; those of others go at every start |
 
 use std::{
+    collections::HashSet,
     fs::{self, File, OpenOptions},
     io,
     os::unix::fs::OpenOptionsExt as _,
@@ -101,12 +102,23 @@ impl DataDir {
             .map_err(io)?;
         let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
             .map_err(|_| DataDirError::InUse { path: root.to_owned() })?;
-        match fs::remove_dir_all(paths.work()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
-            _ => {}
-        }
         durable::private_folder(&paths.work()).map_err(io)?;
         Ok(Self { paths, _lock: lock })
+    }
+
+    /// Removes the files of all commands but these: nobody asks for them any more.
+    pub fn empty_work(&self, but: &[CommandId]) {
+        let but: HashSet<_> = but.iter().map(ToString::to_string).collect();
+        let folders = fs::read_dir(self.paths.work()).into_iter().flatten().flatten();
+        for folder in folders.filter(|it| !it.file_name().to_str().is_some_and(|n| but.contains(n)))
+        {
+            let path = folder.path();
+            let removed =
+                if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            if let Err(error) = removed {
+                tracing::warn!(path = %path.display(), %error, "cannot remove a command's files");
+            }
+        }
     }
 
     pub const fn paths(&self) -> &Paths {

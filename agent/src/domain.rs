@@ -2,8 +2,8 @@
 //!
 //! | module | subject |
 //! | --- | --- |
-//! | [`command`] | the one machine that every command on this device goes through |
-//! | [`operation`] | which states each operation has |
+//! | [`command`] | the one machine that every command of the server goes through |
+//! | [`operation`] | whether a command is for this device |
 //! | [`schedule`] | which accepted command runs next |
 //! | [`expiry`] | how much of a command's life is left |
 

@@ -2,18 +2,19 @@
 //!
 //! ```text
 //!  broker ─┐                                   ┌─▶ broker (outbox)
-//!  work  ──┼─▶ turn ─▶ step ─▶ append ─fsync─▶ ┼─▶ work of a stage
+//!  runner ─┼─▶ turn ─▶ step ─▶ append ─fsync─▶ ┼─▶ runner: begin, end
 //!  timers ─┘                                   └─▶ acknowledgement
 //! ```
 //!
 //! The loop never waits for anything slow: fsync and compaction run on threads
-//! beside it, programs and transfers in tasks, and sending never blocks. What
+//! beside it, workflows in the runner, and sending never blocks. What
 //! must be saved first waits in [`saving`] until it is.
 //!
 //! | module | subject |
 //! | --- | --- |
 //! | [`intake`] | what comes from the broker |
 //! | [`commands`] | stepping a command, and the effects |
+//! | [`follow`] | its workflow, which [`crate::runner`] carries out |
 //! | [`saving`] | the journal, and what waits for it |
 //! | [`outbox`] | replies until the broker has them |
 //! | [`presence`] | status, heartbeat, the file for `status` |
@@ -21,6 +22,7 @@
 
 mod boot;
 mod commands;
+mod follow;
 pub(crate) mod intake;
 mod outbox;
 mod presence;
@@ -41,13 +43,15 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 use crate::{
     domain::{
         Lifetime, Moment,
-        command::{Event, Failure, Outcome, State},
+        command::{Event, Outcome, State},
         schedule::Schedule,
     },
+    enroll::Credentials,
     io::mqtt::{self, Link, LinkEvent},
     journal::{Journal, JournalError},
     operations::Context,
@@ -58,7 +62,7 @@ use commands::Live;
 use outbox::Outbox;
 use saving::Saving;
 
-/// How long running work may take to end when the agent stops, in milliseconds.
+/// How long what runs may take to end when the agent stops, in milliseconds.
 const STOP_WORK_MS: i64 = 2_500;
 /// How long the last replies may take to leave then, in milliseconds.
 const STOP_SEND_MS: i64 = 1_000;
@@ -78,6 +82,8 @@ pub enum After {
 pub struct Engine {
     context: Arc<Context>,
     here: Lifetime,
+    /// For the log.
+    broker_url: Url,
     journal: Journal,
     saving: Saving,
     live: HashMap<CommandId, Live>,
@@ -92,6 +98,8 @@ pub struct Engine {
     link: Option<Link>,
     link_task: JoinHandle<()>,
     link_events: mpsc::Receiver<LinkEvent>,
+    /// Workflows whose last word is still to come.
+    following: usize,
     reports: mpsc::Receiver<(CommandId, Report)>,
     reports_to: mpsc::Sender<(CommandId, Report)>,
     /// Tells when the device's operations are others.
@@ -107,20 +115,17 @@ impl Engine {
     /// Brings the journal's commands back and starts to connect; `stop` ends it.
     pub fn start(
         context: Arc<Context>,
-        here: Lifetime,
+        credentials: Credentials,
         stop: CancellationToken,
     ) -> Result<Self, JournalError> {
         let folder = crate::journal::storage::DiskFolder::new(context.paths.root());
         let (journal, replay) = Journal::open(Arc::new(folder))?;
         let (reports_to, reports) = mpsc::channel(REPORTS_WAITING_MAX);
         let (link_to, link_events) = mpsc::channel(mqtt::EVENTS_MAX);
+        let (here, broker_url) = (context.here.clone(), credentials.mqtt_url.clone());
         let last_will = presence::last_will(&here);
-        let link_task = tokio::spawn(mqtt::run(
-            context.credentials.clone(),
-            last_will,
-            Arc::clone(&context.clock),
-            link_to,
-        ));
+        let link_task =
+            tokio::spawn(mqtt::run(credentials, last_will, Arc::clone(&context.clock), link_to));
         let heartbeat_at =
             context.clock.now().plus_millis(context.config.heartbeat.as_millis() as i64);
         let operations = context.workflows.clone();
@@ -128,6 +133,7 @@ impl Engine {
             schedule: Schedule::new(context.config.limits.concurrent_commands),
             context,
             here,
+            broker_url,
             journal,
             saving: Saving::default(),
             live: HashMap::new(),
@@ -138,6 +144,7 @@ impl Engine {
             link: None,
             link_task,
             link_events,
+            following: 0,
             reports,
             reports_to,
             operations,
@@ -238,27 +245,22 @@ impl Engine {
     fn begin_stop(&mut self, after: After) {
         tracing::info!(?after, "stopping");
         self.after = Some(after);
-        let ids: Vec<_> = self.live.keys().copied().collect();
-        for id in ids {
-            self.apply(id, Event::Stopping);
-        }
     }
 
-    /// Ends what runs, saves, sends what can be sent, says goodbye; within 5 s in all.
+    /// Hears what runs out, saves, sends what can be sent, says goodbye; within 5 s in all.
     ///
-    /// What runs is ended and answered `interrupted`: a script without the agent
-    /// could be neither watched nor ended. What only waits (for a reboot, or its
-    /// turn) is taken up again by the next run.
+    /// The runner ends what runs: what is not repeatable answers `interrupted`, for
+    /// without the agent it could be neither watched nor ended. Everything else goes on
+    /// with the next run.
     async fn wind_up(&mut self) {
         let until = self.now().plus_millis(STOP_WORK_MS);
-        while self.is_ending_work() && self.now() < until {
+        while self.following > 0 && self.now() < until {
             self.turn(Some(until)).await;
         }
-        let left: Vec<_> =
-            self.live.iter().filter(|(_, live)| live.is_ending()).map(|(id, _)| *id).collect();
-        for id in left {
-            let failure = Failure::new(quarterdeck_protocol::command::error_code::INTERRUPTED, "");
-            self.apply(id, Event::WorkFailed(failure, Outcome::default()));
+        let is_ending = |live: &Live| matches!(live.state, State::Ending { .. });
+        let ending = self.live.iter().filter(|(_, live)| is_ending(live));
+        for id in ending.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.apply(id, Event::Ended(Ok(Outcome::default())));
         }
         let until = self.now().plus_millis(STOP_SEND_MS);
         while (self.saving.is_busy() || (self.link.is_some() && !self.outbox.is_empty()))
@@ -278,15 +280,5 @@ impl Engine {
             tracing::error!(%error, "cannot save the journal");
         }
         self.note_connection();
-    }
-
-    fn is_ending_work(&self) -> bool {
-        self.live.values().any(Live::is_ending)
-    }
-}
-
-impl Live {
-    const fn is_ending(&self) -> bool {
-        matches!(self.state, State::Ending { .. })
     }
 }

@@ -6,13 +6,13 @@
 //! ```
 //!
 //! The rule is "save, then act": a command is acknowledged to the broker, a
-//! stage's work started and a program let go only after the record that says
+//! workflow begun and a program let go only after the record that says
 //! so is on the disk. At boot the log is read from the start; a torn tail is
 //! cut off, for nothing was done on its word. What each command needs:
 //!
 //! | known of a command | kept until |
 //! | --- | --- |
-//! | message, stage, process | it ends |
+//! | message, how far it is, process | it ends |
 //! | replies the broker has not acknowledged | it does |
 //! | the final reply | [`compact::REMEMBERED_MS`] after, so that it never runs again |
 //!
@@ -29,11 +29,12 @@ use std::{fmt, io, sync::Arc};
 
 use quarterdeck_protocol::{command::Response, ids::CommandId, time::Timestamp};
 
+use crate::domain::command::Running;
 use compact::{Compacted, Compaction, REMEMBERED_MAX_COMMANDS};
 use frame::HEADER_BYTES;
 use index::{Entry, Index};
 pub use index::{Kept, Place};
-use record::{ProcessMark, Received, Record, StageEntered};
+use record::{ProcessMark, Received, Record};
 use storage::{LogFile, LogFolder};
 
 /// The log's first bytes: name and version of the format.
@@ -72,7 +73,7 @@ pub struct Lsn(pub u64);
 #[derive(Debug, Clone, PartialEq)]
 pub struct OpenCommand {
     pub received: Received,
-    pub stage: Option<StageEntered>,
+    pub running: Option<Running>,
     pub process: Option<ProcessMark>,
     /// Number of the next reply.
     pub next_n: u32,
@@ -235,17 +236,17 @@ impl Journal {
             let Record::Received(received) = read_record(&*self.file, open.received)? else {
                 return Err(JournalError::Damaged { offset: open.received.offset });
             };
-            let (mut stage, mut process) = (None, None);
-            for place in [open.stage, open.process].into_iter().flatten() {
+            let (mut running, mut process) = (None, None);
+            for place in [open.running, open.process].into_iter().flatten() {
                 match read_record(&*self.file, place)? {
-                    Record::Stage(entered) => stage = Some(entered),
+                    Record::Running { running: found, .. } => running = Some(found),
                     Record::Process { process: mark, .. } => process = Some(mark),
                     _ => return Err(JournalError::Damaged { offset: place.offset }),
                 }
             }
             commands.push(OpenCommand {
                 received: *received,
-                stage,
+                running,
                 process,
                 next_n: open.last.n.saturating_add(1),
             });
@@ -334,12 +335,20 @@ impl Journal {
 
     /// Where a reply lies, as long as the broker has not acknowledged it.
     pub fn unacked_place(&self, id: CommandId, n: u32) -> Option<Place> {
-        let unacked = match self.index.entries.get(&id)? {
-            Entry::Open(open) => &open.unacked,
-            Entry::Ended { unacked, .. } => unacked,
-            Entry::Cancelled { .. } => return None,
-        };
-        unacked.iter().find(|kept| kept.n == n).map(|kept| kept.place)
+        self.unacked_of(id).iter().find(|kept| kept.n == n).map(|kept| kept.place)
+    }
+
+    /// Whether the broker has not acknowledged all replies of a command.
+    pub fn has_unacked(&self, id: CommandId) -> bool {
+        !self.unacked_of(id).is_empty()
+    }
+
+    fn unacked_of(&self, id: CommandId) -> &[Kept] {
+        match self.index.entries.get(&id) {
+            Some(Entry::Open(open)) => &open.unacked,
+            Some(Entry::Ended { unacked, .. }) => unacked,
+            Some(Entry::Cancelled { .. }) | None => &[],
+        }
     }
 
     /// Reads a reply back from the disk.

@@ -72,7 +72,7 @@ pub fn collect(config: &Config) -> Result<Value, StatusError> {
                 "command_id": message.command_id,
                 "type": message.kind,
                 "priority": message.priority,
-                "state": if command.stage.is_some() { "started" } else { "accepted" },
+                "state": if command.running.is_some() { "started" } else { "accepted" },
                 "accepted_at": command.received.wall,
             }));
         }

@@ -1,26 +1,26 @@
-//! Doing what an operation's stage asks for.
+//! What the agent's own operations do, step by step.
 //!
-//! [`run`] is the work of one stage. It reports as it goes, returns how it
-//! ended, and ends early when `end` is cancelled. Which stages there are and
-//! what follows from their ends is decided in [`crate::domain`].
+//! [`steps`] hands each step of a workflow to [`run`], which reports as it goes, returns
+//! how it ended, and ends early when `end` is cancelled. In which order steps come, and
+//! what follows from their ends, is said in the files of `operations/`.
 //!
 //! | operation | module |
 //! | --- | --- |
 //! | `run_script` | [`script`] |
-//! | `restart_service`, `restart_app`, `restart_agent`, `reboot_host`, `shutdown_host` | [`owner`] |
+//! | `restart_service`, `restart_app` | [`owner`] |
+//! | `restart_agent`, `reboot_host`, `shutdown_host` | [`going_down`] |
 //! | `collect_logs`, `file_pull`, `file_push` | [`transfers`] |
-//! | … as steps of workflows | [`steps`] |
-//! | workflows of the device's owner | [`workflow`] |
 //! | `ping`, `system_info`, `list_processes`, `disk_usage`, `network_info` | [`info`] |
 
+mod going_down;
 pub mod info;
 mod network;
+pub mod operation;
 pub mod owner;
 pub mod script;
 pub mod steps;
 pub mod tail;
 pub mod transfers;
-mod workflow;
 
 use std::{
     io,
@@ -39,14 +39,18 @@ use crate::{
     config::Config,
     data_dir::Paths,
     domain::{
+        Lifetime,
         command::{Failure, Outcome},
-        operation::Operation,
     },
     enroll::Credentials,
-    io::process::{Ending, Finished, Launcher, ProcessError},
+    io::{
+        process::{Ending, Finished, Launcher, ProcessError},
+        transfer::Server,
+    },
     runner::requests::Workflows,
     work::{Failed, Reports, WorkEnd},
 };
+use operation::Operation;
 
 /// Threads that may hang in the kernel at once.
 const HANGING_MAX_THREADS: usize = 4;
@@ -55,18 +59,30 @@ const HANGING_MAX_THREADS: usize = 4;
 #[derive(Debug)]
 pub struct Context {
     pub config: Config,
-    pub credentials: Credentials,
+    /// Absent where the agent runs without a server.
+    pub credentials: Option<Credentials>,
+    pub here: Lifetime,
     pub clock: Arc<dyn Clock>,
     pub launcher: Launcher,
     pub paths: Paths,
     pub workflows: Workflows,
 }
 
-/// Does the work of stage `index`.
-pub async fn run(
+impl Context {
+    /// Where files are brought and taken; without a server there is no such place.
+    fn server(&self) -> Result<Server<'_>, Failed> {
+        let credentials = self.credentials.as_ref().ok_or_else(|| {
+            Failed::because(error_code::UNSUPPORTED, "this agent runs without a server")
+        })?;
+        Ok(Server { credentials, clock: &*self.clock })
+    }
+}
+
+/// Does one step of an operation, but for those that take the host or the agent down.
+async fn run(
     context: &Context,
     operation: &Operation,
-    index: usize,
+    step: &str,
     end: &CancellationToken,
     reports: &Reports,
 ) -> WorkEnd {
@@ -76,10 +92,10 @@ pub async fn run(
             owner::restart_service(context, payload, end, reports).await
         }
         Operation::RestartApp(payload) => owner::restart_app(context, payload, end, reports).await,
-        Operation::RestartAgent => owner::restart_agent(context, end, reports).await,
-        Operation::RebootHost => owner::reboot(context, end, reports).await,
-        Operation::ShutdownHost => owner::shutdown(context, end, reports).await,
-        Operation::CollectLogs(payload) if index == 0 => {
+        Operation::RestartAgent | Operation::RebootHost | Operation::ShutdownHost => {
+            going_down::announce(end, reports).await
+        }
+        Operation::CollectLogs(payload) if step == "collecting" => {
             transfers::collect(context, payload, end, reports).await
         }
         Operation::CollectLogs(_) => {
@@ -88,7 +104,7 @@ pub async fn run(
         Operation::FilePull(payload) => {
             or_ended(end, transfers::pull(context, payload, reports.id)).await
         }
-        Operation::FilePush(payload) if index == 0 => {
+        Operation::FilePush(payload) if step == "fetching" => {
             or_ended(end, transfers::fetch(context, payload, reports.id)).await
         }
         // Not to be ended: the file is put in place at once.
@@ -104,9 +120,6 @@ pub async fn run(
             or_ended(end, may_hang(move || info::disk_usage(&payload))).await
         }
         Operation::NetworkInfo => blocking(network::network_info).await,
-        Operation::Workflow(operation, payload) => {
-            workflow::follow(context, operation, payload, end, reports).await
-        }
     }
 }
 

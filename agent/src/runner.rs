@@ -50,6 +50,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use quarterdeck_protocol::ids::CommandId;
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep_until},
@@ -58,9 +59,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::Clock,
-    domain::Moment,
+    domain::{Lifetime, Moment},
     engine::After,
     journal::storage::LogFolder,
+    operations::steps::work_id,
     workflow::{
         catalogue::Catalogue,
         command::{Command, Phase},
@@ -72,7 +74,7 @@ use board::Board;
 use bus::{BusEvent, Events, Link, Scope};
 use effects::{Message, Report, Then, Waiting};
 use folder::{Folder, News};
-use handlers::Handlers;
+use handlers::{Handlers, Since};
 use intake::Arrivals;
 use log::{Item, Log, LogError, Replay, Saved};
 use outbox::Outbox;
@@ -101,7 +103,7 @@ pub struct Setup {
     pub scope: Scope,
     pub workflows: PathBuf,
     pub log: Arc<dyn LogFolder>,
-    pub boot_id: String,
+    pub here: Lifetime,
     pub clock: Arc<dyn Clock>,
     pub host: Host,
     /// The command line that restarts the agent; without one it starts itself anew.
@@ -121,7 +123,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Runner {
     scope: Scope,
-    boot_id: Arc<str>,
+    here: Lifetime,
     clock: Arc<dyn Clock>,
     host: Arc<Host>,
     restart_agent: Option<Vec<String>>,
@@ -183,7 +185,7 @@ impl Runner {
         let (known, known_there) = watch::channel(Arc::default());
         let mut runner = Self {
             scope: setup.scope,
-            boot_id: setup.boot_id.into(),
+            here: setup.here,
             clock: setup.clock,
             host: Arc::new(setup.host),
             restart_agent: setup.restart_agent,
@@ -225,6 +227,12 @@ impl Runner {
         self.handlers = Some(handlers);
     }
 
+    /// The commands whose files are still needed.
+    pub fn work_ids(&self) -> Vec<CommandId> {
+        let going_on = self.board.iter().filter(|entry| !entry.command.is_ended());
+        going_on.map(|entry| work_id(&entry.command.topic)).collect()
+    }
+
     /// Works until it is told to stop.
     pub async fn run(mut self) -> After {
         loop {
@@ -238,6 +246,10 @@ impl Runner {
 
     fn now(&self) -> Moment {
         self.clock.now()
+    }
+
+    fn since_now(&self) -> Since {
+        Since { life: self.here.clone(), at: self.now() }
     }
 
     fn replay(&mut self, replay: Replay) {
@@ -258,14 +270,12 @@ impl Runner {
         }
         for kept in replay.commands {
             let topic = kept.command.topic.clone();
-            let is_same_boot = *kept.boot_id == *self.boot_id;
+            let is_same_boot = *kept.boot_id == *self.here.boot_id;
             let read = kept.source.clone().read();
             let event = match &read {
                 Ok(_) => Event::AgentStarted { same_boot: is_same_boot },
                 // A restart of its own cannot mend it (R7).
-                Err(reason) => {
-                    Event::Abort { reason: format!("Fail to resume on start: {reason}") }
-                }
+                Err(reason) => Event::Abort(format!("Fail to resume on start: {reason}").into()),
             };
             let version = match read.or_else(|reason| unreadable(&topic, &reason).read()) {
                 Ok(version) => self.shared(version),
@@ -274,7 +284,7 @@ impl Runner {
                     continue;
                 }
             };
-            self.board.add(kept.command, version, Own::restored(kept.own));
+            self.board.add(kept.command, version, Own::restored(kept.own), kept.since);
             self.queue.push_back((topic, event));
         }
         for topic in replay.clearing {
@@ -358,15 +368,20 @@ impl Runner {
     fn give(&mut self, topic: &CommandTopic, event: Event) {
         let now = self.now();
         let Some(entry) = self.board.get(topic) else { return };
+        let is_resumed = matches!(event, Event::AgentStarted { .. });
         match step(&entry.version.definition, &entry.command, event, now) {
-            Ok(step) => self.take(topic, step),
+            Ok(step) => self.take(topic, step, is_resumed),
             Err(refused) => tracing::debug!(%topic, %refused, "nothing changes"),
         }
     }
 
-    fn take(&mut self, topic: &CommandTopic, step: Step) {
+    fn take(&mut self, topic: &CommandTopic, step: Step, is_resumed: bool) {
         let Step { next, effects } = step;
+        let since = self.since_now();
         let Some(entry) = self.board.get_mut(topic) else { return };
+        if !(is_resumed && next.status == entry.command.status) {
+            entry.since = since;
+        }
         let is_published = effects.contains(&Effect::Publish);
         let message = is_published.then(|| {
             let bytes = Bytes::from(next.message().to_json());
@@ -392,7 +407,8 @@ impl Runner {
         let Some(entry) = self.board.get(topic) else { return };
         self.items.push(Item::Command(Box::new(Saved {
             version: entry.version.clone(),
-            boot_id: self.boot_id.clone(),
+            boot_id: self.here.boot_id.as_str().into(),
+            since: entry.since.clone(),
             own: entry.own.hashes(),
             command: entry.command.clone(),
         })));
@@ -465,6 +481,10 @@ impl Runner {
     fn begin_stop(&mut self, after: After) {
         tracing::info!(?after, "stopping");
         self.after = Some(after);
+        // The agent's other parts stop together with this one.
+        self.stop.cancel();
+        self.requests.close();
+        while self.requests.try_recv().is_ok() {}
         for stop in self.running.values() {
             stop.cancel();
         }
@@ -472,7 +492,8 @@ impl Runner {
 
     /// Ends the scripts, saves and sends what can be, says goodbye; within 5 s in all.
     ///
-    /// A script that was ended so runs again at the next start (R4).
+    /// A script that was ended so runs again at the next start (R4). What may not be done
+    /// again fails at the next start, or now, if that is its command's end.
     async fn wind_up(mut self) {
         let until = self.now().plus_millis(STOP_SCRIPTS_MS);
         while !self.running.is_empty() && self.now() < until {
@@ -487,6 +508,11 @@ impl Runner {
                 tracing::error!("scripts that go on could not be ended");
             }
         }
+        while !self.waiting.is_empty() && self.now() < until {
+            self.turn(Some(until)).await;
+        }
+        // Who still follows a command finds it again after the next start.
+        self.watchers.clear();
         let until = self.now().plus_millis(STOP_SEND_MS);
         while (self.saver.is_busy() || (self.link.is_some() && !self.outbox.is_empty()))
             && self.now() < until

@@ -35,7 +35,7 @@ use quarterdeck_protocol::tunnel::{Gather, limits, stream::StreamConfig};
 use tokio::{sync::mpsc, task::JoinHandle, time::Duration};
 use tokio_util::sync::CancellationToken;
 
-use crate::{io::tunnel_link, operations::Context};
+use crate::{enroll::Credentials, io::tunnel_link, operations::Context};
 
 /// What a session keeps to be sent, in bytes: with its window, what it may cost.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -76,19 +76,14 @@ const STOP_SEND_MS: u64 = 500;
 pub struct Tunnels(Option<[JoinHandle<()>; 2]>);
 
 /// Serves tunnels on a connection of their own until `stop`, if the owner allows any.
-pub fn start(context: &Context, stop: CancellationToken) -> Tunnels {
+pub fn start(context: &Context, credentials: Credentials, stop: CancellationToken) -> Tunnels {
     let policy = context.config.tunnels.clone();
     if !policy.is_enabled {
         return Tunnels(None);
     }
     let (incoming_to, incoming) = mpsc::channel(driver::INCOMING_MAX);
     let (outgoing_to, outgoing) = mpsc::channel(driver::OUTGOING_MAX);
-    let link = tunnel_link::run(
-        context.credentials.clone(),
-        Arc::clone(&context.clock),
-        incoming_to,
-        outgoing,
-    );
+    let link = tunnel_link::run(credentials, Arc::clone(&context.clock), incoming_to, outgoing);
     let driver = driver::run(policy, incoming, outgoing_to, stop);
     Tunnels(Some([tokio::spawn(driver), tokio::spawn(link)]))
 }

@@ -73,7 +73,11 @@ fn start(spec: Spec) -> Run {
                     assert_eq!(chunk.offset, text.len() as u64);
                     *text += &chunk.text;
                 }
-                Report::Progress(_) | Report::State(_) | Report::Over(_) => {}
+                Report::State(_)
+                | Report::GoesDown { .. }
+                | Report::Announce { .. }
+                | Report::Over(_)
+                | Report::Left => {}
             }
         }
     });

@@ -212,3 +212,84 @@ fn a_built_in_step_that_a_crash_cut_off_is_interrupted_and_never_runs_twice() {
     wait_for("its end", || (!support::is_alive(&pid)).then_some(()));
     assert_eq!(bench.wait_file("count"), pid);
 }
+
+#[test]
+fn a_cancelled_step_is_gone_when_the_command_says_that_it_ended() {
+    let mut bench = bench_or_skip!();
+    write(&bench, "data/workflows/flash.toml", FLASH);
+    write(&bench, "step.sh", "trap '' TERM\necho $$ >$1/pid\nsleep 1000\nsleep 1000\n");
+    bench.start_online();
+    let id = bench.send("flash", json!({"url": "u"}));
+    let pid = bench.wait_file("pid");
+    bench.cancel(&id);
+    assert_eq!(bench.wait_final(&id)["error_code"], "cancelled");
+    assert!(!support::is_alive(&pid));
+}
+
+/// `reboot_host` with a check of what came up.
+const VERIFIED: &str = r#"
+operation = "reboot_host"
+[init]
+action = "proceed"
+on_success = "restarting"
+[restarting]
+action = "builtin:reboot_host:restarting"
+on_success = "verify"
+[verify]
+script = "sh {folder}/step.sh {folder} verify up"
+on_success = "successful"
+"#;
+
+#[test]
+fn a_file_may_go_on_after_a_built_in_reboot_which_is_neither_repeated_nor_cancelled() {
+    let mut bench =
+        bench_or_skip!("[exec]\nreboot = ['sh', '-c', 'echo rebooted >> {folder}/calls']");
+    write(&bench, "step.sh", STEP);
+    write(&bench, "data/workflows/reboot_host.toml", VERIFIED);
+    bench.start_online();
+    let id = bench.send("reboot_host", json!({}));
+    assert_eq!(bench.wait_file("calls"), "rebooted\n");
+    bench.kill_agent();
+    bench.start_online();
+    bench.cancel(&id);
+    let marker = bench.send("ping", json!({}));
+    bench.wait_final(&marker);
+    assert_eq!(bench.finals(&id), 0, "it is too late to cancel, and the boot is the same");
+    bench.kill_agent();
+    bench.set_boot_id("boot-2");
+    bench.start_online();
+    assert_eq!(bench.wait_final(&id)["status"], "completed");
+    assert_eq!(
+        (bench.wait_file("calls").as_str(), steps(&bench).as_str()),
+        ("rebooted\n", "verify up\n")
+    );
+    let states = [
+        ("accepted", "init"),
+        ("execution_started", "restarting"),
+        ("progress", "verify"),
+        ("completed", "successful"),
+    ];
+    assert_eq!(told(&bench, &id), expected(&states));
+}
+
+#[test]
+fn a_built_in_step_that_fails_may_be_answered_by_a_fallback() {
+    let mut bench = bench_or_skip!();
+    write(&bench, "step.sh", STEP);
+    let text = CHECKED.to_owned()
+        + "on_error = \"fallback\"\n[fallback]\nscript = \"sh {folder}/step.sh {folder} fallback ${.payload.reason}\"\non_success = { status = \"failed\", reason = \"rolled back\" }\n";
+    write(&bench, "data/workflows/run_script.toml", &text);
+    bench.start_online();
+    let id = bench.script("echo out; exit 3");
+    let last = bench.wait_final(&id);
+    assert_eq!(
+        (&last["error_code"], &last["error_message"]),
+        (&json!("script_failed"), &json!("rolled back"))
+    );
+    assert_eq!((&last["exit_code"], &last["stdout"]), (&json!(3), &json!("out\n")), "{last}");
+    assert!(
+        steps(&bench).contains("fallback the script ended with exit status 3"),
+        "{}",
+        steps(&bench)
+    );
+}

@@ -4,6 +4,8 @@
 
 #[path = "workflows/agent.rs"]
 mod agent;
+#[path = "workflows/builtin.rs"]
+mod builtin;
 #[path = "workflows/case.rs"]
 mod case;
 #[path = "workflows/check.rs"]

@@ -1,17 +1,18 @@
-//! What the journal says at the start: what may still start, what has come
-//! back, what was interrupted; and that nothing of the latter goes on running.
+//! What the journal says at the start: what may still start, and what goes on
+//! where its workflow is; and that no program of the run before goes on by itself.
 
-use quarterdeck_protocol::command::error_code;
+use quarterdeck_protocol::ids::CommandId;
 
 use super::{Engine, commands::Live};
 use crate::{
     domain::{
-        command::{Event, Failure, Outcome, Phase, Plan, State},
+        Moment,
+        command::{Event, Failure, Outcome, State},
         expiry,
-        operation::{Operation, Until},
+        operation::{self, Owner},
     },
     io::procfs,
-    journal::{OpenCommand, Replay},
+    journal::{OpenCommand, Replay, record::Received},
 };
 
 impl Engine {
@@ -30,77 +31,66 @@ impl Engine {
         }
     }
 
+    /// The commands whose files are still needed.
+    pub fn work_ids(&self) -> Vec<CommandId> {
+        self.live.keys().copied().collect()
+    }
+
     fn bring_back(&mut self, command: OpenCommand) {
-        let OpenCommand { received, stage, process, next_n } = command;
+        let OpenCommand { received, running, process, next_n } = command;
         let message = &received.message;
         let id = message.command_id;
-        // What an earlier version accepted may not be valid to this one.
-        // One that runs goes on as what it began as.
-        let is_workflow = match &stage {
-            Some(entered) => entered.is_workflow,
-            None => self.context.workflows.has(&message.kind),
-        };
-        let parsed = if is_workflow {
-            Operation::workflow(&message.kind, &message.payload)
-        } else {
-            Operation::parse(&message.kind, &message.payload)
-        };
-        let invalid = parsed.as_ref().err().map(ToString::to_string);
-        let operation = parsed.unwrap_or(Operation::Ping);
-        let plan = Plan { stages: operation.stages(), ..self.plan_of(message) };
-        let is_same_boot = received.boot_id == self.here.boot_id;
-        let state = match &stage {
-            None if is_same_boot => State::Init { expires_at: received.expires_at },
-            None => State::Init {
-                expires_at: expiry::carried_over(
-                    received.expires_at.millis_since(received.at),
-                    received.wall,
-                    self.context.clock.wall(),
-                    self.now(),
-                ),
-            },
-            Some(entered) => State::Working {
-                index: entered.index.min(plan.stages.len() - 1),
-                since: entered.since.clone(),
-                timeout_at: entered.timeout_at,
-                phase: Phase::Work { return_by: entered.return_by },
-            },
-        };
-        let goes_on = match &state {
-            State::Working { index, .. } => {
-                matches!(plan.stages[*index].until, Until::NewBoot | Until::NewRun)
-            }
-            _ => true,
-        };
+        let is_waiting = running.is_none();
+        let goes_down = running.as_ref().is_some_and(|running| running.goes_down);
         if let Some(mark) = process
-            && !goes_on
+            && !goes_down
         {
             let killed = procfs::kill_leftovers(&mark, &id.to_string(), &self.here.boot_id);
             if killed > 0 {
                 tracing::warn!(command_id = %id, killed, "ended what was left of a command");
             }
         }
+        // What an earlier version accepted may not be valid to this one; what has begun
+        // goes on as what it began as, and its workflow has its payload.
+        let catalogue = self.context.workflows.catalogue();
+        let owner = catalogue.owner_of(&message.kind);
+        let admitted = operation::admit(owner, &message.kind, &message.payload);
+        let invalid = admitted.as_ref().err().filter(|_| is_waiting);
+        let invalid = invalid.map(|why| Failure::new(why.code(), why.to_string()));
         let payload_bytes = serde_json::to_vec(&message.payload).map_or(0, |text| text.len());
         self.payload_bytes += payload_bytes;
         let live = Live {
-            operation: operation.into(),
-            priority: message.priority,
-            plan,
-            state,
-            next_n,
-            started_n: None,
-            end: None,
+            operation: message.kind.as_str().into(),
+            owner: owner.unwrap_or(Owner::Device),
+            payload: admitted.unwrap_or_default(),
             payload_bytes,
+            priority: message.priority,
+            plan: self.plan_of(message),
+            state: match running {
+                Some(running) => State::Running(running),
+                None => State::Init { expires_at: self.still_expires_at(&received) },
+            },
+            next_n,
+            has_begun: false,
+            end: None,
+            to_announce: Vec::new(),
         };
-        let waits = matches!(live.state, State::Init { .. });
         self.live.insert(id, live);
-        if let Some(why) = invalid {
-            let failure = Failure::new(error_code::REJECTED, why);
-            return self.apply(id, Event::WorkFailed(failure, Outcome::default()));
+        if let Some(failure) = invalid {
+            return self.apply(id, Event::Ended(Err((failure, Outcome::default()))));
         }
-        self.apply(id, Event::AgentStarted { here: self.here.clone() });
-        if waits {
+        self.apply(id, Event::AgentStarted { boot_id: self.here.boot_id.clone() });
+        if is_waiting {
             self.schedule.add(id, message.priority);
         }
+    }
+
+    /// When a command expires that has not begun, on the clock of this boot.
+    fn still_expires_at(&self, received: &Received) -> Moment {
+        if received.boot_id == self.here.boot_id {
+            return received.expires_at;
+        }
+        let left_ms = received.expires_at.millis_since(received.at);
+        expiry::carried_over(left_ms, received.wall, self.context.clock.wall(), self.now())
     }
 }

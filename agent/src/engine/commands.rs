@@ -1,66 +1,56 @@
 //! Stepping a command, saving the step, and its effects.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::sync::Arc;
 
-use futures_util::FutureExt as _;
 use quarterdeck_protocol::{
-    command::{CommandMessage, Priority, Response, ResponseStatus, error_code},
+    command::{CommandMessage, Priority, Response, ResponseStatus},
     ids::CommandId,
     limits::{TIMEOUT_MAX_S, TIMEOUT_MIN_S},
     time::Timestamp,
 };
-use tokio_util::sync::CancellationToken;
+use tokio::sync::oneshot;
 
-use super::{After, Engine, saving::Then};
+use super::{Engine, follow::Follow, saving::Then};
 use crate::{
     domain::{
-        command::{self, Effect, Event, Outcome, Phase, Plan, Reply, State, Step, Waits},
-        operation::{Operation, Until},
+        command::{self, Effect, Event, Outcome, Plan, Reply, State, Step, Why},
+        operation::Owner,
     },
-    journal::record::{Record, StageEntered},
+    journal::record::Record,
     operations,
-    work::{Failed, Report, Reports, Stream, WorkEnd},
+    work::{Entered, Failed, Report, Stream},
+    workflow::message::Payload,
 };
 
-/// How long `execution_started` may take to reach the broker before the host goes down, in milliseconds.
-const ANNOUNCE_MS: i64 = 5_000;
-/// How long ended work may take beyond the script's grace, in milliseconds.
+/// How long what is ended may take beyond the script's grace, in milliseconds.
 const ENDING_MARGIN_MS: i64 = 12_000;
 
 /// A command that has not ended.
 #[derive(Debug)]
 pub(super) struct Live {
-    pub(super) operation: Arc<Operation>,
+    pub(super) operation: Arc<str>,
+    pub(super) owner: Owner,
+    /// Given to its workflow when that begins.
+    pub(super) payload: Payload,
+    pub(super) payload_bytes: usize,
     pub(super) priority: Priority,
     pub(super) plan: Plan,
     pub(super) state: State,
     /// Number of the next reply.
     pub(super) next_n: u32,
-    /// The reply that said `execution_started` in this run.
-    pub(super) started_n: Option<u32>,
-    /// Ends the work that runs.
-    pub(super) end: Option<CancellationToken>,
-    pub(super) payload_bytes: usize,
-}
-
-impl Live {
-    pub(super) fn with_stages(mut self) -> Self {
-        self.plan.stages = self.operation.stages();
-        self
-    }
+    /// Its workflow was begun.
+    pub(super) has_begun: bool,
+    /// Ends its workflow.
+    pub(super) end: Option<oneshot::Sender<Why>>,
+    /// Who waits until the broker has all that was said.
+    pub(super) to_announce: Vec<oneshot::Sender<()>>,
 }
 
 impl Engine {
     pub(super) fn plan_of(&self, message: &CommandMessage) -> Plan {
-        let limits = &self.context.config.limits;
         Plan {
-            stages: Operation::Ping.stages(),
             timeout_ms: i64::from(message.timeout_s.clamp(TIMEOUT_MIN_S, TIMEOUT_MAX_S)) * 1000,
-            waits: Waits {
-                announce_ms: ANNOUNCE_MS,
-                return_ms: limits.reboot_ceiling_ms,
-                ending_ms: limits.script_grace_ms as i64 + ENDING_MARGIN_MS,
-            },
+            ending_ms: self.context.config.limits.script_grace_ms as i64 + ENDING_MARGIN_MS,
         }
     }
 
@@ -69,15 +59,20 @@ impl Engine {
         while self.after.is_none()
             && let Some(id) = self.schedule.take()
         {
-            self.apply(id, Event::Start { here: self.here.clone() });
+            self.apply(id, Event::Start { boot_id: self.here.boot_id.clone() });
         }
     }
 
     /// Gives an event to a command, saves what follows, and has it done.
     pub(super) fn apply(&mut self, id: CommandId, event: Event) {
+        self.apply_then(id, event, None);
+    }
+
+    /// The same; `last` is done once it is saved too, and never if it is refused or cannot be.
+    fn apply_then(&mut self, id: CommandId, event: Event, last: Option<Then>) {
         let now = self.now();
         let Some(live) = self.live.get(&id) else { return };
-        let step = match command::step(&live.plan, &live.state, event, now) {
+        let step = match command::step(live.plan, &live.state, event, now) {
             Ok(step) => step,
             Err(refused) => {
                 tracing::debug!(command_id = %id, %refused, "nothing changes");
@@ -85,8 +80,8 @@ impl Engine {
             }
         };
         let wall = self.context.clock.wall();
-        let (records, then) = to_save(id, live, &step, wall);
-        let ends_work = step.effects.contains(&Effect::EndWork);
+        let (records, mut then) = to_save(id, live, &step, wall);
+        then.extend(last);
         let replies =
             records.iter().filter(|record| matches!(record, Record::Reply { .. })).count();
         // With nothing to save, it is done below, once the step is taken.
@@ -98,19 +93,23 @@ impl Engine {
             return self.on_step_not_saved(id, &step, records);
         }
         let Some(live) = self.live.get_mut(&id) else { return };
-        if step.effects.iter().any(|effect| matches!(effect, Effect::Reply(Reply::Started { .. })))
-        {
-            live.started_n = Some(live.next_n);
-        }
         live.next_n += replies as u32;
         live.state = step.next;
-        if ends_work && let Some(end) = &live.end {
-            end.cancel();
+        let ends = step.effects.iter().find_map(|effect| match effect {
+            Effect::End(why) => Some(*why),
+            Effect::Reply(_) | Effect::Follow => None,
+        });
+        if let Some(why) = ends
+            && let Some(end) = live.end.take()
+        {
+            // It has just ended by itself if nobody takes it.
+            let _ = end.send(why);
         }
         match &live.state {
-            State::Working { phase: Phase::Waiting { .. }, .. } => self.schedule.remove(id),
+            // What takes the host down takes no place: it only waits.
+            State::Running(running) if running.goes_down => self.schedule.remove(id),
             state if state.is_final() => {
-                tracing::info!(command_id = %id, state = state.name(&live.plan), "ended");
+                tracing::info!(command_id = %id, state = state.name(), "ended");
                 self.forget(id);
             }
             _ => {}
@@ -132,21 +131,17 @@ impl Engine {
         if self.live.get(&id).is_some_and(|live| matches!(live.state, State::Init { .. })) {
             self.schedule.remove(id);
             self.stalled.push(id);
-            return;
         }
-        self.apply(id, Event::SaveFailed);
+        // Otherwise its workflow goes on, and the next state is told.
     }
 
     fn forget(&mut self, id: CommandId) {
         self.schedule.remove(id);
         if let Some(live) = self.live.remove(&id) {
-            if let Operation::Workflow(operation, _) = &*live.operation {
-                self.context.workflows.clear(operation, &id.to_string());
+            if live.has_begun {
+                self.context.workflows.clear(&live.operation, &id.to_string());
             }
             self.payload_bytes -= live.payload_bytes;
-            if let Some(end) = live.end {
-                end.cancel();
-            }
         }
         operations::clean_up(&self.context.paths, id);
     }
@@ -160,48 +155,49 @@ impl Engine {
         }
     }
 
-    // --- work -------------------------------------------------------------------
+    // --- its workflow -----------------------------------------------------------
 
-    pub(super) fn run_work(&mut self, id: CommandId, index: usize) {
+    /// Begins a command's workflow, or finds it again, unless it was cancelled while that was saved.
+    pub(super) fn follow(&mut self, id: CommandId) {
         let Some(live) = self.live.get_mut(&id) else { return };
-        let is_wanted = matches!(
-            &live.state,
-            State::Working { index: now, phase: Phase::Work { .. }, .. } if *now == index
-        );
-        if !is_wanted {
-            // It was cancelled while it was being saved: it ends without having begun.
-            return self.apply(id, Event::WorkDone(Outcome::default()));
+        if !matches!(live.state, State::Running(_)) {
+            return self.apply(id, Event::Ended(Ok(Outcome::default())));
         }
-        let operation = Arc::clone(&live.operation);
-        if *operation == Operation::RestartAgent && self.context.config.exec.restart_agent.is_none()
-        {
-            self.apply(id, Event::WorkDone(Outcome::default()));
-            if self.after.is_none() {
-                self.begin_stop(After::StartAnew);
-            }
-            return;
-        }
-        let end = CancellationToken::new();
-        live.end = Some(end.clone());
-        if matches!(*operation, Operation::Workflow(..)) {
+        let (end, ended) = oneshot::channel();
+        live.end = Some(end);
+        live.has_begun = true;
+        let follow = Follow {
+            workflows: self.context.workflows.clone(),
+            id,
+            operation: live.operation.clone(),
+            owner: live.owner,
+            payload: std::mem::take(&mut live.payload),
+            to: self.reports_to.clone(),
+        };
+        if live.owner == Owner::Device {
             // It takes no place: the runner has room for all of them.
             self.schedule.remove(id);
         }
-        let context = Arc::clone(&self.context);
-        let reports = Reports { id, to: self.reports_to.clone() };
-        tokio::spawn(async move {
-            let work = operations::run(&context, &operation, index, &end, &reports);
-            let ended = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| panicked());
-            reports.send(Report::Over(ended)).await;
-        });
+        self.following += 1;
+        tokio::spawn(follow.run(ended));
     }
 
     pub(super) fn on_report(&mut self, id: CommandId, report: Report) {
         match report {
-            Report::Over(Ok(outcome)) => self.apply(id, Event::WorkDone(outcome)),
-            Report::Over(Err(failed)) => {
-                let (failure, outcome) = failed.into_parts();
-                self.apply(id, Event::WorkFailed(failure, outcome));
+            Report::Over(ended) => {
+                self.following -= 1;
+                self.apply(id, Event::Ended(ended.map_err(Failed::into_parts)));
+            }
+            Report::Left => self.following -= 1,
+            Report::State(Entered { state, progress }) => {
+                self.apply(id, Event::StateEntered { state, progress });
+            }
+            Report::GoesDown { go } => self.apply_then(id, Event::GoesDown, Some(Then::LetGo(go))),
+            Report::Announce { told } => {
+                if let Some(live) = self.live.get_mut(&id) {
+                    live.to_announce.push(told);
+                    self.announce_on(id);
+                }
             }
             Report::Ready { mark, go } => {
                 let record = Record::Process { id, process: mark };
@@ -225,22 +221,23 @@ impl Engine {
                 }
                 self.outbox.push_unsaved(&response);
             }
-            Report::State(state) => {
-                // The first reply after `accepted` says that it has started, also after a restart.
-                let is_first = self.live.get(&id).is_some_and(|live| live.next_n == 1);
-                self.apply(id, Event::StateEntered { state, is_first });
-            }
-            Report::Progress(percent) => {
-                let Some(mut response) = self.progress_of(id) else { return };
-                response.progress = Some(percent.min(100));
-                self.outbox.push_unsaved(&response);
+        }
+    }
+
+    /// Tells who waits for it that the broker has all that was said of a command.
+    pub(super) fn announce_on(&mut self, id: CommandId) {
+        let Some(live) = self.live.get_mut(&id) else { return };
+        let is_told = live.next_n > 1 && !self.journal.has_unacked(id);
+        if is_told {
+            for told in live.to_announce.drain(..) {
+                // Who waited may have gone on without it.
+                let _ = told.send(());
             }
         }
     }
 
     fn progress_of(&self, id: CommandId) -> Option<Response> {
-        let live = self.live.get(&id)?;
-        let state = live.state.name(&live.plan).to_owned();
+        let state = self.live.get(&id)?.state.name().to_owned();
         Some(Response {
             step: Some(state.clone()),
             state: Some(state),
@@ -250,61 +247,31 @@ impl Engine {
     }
 }
 
-fn panicked() -> WorkEnd {
-    let message = "the operation itself failed; the agent's log says why";
-    Err(Failed::because(error_code::INTERNAL, message))
-}
-
 /// What of a step is to be saved, and what is to be done after.
 fn to_save(id: CommandId, live: &Live, step: &Step, wall: Timestamp) -> (Vec<Record>, Vec<Then>) {
     let (mut records, mut then) = (Vec::new(), Vec::new());
-    if let State::Working { index, since, timeout_at, phase } = &step.next {
-        let was = match &live.state {
-            State::Working { index, .. } => Some(*index),
-            _ => None,
-        };
-        if was != Some(*index) {
-            let return_by = match phase {
-                Phase::Work { return_by } => *return_by,
-                Phase::Waiting { due_at } => *due_at,
-            };
-            records.push(Record::Stage(StageEntered {
-                id,
-                index: *index,
-                since: since.clone(),
-                timeout_at: *timeout_at,
-                return_by,
-                is_workflow: matches!(*live.operation, Operation::Workflow(..)),
-            }));
-        }
+    if let State::Running(running) = &step.next
+        && step.next != live.state
+    {
+        records.push(Record::Running { id, running: running.clone() });
     }
     let mut n = live.next_n;
     for effect in &step.effects {
         match effect {
             Effect::Reply(reply) => {
-                let goes_down = is_going_down(live, &step.next);
-                let response = Box::new(to_response(id, reply, goes_down, wall));
+                let response = Box::new(to_response(id, reply, wall));
                 records.push(Record::Reply { n, response, wall });
                 then.push(Then::Send { id, n });
                 n += 1;
             }
-            Effect::RunWork { index } => then.push(Then::RunWork { id, index: *index }),
-            Effect::EndWork => {}
+            Effect::Follow => then.push(Then::Follow { id }),
+            Effect::End(_) => {}
         }
     }
     (records, then)
 }
 
-fn is_going_down(live: &Live, next: &State) -> bool {
-    match next {
-        State::Working { index, .. } => {
-            matches!(live.plan.stages[*index].until, Until::NewBoot | Until::NewRun)
-        }
-        _ => false,
-    }
-}
-
-fn to_response(id: CommandId, reply: &Reply, goes_down: bool, wall: Timestamp) -> Response {
+fn to_response(id: CommandId, reply: &Reply, wall: Timestamp) -> Response {
     let new = |status| Response { at: Some(wall), ..Response::new(id, status) };
     let with = |outcome: &Outcome, response: Response| Response {
         result: outcome.result.clone(),
@@ -315,16 +282,15 @@ fn to_response(id: CommandId, reply: &Reply, goes_down: bool, wall: Timestamp) -
     };
     match reply {
         Reply::Started { state } => Response {
-            state: Some(state.to_string()),
-            step: Some(state.to_string()),
+            state: Some(state.clone()),
+            step: Some(state.clone()),
             progress: Some(0),
             ..new(ResponseStatus::ExecutionStarted)
         },
         Reply::Entered { state, progress } => Response {
-            state: Some(state.to_string()),
-            step: Some(state.to_string()),
-            // How far a reboot is, nobody can tell from here.
-            progress: progress.filter(|_| !goes_down),
+            state: Some(state.clone()),
+            step: Some(state.clone()),
+            progress: *progress,
             ..new(ResponseStatus::Progress)
         },
         Reply::Completed(outcome) => with(
@@ -339,7 +305,7 @@ fn to_response(id: CommandId, reply: &Reply, goes_down: bool, wall: Timestamp) -
             outcome,
             Response {
                 state: Some("failed".to_owned()),
-                error_code: Some(failure.code.to_owned()),
+                error_code: Some(failure.code.to_string()),
                 error_message: Some(failure.message.clone()),
                 ..new(ResponseStatus::Failed)
             },

@@ -19,7 +19,7 @@ use crate::{
     domain::{
         command::{Event, Failure, State},
         expiry,
-        operation::Operation,
+        operation::{self, Owner},
     },
     io::mqtt::Receipt,
     journal::{
@@ -82,15 +82,11 @@ impl Engine {
             );
             return self.refuse(id, failure, receipt);
         }
-        let parsed = if self.context.workflows.has(&message.kind) {
-            Operation::workflow(&message.kind, &message.payload)
-        } else {
-            Operation::parse(&message.kind, &message.payload)
-        };
-        let operation = match parsed {
-            Ok(operation) => operation,
-            Err(invalid) => {
-                let failure = Failure::new(invalid.code(), invalid.to_string());
+        let owner = self.context.workflows.catalogue().owner_of(&message.kind);
+        let admitted = match operation::admit(owner, &message.kind, &message.payload) {
+            Ok(admitted) => admitted,
+            Err(why) => {
+                let failure = Failure::new(why.code(), why.to_string());
                 return self.refuse(id, failure, receipt);
             }
         };
@@ -108,14 +104,17 @@ impl Engine {
             return self.refuse(id, failure, receipt);
         }
         let live = Live {
-            operation: operation.into(),
+            operation: message.kind.as_str().into(),
+            owner: owner.unwrap_or(Owner::Device),
+            payload: admitted,
+            payload_bytes: bytes,
             priority: message.priority,
             plan: self.plan_of(&message),
             state: State::Init { expires_at },
             next_n: 1,
-            started_n: None,
+            has_begun: false,
             end: None,
-            payload_bytes: bytes,
+            to_announce: Vec::new(),
         };
         let priority = message.priority;
         let received =
@@ -125,7 +124,6 @@ impl Engine {
             Ok(()) => {
                 tracing::info!(command_id = %id, "accepted");
                 self.payload_bytes += bytes;
-                let live = live.with_stages();
                 self.live.insert(id, live);
                 self.schedule.add(id, priority);
             }
@@ -145,7 +143,7 @@ impl Engine {
 
     /// Ends a command that never began; remembered, so that it is refused again.
     fn refuse(&mut self, id: CommandId, failure: Failure, receipt: &Receipt) {
-        tracing::info!(command_id = %id, code = failure.code, "refused");
+        tracing::info!(command_id = %id, code = &*failure.code, "refused");
         let response = self.failed_response(id, failure);
         let wall = self.context.clock.wall();
         let record = Record::Reply { n: 0, response: Box::new(response.clone()), wall };
@@ -157,7 +155,7 @@ impl Engine {
     }
 
     fn failed_response(&self, id: CommandId, failure: Failure) -> Response {
-        let mut response = Response::failed(id, failure.code, failure.message);
+        let mut response = Response::failed(id, &failure.code, failure.message);
         response.state = Some("failed".to_owned());
         response.at = Some(self.context.clock.wall());
         response

@@ -11,7 +11,7 @@ use quarterdeck_protocol::{
 };
 
 use super::Engine;
-use crate::{domain::command::Event, io::mqtt::IN_FLIGHT_MAX, journal::record::Record};
+use crate::{io::mqtt::IN_FLIGHT_MAX, journal::record::Record};
 
 /// Replies that are in memory alone, in bytes.
 const UNSAVED_MAX_BYTES: usize = 2 * 1024 * 1024;
@@ -120,9 +120,7 @@ impl Engine {
     pub(super) fn on_acked(&mut self, token: u64) {
         if let Some(Item::Saved { id, n }) = self.outbox.remove(token) {
             self.note(Record::Acked { id, n });
-            if self.live.get(&id).is_some_and(|live| live.started_n == Some(n)) {
-                self.apply(id, Event::Acknowledged);
-            }
+            self.announce_on(id);
         }
     }
 }

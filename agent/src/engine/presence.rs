@@ -41,7 +41,7 @@ pub(super) fn last_will(here: &Lifetime) -> Vec<u8> {
 
 impl Engine {
     pub(super) fn on_up(&mut self, link: Link) {
-        tracing::info!(broker = %self.context.credentials.mqtt_url, "connected");
+        tracing::info!(broker = %self.broker_url, "connected");
         if self.was_up {
             self.connection.reconnect_count += 1;
         }
@@ -79,7 +79,7 @@ impl Engine {
             self.outbox.rewind();
             self.note_connection();
         } else {
-            tracing::warn!(reason, broker = %self.context.credentials.mqtt_url, "cannot connect");
+            tracing::warn!(reason, broker = %self.broker_url, "cannot connect");
         }
     }
 

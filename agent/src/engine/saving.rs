@@ -24,11 +24,11 @@ pub(super) enum Then {
         id: CommandId,
         n: u32,
     },
-    RunWork {
+    /// Begin a command's workflow, or find it again.
+    Follow {
         id: CommandId,
-        index: usize,
     },
-    /// A program may start.
+    /// A program may start, or the host go down.
     LetGo(oneshot::Sender<()>),
     /// What was said last of a command that came again.
     SayAgain {
@@ -171,7 +171,7 @@ impl Engine {
         }
         for (_, then) in std::mem::take(&mut self.saving.waiting) {
             match then {
-                Then::RunWork { id, .. } => self.apply(id, Event::SaveFailed),
+                Then::Follow { id } => self.apply(id, Event::SaveFailed),
                 // Saying it harms nothing, and the broker's acknowledgement is asked for again.
                 Then::Send { id, n } => self.outbox.push_saved(id, n),
                 // A message without acknowledgement is sent again; a program is not let go.
@@ -189,7 +189,7 @@ impl Engine {
                 }
             }
             Then::Send { id, n } => self.outbox.push_saved(id, n),
-            Then::RunWork { id, index } => self.run_work(id, index),
+            Then::Follow { id } => self.follow(id),
             Then::SayAgain { id } => self.say_again(id),
             Then::LetGo(go) => {
                 // Work that was ended meanwhile no longer waits for it.

@@ -42,7 +42,7 @@ pub(super) enum Entry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Open {
     pub(super) received: Place,
-    pub(super) stage: Option<Place>,
+    pub(super) running: Option<Place>,
     pub(super) process: Option<Place>,
     pub(super) last: Kept,
     pub(super) unacked: Vec<Kept>,
@@ -62,17 +62,16 @@ impl Index {
                 let accepted = Kept { n: 0, place };
                 let open = Open {
                     received: place,
-                    stage: None,
+                    running: None,
                     process: None,
                     last: accepted,
                     unacked: vec![accepted],
                 };
                 self.entries.insert(id, Entry::Open(Box::new(open)));
             }
-            Record::Stage(_) => {
+            Record::Running { .. } => {
                 if let Some(Entry::Open(open)) = self.entries.get_mut(&id) {
-                    open.stage = Some(place);
-                    open.process = None;
+                    open.running = Some(place);
                 }
             }
             Record::Process { .. } => {
@@ -124,7 +123,7 @@ impl Index {
             let replies: &mut Vec<Kept> = match entry {
                 Entry::Open(open) => {
                     open.received = moved(open.received);
-                    open.stage = open.stage.map(&moved);
+                    open.running = open.running.map(&moved);
                     open.process = open.process.map(&moved);
                     open.last.place = moved(open.last.place);
                     &mut open.unacked

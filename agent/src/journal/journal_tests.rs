@@ -13,7 +13,7 @@ use super::{
     storage::{DiskFolder, memory::MemoryFolder},
     *,
 };
-use crate::domain::{Lifetime, Moment};
+use crate::domain::Moment;
 
 fn id(n: u128) -> CommandId {
     CommandId(Uuid::from_u128(n))
@@ -41,15 +41,14 @@ fn received(n: u128) -> Record {
     }))
 }
 
-fn stage(n: u128, index: usize) -> Record {
-    Record::Stage(StageEntered {
-        id: id(n),
-        index,
-        since: Lifetime { boot_id: "b1".to_owned(), run_id: Uuid::from_u128(1) },
+fn running(n: u128, state: &str) -> Record {
+    let running = Running {
+        boot_id: "b1".to_owned(),
         timeout_at: Moment::from_millis(60_000),
-        is_workflow: false,
-        return_by: Moment::from_millis(150_000),
-    })
+        state: state.to_owned(),
+        goes_down: false,
+    };
+    Record::Running { id: id(n), running }
 }
 
 fn process(n: u128) -> Record {
@@ -77,13 +76,13 @@ fn open(folder: &MemoryFolder) -> (Journal, Replay) {
 fn story() -> Vec<Record> {
     vec![
         received(1),
-        stage(1, 0),
+        running(1, "init"),
         reply(1, 1, ResponseStatus::ExecutionStarted),
         received(2),
         acked(1, 0),
         acked(1, 1),
         reply(1, 2, ResponseStatus::Completed),
-        stage(2, 0),
+        running(2, "init"),
         reply(2, 1, ResponseStatus::ExecutionStarted),
         process(2),
         acked(2, 0),
@@ -133,10 +132,10 @@ fn what_was_noted_is_known_after_a_restart() {
     assert_eq!(replay.discarded_bytes, 0);
     assert_eq!(replay.open.len(), 2);
     assert_eq!(replay.open[0].received.message.command_id, id(2));
-    assert_eq!(replay.open[0].stage.as_ref().map(|stage| stage.index), Some(0));
+    assert_eq!(replay.open[0].running.as_ref().map(|running| &*running.state), Some("init"));
     assert!(replay.open[0].process.is_some());
     assert_eq!(replay.open[0].next_n, 2);
-    assert_eq!(replay.open[1].stage, None);
+    assert_eq!(replay.open[1].running, None);
     let unacked: Vec<_> = replay.unacked.iter().map(|(id, kept)| (*id, kept.n)).collect();
     assert_eq!(unacked, [(id(2), 1), (id(3), 0)]);
     let Some(Seen::Ended(kept)) = journal.seen(id(1)) else { panic!("it has ended") };
@@ -320,7 +319,7 @@ fn any_record() -> impl Strategy<Value = Record> {
     ];
     prop_oneof![
         (1..5_u128).prop_map(received),
-        (1..5_u128, 0..3_usize).prop_map(|(n, index)| stage(n, index)),
+        (1..5_u128, "[a-c]").prop_map(|(n, state)| running(n, &state)),
         (1..5_u128).prop_map(process),
         (1..5_u128, 1..5_u32, status).prop_map(|(c, n, status)| reply(c, n, status)),
         (1..5_u128, 0..5_u32).prop_map(|(c, n)| acked(c, n)),

@@ -7,15 +7,15 @@ use quarterdeck_protocol::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Lifetime, Moment};
+use crate::domain::{Moment, command::Running};
 
 /// One entry of the log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Record {
     /// A command was taken; stands for reply 0, `accepted`, as well.
     Received(Box<Received>),
-    /// A command enters a stage: saved before anything of that stage is done.
-    Stage(StageEntered),
+    /// A command has begun, or goes on: saved before its workflow begins.
+    Running { id: CommandId, running: Running },
     /// A program stands ready, and is let go only after this is saved.
     Process { id: CommandId, process: ProcessMark },
     /// Reply `n` of a command. A final one ends it for ever.
@@ -48,19 +48,6 @@ impl Received {
     }
 }
 
-/// A stage that a command has entered; the moments are on the boot clock of `since`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct StageEntered {
-    pub id: CommandId,
-    pub index: usize,
-    pub since: Lifetime,
-    pub timeout_at: Moment,
-    pub return_by: Moment,
-    /// It follows a workflow of the device's owner.
-    #[serde(default)]
-    pub is_workflow: bool,
-}
-
 /// How a program's processes are found again after the agent went down.
 ///
 /// A process id alone may by then belong to somebody else; with the start time
@@ -86,9 +73,11 @@ impl Record {
     pub fn command_id(&self) -> CommandId {
         match self {
             Self::Received(received) => received.message.command_id,
-            Self::Stage(stage) => stage.id,
             Self::Reply { response, .. } => response.command_id,
-            Self::Process { id, .. } | Self::Acked { id, .. } | Self::Cancelled { id, .. } => *id,
+            Self::Running { id, .. }
+            | Self::Process { id, .. }
+            | Self::Acked { id, .. }
+            | Self::Cancelled { id, .. } => *id,
         }
     }
 }

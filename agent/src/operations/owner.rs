@@ -22,7 +22,7 @@ fn fill(line: &[String], placeholder: &str, value: &str) -> Vec<String> {
         .collect()
 }
 
-async fn run_line(
+pub(super) async fn run_line(
     context: &Context,
     argv: Vec<String>,
     outlives_agent: bool,
@@ -76,32 +76,6 @@ pub(super) async fn restart_app(
         None => line.clone(),
     };
     run_line(context, argv, false, end, reports).await
-}
-
-/// With no command line the engine starts the agent anew itself, and does not come here.
-pub(super) async fn restart_agent(
-    context: &Context,
-    end: &CancellationToken,
-    reports: &Reports,
-) -> WorkEnd {
-    let argv = context.config.exec.restart_agent.clone().unwrap_or_default();
-    run_line(context, argv, true, end, reports).await
-}
-
-pub(super) async fn reboot(
-    context: &Context,
-    end: &CancellationToken,
-    reports: &Reports,
-) -> WorkEnd {
-    run_line(context, context.config.exec.reboot.clone(), true, end, reports).await
-}
-
-pub(super) async fn shutdown(
-    context: &Context,
-    end: &CancellationToken,
-    reports: &Reports,
-) -> WorkEnd {
-    run_line(context, context.config.exec.shutdown.clone(), true, end, reports).await
 }
 
 #[cfg(test)]

@@ -1,71 +1,103 @@
-//! The agent's own operations as steps of workflows: `action = "builtin"` in a file
-//! of the device's owner.
+//! The agent's own operations, as steps of workflows: `action = "builtin"` and its kin, in
+//! the agent's own files and in those of the device's owner.
 //!
-//! What a step brings stands in the payload under [`BUILTIN`]; the command's last
-//! response says it as if the operation had run alone. Operations that take the
-//! host or the agent down are no such steps: a workflow has its own words for that.
+//! What a step brings stands in the payload under [`Brought::KEY`]; the command's last
+//! response says it. A step that was cut off by the end of the agent is `interrupted`,
+//! unless its file says that it may be repeated, or it can be known how it ended: one
+//! that takes the host or the agent down ends well when they are back.
 
-use std::{ops::Range, pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
-use quarterdeck_protocol::{ids::CommandId, operations};
+use quarterdeck_protocol::{command::error_code, ids::CommandId, operations};
 use serde_json::Value;
-use tokio::sync::mpsc;
+use sha2::{Digest as _, Sha256};
+use tokio::{sync::mpsc, time::sleep};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
-use super::{Context, clean_up};
+use super::{Context, clean_up, going_down, operation::Operation};
 use crate::{
-    domain::{
-        command::Outcome,
-        operation::{Operation, Until},
-    },
+    domain::command::{Failure, Outcome},
     runner::{
         handlers::{Call, Handled, Handlers},
         requests,
     },
-    work::{REPORTS_WAITING_MAX, Report, Reports},
-    workflow::message::Payload,
+    work::{Brought, Failed, REPORTS_WAITING_MAX, Report, Reports, WorkEnd},
+    workflow::{engine::StepFailure, message::Payload, topic::CommandTopic},
 };
 
-/// Where a step's outcome stands in the payload.
-pub const BUILTIN: &str = "@builtin";
+/// How long a step may take to end when the agent stops, in milliseconds.
+const STOP_STEP_MS: u64 = 1_500;
+const INTERRUPTED: &str = "the agent went down while it ran; how far it got is not known";
 
 /// Runs such steps.
 #[derive(Debug)]
 pub struct Steps {
     context: Arc<Context>,
-    /// Where the live output of the server's commands goes.
-    server: mpsc::Sender<(CommandId, Report)>,
+    /// Where what the server's commands tell goes, if there is a server.
+    server: Option<mpsc::Sender<(CommandId, Report)>>,
+    agent_stops: CancellationToken,
 }
 
 impl Steps {
-    pub const fn new(context: Arc<Context>, server: mpsc::Sender<(CommandId, Report)>) -> Self {
-        Self { context, server }
+    pub const fn new(
+        context: Arc<Context>,
+        server: Option<mpsc::Sender<(CommandId, Report)>>,
+        agent_stops: CancellationToken,
+    ) -> Self {
+        Self { context, server, agent_stops }
     }
 
     async fn run(self: Arc<Self>, call: Call, stop: CancellationToken) -> Handled {
-        let payload = known_fields(&call.operation, call.payload);
-        let operation = Operation::parse(&call.operation, &Value::Object(payload))
-            .map_err(|invalid| invalid.to_string())?;
-        let stages = stages(&operation, &call.operation, call.step.as_deref())?;
-        let command = requests::command_id(&call.topic);
-        let id = command.unwrap_or_else(|| CommandId(self.context.clock.random_id()));
-        let (to, from) = mpsc::channel(REPORTS_WAITING_MAX);
-        let server = command.map(|_| self.server.clone());
-        tokio::spawn(pass_on(from, server));
-        let reports = Reports { id, to };
+        let payload = known_fields(&call.operation, call.payload.clone());
+        let operation = match Operation::parse(&call.operation, &Value::Object(payload)) {
+            Ok(operation) => operation,
+            Err(why) => return failed(Failure::new(why.code(), why.to_string())),
+        };
+        let steps = match steps_of(&operation, &call) {
+            Ok(steps) => steps,
+            Err(why) => return failed(Failure::new(error_code::REJECTED, why)),
+        };
+        let goes_down = steps.iter().any(|step| operation.goes_down(step).is_some());
+        if call.is_resumed && !call.is_repeatable && !goes_down {
+            return failed(Failure::new(error_code::INTERRUPTED, INTERRUPTED));
+        }
+        let reports = self.reports_of(&call.topic);
         let mut brought = Ok(Outcome::default());
-        for index in stages {
-            brought = super::run(&self.context, &operation, index, &stop, &reports).await;
+        for step in steps {
+            brought = if let Some(until) = operation.goes_down(step) {
+                let work = going_down::Step { operation: &operation, until, call: &call };
+                work.run(&self.context, &stop, &reports).await?
+            } else {
+                tokio::select! {
+                    end = super::run(&self.context, &operation, step, &stop, &reports) => end,
+                    // Without the agent a program's supervisor ends it.
+                    () = self.has_to_go() => Err(Failed::because(error_code::INTERRUPTED, "")),
+                }
+            };
             if brought.is_err() {
                 break;
             }
         }
-        if command.is_none() {
-            clean_up(&self.context.paths, id);
-        }
-        let outcome = brought.map_err(|failed| failed.into_parts().0.message)?;
-        let outcome = serde_json::to_value(outcome).expect("plain data");
-        Ok(Payload::from_iter([(BUILTIN.to_owned(), outcome)]))
+        let is_cut_off = stop.is_cancelled() && !goes_down;
+        to_handled(brought, is_cut_off, call.is_repeatable)
+    }
+
+    /// Waits until the agent stops and can wait no longer.
+    async fn has_to_go(&self) {
+        self.agent_stops.cancelled().await;
+        sleep(Duration::from_millis(STOP_STEP_MS)).await;
+    }
+
+    /// Where a step tells what it does; all steps of a command, and of what it started, are one.
+    fn reports_of(&self, topic: &CommandTopic) -> Reports {
+        let server = requests::command_id(topic).and(self.server.clone());
+        let to = server.unwrap_or_else(|| {
+            let (to, from) = mpsc::channel(REPORTS_WAITING_MAX);
+            tokio::spawn(agree(from));
+            to
+        });
+        Reports { id: work_id(topic), to }
     }
 }
 
@@ -77,6 +109,41 @@ impl Handlers for Steps {
     ) -> Pin<Box<dyn Future<Output = Handled> + Send>> {
         Box::pin(self.run(call, stop))
     }
+
+    fn ended(&self, topic: &CommandTopic) {
+        clean_up(&self.context.paths, work_id(topic));
+    }
+}
+
+/// The name of a command's own folder, and the mark of its processes: the server's id, or
+/// for a command of the bus one that is made of its topic.
+pub fn work_id(topic: &CommandTopic) -> CommandId {
+    requests::command_id(topic).unwrap_or_else(|| {
+        let digest = Sha256::digest(topic.root_command().as_str());
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&digest[..16]);
+        CommandId(Uuid::from_bytes(bytes))
+    })
+}
+
+/// A step that brought nothing but a failure.
+fn failed(failure: Failure) -> Handled {
+    to_handled(Err(Failed::new(failure, Outcome::default())), false, false)
+}
+
+fn to_handled(brought: WorkEnd, is_cut_off: bool, is_repeatable: bool) -> Handled {
+    if is_cut_off && is_repeatable {
+        return None;
+    }
+    let (failure, outcome) = match brought.map_err(Failed::into_parts) {
+        Ok(outcome) if !is_cut_off => return Some(Ok(Brought::fields(outcome, None))),
+        Err((failure, outcome)) if !is_cut_off => (failure, outcome),
+        Ok(outcome) | Err((_, outcome)) => {
+            (Failure::new(error_code::INTERRUPTED, INTERRUPTED), outcome)
+        }
+    };
+    let fields = Brought::fields(outcome, Some(&failure));
+    Some(Err(StepFailure { reason: failure.message, fields }))
 }
 
 /// Leaves what the operation knows: a workflow's payload may hold more.
@@ -87,67 +154,28 @@ fn known_fields(operation: &str, mut payload: Payload) -> Payload {
     payload
 }
 
-/// Finds the stages that are meant.
-fn stages(operation: &Operation, name: &str, step: Option<&str>) -> Result<Range<usize>, String> {
-    let all = operation.stages();
-    let range = match step {
-        None => 0..all.len(),
-        Some(step) => {
-            let at = all.iter().position(|stage| stage.name == step);
-            let at = at.ok_or_else(|| format!("{name} has no step {step:?}"))?;
-            at..at + 1
-        }
-    };
-    if all[range.clone()].iter().any(|stage| stage.until != Until::WorkEnds) {
-        return Err(format!(
-            "{name} takes the host or the agent down, and is no step of a workflow"
-        ));
-    }
-    Ok(range)
+/// Finds the steps that are meant.
+fn steps_of(operation: &Operation, call: &Call) -> Result<&'static [&'static str], String> {
+    let all = operation.steps();
+    let Some(step) = call.step.as_deref() else { return Ok(all) };
+    let at = all.iter().position(|known| *known == step);
+    let at = at.ok_or_else(|| {
+        let known = all.join(", ");
+        format!("{} has no step {step:?}; there are: {known}", call.operation)
+    })?;
+    Ok(&all[at..=at])
 }
 
-/// Passes on what the server is told while a step runs; a program starts at once, for
-/// the step is saved already.
-async fn pass_on(
-    mut from: mpsc::Receiver<(CommandId, Report)>,
-    server: Option<mpsc::Sender<(CommandId, Report)>>,
-) {
-    while let Some((id, report)) = from.recv().await {
-        match (report, &server) {
-            (Report::Ready { go, .. }, None) => {
-                // A step that was ended meanwhile no longer waits for it.
-                let _ = go.send(());
-            }
-            (report, Some(server)) => {
-                // Nobody listens only when the agent stops.
-                let _ = server.send((id, report)).await;
-            }
-            (_, None) => {}
+/// Answers a step of a command that no server knows: the step is saved already, so whatever
+/// asks for leave has it at once.
+async fn agree(mut from: mpsc::Receiver<(CommandId, Report)>) {
+    while let Some((_, report)) = from.recv().await {
+        if let Report::Ready { go: leave, .. }
+        | Report::GoesDown { go: leave }
+        | Report::Announce { told: leave } = report
+        {
+            // A step that was ended meanwhile no longer waits for it.
+            let _ = leave.send(());
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_step_takes_of_a_payload_what_its_operation_knows() {
-        let payload = json!({"script": "id", "reason": "busy", "@next": {"index": 1}});
-        let known = known_fields("run_script", payload.as_object().expect("an object").clone());
-        assert_eq!(Value::Object(known), json!({"script": "id"}));
-        assert!(known_fields("none", Payload::from_iter([("x".to_owned(), json!(1))])).is_empty());
-    }
-
-    #[test]
-    fn a_step_is_named_or_all_are_meant() {
-        let push = json!({"path": "/tmp/x", "content": ""});
-        let push = Operation::parse("file_push", &push).expect("valid");
-        assert_eq!(stages(&push, "file_push", None), Ok(0..2));
-        assert_eq!(stages(&push, "file_push", Some("installing")), Ok(1..2));
-        assert!(stages(&push, "file_push", Some("flying")).is_err());
-        assert!(stages(&Operation::RebootHost, "reboot_host", None).is_err());
     }
 }

@@ -1,8 +1,7 @@
 //! `collect_logs`, `file_pull` and `file_push`.
 //!
 //! What is collected or fetched lies in the command's own folder between the
-//! two stages; a crash between them answers `interrupted`, and the folder is
-//! emptied at the next start.
+//! two steps, and is there until the command has ended.
 
 use std::{
     fs::{self, File},
@@ -32,7 +31,7 @@ use crate::{
         files::{self, FileError, NewFile},
         process,
         supervisor::Spec,
-        transfer::{self, Server, TransferError, Transferred},
+        transfer::{self, TransferError, Transferred},
     },
     work::{Failed, Reports, WorkEnd},
 };
@@ -159,8 +158,8 @@ pub(super) async fn upload_collected(context: &Context, id: CommandId) -> WorkEn
 }
 
 async fn upload(context: &Context, id: CommandId, name: &str, file: File) -> WorkEnd {
-    let server = Server { credentials: &context.credentials, clock: &*context.clock };
-    let done = server
+    let done = context
+        .server()?
         .upload(&id.to_string(), name, file)
         .await
         .map_err(|error| transfer_failure(&error))?;
@@ -195,7 +194,7 @@ pub(super) async fn fetch(context: &Context, payload: &FilePush, id: CommandId) 
     if let Some(upload_id) = payload.upload_id {
         let mut target =
             File::create(&fetched).map_err(|error| io_failure("cannot save", &error))?;
-        let server = Server { credentials: &context.credentials, clock: &*context.clock };
+        let server = context.server()?;
         let expected = payload.sha256.as_deref();
         let done = server.download(&upload_id.to_string(), &mut target, expected).await;
         done.map_err(|error| transfer_failure(&error))?;

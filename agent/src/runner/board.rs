@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{own::Own, requests, version::Version};
+use super::{handlers::Since, own::Own, requests, version::Version};
 use crate::{
     domain::Moment,
     workflow::{
@@ -26,6 +26,8 @@ pub struct Entry {
     pub version: Arc<Version>,
     pub command: Command,
     pub own: Own,
+    /// When it entered its state.
+    pub since: Since,
     /// Tells it from an earlier command on the same topic.
     pub life: u64,
     /// The script or builtin that runs for it.
@@ -78,14 +80,14 @@ impl Board {
     }
 
     /// Puts a command on the board.
-    pub fn add(&mut self, command: Command, version: Arc<Version>, own: Own) {
+    pub fn add(&mut self, command: Command, version: Arc<Version>, own: Own, since: Since) {
         self.remove(&command.topic);
         self.lives += 1;
         let (topic, next) = (command.topic.clone(), command.clone());
         let phase = Phase::New;
         let command = Command { phase, ..command };
         let (life, run, told_by) = (self.lives, None, None);
-        let entry = Entry { version, command, own, life, run, said: 0, told_by, seen_on: 0 };
+        let entry = Entry { version, command, own, since, life, run, said: 0, told_by, seen_on: 0 };
         self.entries.insert(topic, entry);
         self.set(next);
     }
@@ -161,7 +163,7 @@ fn is_remembered(command: &Command) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runner::version::Source;
+    use crate::{domain::Lifetime, runner::version::Source};
 
     fn board_with(phases: impl IntoIterator<Item = Phase>) -> Board {
         let source = Source::Invalid { operation: "op".into(), reason: "r".into() };
@@ -170,7 +172,9 @@ mod tests {
         for (n, phase) in phases.into_iter().enumerate() {
             let mut command = Command::new(topic(n), Payload::new());
             command.phase = phase;
-            board.add(command, version.clone(), Own::default());
+            let life = Lifetime { boot_id: String::new(), run_id: uuid::Uuid::nil() };
+            let since = Since { life, at: Moment::default() };
+            board.add(command, version.clone(), Own::default(), since);
         }
         board
     }

@@ -10,7 +10,7 @@ use super::{
     After, Runner,
     handlers::{Call, Handled},
     log::Item,
-    own,
+    own, requests,
     saver::Ticket,
     scripts::Ended,
 };
@@ -19,7 +19,7 @@ use crate::{
     workflow::{
         command::Command,
         definition::{FAILED, INIT},
-        engine::{Effect, Event, Launch, Run},
+        engine::{Effect, Event, Launch, Run, StepFailure, step},
         message::{self, Baton, Payload, REASON},
         outcome::ScriptEnd,
         topic::CommandTopic,
@@ -74,11 +74,14 @@ impl Runner {
                 self.publish_clear(topic);
             }
             Then::Effects { life, mut message, effects, sub_before } => {
+                // Before what runs in the state says anything of its own.
+                self.tell_state(&topic);
                 for effect in effects {
                     failpoint::reach("before an effect");
                     self.do_effect(&topic, life, &mut message, effect);
                 }
-                self.tell_watcher(&topic);
+                self.tell_end(&topic);
+                self.clean_up(&topic);
                 self.clear_if_orphan(&topic);
                 if let Some(sub) = sub_before {
                     self.clear_if_orphan(&sub);
@@ -119,16 +122,23 @@ impl Runner {
                 self.start_operation(topic, sub, payload);
             }
             Effect::InvokeBuiltin { call, payload, is_resumed, is_repeatable } => {
-                if is_resumed && !is_repeatable {
-                    let why = "interrupted: the agent stopped while this ran".to_owned();
-                    self.queue.push_back((topic.clone(), Event::BuiltinEnded(Err(why))));
-                } else {
-                    self.invoke(topic, Call::of(topic, call, payload));
-                }
+                let (topic, since) = (topic.clone(), entry.since.clone());
+                let call = Call::name(&topic, call).map(|(operation, step)| Call {
+                    topic: topic.clone(),
+                    operation,
+                    step,
+                    payload,
+                    is_resumed,
+                    is_repeatable,
+                    since,
+                });
+                self.invoke(&topic, call);
             }
             Effect::StopWork => {
-                if let Some(stop) = entry.run.take().and_then(|run| self.running.get(&run)) {
+                let Some(run) = entry.run.take() else { return };
+                if let Some(stop) = self.running.get(&run) {
                     stop.cancel();
+                    self.wait_with_end(topic, run);
                 }
             }
             Effect::TellParent { parent } => {
@@ -141,6 +151,19 @@ impl Runner {
             | Effect::Forget
             | Effect::ClearOperation { .. }
             | Effect::Log(_) => {}
+        }
+    }
+
+    /// Has what a finished command kept between its steps forgotten; whoever asked for one of
+    /// ours does that.
+    fn clean_up(&self, topic: &CommandTopic) {
+        let has_ended = self.board.get(topic).is_none_or(|entry| entry.command.is_ended());
+        if let Some(handlers) = &self.handlers
+            && has_ended
+            && topic.parent().is_none()
+            && !requests::is_ours(topic)
+        {
+            handlers.ended(topic);
         }
     }
 
@@ -184,7 +207,7 @@ impl Runner {
         }
         let (Some(handlers), Some(call)) = (self.handlers.clone(), call) else {
             let why = format!("this agent has no handler of its own for {}", topic.operation());
-            self.queue.push_back((topic.clone(), Event::BuiltinEnded(Err(why))));
+            self.queue.push_back((topic.clone(), Event::BuiltinEnded(Err(why.into()))));
             return;
         };
         let (run, stop) = self.begin_run();
@@ -194,8 +217,8 @@ impl Runner {
         let (to, topic) = (self.reports_to.clone(), topic.clone());
         tokio::spawn(async move {
             let handled = AssertUnwindSafe(handlers.handle(call, stop)).catch_unwind().await;
-            let result = handled
-                .unwrap_or_else(|_| Err("the step itself failed; the agent's log says why".into()));
+            let panicked = || Some(Err("the step itself failed; the agent's log says why".into()));
+            let result = handled.unwrap_or_else(|_| panicked());
             let _ = to.send(Report::BuiltinEnded { topic, run, result }).await;
         });
     }
@@ -223,6 +246,7 @@ impl Runner {
         match report {
             Report::ScriptEnded { topic, run, ended } => {
                 self.running.remove(&run);
+                self.run_is_over(&topic, run, Payload::new());
                 // Ended by us because the agent stops: it says nothing.
                 if self.after.is_some() {
                     return;
@@ -243,9 +267,20 @@ impl Runner {
             Report::BuiltinEnded { topic, run, result } => {
                 self.running.remove(&run);
                 let Some(entry) = self.board.get_mut(&topic) else { return };
-                if self.after.is_none() && entry.run == Some(run) {
-                    entry.run = None;
-                    self.queue.push_back((topic, Event::BuiltinEnded(result)));
+                if entry.run != Some(run) {
+                    let brought = match result {
+                        Some(Ok(fields) | Err(StepFailure { fields, .. })) => fields,
+                        None => Payload::new(),
+                    };
+                    return self.run_is_over(&topic, run, brought);
+                }
+                entry.run = None;
+                match result {
+                    Some(result) if self.after.is_none() => {
+                        self.queue.push_back((topic, Event::BuiltinEnded(result)));
+                    }
+                    Some(result) => self.end_for_stop(&topic, result),
+                    None => tracing::debug!(%topic, "a step goes on with the agent's next run"),
                 }
             }
             Report::Launched { topic, run, life, result } => {
@@ -254,6 +289,18 @@ impl Runner {
                     self.queue.push_back((topic, Event::Launched(result)));
                 }
             }
+        }
+    }
+
+    /// Takes the end of a step that the agent's stop cut off, if it is its command's end too.
+    /// Otherwise the next run finds it where it is, for this one does nothing more.
+    fn end_for_stop(&mut self, topic: &CommandTopic, result: Result<Payload, StepFailure>) {
+        let Some(entry) = self.board.get(topic) else { return };
+        let event = Event::BuiltinEnded(result);
+        if let Ok(step) = step(&entry.version.definition, &entry.command, event, self.now())
+            && step.next.is_ended()
+        {
+            self.take(topic, step, false);
         }
     }
 

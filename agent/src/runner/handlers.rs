@@ -4,10 +4,26 @@ use std::{fmt, pin::Pin, sync::Arc};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::workflow::{definition::BuiltinCall, message::Payload, topic::CommandTopic};
+use serde::{Deserialize, Serialize};
 
-/// What a handler comes to: fields for the payload, or a reason.
-pub type Handled = Result<Payload, String>;
+use crate::{
+    domain::{Lifetime, Moment},
+    workflow::{
+        definition::BuiltinCall, engine::StepFailure, message::Payload, topic::CommandTopic,
+    },
+};
+
+/// What a handler comes to: fields for the payload, or a failure; nothing when it was ended
+/// early and may be asked for again by the next run of the agent.
+pub type Handled = Option<Result<Payload, StepFailure>>;
+
+/// When a command entered the state that it is in; kept while the agent and the host restart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Since {
+    pub life: Lifetime,
+    /// On the boot clock of that life.
+    pub at: Moment,
+}
 
 /// Something that a workflow asks of the agent's own code.
 #[derive(Debug, Clone)]
@@ -17,17 +33,24 @@ pub struct Call {
     /// One step of the operation; all of them without it.
     pub step: Option<Arc<str>>,
     pub payload: Payload,
+    /// It was asked for before, and the agent has restarted since.
+    pub is_resumed: bool,
+    /// Then it may simply be done again.
+    pub is_repeatable: bool,
+    pub since: Since,
 }
 
 impl Call {
-    /// Reads what a definition asks for; `None` for what this agent has not.
-    pub(super) fn of(topic: &CommandTopic, call: BuiltinCall, payload: Payload) -> Option<Self> {
-        let (operation, step) = match call {
-            BuiltinCall::Own => (topic.operation().into(), None),
-            BuiltinCall::Step { operation, step } => (operation, Some(step)),
-            BuiltinCall::Download | BuiltinCall::Upload => return None,
-        };
-        Some(Self { topic: topic.clone(), operation, step, payload })
+    /// Names what a definition asks for: operation and step; `None` for what this agent has not.
+    pub(super) fn name(
+        topic: &CommandTopic,
+        call: BuiltinCall,
+    ) -> Option<(Arc<str>, Option<Arc<str>>)> {
+        match call {
+            BuiltinCall::Own => Some((topic.operation().into(), None)),
+            BuiltinCall::Step { operation, step } => Some((operation, Some(step))),
+            BuiltinCall::Download | BuiltinCall::Upload => None,
+        }
     }
 }
 
@@ -39,4 +62,7 @@ pub trait Handlers: Send + Sync + fmt::Debug {
         call: Call,
         stop: CancellationToken,
     ) -> Pin<Box<dyn Future<Output = Handled> + Send>>;
+
+    /// Forgets what was kept between the steps of a command that has ended.
+    fn ended(&self, topic: &CommandTopic);
 }

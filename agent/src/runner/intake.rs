@@ -20,8 +20,9 @@ use super::{
     own,
     version::{Source, Version},
 };
+use crate::domain::operation::Owner;
 use crate::workflow::{
-    catalogue::{Catalogue, Entry, Workflow},
+    catalogue::{Catalogue, Workflow},
     command::{Command, Phase},
     definition::{FAILED, INIT, SUCCESSFUL},
     engine::Event,
@@ -33,6 +34,11 @@ use crate::workflow::{
 const ARRIVALS_MAX: usize = 10_000;
 /// Bytes that all commands together may take in the log; beyond, new ones wait.
 const LIVE_MAX_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Built-in operations that only the server starts, or a workflow of the device's owner: on a
+/// broker of the device they would hand the agent's rights to all who may publish there. A file
+/// of the same name in the owner's folder opens one.
+const NOT_OPEN_TO_BUS: [&str; 3] = ["file_pull", "file_push", "run_script"];
 
 /// Commands that have come and not begun.
 #[derive(Debug, Default)]
@@ -193,6 +199,9 @@ impl Runner {
             Incoming::Cleared => self.arrivals.forget(&topic),
             // Those of sub-operations are our own, from before a crash: who needs one starts it again.
             Incoming::State(_) if is_init && topic.parent().is_some() => {}
+            Incoming::State(_) if is_init && !self.is_open_to_bus(topic.operation()) => {
+                tracing::warn!(%topic, "not started: this operation is not open to the bus");
+            }
             Incoming::State(baton) if is_init => self.arrive(topic, baton.payload, hash),
             Incoming::State(baton) => self.on_foreign_end(topic, baton),
         }
@@ -231,7 +240,7 @@ impl Runner {
         let served = self.arrivals.served;
         self.refuse_unknown(served);
         let is_ready = |(topic, arrival): &(&CommandTopic, &Arrival)| {
-            arrival.request <= served && runs(&self.catalogue, topic.operation()).is_some()
+            arrival.request <= served && self.catalogue.get(topic.operation()).is_some()
         };
         let ready = self.arrivals.waiting.iter().filter(is_ready);
         let mut ready: Vec<_> = ready.map(|(t, a)| (a.request, t.clone())).collect();
@@ -250,7 +259,8 @@ impl Runner {
                 let command = Command::new(topic.clone(), arrival.payload);
                 let mut own = self.echoes.remove(&topic).unwrap_or_default();
                 own.stands(arrival.hash);
-                self.board.add(command, version, own);
+                let since = self.since_now();
+                self.board.add(command, version, own, since);
                 self.queue.push_back((topic, Event::Start));
             }
         }
@@ -262,9 +272,7 @@ impl Runner {
             return;
         }
         let catalogue = self.catalogue.clone();
-        for topic in
-            self.arrivals.without(served, |operation| runs(&catalogue, operation).is_some())
-        {
+        for topic in self.arrivals.without(served, |operation| catalogue.get(operation).is_some()) {
             if self.is_watched(&topic) {
                 self.arrivals.forget(&topic);
                 self.end_watch(&topic, "this device has no workflow for it any more");
@@ -274,7 +282,7 @@ impl Runner {
 
     /// Finds the workflow that a new command of this operation runs.
     fn version_of(&mut self, operation: &str) -> Option<Arc<Version>> {
-        let entry = runs(&self.catalogue, operation)?;
+        let entry = self.catalogue.get(operation)?;
         let source = match &entry.workflow {
             Workflow::Valid { text, .. } => {
                 Source::File { name: entry.origin.to_string().into(), text: text.clone() }
@@ -294,7 +302,10 @@ impl Runner {
         self.catalogue = Arc::new(catalogue);
         self.known.send_replace(self.catalogue.clone());
         self.arrivals.is_changed = true;
-        self.announce(false);
+        // Without a connection, all is announced when there is one.
+        if self.link.is_some() {
+            self.announce(false);
+        }
     }
 
     /// Says again what this device can do: the bus may have forgotten.
@@ -302,10 +313,19 @@ impl Runner {
         self.announce(true);
     }
 
+    /// Whether who takes part in the bus may start an operation: those of the device's owner,
+    /// and of the agent's own those that take no free text to run and no path to write.
+    fn is_open_to_bus(&self, operation: &str) -> bool {
+        self.catalogue.owner_of(operation) != Some(Owner::Agent)
+            || !NOT_OPEN_TO_BUS.contains(&operation)
+    }
+
     /// Publishes what is new, or all of it, and withdraws what is gone (P2).
     fn announce(&mut self, all: bool) {
-        let files = self.catalogue.entries().filter(|(_, entry)| entry.is_file());
-        let valid = files.filter(|(_, entry)| entry.workflow.is_valid());
+        let open = self.catalogue.entries().filter(|(name, _)| self.is_open_to_bus(name));
+        let valid = open.filter(|(_, entry)| {
+            entry.workflow.is_valid() && (entry.is_file() || self.handlers.is_some())
+        });
         let now: BTreeSet<String> = valid.map(|(operation, _)| operation.to_string()).collect();
         for gone in self.announced.difference(&now).cloned().collect::<Vec<_>>() {
             self.publish_capability(&gone, Bytes::new());
@@ -326,9 +346,4 @@ impl Runner {
         let is_up = self.link.is_some();
         self.outbox.push(&topic, payload, is_up);
     }
-}
-
-/// Finds the workflow of an operation that is run here: a file of the device's owner.
-fn runs<'a>(catalogue: &'a Catalogue, operation: &str) -> Option<&'a Entry> {
-    catalogue.get(operation).filter(|entry| entry.is_file())
 }

@@ -23,7 +23,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::version::{Source, Version};
+use super::{
+    handlers::Since,
+    version::{Source, Version},
+};
 use crate::{
     journal::{
         frame::{self, HEADER_BYTES},
@@ -66,6 +69,8 @@ pub struct Saved {
     pub version: Arc<Version>,
     /// The boot whose clock its due time is on.
     pub boot_id: Arc<str>,
+    /// When it entered its state.
+    pub since: Since,
     /// What may stand on its topic and is our own word: see [`super::own`].
     pub own: Vec<u64>,
     pub command: Command,
@@ -96,6 +101,7 @@ pub struct Replay {
 pub struct Kept {
     pub source: Source,
     pub boot_id: Arc<str>,
+    pub since: Since,
     pub own: Vec<u64>,
     pub command: Command,
 }
@@ -104,7 +110,7 @@ pub struct Kept {
 #[serde(rename_all = "snake_case")]
 enum Record {
     Version { id: Arc<str>, source: Source },
-    Command { version: Arc<str>, boot_id: Arc<str>, own: Vec<u64>, command: Command },
+    Command { version: Arc<str>, boot_id: Arc<str>, since: Since, own: Vec<u64>, command: Command },
     Clearing(CommandTopic),
     Forgotten(CommandTopic),
     Announced(Vec<String>),
@@ -254,12 +260,12 @@ impl Log {
         places.sort_unstable_by_key(|(_, place)| place.offset);
         let mut commands = Vec::with_capacity(places.len());
         for (id, place) in places {
-            let Record::Command { boot_id, own, command, .. } = self.record(*place)? else {
+            let Record::Command { boot_id, since, own, command, .. } = self.record(*place)? else {
                 return Err(LogError::Damaged { offset: place.offset });
             };
             let source = sources.get(id).cloned();
             let source = source.ok_or(LogError::Damaged { offset: place.offset })?;
-            commands.push(Kept { source, boot_id, own, command });
+            commands.push(Kept { source, boot_id, since, own, command });
         }
         let announced = match self.index.announced.map(|place| self.record(place)).transpose()? {
             Some(Record::Announced(names)) => names,
@@ -295,6 +301,7 @@ impl Log {
                     Record::Command {
                         version: id.clone(),
                         boot_id: saved.boot_id.clone(),
+                        since: saved.since.clone(),
                         own: saved.own.clone(),
                         command: saved.command.clone(),
                     }

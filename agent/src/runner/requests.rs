@@ -6,20 +6,29 @@
 //!             (or found on the board, after a restart)
 //! ```
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use quarterdeck_protocol::ids::CommandId;
+use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Runner, own};
-use crate::workflow::{
-    catalogue::{Catalogue, Entry},
-    command::Sub,
-    definition::{FAILED, INIT, StateName},
-    engine::Event,
-    message::{Baton, Message, Payload, REASON},
-    topic::CommandTopic,
+use crate::{
+    domain::command::{Failure, Outcome},
+    engine::After,
+    work::{Brought, Entered},
+    workflow::{
+        catalogue::Catalogue,
+        command::Sub,
+        definition::{FAILED, INIT, StateName},
+        engine::{Event, StepFailure},
+        message::{Baton, Message, Payload, REASON},
+        topic::CommandTopic,
+    },
 };
 
 /// What the ids of such commands begin with.
@@ -32,9 +41,9 @@ pub fn is_ours(topic: &CommandTopic) -> bool {
     topic.cmd_id().starts_with(OURS)
 }
 
-/// The server's command that was asked for, if it is one.
+/// The server's command that was asked for, if it is one, or that this is a part of.
 pub fn command_id(topic: &CommandTopic) -> Option<CommandId> {
-    topic.cmd_id().strip_prefix(OURS)?.parse().ok()
+    topic.root_command().cmd_id().strip_prefix(OURS)?.parse().ok()
 }
 
 /// The way to the runner.
@@ -48,7 +57,7 @@ pub struct Workflows {
 #[derive(Debug)]
 pub struct Asked {
     /// The states that it enters after `init`, but for the last.
-    pub states: mpsc::Receiver<StateName>,
+    pub states: mpsc::Receiver<Entered>,
     /// The state in which it ended.
     pub end: oneshot::Receiver<Baton>,
 }
@@ -65,12 +74,14 @@ pub enum Request {
     Abort {
         operation: String,
         cmd_id: String,
-        reason: String,
+        failure: Failure,
     },
     Clear {
         operation: String,
         cmd_id: String,
     },
+    /// Stop, and have the agent started anew.
+    StartAnew,
     /// Clear all that ended, or should have, but these.
     Keep {
         cmd_ids: HashSet<String>,
@@ -80,9 +91,13 @@ pub enum Request {
 /// Who asked for a command.
 #[derive(Debug)]
 pub struct Watcher {
-    states: mpsc::Sender<StateName>,
+    states: mpsc::Sender<Entered>,
     end: Option<oneshot::Sender<Baton>>,
     last: StateName,
+    /// What was told to end and has not: the end is told after it.
+    ending: BTreeSet<u64>,
+    /// What that brought.
+    brought: Payload,
 }
 
 impl Workflows {
@@ -98,11 +113,6 @@ impl Workflows {
         self.known.borrow().clone()
     }
 
-    /// Whether the device's owner has a workflow for this operation.
-    pub fn has(&self, operation: &str) -> bool {
-        self.known.borrow().get(operation).is_some_and(Entry::is_file)
-    }
-
     /// Waits until the operations are others.
     pub async fn changed(&mut self) {
         if self.known.changed().await.is_err() {
@@ -114,16 +124,22 @@ impl Workflows {
     pub async fn start(&self, operation: &str, id: &str, payload: Payload) -> Asked {
         let (states_to, states) = mpsc::channel(STATES_WAITING_MAX);
         let (end_to, end) = oneshot::channel();
-        let watcher = Watcher { states: states_to, end: Some(end_to), last: INIT.into() };
+        let watcher = Watcher {
+            states: states_to,
+            end: Some(end_to),
+            last: INIT.into(),
+            ending: BTreeSet::new(),
+            brought: Payload::new(),
+        };
         let (operation, cmd_id) = (operation.to_owned(), format!("{OURS}{id}"));
         self.ask(Request::Start { operation, cmd_id, payload, watcher }).await;
         Asked { states, end }
     }
 
-    /// Fails a command, and ends what runs for it.
-    pub async fn abort(&self, operation: &str, id: &str, reason: &str) {
+    /// Fails a command, and ends what runs for it; its end is told once that is gone.
+    pub async fn abort(&self, operation: &str, id: &str, failure: Failure) {
         let (operation, cmd_id) = (operation.to_owned(), format!("{OURS}{id}"));
-        self.ask(Request::Abort { operation, cmd_id, reason: reason.to_owned() }).await;
+        self.ask(Request::Abort { operation, cmd_id, failure }).await;
     }
 
     /// Forgets a command: whoever asked has noted its end.
@@ -139,6 +155,11 @@ impl Workflows {
         let _ = self.to.try_send(Request::Keep { cmd_ids });
     }
 
+    /// Has the agent stop and become a new run of itself.
+    pub async fn start_anew(&self) {
+        self.ask(Request::StartAnew).await;
+    }
+
     async fn ask(&self, request: Request) {
         // The runner is gone only when the agent stops.
         let _ = self.to.send(request).await;
@@ -151,9 +172,9 @@ impl Runner {
             Request::Start { operation, cmd_id, payload, watcher } => {
                 self.start_for(&operation, &cmd_id, payload, watcher);
             }
-            Request::Abort { operation, cmd_id, reason } => {
+            Request::Abort { operation, cmd_id, failure } => {
                 if let Some(topic) = self.topic_of(&operation, &cmd_id) {
-                    self.abort(topic, &reason);
+                    self.abort(topic, &failure);
                 }
             }
             Request::Clear { operation, cmd_id } => {
@@ -161,6 +182,7 @@ impl Runner {
                     self.clear_ours(&topic);
                 }
             }
+            Request::StartAnew => self.begin_stop(After::StartAnew),
             Request::Keep { cmd_ids } => {
                 let topics = self.board.iter().map(|entry| &entry.command.topic);
                 let others =
@@ -182,7 +204,8 @@ impl Runner {
         };
         self.watchers.insert(topic.clone(), watcher);
         if self.board.get(&topic).is_some() {
-            return self.tell_watcher(&topic);
+            self.tell_state(&topic);
+            return self.tell_end(&topic);
         }
         if !self.arrivals.contains(&topic) {
             let init = Bytes::from(Message { status: INIT, payload: &payload }.to_json());
@@ -194,21 +217,26 @@ impl Runner {
     }
 
     /// Fails a command with all that it has started.
-    fn abort(&mut self, topic: CommandTopic, reason: &str) {
+    fn abort(&mut self, topic: CommandTopic, failure: &Failure) {
         if self.arrivals.contains(&topic) {
             self.arrivals.forget(&topic);
-            self.end_watch(&topic, reason);
+            self.end_watch(&topic, &failure.message);
             return;
         }
+        let mut chain = Vec::new();
         let mut next = Some(topic);
         while let Some(topic) = next.take() {
-            if let Some(entry) = self.board.get(&topic) {
-                next = match entry.command.sub.as_deref() {
-                    Some(Sub::Operation { topic, .. }) => Some(topic.clone()),
-                    Some(Sub::Builtin { .. }) | None => None,
-                };
-                self.queue.push_back((topic, Event::Abort { reason: reason.to_owned() }));
+            let sub = self.board.get(&topic).and_then(|entry| entry.command.sub.as_deref());
+            if let Some(Sub::Operation { topic, .. }) = sub {
+                next = Some(topic.clone());
             }
+            chain.push(topic);
+        }
+        // The innermost first: its parent does not end before what that runs is being ended.
+        for topic in chain.into_iter().rev() {
+            let reason = failure.message.clone();
+            let fields = Brought::fields(Outcome::default(), Some(failure));
+            self.queue.push_back((topic, Event::Abort(StepFailure { reason, fields })));
         }
     }
 
@@ -229,22 +257,60 @@ impl Runner {
         }
     }
 
-    /// Tells who asked for a command where it is.
-    pub(super) fn tell_watcher(&mut self, topic: &CommandTopic) {
+    /// Tells who asked for a command in which state it is.
+    pub(super) fn tell_state(&mut self, topic: &CommandTopic) {
         let Some(watcher) = self.watchers.get_mut(topic) else { return };
         let Some(entry) = self.board.get(topic) else { return };
         let command = &entry.command;
-        if command.is_ended() {
-            let payload = (*command.payload).clone();
-            let end = watcher.end.take();
-            // Who asked may have gone, with the agent's other part.
-            let _ = end.map(|end| end.send(Baton { status: command.status.clone(), payload }));
-            self.watchers.remove(topic);
-        } else if watcher.last != command.status {
-            watcher.last = command.status.clone();
-            if watcher.states.try_send(command.status.clone()).is_err() {
-                tracing::debug!(%topic, state = &*command.status, "a state was passed over");
+        if command.is_ended() || watcher.last == command.status {
+            return;
+        }
+        watcher.last = command.status.clone();
+        let state = entry.version.definition.state(&command.status);
+        let progress = state.and_then(|state| state.progress);
+        let entered = Entered { state: command.status.to_string(), progress };
+        if watcher.states.try_send(entered).is_err() {
+            tracing::debug!(%topic, state = &*command.status, "a state was passed over");
+        }
+    }
+
+    /// Tells who asked for a command that it has ended, once nothing runs for it any more.
+    pub(super) fn tell_end(&mut self, topic: &CommandTopic) {
+        let Some(watcher) = self.watchers.get_mut(topic) else { return };
+        let Some(entry) = self.board.get(topic) else { return };
+        let command = &entry.command;
+        if !command.is_ended() || !watcher.ending.is_empty() {
+            return;
+        }
+        let mut payload = (*command.payload).clone();
+        if let (Some(Value::Object(told)), Some(Value::Object(brought))) =
+            (payload.get_mut(Brought::KEY), watcher.brought.remove(Brought::KEY))
+        {
+            for (key, value) in brought {
+                // Why it was ended stands.
+                told.entry(key).or_insert(value);
             }
+        }
+        let end = watcher.end.take();
+        // Who asked may have gone, with the agent's other part.
+        let _ = end.map(|end| end.send(Baton { status: command.status.clone(), payload }));
+        self.watchers.remove(topic);
+    }
+
+    /// Has the end of a command told only after this run, which was told to end, is over.
+    pub(super) fn wait_with_end(&mut self, topic: &CommandTopic, run: u64) {
+        if let Some(watcher) = self.watchers.get_mut(&topic.root_command()) {
+            watcher.ending.insert(run);
+        }
+    }
+
+    /// Notes that a run which was told to end is over.
+    pub(super) fn run_is_over(&mut self, topic: &CommandTopic, run: u64, brought: Payload) {
+        let root = topic.root_command();
+        let Some(watcher) = self.watchers.get_mut(&root) else { return };
+        if watcher.ending.remove(&run) {
+            watcher.brought.extend(brought);
+            self.tell_end(&root);
         }
     }
 }

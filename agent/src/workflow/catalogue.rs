@@ -29,6 +29,8 @@ use std::{
 
 use quarterdeck_protocol::operations::Operation;
 
+use crate::domain::operation::Owner;
+
 use super::{
     card::{self, InvalidCard},
     definition::{Definition, InvalidDefinition, Problem},
@@ -160,6 +162,11 @@ impl Catalogue {
 
     pub fn get(&self, operation: &str) -> Option<&Entry> {
         self.entries.get(operation)
+    }
+
+    /// Whose workflow runs an operation's commands, if there is one.
+    pub fn owner_of(&self, operation: &str) -> Option<Owner> {
+        self.get(operation).map(|entry| if entry.is_file() { Owner::Device } else { Owner::Agent })
     }
 
     /// All operations, in the order of their names.

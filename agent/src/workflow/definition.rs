@@ -62,6 +62,8 @@ pub struct State {
     /// In the file, from 1; 0 for a state that the file leaves out.
     pub line: usize,
     pub action: Action,
+    /// How far a command in this state is, in percent, if the file says it.
+    pub progress: Option<u8>,
 }
 
 /// What is done in a state, and where it leads.
@@ -239,6 +241,7 @@ impl Definition {
             name: name.into(),
             line: 0,
             action: Action::Proceed { next },
+            progress: None,
         };
         let states = vec![
             proceed(INIT, Target::to("executing")),
@@ -250,7 +253,8 @@ impl Definition {
     fn new(operation: &str, version: String, mut states: Vec<State>) -> Self {
         for name in [SUCCESSFUL, FAILED] {
             if states.iter().all(|state| &*state.name != name) {
-                states.push(State { name: name.into(), line: 0, action: Action::Cleanup });
+                let (action, progress) = (Action::Cleanup, None);
+                states.push(State { name: name.into(), line: 0, action, progress });
             }
         }
         let index = states.iter().enumerate().map(|(at, state)| (state.name.clone(), at)).collect();

@@ -36,7 +36,7 @@ mod properties;
 #[cfg(test)]
 mod tests;
 
-pub use event::{Effect, Event, Launch, Purpose, Refused, Run, Step};
+pub use event::{Effect, Event, Launch, Purpose, Refused, Run, Step, StepFailure};
 
 use super::{
     command::{Command, Phase, Sub},
@@ -68,7 +68,9 @@ pub fn step(
         }
         (Phase::Ended { told: false }, Event::AgentStarted { .. }) => Ok(at.ended_again()),
         (Phase::Ended { .. }, _) => Err(Refused::Ended),
-        (_, Event::Abort { reason }) => Ok(at.go(Move::stopping(at, Outcome::failed(reason)))),
+        (_, Event::Abort(StepFailure { reason, fields })) => {
+            Ok(at.go(Move::stopping(at, Outcome::failed(reason).merging(fields))))
+        }
 
         (Phase::New, Event::Start) => Ok(at.start()),
         (_, Event::Start) => Err(Refused::Duplicate),

@@ -117,6 +117,16 @@ impl CommandTopic {
         let (operation, cmd_id) = self.cmd_id().strip_prefix(SUB)?.split_once(':')?;
         Self::new(self.root(), self.target(), operation, cmd_id).ok()
     }
+
+    /// Finds the command that all this began with: itself, if nothing started it.
+    #[must_use]
+    pub fn root_command(&self) -> Self {
+        let mut root = self.clone();
+        while let Some(parent) = root.parent() {
+            root = parent;
+        }
+        root
+    }
 }
 
 /// Builds the topic on which a device says that it knows an operation (P2).
@@ -237,6 +247,7 @@ mod tests {
         let c = b.sub("c").expect("valid");
         assert_eq!(b.as_str(), "te/device/main///cmd/b/sub:a:id");
         assert_eq!(c.as_str(), "te/device/main///cmd/c/sub:b:sub:a:id");
+        assert_eq!((c.root_command(), a.root_command()), (a.clone(), a.clone()));
         assert_eq!((c.parent(), b.parent(), a.parent()), (Some(b), Some(a), None));
     }
 

@@ -151,7 +151,7 @@ impl World {
                 self.start_operation(topic, sub, payload);
             }
             Effect::InvokeBuiltin { .. } => {
-                self.push(topic.clone(), Event::BuiltinEnded(Err("there is none here".to_owned())));
+                self.push(topic.clone(), Event::BuiltinEnded(Err("there is none here".into())));
             }
             Effect::StopWork => {
                 if let Some(script) = self.running().scripts.remove(topic) {

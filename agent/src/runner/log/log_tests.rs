@@ -1,5 +1,6 @@
 use super::*;
 use crate::{
+    domain::{Lifetime, Moment},
     journal::storage::memory::MemoryFolder,
     workflow::{command::Phase, message::Payload},
 };
@@ -18,7 +19,10 @@ fn saved(n: u32, status: &str, version: &Arc<Version>) -> Item {
     command.status = status.into();
     command.phase = Phase::Passing;
     let (version, boot_id) = (version.clone(), "boot".into());
-    Item::Command(Box::new(Saved { version, boot_id, own: vec![u64::from(n)], command }))
+    let life = Lifetime { boot_id: "b1".to_owned(), run_id: uuid::Uuid::nil() };
+    let since = Since { life, at: Moment::default() };
+    let own = vec![u64::from(n)];
+    Item::Command(Box::new(Saved { version, boot_id, since, own, command }))
 }
 
 fn open(folder: &MemoryFolder) -> (Log, Replay) {

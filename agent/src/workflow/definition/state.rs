@@ -26,6 +26,8 @@ const ACTIONS: [&str; 5] = ["action", "script", "background_script", "operation"
 const INPUTS: [&str; 3] = ["input", "input_script", "output"];
 /// Says of a script or builtin that it may be run again after a crash in its midst; chapter 3.
 const REPEATABLE: &str = "repeatable";
+/// Says how far a command in this state is, in percent; for who watches it.
+const PROGRESS: &str = "progress";
 const BUILTIN: &str = "builtin:";
 const SCHEDULED: &str = "scheduled";
 const EXECUTING: &str = "executing";
@@ -56,9 +58,10 @@ pub(super) fn read_file<'a>(text: &'a str, reader: &mut Reader<'a>) -> Shape {
             continue;
         }
         let section = Section::read(name, key.span(), table, reader);
+        let progress = section.progress(reader);
         if let Some(action) = section.action(reader, operation.as_deref(), &defaults) {
             let line = reader.line_of(key.span().start);
-            states.push(State { name: name.into(), line, action });
+            states.push(State { name: name.into(), line, action, progress });
         }
     }
     if !tree.get(INIT).is_some_and(|init| init.get_ref().is_table()) {
@@ -123,7 +126,8 @@ impl<'t, 'i> Section<'t, 'i> {
             let path = format!("{name}.{key_name}");
             if is_handler(key_name) {
                 section.handlers.read(reader, key_name, &path, value);
-            } else if [&ACTIONS[..], &INPUTS, &[REPEATABLE]].concat().contains(&key_name) {
+            } else if [&ACTIONS[..], &INPUTS, &[REPEATABLE, PROGRESS]].concat().contains(&key_name)
+            {
                 section.rest.insert(key_name, value);
             } else {
                 reader.odd(&key.span(), &path, "is unknown and ignored");
@@ -183,6 +187,18 @@ impl<'t, 'i> Section<'t, 'i> {
             reader.wrong(&value.span(), &self.path(REPEATABLE), "expected true or false");
             default
         })
+    }
+
+    /// Reads `progress`; of no consequence, so it is ignored where it is wrong (D12).
+    fn progress(&self, reader: &mut Reader<'_>) -> Option<u8> {
+        let value = self.rest.get(PROGRESS)?;
+        let percent = value.get_ref().as_integer().and_then(|number| number.as_str().parse().ok());
+        let percent = percent.filter(|percent| *percent <= 100);
+        if percent.is_none() {
+            let text = "is ignored: expected a whole number from 0 to 100";
+            reader.odd(&value.span(), &self.path(PROGRESS), text);
+        }
+        percent
     }
 
     fn fields(&self, reader: &mut Reader<'_>, key: &str) -> Fields {

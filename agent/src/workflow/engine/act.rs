@@ -5,11 +5,12 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{
-    Effect, Launch, Place, Refused, Step,
+    Effect, Launch, Place, Refused, Step, StepFailure,
     enter::{Move, start_first, too_big},
 };
 use crate::{
     domain::Moment,
+    work::Brought,
     workflow::{
         command::Sub,
         definition::{Action, FAILED, SUCCESSFUL, TIMEOUT, Target},
@@ -117,13 +118,18 @@ impl Place<'_> {
     }
 
     /// Takes the end of `action = "builtin"` and its kin (A3).
-    pub(super) fn builtin_ended(self, result: Result<Payload, String>) -> Result<Step, Refused> {
+    pub(super) fn builtin_ended(
+        self,
+        result: Result<Payload, StepFailure>,
+    ) -> Result<Step, Refused> {
         let Some(Action::Builtin { handlers, .. }) = self.action() else {
             return Err(Refused::OutOfPlace);
         };
         let outcome = match result {
             Ok(fields) => Outcome::to(&handlers.on_success).merging(fields),
-            Err(reason) => Outcome::to_or(&handlers.on_error, reason),
+            Err(StepFailure { reason, fields }) => {
+                Outcome::to_or(&handlers.on_error, reason).merging(fields)
+            }
         };
         Ok(self.go(Move::keeping(self, outcome)))
     }
@@ -131,20 +137,29 @@ impl Place<'_> {
     /// Takes the end of `operation = "builtin:…"`; what it gave is its final state for `output`.
     pub(super) fn awaited_builtin_ended(
         self,
-        result: Result<Payload, String>,
+        result: Result<Payload, StepFailure>,
     ) -> Result<Step, Refused> {
         let Some(Sub::Builtin { payload, .. }) = self.awaited() else {
             return Err(Refused::OutOfPlace);
         };
-        let (status, payload) = match result {
+        let outcome = match result {
             Ok(fields) => {
+                let brought = fields.get_key_value(Brought::KEY);
+                let brought = brought.map(|(key, value)| (key.clone(), value.clone()));
                 let mut payload = payload.clone();
                 payload.extend(fields);
-                (SUCCESSFUL, payload)
+                let baton = Baton { status: SUCCESSFUL.into(), payload };
+                let mut outcome = self.awaited_outcome(&baton)?;
+                outcome.fields.extend(brought);
+                outcome
             }
-            Err(reason) => (FAILED, Payload::from_iter([(REASON.to_owned(), reason.into())])),
+            Err(StepFailure { reason, fields }) => {
+                let Some(Action::AwaitOperation { handlers, .. }) = self.action() else {
+                    return Err(Refused::OutOfPlace);
+                };
+                Outcome::to_or(&handlers.on_error, reason).merging(fields)
+            }
         };
-        let outcome = self.awaited_outcome(&Baton { status: status.into(), payload })?;
         Ok(self.go(Move::alone(outcome)))
     }
 

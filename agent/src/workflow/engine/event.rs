@@ -23,8 +23,8 @@ pub enum Event {
     Launched(Result<(), String>),
     /// The script of [`Effect::RunScript`] ended, with all its group.
     ScriptEnded { end: ScriptEnd, excerpts: Excerpts },
-    /// What [`Effect::InvokeBuiltin`] asked for ended: with fields for the payload, or a reason.
-    BuiltinEnded(Result<Payload, String>),
+    /// What [`Effect::InvokeBuiltin`] asked for ended: with fields for the payload, or a failure.
+    BuiltinEnded(Result<Payload, StepFailure>),
     /// A sub-operation ended, with this last message.
     OperationEnded { topic: CommandTopic, baton: Baton },
     /// [`Command::due_at`] has come.
@@ -40,7 +40,27 @@ pub enum Event {
     /// The broker has acknowledged the command's latest state.
     Published,
     /// The command cannot go on: its workflow is gone (R7), or it is cancelled.
-    Abort { reason: String },
+    Abort(StepFailure),
+}
+
+/// Why something of the agent's own failed, and what it brought all the same.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct StepFailure {
+    pub reason: String,
+    /// For the payload.
+    pub fields: Payload,
+}
+
+impl From<String> for StepFailure {
+    fn from(reason: String) -> Self {
+        Self { reason, fields: Payload::new() }
+    }
+}
+
+impl From<&str> for StepFailure {
+    fn from(reason: &str) -> Self {
+        reason.to_owned().into()
+    }
 }
 
 /// The command after an event, and what to do once it is saved.

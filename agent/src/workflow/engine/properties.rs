@@ -112,7 +112,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => baton().prop_map(|baton| Event::Incoming(Incoming::State(baton))),
         1 => Just(Event::Incoming(Incoming::Cleared)),
         1 => Just(Event::Published),
-        1 => Just(Event::Abort { reason: "why".into() }),
+        1 => Just(Event::Abort("why".into())),
     ]
 }
 

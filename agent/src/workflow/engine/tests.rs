@@ -281,7 +281,7 @@ fn r6_c1_a_finished_command_is_left_alone() {
         Event::AgentStarted { same_boot: true },
         incoming("init", json!({})),
         Event::TimerDue,
-        Event::Abort { reason: "x".into() },
+        Event::Abort("x".into()),
         Event::Continue,
     ] {
         assert_eq!(bench.refused(event), Refused::Ended);
@@ -291,7 +291,7 @@ fn r6_c1_a_finished_command_is_left_alone() {
 #[test]
 fn r7_a_command_whose_workflow_is_gone_fails_with_a_reason() {
     let mut bench = Bench::new(SCRIPT, json!({}));
-    bench.give(Event::Abort { reason: "its workflow is gone".into() });
+    bench.give(Event::Abort("its workflow is gone".into()));
     assert_eq!((bench.status(), bench.field("reason")), ("failed", json!("its workflow is gone")));
     assert_eq!(bench.effects, [Effect::StopWork, Effect::Publish]);
 }
