@@ -79,6 +79,8 @@ const READ_WAIT_MS: u64 = 10_000;
 const BUSY_TIMEOUT_MS: u64 = 10_000;
 /// SQLite's pages in memory, of each connection: negative, for it counts KiB.
 const CACHE_SIZE_KIB: &str = "-32768";
+/// Rows of SQLite that may wait for who asked: as many as a page has, so that reading is not stopped for it.
+const ROWS_WAITING_MAX: usize = 1_024;
 /// Statements kept prepared on each connection.
 const STATEMENTS_MAX: usize = 512;
 /// The most placeholders of one statement that both engines take.
@@ -328,6 +330,7 @@ impl Store {
                     .synchronous(SqliteSynchronous::Full)
                     .foreign_keys(true)
                     .statement_cache_capacity(STATEMENTS_MAX)
+                    .row_buffer_size(ROWS_WAITING_MAX)
                     .disable_statement_logging()
                     .pragma("cache_size", CACHE_SIZE_KIB)
                     .pragma("temp_store", "memory")

@@ -1,7 +1,7 @@
 //! What `/proc` says of processes: who they are, whose children, and how to
 //! find all that came from one.
 
-use std::{collections::HashMap, fs, io};
+use std::{collections::HashMap, fs, io, thread, time::Duration};
 
 use nix::{
     sys::signal::{Signal, kill, killpg},
@@ -14,6 +14,9 @@ use crate::journal::record::{ProcessId, ProcessMark};
 pub const COMMAND_VARIABLE: &str = "QUARTERDECK_COMMAND_ID";
 /// Rounds of killing: each finds what the one before left being born.
 const KILL_ROUNDS: usize = 50;
+/// How long killed processes are waited for, in milliseconds.
+const DEATH_MAX_MS: u64 = 5_000;
+const DEATH_POLL_MS: u64 = 2;
 
 /// One process, from `/proc/PID/stat`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +65,10 @@ impl Stat {
 
     pub const fn is_alive(&self) -> bool {
         !matches!(self.state, 'Z' | 'X' | 'x')
+    }
+
+    const fn id(&self) -> ProcessId {
+        ProcessId { pid: self.pid, start_ticks: self.start_ticks }
     }
 }
 
@@ -114,13 +121,9 @@ pub fn kill_descendants(root: i32) -> bool {
     (0..KILL_ROUNDS).any(|_| signal_descendants(root, Signal::SIGKILL) == 0)
 }
 
-fn is_same(stat: &Stat, id: ProcessId) -> bool {
-    stat.pid == id.pid && stat.start_ticks == id.start_ticks
-}
-
 /// Whether the process lives, and is the one that was noted.
 pub fn lives(id: ProcessId) -> bool {
-    Stat::of(id.pid).is_some_and(|stat| is_same(&stat, id) && stat.is_alive())
+    Stat::of(id.pid).is_some_and(|stat| stat.id() == id && stat.is_alive())
 }
 
 /// Kills whatever is left of a command's processes, after its agent went down.
@@ -128,15 +131,16 @@ pub fn lives(id: ProcessId) -> bool {
 /// A process is one of them if it descends from the supervisor, is in the group
 /// that the program leads, or carries the command's mark in its environment;
 /// whether the numbers still mean the same processes is told by their start
-/// times. Returns how many were killed.
+/// times. Returns how many were killed, when they are gone; one that the system
+/// holds is waited for [`DEATH_MAX_MS`].
 pub fn kill_leftovers(mark: &ProcessMark, command_id: &str, boot_id: &str) -> usize {
     if mark.boot_id != boot_id {
         return 0;
     }
-    let mut killed = 0;
+    let mut killed = Vec::new();
     if lives(mark.program) {
         let _ = killpg(Pid::from_raw(mark.program.pid), Signal::SIGKILL);
-        killed += 1;
+        killed.push(mark.program);
     }
     for _ in 0..KILL_ROUNDS {
         let mut found =
@@ -144,20 +148,35 @@ pub fn kill_leftovers(mark: &ProcessMark, command_id: &str, boot_id: &str) -> us
         found.extend(all().into_iter().filter(|stat| {
             stat.is_alive()
                 && stat.start_ticks >= mark.supervisor.start_ticks
-                && (is_same(stat, mark.program) || carries_mark(stat.pid, command_id))
+                && carries_mark(stat.pid, command_id)
         }));
-        if found.is_empty() {
+        let before = killed.len();
+        for id in found.iter().map(Stat::id) {
+            // Who was sent the signal takes a moment to die, but forks no more.
+            if !killed.contains(&id) {
+                let _ = kill(Pid::from_raw(id.pid), Signal::SIGKILL);
+                killed.push(id);
+            }
+        }
+        if killed.len() == before {
             break;
         }
-        for stat in &found {
-            let _ = kill(Pid::from_raw(stat.pid), Signal::SIGKILL);
-        }
-        killed += found.len();
     }
     if lives(mark.supervisor) {
         let _ = kill(Pid::from_raw(mark.supervisor.pid), Signal::SIGKILL);
     }
-    killed
+    wait_gone(&killed);
+    killed.len()
+}
+
+/// Waits until processes that were killed are gone: their memory goes first, and their names last.
+fn wait_gone(killed: &[ProcessId]) {
+    for _ in 0..DEATH_MAX_MS / DEATH_POLL_MS {
+        if !killed.iter().any(|id| lives(*id)) {
+            return;
+        }
+        thread::sleep(Duration::from_millis(DEATH_POLL_MS));
+    }
 }
 
 fn carries_mark(pid: i32, command_id: &str) -> bool {

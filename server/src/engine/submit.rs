@@ -164,8 +164,8 @@ async fn check(
     payload::check(&request.kind, &payload)?;
     let (devices, statuses) = targets(tx, project, &request.targets.devices).await?;
     let mut warnings = Vec::new();
-    let announcing = devices::operations::announcing(tx, project, &request.kind).await?;
-    known_operation(&announcing, request, &devices, &mut warnings)?;
+    let announcing = devices::operations::announcing(tx, project, &request.kind, &devices).await?;
+    known_operation(tx, project, &announcing, request, &devices, &mut warnings).await?;
     if !operations::is_builtin(&request.kind) {
         let forms = devices::operations::forms(tx, project, &request.kind, &devices).await?;
         for form in &forms {
@@ -269,7 +269,9 @@ async fn targets(
     Ok((devices.into_iter().map(|(_, device)| device).collect(), statuses))
 }
 
-fn known_operation(
+async fn known_operation(
+    tx: &mut Tx,
+    project: &ProjectId,
     announcing: &HashMap<String, Flags>,
     request: &CreateCommands,
     devices: &[DeviceId],
@@ -277,20 +279,22 @@ fn known_operation(
 ) -> Result<(), Refused> {
     let lacking: Vec<_> =
         devices.iter().filter(|device| !announcing.contains_key(device.as_str())).collect();
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    let is_announced = !announcing.is_empty()
+        || devices::operations::is_announced(tx, project, &request.kind).await?;
     if operations::is_builtin(&request.kind) {
         // Not every device that runs it says so; but where others do, one that does not is remarkable.
-        if !lacking.is_empty() && !announcing.is_empty() {
+        if is_announced {
             warnings.push(format!("do not announce {}: {}", request.kind, some_of(&lacking)));
         }
         return Ok(());
     }
-    if lacking.is_empty() {
-        return Ok(());
-    }
-    let detail = if announcing.is_empty() {
-        "no such operation: it is not built in, and no device announces it".to_owned()
-    } else {
+    let detail = if is_announced {
         format!("not built in, and not announced by {}", some_of(&lacking))
+    } else {
+        "no such operation: it is not built in, and no device announces it".to_owned()
     };
     Err(Refused::invalid("type", detail))
 }

@@ -61,6 +61,12 @@ impl IdempotencyKey {
     }
 }
 
+/// What is answered: text where it is kept for who asks again.
+enum Answer<T> {
+    Text(u16, String),
+    Value(T),
+}
+
 /// Does `work` once for each key, and answers with `status`; without a key, each time.
 pub async fn once<T, F>(
     app: &App,
@@ -73,33 +79,40 @@ where
     F: for<'t> FnOnce(&'t mut Tx) -> Job<'t, (T, After)> + Send + 'static,
 {
     let at = app.clock.wall();
-    let (status, body, after) = app
+    let (answer, after) = app
         .write(move |tx| {
             Box::pin(async move {
-                if let Some(key) = &key {
-                    match find(tx, key).await? {
-                        Found::New => {}
-                        Found::Answered { status, answer } => {
-                            return Ok((status, answer, After::default()));
-                        }
-                        Found::Mismatch => {
-                            return Err(Error::conflict(
-                                "idempotency_key_reused",
-                                "this Idempotency-Key was used for another request",
-                            ));
-                        }
+                let Some(key) = &key else {
+                    let (value, after) = work(tx).await?;
+                    return Ok((Answer::Value(value), after));
+                };
+                match find(tx, key).await? {
+                    Found::New => {}
+                    Found::Answered { status, answer } => {
+                        return Ok((Answer::Text(status, answer), After::default()));
+                    }
+                    Found::Mismatch => {
+                        return Err(Error::conflict(
+                            "idempotency_key_reused",
+                            "this Idempotency-Key was used for another request",
+                        ));
                     }
                 }
                 let (value, after) = work(tx).await?;
                 let answer = serde_json::to_string(&value).map_err(|_| Error::internal())?;
-                if let Some(key) = &key {
-                    remember(tx, key, at, status.as_u16(), &answer).await?;
-                }
-                Ok((status.as_u16(), answer, after))
+                remember(tx, key, at, status.as_u16(), &answer).await?;
+                Ok((Answer::Text(status.as_u16(), answer), after))
             })
         })
         .await?;
+    // First to the devices, then to who asked: the answer for ten thousand of them takes a while to write.
     app.engine.after_commit(after);
+    let (status, body) = match answer {
+        Answer::Text(status, text) => (status, text),
+        Answer::Value(value) => {
+            (status.as_u16(), serde_json::to_string(&value).map_err(|_| Error::internal())?)
+        }
+    };
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = StatusCode::from_u16(status).map_err(|_| Error::internal())?;
     response

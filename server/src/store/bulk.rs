@@ -1,6 +1,15 @@
 //! Statements over many rows: few texts of few sizes, with placeholders as each engine likes them.
+//!
+//! sqlx hands over each row of SQLite from the thread of its connection to the task that asked, and each
+//! placeholder's value the other way: for a row of a few numbers that costs more than to read it. So bulk
+//! reads take their keys as one JSON array, and have their rows gathered into another: [`gather`].
 
-use super::{BINDS_MAX, Tx};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{BINDS_MAX, StoreError, Tx, on};
+
+/// Keys of one gathering read at most: some MB of rows.
+pub(crate) const GATHERED_MAX_KEYS: usize = 8_192;
 
 /// Rows of one statement at most.
 const ROWS_MAX: usize = 512;
@@ -36,7 +45,60 @@ pub(crate) fn placeholders(rows: usize, columns: usize) -> String {
     text
 }
 
+/// Reads `columns` of all rows `from`, as JSON arrays: a [`bool`] is to be asked for as a number.
+pub(crate) async fn gather<T: DeserializeOwned>(
+    tx: &mut Tx,
+    columns: &str,
+    from: &str,
+    binds: &[&str],
+) -> Result<Vec<T>, StoreError> {
+    let sql = match tx {
+        Tx::Sqlite(_) => {
+            format!("SELECT json_group_array(json_array({columns})) FROM {from}")
+        }
+        Tx::Postgres(_) => format!(
+            "SELECT COALESCE(json_agg(json_build_array({columns})), '[]'::json)::text FROM {from}"
+        ),
+    };
+    let (rows,): (String,) = on!(tx, conn => {
+        let mut query = sqlx::query_as(sqlx::AssertSqlSafe(sql));
+        for bind in binds {
+            query = query.bind(*bind);
+        }
+        query.fetch_one(conn).await?
+    });
+    serde_json::from_str(&rows)
+        .map_err(|error| StoreError::Corrupt { what: format!("rows of {from}: {error}") })
+}
+
+/// Writes keys as the parameter that [`Tx::texts`] and [`Tx::pairs`] unfold.
+pub(crate) fn keys(keys: &[impl Serialize]) -> String {
+    serde_json::to_string(keys).expect("texts and pairs of them are plain data")
+}
+
 impl Tx {
+    /// Unfolds a parameter that is a JSON array of texts, as a subquery.
+    pub(crate) fn texts(&self, parameter: &str) -> String {
+        match self {
+            Self::Sqlite(_) => format!("(SELECT value FROM json_each({parameter}))"),
+            Self::Postgres(_) => format!("(SELECT json_array_elements_text({parameter}::json))"),
+        }
+    }
+
+    /// Unfolds a parameter that is a JSON array of pairs of texts, as a subquery of two columns.
+    pub(crate) fn pairs(&self, parameter: &str) -> String {
+        match self {
+            Self::Sqlite(_) => {
+                format!("(SELECT value ->> 0, value ->> 1 FROM json_each({parameter}))")
+            }
+            Self::Postgres(_) => {
+                format!(
+                    "(SELECT pair ->> 0, pair ->> 1 FROM json_array_elements({parameter}::json) AS pair)"
+                )
+            }
+        }
+    }
+
     /// Gives a statement the placeholders that its engine takes fastest.
     ///
     /// SQLite looks a numbered one up in a list of them all each time that it

@@ -20,16 +20,15 @@ use quarterdeck_protocol::{
 };
 
 use super::{
-    StoreError, Tx, on,
-    query::{Sql, fetch_all},
+    StoreError, Tx,
+    bulk::{GATHERED_MAX_KEYS, gather, keys},
+    on,
 };
 
 pub use listing::{Filter, get, list, window};
 
 /// The contract of devices that run the agent.
 pub const CONTRACT: &str = "quarterdeck-1.0";
-/// Devices that are asked about in one statement.
-const DEVICES_MAX: usize = 1_000;
 
 /// What signs a device in.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -142,10 +141,10 @@ pub async fn statuses(
     devices: &[String],
 ) -> Result<HashMap<String, String>, StoreError> {
     let mut found = HashMap::with_capacity(devices.len());
-    for chunk in devices.chunks(DEVICES_MAX) {
-        let mut sql = Sql::new("SELECT id, status FROM devices WHERE project_id = ");
-        sql.bind(project.as_str()).push(" AND id IN ").bind_list(chunk.iter().map(String::as_str));
-        let rows: Vec<(String, String)> = fetch_all!(tx, sql)?;
+    let from = format!("devices WHERE project_id = $1 AND id IN {}", tx.texts("$2"));
+    for chunk in devices.chunks(GATHERED_MAX_KEYS) {
+        let rows: Vec<(String, String)> =
+            gather(tx, "id, status", &from, &[project.as_str(), &keys(chunk)]).await?;
         found.extend(rows);
     }
     Ok(found)

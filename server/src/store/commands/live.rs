@@ -1,18 +1,16 @@
 //! What the engine loads of commands: by id, by due time, by device.
 
-use std::sync::Arc;
-
 use quarterdeck_protocol::{
     command::CommandStatus,
     ids::{DeviceId, ProjectId},
 };
+use serde::Deserialize;
 
-use super::write::{Statement, statement};
 use crate::{
     domain::command::{CancelPending, CommandState, Kind, Phase},
     store::{
         StoreError, Tx,
-        bulk::sizes,
+        bulk::{GATHERED_MAX_KEYS, gather, keys},
         on,
         query::{Sql, fetch_all},
     },
@@ -22,11 +20,12 @@ use crate::{
 const REBOOT: &str = "reboot_host";
 
 /// What a decision about a command needs.
-#[derive(Debug, Clone, sqlx::FromRow)]
+#[derive(Debug, Clone, sqlx::FromRow, Deserialize)]
 pub struct Loaded {
     pub id: String,
     pub project_id: String,
     pub device_id: String,
+    #[sqlx(rename = "type")]
     pub kind: String,
     pub timeout_s: i64,
     pub status: String,
@@ -42,13 +41,14 @@ pub struct Loaded {
     pub events: i64,
 }
 
+/// The columns of [`Loaded`], or a statement that reads them.
 macro_rules! loaded {
+    () => {
+        "id, project_id, device_id, type, timeout_s, status, expires_due, ends_due, cancel_due, due, boot_id,
+         progress, step, state, events"
+    };
     ($tail:literal) => {
-        concat!(
-            "SELECT id, project_id, device_id, type AS kind, timeout_s, status, expires_due, ends_due, cancel_due,
-             due, boot_id, progress, step, state, events FROM commands ",
-            $tail
-        )
+        concat!("SELECT ", loaded!(), " FROM commands ", $tail)
     };
 }
 
@@ -88,22 +88,9 @@ impl Loaded {
 /// Loads commands by id, in any order; unknown ones are left out.
 pub async fn by_ids(tx: &mut Tx, ids: &[String]) -> Result<Vec<Loaded>, StoreError> {
     let mut loaded = Vec::with_capacity(ids.len());
-    let mut start = 0;
-    for size in sizes(ids.len(), 1) {
-        let sql: Arc<str> = statement(tx, Statement::Load, size, || {
-            let list: Vec<_> = (1..=size).map(|n| format!("${n}")).collect();
-            format!("{} ({})", loaded!("WHERE id IN"), list.join(","))
-        });
-        let chunk = &ids[start..start + size];
-        start += size;
-        let rows: Vec<Loaded> = on!(tx, conn => {
-            let mut query = sqlx::query_as(sqlx::AssertSqlSafe(sql));
-            for id in chunk {
-                query = query.bind(id.as_str());
-            }
-            query.fetch_all(conn).await?
-        });
-        loaded.extend(rows);
+    let from = format!("commands WHERE id IN {}", tx.texts("$1"));
+    for chunk in ids.chunks(GATHERED_MAX_KEYS) {
+        loaded.extend(gather::<Loaded>(tx, loaded!(), &from, &[&keys(chunk)]).await?);
     }
     Ok(loaded)
 }
@@ -116,12 +103,15 @@ pub async fn due(tx: &mut Tx, now_ms: i64, limit: u32) -> Result<Vec<Loaded>, St
     )
 }
 
+const OPEN_OF: &str = loaded!("WHERE project_id = $1 AND device_id = $2 AND open");
+
 /// Loads what a device has not ended, oldest first.
 pub async fn open_of(tx: &mut Tx, project: &str, device: &str) -> Result<Vec<Loaded>, StoreError> {
-    Ok(
-        on!(tx, conn => sqlx::query_as(loaded!("WHERE project_id = $1 AND device_id = $2 AND open ORDER BY id"))
-        .bind(project).bind(device).fetch_all(conn).await?),
-    )
+    // Sorted here: in order of ids stands an index with all that ever was.
+    let mut open: Vec<Loaded> =
+        on!(tx, conn => sqlx::query_as(OPEN_OF).bind(project).bind(device).fetch_all(conn).await?);
+    open.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+    Ok(open)
 }
 
 /// Loads what a batch has not ended.
@@ -192,6 +182,10 @@ pub async fn outbox(
     window: u32,
     now_ms: i64,
 ) -> Result<Vec<Outgoing>, StoreError> {
+    Ok(fetch_all!(tx, outbox_sql(devices, window, now_ms))?)
+}
+
+fn outbox_sql(devices: &[(ProjectId, DeviceId)], window: u32, now_ms: i64) -> Sql {
     let mut sql = Sql::new("WITH wanted (project_id, device_id) AS (VALUES ");
     for (index, (project, device)) in devices.iter().enumerate() {
         sql.push(if index == 0 { "(" } else { ", (" });
@@ -201,18 +195,23 @@ pub async fn outbox(
         ") SELECT c.id, c.project_id, c.device_id, c.type AS kind, c.status, b.payload, c.priority, c.timeout_s,
            c.created_at, c.expires_at, c.created_by
          FROM wanted w
-         JOIN commands c ON c.project_id = w.project_id AND c.device_id = w.device_id AND c.deliver
+         JOIN commands c ON c.project_id = w.project_id AND c.device_id = w.device_id
+           AND c.open AND c.deliver
          JOIN batches b ON b.id = c.batch_id
          WHERE c.expires_due > ",
     );
     sql.bind(now_ms);
     sql.push(
         " AND c.id IN (SELECT i.id FROM commands i WHERE i.project_id = w.project_id AND i.device_id = w.device_id
-           AND i.deliver ORDER BY i.priority, i.id LIMIT ",
+           AND i.open AND i.deliver ORDER BY i.priority, i.id LIMIT ",
     );
     sql.bind(i64::from(window)).push(") ORDER BY c.project_id, c.device_id, c.priority, c.id");
-    Ok(fetch_all!(tx, sql)?)
+    sql
 }
+
+const QUEUE_DEPTHS: &str =
+    "SELECT project_id, device_id, COUNT(*) AS depth FROM commands WHERE open AND deliver
+     GROUP BY project_id, device_id HAVING COUNT(*) > $1 ORDER BY depth DESC LIMIT $2";
 
 /// Tells how many commands wait for each of the devices that have any, the longest queues first.
 pub async fn queue_depths(
@@ -220,10 +219,9 @@ pub async fn queue_depths(
     over: i64,
     limit: u32,
 ) -> Result<Vec<(String, String, i64)>, StoreError> {
-    Ok(on!(tx, conn => sqlx::query_as(
-        "SELECT project_id, device_id, COUNT(*) AS depth FROM commands WHERE deliver
-         GROUP BY project_id, device_id HAVING COUNT(*) > $1 ORDER BY depth DESC LIMIT $2",
-    ).bind(over).bind(i64::from(limit)).fetch_all(conn).await?))
+    Ok(
+        on!(tx, conn => sqlx::query_as(QUEUE_DEPTHS).bind(over).bind(i64::from(limit)).fetch_all(conn).await?),
+    )
 }
 
 fn push_devices(sql: &mut Sql, devices: &[(ProjectId, DeviceId)]) {
@@ -233,4 +231,36 @@ fn push_devices(sql: &mut Sql, devices: &[(ProjectId, DeviceId)]) {
         sql.bind(project.as_str()).push(", ").bind(device.as_str()).push(")");
     }
     sql.push(")");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Location, Store};
+
+    /// What ever was asked of a device must not be walked to find the few that are open.
+    #[tokio::test]
+    async fn what_is_open_is_found_in_the_index_of_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let location = Location::Sqlite(folder.path().join("plan.db"));
+        let store = Store::open(&location).await.expect("a store");
+        let mut tx = store.read().await.expect("a reader");
+        let device = (ProjectId::new("p").expect("valid"), DeviceId::new("d").expect("valid"));
+        let outbox = outbox_sql(&[device], 16, 0);
+        let of_one = {
+            let mut sql = Sql::new(OPEN_OF.split('$').next().expect("a beginning"));
+            sql.bind("p").push(" AND device_id = ").bind("d").push(" AND open");
+            sql
+        };
+        let depths = Sql::new(&QUEUE_DEPTHS.replace("$1", "100").replace("$2", "20"));
+        for mut sql in [outbox, of_one, depths] {
+            sql.text = format!("EXPLAIN QUERY PLAN {}", sql.text);
+            let rows: Vec<(i64, i64, i64, String)> = fetch_all!(&mut tx, sql).expect("a plan");
+            let plan: Vec<_> = rows.into_iter().map(|row| row.3).collect();
+            assert!(plan.iter().any(|step| step.contains("INDEX commands_open")), "{plan:?}");
+            let walks_all =
+                |step: &String| step.contains("commands_by_") && !step.contains(" id=?");
+            assert!(!plan.iter().any(walks_all), "{plan:?}");
+        }
+    }
 }

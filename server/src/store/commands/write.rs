@@ -377,7 +377,6 @@ pub(super) enum Statement {
     End,
     Publish,
     Count,
-    Load,
     Output,
 }
 

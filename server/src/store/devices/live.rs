@@ -6,9 +6,8 @@ use crate::{
     domain::presence::{Presence, SILENCE_MAX_MS},
     store::{
         StoreError, Tx,
-        bulk::{placeholders, sizes},
+        bulk::{GATHERED_MAX_KEYS, keys, placeholders, sizes},
         on,
-        query::{Sql, fetch_all},
     },
 };
 
@@ -64,14 +63,10 @@ pub async fn known(
     devices: &[(ProjectId, DeviceId)],
 ) -> Result<Vec<Known>, StoreError> {
     let mut found = Vec::with_capacity(devices.len());
-    for chunk in devices.chunks(512) {
-        let mut sql = Sql::new(known!("WHERE (project_id, id) IN (VALUES "));
-        for (index, (project, device)) in chunk.iter().enumerate() {
-            sql.push(if index == 0 { "(" } else { ", (" });
-            sql.bind(project.as_str()).push(", ").bind(device.as_str()).push(")");
-        }
-        sql.push(")");
-        let rows: Vec<Known> = fetch_all!(tx, sql)?;
+    let sql = format!(known!("WHERE (project_id, id) IN {}"), tx.pairs("$1"));
+    for chunk in devices.chunks(GATHERED_MAX_KEYS) {
+        let rows: Vec<Known> = on!(tx, conn => sqlx::query_as(sqlx::AssertSqlSafe(sql.as_str()))
+            .bind(keys(chunk)).fetch_all(conn).await?);
         found.extend(rows);
     }
     Ok(found)
@@ -230,15 +225,13 @@ pub async fn seen(
     devices: &[(ProjectId, DeviceId)],
     at: i64,
 ) -> Result<(), StoreError> {
-    for chunk in devices.chunks(512) {
-        let mut sql = Sql::new("UPDATE devices SET last_seen_at = ");
-        sql.bind(at).push(" WHERE (project_id, id) IN (VALUES ");
-        for (index, (project, device)) in chunk.iter().enumerate() {
-            sql.push(if index == 0 { "(" } else { ", (" });
-            sql.bind(project.as_str()).push(", ").bind(device.as_str()).push(")");
-        }
-        sql.push(") RETURNING id");
-        let _: Vec<(String,)> = fetch_all!(tx, sql)?;
+    let sql = format!(
+        "UPDATE devices SET last_seen_at = $1 WHERE (project_id, id) IN {}",
+        tx.pairs("$2")
+    );
+    for chunk in devices.chunks(GATHERED_MAX_KEYS) {
+        on!(tx, conn => sqlx::query(sqlx::AssertSqlSafe(sql.as_str())).bind(at).bind(keys(chunk))
+            .execute(conn).await?.rows_affected());
     }
     Ok(())
 }

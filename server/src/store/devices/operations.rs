@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::store::{
     StoreError, Tx,
-    bulk::{placeholders, sizes},
+    bulk::{GATHERED_MAX_KEYS, gather, keys, placeholders, sizes},
     on,
     query::{Sql, fetch_all},
 };
@@ -114,19 +114,43 @@ pub async fn devices_of(
     Ok(rows.into_iter().map(|(id,)| id).collect())
 }
 
-/// Which of a project's devices announce an operation, and as what.
+/// Which of some devices announce an operation, and as what.
 pub async fn announcing(
     tx: &mut Tx,
     project: &ProjectId,
     operation: &str,
+    devices: &[DeviceId],
 ) -> Result<HashMap<String, Flags>, StoreError> {
-    let rows: Vec<(String, bool, bool)> = on!(tx, conn => sqlx::query_as(
-        "SELECT device_id, dangerous, reboots FROM device_operations WHERE project_id = $1 AND name = $2",
-    ).bind(project.as_str()).bind(operation).fetch_all(conn).await?);
-    Ok(rows
-        .into_iter()
-        .map(|(id, dangerous, reboots)| (id, Flags { dangerous, reboots }))
-        .collect())
+    let mut announcing = HashMap::with_capacity(devices.len());
+    let from = format!(
+        "device_operations WHERE project_id = $1 AND name = $2 AND device_id IN {}",
+        tx.texts("$3")
+    );
+    for chunk in devices.chunks(GATHERED_MAX_KEYS) {
+        let rows: Vec<(String, u8, u8)> = gather(
+            tx,
+            "device_id, CASE WHEN dangerous THEN 1 ELSE 0 END, CASE WHEN reboots THEN 1 ELSE 0 END",
+            &from,
+            &[project.as_str(), operation, &keys(chunk)],
+        )
+        .await?;
+        announcing.extend(rows.into_iter().map(|(id, dangerous, reboots)| {
+            (id, Flags { dangerous: dangerous == 1, reboots: reboots == 1 })
+        }));
+    }
+    Ok(announcing)
+}
+
+/// Whether any device of a project announces an operation.
+pub async fn is_announced(
+    tx: &mut Tx,
+    project: &ProjectId,
+    operation: &str,
+) -> Result<bool, StoreError> {
+    let found: Option<(String,)> = on!(tx, conn => sqlx::query_as(
+        "SELECT device_id FROM device_operations WHERE project_id = $1 AND name = $2 LIMIT 1",
+    ).bind(project.as_str()).bind(operation).fetch_optional(conn).await?);
+    Ok(found.is_some())
 }
 
 /// Reads the forms that some devices have for an operation, each once.
