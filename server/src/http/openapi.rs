@@ -23,8 +23,9 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    App, alerts, audit, auth, commands, configuration, devices, enrollment, members, metrics,
-    operations, output, overview,
+    App, alerts, audit, auth, commands, configuration, devices, enrollment,
+    extract::SignedIn,
+    members, metrics, operations, output, overview,
     problem::{self, Error, RequestId},
     projects, recordings, service_tokens, status, tickets, tunnels, uploads, users,
 };
@@ -118,9 +119,12 @@ fn documented() -> OpenApiRouter<Arc<App>> {
 }
 
 /// Gives this document.
-#[utoipa::path(get, path = "/api/v1/openapi.json", tag = "status", security(()),
+#[utoipa::path(get, path = "/api/v1/openapi.json", tag = "status",
     responses((status = 200, body = Object)))]
-async fn document(axum::Extension(document): axum::Extension<Document>) -> Response {
+async fn document(
+    _caller: SignedIn,
+    axum::Extension(document): axum::Extension<Document>,
+) -> Response {
     let mut response = document.0.to_string().into_response();
     response
         .headers_mut()

@@ -9,7 +9,7 @@ use axum::{
 };
 use serde_json::json;
 
-use super::App;
+use super::{App, extract::SignedIn};
 
 /// Tells that the process answers.
 #[utoipa::path(get, path = "/healthz", tag = "status", security(()),
@@ -47,10 +47,10 @@ async fn store_answers(app: &App) -> bool {
 /// How long the store may take to answer before the server is not ready, in milliseconds.
 const READY_TIMEOUT_MS: u64 = 2_000;
 
-/// Measures, for Prometheus.
-#[utoipa::path(get, path = "/metrics", tag = "status", security(()),
+/// Measures, for Prometheus, with the token of any user or service.
+#[utoipa::path(get, path = "/metrics", tag = "status",
     responses((status = 200, content_type = "text/plain", body = String)))]
-pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
+pub(super) async fn metrics(State(app): State<Arc<App>>, _caller: SignedIn) -> Response {
     let text = app.metrics.render(&app);
     let mut response = text.into_response();
     response.headers_mut().insert(

@@ -27,8 +27,8 @@ const ROUTES: &[(&str, &str, Needs)] = {
     &[
         ("GET", "/healthz", Nothing),
         ("GET", "/readyz", Nothing),
-        ("GET", "/metrics", Nothing),
-        ("GET", "/api/v1/openapi.json", Nothing),
+        ("GET", "/metrics", SignedIn),
+        ("GET", "/api/v1/openapi.json", SignedIn),
         ("POST", "/api/v1/auth/login", Other),
         ("POST", "/api/v1/auth/refresh", Other),
         ("POST", "/api/v1/enroll", Other),

@@ -158,12 +158,12 @@ async fn the_server_says_that_it_lives_serves_and_measures() {
     assert_eq!(fixture.get("/healthz", "").await.expect(200)["status"], "ok");
     let ready = fixture.get("/readyz", "").await.expect(200);
     assert_eq!((ready["store"].as_str(), ready["broker"].as_str()), (Some("ok"), Some("ok")));
-    let metrics = fixture.get("/metrics", "").await;
+    let admin = fixture.admin().await;
+    let metrics = fixture.get("/metrics", &admin).await;
     assert!(metrics.headers["content-type"].to_str().unwrap().starts_with("text/plain"));
     assert!(metrics.text.contains("quarterdeck_http_requests_total"), "{}", metrics.text);
     // Ids would make a series each.
-    let admin = fixture.admin().await;
     fixture.get("/projects/default/devices/some-device", &admin).await.expect(404);
-    let metrics = fixture.get("/metrics", "").await.text;
+    let metrics = fixture.get("/metrics", &admin).await.text;
     assert!(!metrics.contains("some-device") && metrics.contains("/devices/{device}"));
 }
