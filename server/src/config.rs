@@ -6,6 +6,8 @@
 //! with where it was given, its value, and what was expected. A value that may
 //! hold a password is shown without it.
 
+mod file;
+
 use std::{
     collections::BTreeMap,
     fmt, fs,
@@ -16,7 +18,6 @@ use std::{
 };
 
 use etcetera::BaseStrategy as _;
-use serde::Deserialize;
 use sqlx::postgres::PgConnectOptions;
 use url::Url;
 
@@ -72,15 +73,14 @@ pub enum Broker {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{key}: {value}: {expected}")]
 pub struct ConfigError {
-    /// `--http`, `QUARTERDECK_SERVER_HTTP`, or `http` and its file.
+    /// `--http`, `QUARTERDECK_SERVER_HTTP`, or `http` with its file and line.
     pub key: String,
     pub value: String,
     pub expected: String,
 }
 
-/// The options as given, all of them text: of the command line, or of the file.
-#[derive(Debug, Clone, Default, Deserialize, clap::Args)]
-#[serde(deny_unknown_fields, default)]
+/// The options of the command line, all of them text.
+#[derive(Debug, Clone, Default, clap::Args)]
 pub struct Options {
     /// Folder of the server's state [default: quarterdeck-server in the XDG state folder]
     #[arg(long, value_name = "DIR", global = true)]
@@ -229,8 +229,9 @@ pub fn load(
         .or_else(|| environment.get(&format!("{ENVIRONMENT}CONFIG")).map(PathBuf::from));
     let mut given: BTreeMap<&'static str, Given> = BTreeMap::new();
     if let Some(file) = &file {
-        for (name, value) in read_file(file)?.named() {
-            given.insert(name, Given { key: format!("{name} in {}", file.display()), value });
+        for file::Entry { name, value, line } in read_file(file)? {
+            let key = format!("{}, line {line}, {name}", file.display());
+            given.insert(name, Given { key, value });
         }
     }
     let mut known = vec![format!("{ENVIRONMENT}CONFIG")];
@@ -356,7 +357,7 @@ fn tunnel_settings(
     Ok(settings)
 }
 
-fn read_file(path: &Path) -> Result<Options, ConfigError> {
+fn read_file(path: &Path) -> Result<Vec<file::Entry>, ConfigError> {
     let refuse = |expected: String| ConfigError {
         key: "--config".to_owned(),
         value: format!("{:?}", path.display().to_string()),
@@ -364,31 +365,15 @@ fn read_file(path: &Path) -> Result<Options, ConfigError> {
     };
     let text =
         read_limited(path, FILE_MAX_BYTES).map_err(|e| refuse(format!("cannot be read: {e}")))?;
-    parse_file(&text).map_err(refuse)
-}
-
-/// Reads the text of a file, or says in which line it is wrong.
-fn parse_file(text: &str) -> Result<Options, String> {
-    toml::from_str(text).map_err(|error| {
-        // Its line may hold a password: the message alone says which key is wrong.
-        let start = error.span().map_or(0, |span| span.start.min(text.len()));
-        let line = text.as_bytes()[..start].split(|byte| *byte == b'\n').count();
-        let key =
-            text.lines().nth(line - 1).and_then(|l| l.split('=').next()).unwrap_or_default().trim();
-        format!("line {line}, {key}: {}", error.message())
-    })
+    file::parse(&text).map_err(refuse)
 }
 
 /// Checks what a file alone says; files that it names are not read.
 pub(crate) fn check_file(text: &str) -> Result<Config, String> {
-    let mut options = parse_file(text)?;
-    options.broker_password_file = None;
-    options.broker_ca_file = None;
-    options.database_url_file = None;
-    let given = options.named().into_iter().map(|(name, value)| {
-        let key = name.to_owned();
-        (name, Given { key, value })
-    });
+    let named = ["broker_password_file", "broker_ca_file", "database_url_file"];
+    let entries = file::parse(text)?.into_iter().filter(|entry| !named.contains(&entry.name));
+    let given =
+        entries.map(|entry| (entry.name, Given { key: entry.name.to_owned(), value: entry.value }));
     check(given.collect(), None).map_err(|error| error.to_string())
 }
 
@@ -591,13 +576,10 @@ mod tests {
         assert_eq!(error.key, "QUARTERDECK_SERVER_MQTT");
 
         let error = load_with(Options::default(), &[], Some("htp = 'x'")).expect_err("no such key");
-        assert!(error.expected.contains("htp") && error.expected.contains("http"), "{error}");
+        assert!(error.expected.contains("line 1, \"htp\""), "{error}");
 
-        let error = load_with(Options::default(), &[], Some("\nhttp = 7")).expect_err("no text");
-        assert!(
-            error.expected.contains("line 2, http") && error.expected.contains("string"),
-            "{error}"
-        );
+        let error = load_with(Options::default(), &[], Some("\nhttp = 7")).expect_err("no address");
+        assert!(error.key.ends_with("server.toml, line 2, http"), "{error}");
 
         let error =
             load_with(Options::default(), &[("QUARTERDECK_ADMIN_PASSWORD", "hunter2")], None)

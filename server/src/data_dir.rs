@@ -24,7 +24,7 @@ const OTHERS: u32 = 0o077;
 /// Says why a folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
-    #[error("data folder {path}: {source}")]
+    #[error("cannot use the data folder {path}")]
     Io { path: PathBuf, source: io::Error },
     #[error("data folder {path}: another quarterdeck-server is at work here")]
     InUse { path: PathBuf },

@@ -49,7 +49,7 @@ const SESSIONS_KEPT_S: i64 = 30 * 24 * 3600;
 pub enum StartError {
     #[error(transparent)]
     DataDir(#[from] DataDirError),
-    #[error("cannot listen for HTTP on {address}: {source}")]
+    #[error("cannot listen for HTTP on {address}, as --http says")]
     Listen { address: SocketAddr, source: std::io::Error },
     #[error("cannot use the folder of uploaded files: {0}")]
     Files(std::io::Error),

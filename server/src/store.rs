@@ -137,7 +137,7 @@ impl Tx {
 /// Why the store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("cannot open the database {url}: {source}")]
+    #[error("cannot open the database {url}")]
     Open { url: String, source: sqlx::Error },
     #[error("cannot bring the database up to date: {0}")]
     Migrate(#[from] MigrateError),
