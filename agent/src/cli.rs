@@ -22,11 +22,11 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     clock::{Clock, SystemClock},
-    config::{Config, ConfigError, Layers},
+    config::{Config, ConfigError, Layers, layers},
     data_dir::{DataDir, Paths},
     domain::Lifetime,
     engine::{After, Engine},
-    enroll,
+    enroll::{self, EnrollError},
     io::{host, process::Launcher},
     journal::storage::DiskFolder,
     local_status,
@@ -187,6 +187,14 @@ pub fn main() -> ExitCode {
             return ExitCode::from(EXIT_USAGE);
         }
     };
+    if cli.task.is_none()
+        && !config.offline
+        && let Err(error @ EnrollError::Missing { .. }) =
+            enroll::check_options(&config, &Paths::new(&config.data_dir))
+    {
+        eprintln!("quarterdeck-agent: {error}");
+        return ExitCode::from(EXIT_USAGE);
+    }
     let done = match cli.task {
         None => serve(config).map(|after| match after {
             After::Exit => ExitCode::SUCCESS,
@@ -220,6 +228,9 @@ fn serve(config: Config) -> anyhow::Result<After> {
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .init();
+    for key in layers::unknown_variables(std::env::vars_os().map(|(key, _)| key)) {
+        tracing::warn!(key, "no such option; the variable is ignored");
+    }
     let data_dir = DataDir::hold(&config.data_dir)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -159,8 +159,10 @@ pub enum ConfigError {
     Wrong { origin: String, key: String, value: String, expected: String },
     #[error("cannot read the file {} that {key} names", path.display())]
     File { key: &'static str, path: PathBuf, source: io::Error },
-    #[error("{}: {message}", path.display())]
-    Toml { path: PathBuf, message: String },
+    #[error("{origin}: {key}: there is no such key; expected {expected}")]
+    Unknown { origin: String, key: String, expected: String },
+    #[error("{}, line {line}: {message}", path.display())]
+    Toml { path: PathBuf, line: usize, message: String },
     #[error("no home folder is known: give --data-dir")]
     NoHome,
 }
@@ -339,8 +341,8 @@ fn absolute(
     path: PathBuf,
     wrong: &impl Fn(&str, &str) -> ConfigError,
 ) -> Result<PathBuf, ConfigError> {
-    if path.as_os_str().is_empty() {
-        return Err(wrong(key, "a folder's path"));
+    if path.as_os_str().is_empty() || path.is_file() {
+        return Err(wrong(key, "a folder, or the path of a new one"));
     }
     std::path::absolute(&path).map_err(|source| ConfigError::File { key, path, source })
 }

@@ -56,7 +56,7 @@ impl std::fmt::Debug for Credentials {
 #[derive(Debug, thiserror::Error)]
 pub enum EnrollError {
     #[error(
-        "this device is not enrolled yet: give --{missing} (a token is made with `quarterdeck enroll-token`)"
+        "this device is not enrolled yet: give --{missing} (a token is made with `quarterdeck enroll-token create`)"
     )]
     Missing { missing: &'static str },
     #[error(
@@ -95,6 +95,29 @@ pub fn load(paths: &Paths) -> Result<Option<Credentials>, EnrollError> {
     }
 }
 
+/// Refuses a start that could only end in asking for an option; writes nothing.
+pub fn check_options(config: &Config, paths: &Paths) -> Result<(), EnrollError> {
+    if load(paths)?.is_some() { Ok(()) } else { Needed::of(config).map(drop) }
+}
+
+/// What enrolling takes.
+struct Needed<'a> {
+    server: &'a Url,
+    device_id: &'a DeviceId,
+    token: &'a Secret,
+}
+
+impl<'a> Needed<'a> {
+    fn of(config: &'a Config) -> Result<Self, EnrollError> {
+        let missing = |missing| EnrollError::Missing { missing };
+        Ok(Self {
+            server: config.server.as_ref().ok_or(missing("server"))?,
+            device_id: config.device_id.as_ref().ok_or(missing("device-id"))?,
+            token: config.token.as_ref().ok_or(missing("token-file"))?,
+        })
+    }
+}
+
 /// Gives the stored credentials, or enrols; tries until the server has answered.
 pub async fn ensure(
     config: &Config,
@@ -116,12 +139,9 @@ pub async fn ensure(
         check_plaintext(&stored, config)?;
         return Ok(stored);
     }
-    let missing = |missing| EnrollError::Missing { missing };
-    let server = config.server.as_ref().ok_or(missing("server"))?;
-    let device_id = config.device_id.as_ref().ok_or(missing("device-id"))?;
-    let Secret(token) = config.token.as_ref().ok_or(missing("token"))?;
+    let Needed { server, device_id, token } = Needed::of(config)?;
     let request = EnrollRequest {
-        token: token.clone(),
+        token: token.0.clone(),
         device_id: device_id.clone(),
         csr_pem: None,
         kind: config.kind.clone(),

@@ -44,21 +44,38 @@ fn flags_win_over_the_environment_which_wins_over_the_file() {
 fn what_is_wrong_names_the_key_the_value_and_what_was_expected() {
     for (file, environment, flags, parts) in [
         ("heartbeat_s = 0", None, None, vec!["heartbeat_s", "0", "1 to 3600", "agent.toml"]),
-        ("heartbeat_s = 'x'", None, None, vec!["heartbeat_s", "\"x\"", "agent.toml"]),
+        (
+            "\nheartbeat_s = 'x'",
+            None,
+            None,
+            vec!["agent.toml, line 2: heartbeat_s = \"x\": expected a whole number"],
+        ),
+        ("offline = 1", None, None, vec!["line 1: offline = 1: expected true or false"]),
+        ("tags = 3", None, None, vec!["line 1: tags = 3: expected a table"]),
         ("workflows = '/nowhere'", None, None, vec!["workflows", "/nowhere", "a folder"]),
-        ("colour = 'red'", None, None, vec!["colour", "unknown field"]),
+        (
+            "colour = 'red'",
+            None,
+            None,
+            vec!["line 1: colour: there is no such key", "one of server"],
+        ),
         (
             "[limits]\nconcurrent_commands = 0",
             None,
             None,
             vec!["limits.concurrent_commands", "0", "1 to 64"],
         ),
-        ("[limits]\nspeed = 9", None, None, vec!["limits.speed", "9"]),
+        (
+            "[limits]\nspeed = 9",
+            None,
+            None,
+            vec!["line 2: limits.speed: there is no such key", "one of concurrent_commands"],
+        ),
         (
             "[exec]\nreboot = 'systemctl reboot'",
             None,
             None,
-            vec!["exec.reboot", "systemctl reboot"],
+            vec!["line 2: exec.reboot", "systemctl reboot", "expected a list of texts"],
         ),
         ("[exec]\nreboot = []", None, None, vec!["exec.reboot", "[]", "a program"]),
         (
@@ -88,7 +105,8 @@ fn what_is_wrong_names_the_key_the_value_and_what_was_expected() {
         ("", None, Some(("device_id", "a/b")), vec!["--device-id", "a/b", "letter or digit"]),
         ("", None, Some(("tags", "site")), vec!["--tags", "site"]),
         ("token = 'abc'", None, Some(("token_file", "/x")), vec!["token_file"]),
-        ("heartbeat_s = ", None, None, vec!["agent.toml", "line 1"]),
+        ("heartbeat_s = ", None, None, vec!["agent.toml, line 1: heartbeat_s: "]),
+        ("", None, Some(("data_dir", "/etc/passwd")), vec!["--data-dir", "expected a folder"]),
     ] {
         let environment: Vec<_> = environment.into_iter().collect();
         let flags: Vec<_> = flags.into_iter().collect();
@@ -101,8 +119,10 @@ fn what_is_wrong_names_the_key_the_value_and_what_was_expected() {
 
 #[test]
 fn a_token_is_never_shown() {
-    let error = layers("token = 5", &[], &[]).expect_err("not a text");
-    assert!(!error.contains("= 5"), "{error}");
+    for file in ["token = 55", "tokn = '55'", "token = 55x", "bus_password = 55"] {
+        let error = layers(file, &[], &[]).expect_err(file);
+        assert!(!error.contains("55"), "{error}");
+    }
     let config = layers("token = 'abcdef'", &[], &[]).unwrap();
     assert!(!format!("{config:?}").contains("abcdef"));
 }
@@ -111,4 +131,11 @@ fn a_token_is_never_shown() {
 fn plaintext_to_another_host_must_be_asked_for() {
     let flags = [("server", "http://10.1.1.1"), ("allow_plaintext", "true")];
     assert!(layers("", &[], &flags).is_ok());
+}
+
+#[test]
+fn a_mistyped_variable_is_noticed() {
+    let names = ["QUARTERDECK_AGENT_DEVICEID", "QUARTERDECK_AGENT_EXEC_REBOOT", "PATH"];
+    let found = layers::unknown_variables(names.into_iter().map(Into::into));
+    assert_eq!(found, ["QUARTERDECK_AGENT_DEVICEID"]);
 }

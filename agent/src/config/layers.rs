@@ -1,11 +1,21 @@
 //! Where settings come from, one layer over the other, each value knowing its origin.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, ffi::OsString, fs, path::Path};
 
 use serde::de::DeserializeOwned;
-use toml::{Table, Value};
+use toml::{
+    Table, Value,
+    de::{DeTable, DeValue},
+};
 
 use super::ConfigError;
+use crate::{failpoint, io::host};
+
+/// The environment's variables begin so.
+const ENVIRONMENT: &str = "QUARTERDECK_AGENT_";
+/// Variables that are no options of the file.
+const NOT_IN_FILE: [&str; 3] =
+    ["QUARTERDECK_AGENT_CONFIG", host::BOOT_ID_VARIABLE, failpoint::VARIABLE];
 
 /// How a key's text, in a flag or a variable, is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,19 +86,28 @@ impl Layers {
 
     /// Reads the text of the lowest layer, which came from `path`.
     pub(crate) fn read_text(&mut self, text: &str, path: &Path) -> Result<(), ConfigError> {
-        let table: Table = text.parse().map_err(|error: toml::de::Error| ConfigError::Toml {
-            path: path.to_owned(),
-            message: error.to_string().trim_end().to_owned(),
-        })?;
-        let origin = path.display().to_string();
+        let invalid = |error: toml::de::Error| {
+            let line = line_of(text, error.span().map_or(0, |span| span.start));
+            // The line itself may hold a secret.
+            let key = text.lines().nth(line - 1).and_then(|text| text.split('=').next());
+            let message = format!("{}: {}", key.unwrap_or_default().trim(), error.message());
+            ConfigError::Toml { path: path.to_owned(), line, message }
+        };
+        let table: Table = text.parse().map_err(invalid)?;
+        let lines = lines_of(text).map_err(invalid)?;
+        let origin = |key: &str| match lines.get(key) {
+            Some(line) => format!("{}, line {line}", path.display()),
+            None => path.display().to_string(),
+        };
         for (key, value) in table {
             match value {
                 Value::Table(inner) if key != "tags" => {
                     for (inner_key, value) in inner {
-                        self.set(&format!("{key}.{inner_key}"), value, &origin);
+                        let key = format!("{key}.{inner_key}");
+                        self.set(&key, value, &origin(&key));
                     }
                 }
-                value => self.set(&key, value, &origin),
+                value => self.set(&key, value, &origin(&key)),
             }
         }
         Ok(())
@@ -127,19 +146,25 @@ impl Layers {
 
     pub(super) fn deserialize<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
         serde_path_to_error::deserialize(self.table.clone()).map_err(|error| {
-            let path = error.path().to_string();
+            let key = error.path().to_string();
             let message = error.inner().to_string();
             let message = message.lines().next().unwrap_or_default();
-            self.wrong(&path, message.strip_prefix("invalid type: ").unwrap_or(message))
+            let expected = message.split_once(", expected ").map(|(_, expected)| expected);
+            match expected {
+                // What its value was meant for is not known: it may be a secret.
+                Some(expected) if message.starts_with("unknown field") => ConfigError::Unknown {
+                    origin: self.origin(&key),
+                    key,
+                    expected: expected.replace('`', ""),
+                },
+                Some(expected) => self.wrong(&key, in_words(expected)),
+                None => self.wrong(&key, message),
+            }
         })
     }
 
     /// Says that the value of a key is not what was expected.
     pub(super) fn wrong(&self, key: &str, expected: &str) -> ConfigError {
-        let origin = self.origins.iter().find(|(known, _)| {
-            key == known.as_str()
-                || key.strip_prefix(known.as_str()).is_some_and(|rest| rest.starts_with(['.', '[']))
-        });
         let mut value = Some(&self.table).map(|table| Value::Table(table.clone()));
         for part in key.split('.') {
             let part = part.split('[').next().unwrap_or(part);
@@ -156,17 +181,70 @@ impl Layers {
             None => "(none)".to_owned(),
         };
         ConfigError::Wrong {
-            origin: origin.map_or_else(|| "settings".to_owned(), |(_, origin)| origin.clone()),
+            origin: self.origin(key),
             key: key.to_owned(),
             value: shown,
             expected: expected.to_owned(),
         }
     }
+
+    /// Says where a key, or what it is in, was set.
+    fn origin(&self, key: &str) -> String {
+        let origin = self.origins.iter().find(|(known, _)| {
+            key == known.as_str()
+                || key.strip_prefix(known.as_str()).is_some_and(|rest| rest.starts_with(['.', '[']))
+        });
+        origin.map_or_else(|| "settings".to_owned(), |(_, origin)| origin.clone())
+    }
+}
+
+/// The line, from 1, that a byte of a text is in.
+fn line_of(text: &str, at: usize) -> usize {
+    text.as_bytes()[..at.min(text.len())].split(|byte| *byte == b'\n').count()
+}
+
+/// The lines, from 1, that the keys of a file stand in; those of tables with a dot.
+fn lines_of(text: &str) -> Result<BTreeMap<String, usize>, toml::de::Error> {
+    let mut lines = BTreeMap::new();
+    for (key, value) in DeTable::parse(text)?.get_ref() {
+        lines.insert(key.get_ref().to_string(), line_of(text, key.span().start));
+        if let DeValue::Table(inner) = value.get_ref() {
+            for key_within in inner.keys() {
+                let name = format!("{}.{}", key.get_ref(), key_within.get_ref());
+                lines.insert(name, line_of(text, key_within.span().start));
+            }
+        }
+    }
+    Ok(lines)
+}
+
+/// Says in plain words what the parser expected.
+fn in_words(expected: &str) -> &str {
+    match expected {
+        "u64" | "usize" | "u32" => "a whole number",
+        "a boolean" => "true or false",
+        "a string" | "path string" => "a text",
+        "a sequence" => "a list of texts",
+        "a map" => "a table of texts",
+        other => other,
+    }
+}
+
+/// Finds the variables that look like options and are none: perhaps mistyped. They are not
+/// refused: whoever starts the agent may have set them for its own use.
+pub(crate) fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<String> {
+    let known = |name: &str| KEYS.iter().any(|(key, _)| variable_of(key) == name);
+    names
+        .filter_map(|name| name.into_string().ok())
+        .filter(|name| {
+            name.starts_with(ENVIRONMENT) && !NOT_IN_FILE.contains(&name.as_str()) && !known(name)
+        })
+        .collect()
 }
 
 /// Names the environment variable of a key.
 fn variable_of(key: &str) -> String {
-    format!("QUARTERDECK_AGENT_{}", key.replace('.', "_").to_uppercase())
+    format!("{ENVIRONMENT}{}", key.replace('.', "_").to_uppercase())
 }
 
 fn from_text(kind: Kind, text: &str) -> Value {
