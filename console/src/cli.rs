@@ -11,6 +11,7 @@
 //! | [`output`], [`table`], [`rows`], [`units`] | what is printed, and how |
 //! | [`error`], [`input`] | how it ends; secrets and prompts |
 //! | [`fields`] | fields of a payload, and their types |
+//! | [`listing`] | filters of what lists |
 //! | [`line`] | the command line that equals a submission of the TUI |
 //! | [`session`] | what `shell`, `exec`, `proxy` and `forward` have in common |
 //! | the others | one noun each |
@@ -32,6 +33,7 @@ pub mod fields;
 pub mod forward;
 pub mod input;
 pub mod line;
+pub mod listing;
 pub mod login;
 pub mod options;
 pub mod output;

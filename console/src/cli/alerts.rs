@@ -8,7 +8,8 @@ use quarterdeck_protocol::{
 
 use super::{
     context::Context,
-    error::{CliError, filters_first},
+    error::CliError,
+    listing::{query, wanted, when},
     units::{Moment, Span},
 };
 use crate::net::api::Query;
@@ -93,11 +94,7 @@ impl ListArgs {
 pub async fn alerts(context: &mut Context, args: AlertsArgs) -> Result<(), CliError> {
     let Context { client, project, printer } = context;
     let api = client.project(project);
-    let command = match args.command {
-        None => AlertsCommand::Ls(args.list),
-        Some(command) if args.list == ListArgs::default() => command,
-        Some(_) => return Err(filters_first()),
-    };
+    let command = wanted(args.command, args.list, AlertsCommand::Ls)?;
     match command {
         AlertsCommand::Ls(list) => {
             printer.pages::<Alert>(api.alerts(list.query(), list.limit)).await?;
@@ -155,8 +152,8 @@ pub async fn audit(context: &mut Context, args: AuditArgs) -> Result<(), CliErro
         ("action", args.action),
         ("object", args.object),
         ("outcome", args.outcome),
-        ("from", args.from.map(|at| at.0.to_string())),
-        ("to", args.to.map(|at| at.0.to_string())),
+        ("from", when(args.from)),
+        ("to", when(args.to)),
     ]);
     printer.pages::<AuditEntry>(client.project(project).audit(query, args.limit)).await?;
     Ok(())
@@ -166,8 +163,4 @@ pub async fn operations(context: &mut Context) -> Result<(), CliError> {
     let Context { client, project, printer } = context;
     printer.pages::<Operation>(client.project(project).operations(None)).await?;
     Ok(())
-}
-
-fn query<const N: usize>(fields: [(&str, Option<String>); N]) -> Query {
-    fields.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
 }

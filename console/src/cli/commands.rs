@@ -16,7 +16,8 @@ use quarterdeck_protocol::{
 
 use super::{
     context::Context,
-    error::{CliError, filters_first},
+    error::CliError,
+    listing::{query, wanted, when},
     output::{Printer, StatusLine, note},
     rows::{self, Details},
     units::{Moment, moment},
@@ -113,29 +114,24 @@ struct ListArgs {
 impl ListArgs {
     fn query(&self) -> Query {
         let status: Vec<_> = self.status.iter().map(|status| status.as_str()).collect();
-        let fields = [
+        query([
             ("status", (!status.is_empty()).then(|| status.join(","))),
             ("type", self.kind.clone()),
             ("device", self.device.as_ref().map(ToString::to_string)),
             ("user", self.user.clone()),
             ("batch_id", self.batch.map(|batch| batch.to_string())),
-            ("from", self.from.map(|at| at.0.to_string())),
-            ("to", self.to.map(|at| at.0.to_string())),
+            ("from", when(self.from)),
+            ("to", when(self.to)),
             ("q", self.q.clone()),
             ("sort", self.sort.clone()),
-        ];
-        fields.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
+        ])
     }
 }
 
 pub async fn run(context: &mut Context, args: CommandsArgs) -> Result<(), CliError> {
     let Context { client, project, printer } = context;
     let api = client.project(project);
-    let command = match args.command {
-        None => CommandsCommand::Ls(args.list),
-        Some(command) if args.list == ListArgs::default() => command,
-        Some(_) => return Err(filters_first()),
-    };
+    let command = wanted(args.command, args.list, CommandsCommand::Ls)?;
     match command {
         CommandsCommand::Ls(list) => {
             printer.pages::<Command>(api.commands(list.query(), list.limit)).await?;

@@ -12,8 +12,9 @@ use quarterdeck_protocol::{
 
 use super::{
     context::Context,
-    error::{CliError, filters_first},
+    error::CliError,
     input,
+    listing::{query, wanted},
     rows::{self, Details},
     units::{Pair, moment},
 };
@@ -111,44 +112,25 @@ struct ListArgs {
 
 impl ListArgs {
     fn query(&self) -> Query {
-        let mut query = Query::new();
-        let mut add = |key: &str, value: String| query.push((key.to_owned(), value));
-        if !self.status.is_empty() {
-            let status: Vec<_> = self.status.iter().map(|status| status.as_str()).collect();
-            add("status", status.join(","));
-        }
-        if let Some(kind) = &self.kind {
-            add("type", kind.clone());
-        }
-        if !self.tag.is_empty() {
-            let tags: Vec<_> =
-                self.tag.iter().map(|Pair { key, value }| format!("{key}={value}")).collect();
-            add("tag", tags.join(","));
-        }
-        if let Some(q) = &self.q {
-            add("q", q.clone());
-        }
-        if self.crashed {
-            add("crashed", "true".to_owned());
-        }
-        if self.service_failed {
-            add("service_failed", "true".to_owned());
-        }
-        if let Some(sort) = &self.sort {
-            add("sort", sort.clone());
-        }
-        query
+        let status: Vec<_> = self.status.iter().map(|status| status.as_str()).collect();
+        let tags: Vec<_> =
+            self.tag.iter().map(|Pair { key, value }| format!("{key}={value}")).collect();
+        query([
+            ("status", (!status.is_empty()).then(|| status.join(","))),
+            ("type", self.kind.clone()),
+            ("tag", (!tags.is_empty()).then(|| tags.join(","))),
+            ("q", self.q.clone()),
+            ("crashed", self.crashed.then(|| "true".to_owned())),
+            ("service_failed", self.service_failed.then(|| "true".to_owned())),
+            ("sort", self.sort.clone()),
+        ])
     }
 }
 
 pub async fn run(context: &mut Context, args: DevicesArgs) -> Result<(), CliError> {
     let Context { client, project, printer } = context;
     let api = client.project(project);
-    let command = match args.command {
-        None => DevicesCommand::Ls(args.list),
-        Some(command) if args.list == ListArgs::default() => command,
-        Some(_) => return Err(filters_first()),
-    };
+    let command = wanted(args.command, args.list, DevicesCommand::Ls)?;
     match command {
         DevicesCommand::Ls(list) => {
             printer.pages::<Device>(api.devices(list.query(), list.limit)).await?;

@@ -83,11 +83,6 @@ impl CliError {
     }
 }
 
-/// Says that `devices --status online show pi-1` makes no sense; options that are good anywhere may stand there.
-pub fn filters_first() -> CliError {
-    CliError::Usage("filters go with `ls`, after it, not with another subcommand".to_owned())
-}
-
 /// Whether the server wants `confirm`.
 fn is_confirmation(error: &ApiError) -> bool {
     matches!(error, ApiError::Refused(problem)

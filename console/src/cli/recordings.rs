@@ -19,7 +19,8 @@ use tokio::{fs::File, io::AsyncReadExt as _};
 use super::{
     commands::transfer,
     context::Context,
-    error::{CliError, filters_first},
+    error::CliError,
+    listing::{query, wanted, when},
     output::{Printer, StatusLine, note},
     rows::{Details, Row},
     table::{Cell, Tone},
@@ -131,27 +132,19 @@ fn seconds(text: &str) -> Result<f64, String> {
 
 impl ListArgs {
     fn query(&self) -> Query {
-        let when = |moment: Option<Moment>| moment.map(|moment| moment.0.to_string());
-        [
+        query([
             ("status", self.status.clone()),
             ("device", self.device.clone()),
             ("user", self.user.clone()),
             ("from", when(self.from)),
             ("to", when(self.to)),
             ("sort", self.sort.clone()),
-        ]
-        .into_iter()
-        .filter_map(|(key, value)| Some((key.to_owned(), value?)))
-        .collect()
+        ])
     }
 }
 
 pub async fn run(context: &mut Context, args: RecordingsArgs) -> Result<(), CliError> {
-    let command = match args.command {
-        None => RecordingsCommand::Ls(args.list),
-        Some(command) if args.list == ListArgs::default() => command,
-        Some(_) => return Err(filters_first()),
-    };
+    let command = wanted(args.command, args.list, RecordingsCommand::Ls)?;
     match command {
         RecordingsCommand::Ls(list) => {
             let Context { client, project, printer } = context;

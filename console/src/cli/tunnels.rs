@@ -10,7 +10,8 @@ use quarterdeck_protocol::{
 
 use super::{
     context::Context,
-    error::{CliError, filters_first},
+    error::CliError,
+    listing::{query, wanted, when},
     rows::{Details, Row},
     table::{Cell, Tone},
     units::{Moment, age, moment, short_span},
@@ -72,8 +73,7 @@ struct ListArgs {
 
 impl ListArgs {
     fn query(&self) -> Query {
-        let when = |moment: Option<Moment>| moment.map(|moment| moment.0.to_string());
-        [
+        query([
             ("status", self.status.clone()),
             ("kind", self.kind.clone()),
             ("device", self.device.clone()),
@@ -81,21 +81,14 @@ impl ListArgs {
             ("from", when(self.from)),
             ("to", when(self.to)),
             ("sort", self.sort.clone()),
-        ]
-        .into_iter()
-        .filter_map(|(key, value)| Some((key.to_owned(), value?)))
-        .collect()
+        ])
     }
 }
 
 pub async fn run(context: &mut Context, args: TunnelsArgs) -> Result<(), CliError> {
     let Context { client, project, printer } = context;
     let api = client.project(project);
-    let command = match args.command {
-        None => TunnelsCommand::Ls(args.list),
-        Some(command) if args.list == ListArgs::default() => command,
-        Some(_) => return Err(filters_first()),
-    };
+    let command = wanted(args.command, args.list, TunnelsCommand::Ls)?;
     match command {
         TunnelsCommand::Ls(list) => {
             printer.pages::<Tunnel>(api.tunnels(list.query(), list.limit)).await?;

@@ -10,21 +10,16 @@
 //! by weight, with one cell between two for the border. A pane that has no room
 //! left gets none; nothing is lost, it shows again when there is.
 
+mod tabs;
+mod tree;
+
 use ratatui::layout::Rect;
+
+pub use self::tabs::{TABS_MAX, Tabs};
+use self::tree::Node;
 
 /// The most panes of a tab.
 pub const PANES_MAX: usize = 16;
-/// The most tabs.
-pub const TABS_MAX: usize = 9;
-/// A pane that is put somewhere by itself should have so much: two of it and a border are split.
-const COLUMNS_GOOD: u16 = 50;
-const ROWS_GOOD: u16 = 12;
-/// What a pane weighs to begin with, so that borders move in small steps.
-const WEIGHT: u32 = 1000;
-/// How much one step of a border takes from a neighbour, in parts of both.
-const STEP: u32 = 20;
-/// No pane may weigh less.
-const WEIGHT_MIN: u32 = 50;
 
 /// Names a pane, for as long as it is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -66,12 +61,6 @@ pub enum Refused {
     TooManyPanes,
     #[error("there are at most {TABS_MAX} tabs: close one")]
     TooManyTabs,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Node {
-    Pane(PaneId),
-    Split { split: Split, children: Vec<(u32, Node)> },
 }
 
 /// One tab.
@@ -215,236 +204,6 @@ fn overlap(a: (u16, u16), b: (u16, u16)) -> u16 {
     a.1.min(b.1).saturating_sub(a.0.max(b.0))
 }
 
-impl Node {
-    fn collect(&self, panes: &mut Vec<PaneId>) {
-        match self {
-            Self::Pane(pane) => panes.push(*pane),
-            Self::Split { children, .. } => {
-                for (_, node) in children {
-                    node.collect(panes);
-                }
-            }
-        }
-    }
-
-    fn contains(&self, pane: PaneId) -> bool {
-        match self {
-            Self::Pane(own) => *own == pane,
-            Self::Split { children, .. } => children.iter().any(|(_, node)| node.contains(pane)),
-        }
-    }
-
-    fn place(&self, area: Rect, places: &mut Vec<Place>) {
-        match self {
-            Self::Pane(pane) => places.push(Place { pane: *pane, area }),
-            Self::Split { split, children } => {
-                let length = match split {
-                    Split::Columns => area.width,
-                    Split::Rows => area.height,
-                };
-                let weights: Vec<u32> = children.iter().map(|(weight, _)| *weight).collect();
-                for ((from, to), (_, node)) in shares(length, &weights).into_iter().zip(children) {
-                    let part = match split {
-                        Split::Columns => Rect { x: area.x + from, width: to - from, ..area },
-                        Split::Rows => Rect { y: area.y + from, height: to - from, ..area },
-                    };
-                    node.place(part, places);
-                }
-            }
-        }
-    }
-
-    fn split(&mut self, at: PaneId, how: Split, new: PaneId) {
-        match self {
-            Self::Pane(pane) if *pane == at => {
-                let children = vec![(WEIGHT, Self::Pane(at)), (WEIGHT, Self::Pane(new))];
-                *self = Self::Split { split: how, children };
-            }
-            Self::Pane(_) => {}
-            Self::Split { split, children } => {
-                let here = children.iter().position(|(_, node)| *node == Self::Pane(at));
-                match here {
-                    // One more beside those that already stand so; the two share what the one had.
-                    Some(index) if *split == how => {
-                        let half = (children[index].0 / 2).max(WEIGHT_MIN);
-                        children[index].0 = half;
-                        children.insert(index + 1, (half, Self::Pane(new)));
-                    }
-                    _ => children.iter_mut().for_each(|(_, node)| node.split(at, how, new)),
-                }
-            }
-        }
-    }
-
-    /// Takes a pane out; a split of one is what is in it.
-    fn remove(&mut self, pane: PaneId) {
-        let Self::Split { children, .. } = self else { return };
-        children.retain(|(_, node)| *node != Self::Pane(pane));
-        for (_, node) in children.iter_mut() {
-            node.remove(pane);
-        }
-        if children.len() == 1
-            && let Some((_, only)) = children.pop()
-        {
-            *self = only;
-        }
-    }
-
-    fn swap(&mut self, a: PaneId, b: PaneId) {
-        match self {
-            Self::Pane(pane) if *pane == a => *pane = b,
-            Self::Pane(pane) if *pane == b => *pane = a,
-            Self::Pane(_) => {}
-            Self::Split { children, .. } => {
-                for (_, node) in children {
-                    node.swap(a, b);
-                }
-            }
-        }
-    }
-
-    /// Moves a border of the innermost split that has one in this direction. Says whether it did.
-    fn resize(&mut self, pane: PaneId, direction: Direction) -> bool {
-        let Self::Split { split, children } = self else { return false };
-        let Some(at) = children.iter().position(|(_, node)| node.contains(pane)) else {
-            return false;
-        };
-        if children[at].1.resize(pane, direction) {
-            return true;
-        }
-        if *split != direction.split() || children.len() < 2 {
-            return false;
-        }
-        // The border after it, or, for the last, the one before it.
-        let before = if at + 1 < children.len() { at } else { at - 1 };
-        let (grows, shrinks) =
-            if direction.is_forward() { (before, before + 1) } else { (before + 1, before) };
-        let step = ((children[grows].0 + children[shrinks].0) / STEP).max(1);
-        let step = step.min(children[shrinks].0.saturating_sub(WEIGHT_MIN));
-        children[shrinks].0 -= step;
-        children[grows].0 += step;
-        true
-    }
-}
-
-/// Shares a length by weight, one cell between two parts. What comes last may get nothing.
-fn shares(length: u16, weights: &[u32]) -> Vec<(u16, u16)> {
-    let borders = (weights.len() as u16).saturating_sub(1);
-    let room = u64::from(length.saturating_sub(borders));
-    let total: u64 = weights.iter().map(|weight| u64::from(*weight)).sum::<u64>().max(1);
-    let (mut before, mut parts) = (0_u64, Vec::with_capacity(weights.len()));
-    for (border, weight) in (0_u16..).zip(weights) {
-        let from = (before * room / total) as u16 + border;
-        before += u64::from(*weight);
-        let to = (before * room / total) as u16 + border;
-        parts.push((from.min(length), to.min(length)));
-    }
-    parts
-}
-
-/// All tabs. There is always one, with a pane in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tabs {
-    tabs: Vec<Tab>,
-    shown: usize,
-}
-
-impl Tabs {
-    pub fn new(pane: PaneId) -> Self {
-        Self { tabs: vec![Tab::new(pane)], shown: 0 }
-    }
-
-    pub fn tabs(&self) -> &[Tab] {
-        &self.tabs
-    }
-
-    /// Which tab is shown.
-    pub const fn shown(&self) -> usize {
-        self.shown
-    }
-
-    pub fn tab(&self) -> &Tab {
-        &self.tabs[self.shown]
-    }
-
-    pub fn tab_mut(&mut self) -> &mut Tab {
-        &mut self.tabs[self.shown]
-    }
-
-    /// Opens a tab after the one that is shown, and goes to it.
-    pub fn open(&mut self, pane: PaneId) -> Result<(), Refused> {
-        if self.tabs.len() >= TABS_MAX {
-            return Err(Refused::TooManyTabs);
-        }
-        self.shown += 1;
-        self.tabs.insert(self.shown, Tab::new(pane));
-        Ok(())
-    }
-
-    /// Puts a pane where there is room for it: beside the one in focus, below it, else into a tab
-    /// of its own. `area` is what a tab has.
-    pub fn add(&mut self, pane: PaneId, area: Rect) -> Result<(), Refused> {
-        let tab = self.tab_mut();
-        let focus = tab.focus();
-        let mut places = Vec::new();
-        tab.root.place(area, &mut places);
-        let room = places.iter().find(|place| place.pane == focus).map(|place| place.area);
-        let how = room.and_then(|room| {
-            if room.width > 2 * COLUMNS_GOOD {
-                Some(Split::Columns)
-            } else {
-                (room.height > 2 * ROWS_GOOD).then_some(Split::Rows)
-            }
-        });
-        match how {
-            Some(how) if tab.split(how, pane).is_ok() => Ok(()),
-            _ => self.open(pane),
-        }
-    }
-
-    /// Goes to a pane, in whichever tab it is.
-    pub fn go_to_pane(&mut self, pane: PaneId) {
-        if let Some(at) = self.tabs.iter().position(|tab| tab.root.contains(pane)) {
-            self.shown = at;
-            self.tabs[at].focus_pane(pane);
-        }
-    }
-
-    /// Goes to a tab, if there is one of that number.
-    pub fn go_to(&mut self, tab: usize) {
-        if tab < self.tabs.len() {
-            self.shown = tab;
-        }
-    }
-
-    pub fn next(&mut self) {
-        self.shown = (self.shown + 1) % self.tabs.len();
-    }
-
-    pub fn previous(&mut self) {
-        self.shown = (self.shown + self.tabs.len() - 1) % self.tabs.len();
-    }
-
-    /// Closes a pane wherever it is, and its tab with the last one; `false` when it was the
-    /// very last, which stays: the panes are then to be left.
-    pub fn close(&mut self, pane: PaneId) -> bool {
-        let Some(at) = self.tabs.iter().position(|tab| tab.root.contains(pane)) else {
-            return true;
-        };
-        if self.tabs[at].close(pane) {
-            return true;
-        }
-        if self.tabs.len() == 1 {
-            return false;
-        }
-        self.tabs.remove(at);
-        if self.shown > at || self.shown == self.tabs.len() {
-            self.shown -= 1;
-        }
-        true
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -516,42 +275,6 @@ mod tests {
         assert_eq!(tab.receivers(), [PaneId(1), PaneId(2), PaneId(3)]);
         assert!(tab.close(PaneId(3)) && tab.close(PaneId(1)));
         assert_eq!((tab.focus(), tab.close(PaneId(2))), (PaneId(2), false));
-    }
-
-    #[test]
-    fn tabs_open_after_the_shown_one_and_close_with_their_last_pane() {
-        let mut tabs = Tabs::new(PaneId(1));
-        tabs.open(PaneId(2)).expect("room");
-        tabs.previous();
-        tabs.open(PaneId(3)).expect("room");
-        let order: Vec<_> = tabs.tabs().iter().map(Tab::focus).collect();
-        assert_eq!((order, tabs.shown()), (vec![PaneId(1), PaneId(3), PaneId(2)], 1));
-        assert!(tabs.close(PaneId(1)));
-        assert_eq!(tabs.tab().focus(), PaneId(3));
-        assert!(tabs.close(PaneId(2)));
-        assert!(!tabs.close(PaneId(3)));
-        for n in 10..10 + TABS_MAX as u32 - 1 {
-            tabs.open(PaneId(n)).expect("room");
-        }
-        assert_eq!(tabs.open(PaneId(99)), Err(Refused::TooManyTabs));
-    }
-
-    #[test]
-    fn a_pane_goes_where_there_is_room() {
-        let area = Rect { x: 0, y: 0, width: 120, height: 30 };
-        let mut tabs = Tabs::new(PaneId(0));
-        for n in 1..=4 {
-            tabs.add(PaneId(n), area).expect("room");
-        }
-        // Side by side, one below, then no more room: a tab, where it begins anew.
-        let shapes: Vec<_> = tabs.tabs().iter().map(|tab| tab.panes().len()).collect();
-        assert_eq!(shapes, [3, 2]);
-        assert_eq!((tabs.shown(), tabs.tab().focus()), (1, PaneId(4)));
-        tabs.go_to_pane(PaneId(1));
-        assert_eq!((tabs.shown(), tabs.tab().focus()), (0, PaneId(1)));
-        let mut narrow = Tabs::new(PaneId(0));
-        narrow.add(PaneId(1), Rect { width: 40, height: 9, ..area }).expect("room");
-        assert_eq!(narrow.tabs().len(), 2);
     }
 
     #[derive(Debug, Clone)]
