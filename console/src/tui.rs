@@ -49,6 +49,8 @@ use std::{path::PathBuf, time::Duration};
 
 use tokio::sync::mpsc;
 
+use self::{app::keymap::Keymap, pane::notices::Allowed, theme::ThemeName};
+
 pub mod app;
 pub mod effects;
 mod export_file;
@@ -104,14 +106,15 @@ pub struct TuiOptions {
     pub ascii: Option<bool>,
     /// No colour (`NO_COLOR`); by the environment when `None`.
     pub no_color: Option<bool>,
-    /// `default`, `high-contrast`, `colour-blind`.
-    pub theme: Option<String>,
+    pub theme: ThemeName,
     /// Takes clicks and the wheel.
     pub mouse: bool,
     /// Rings the bell for a new critical alert.
     pub bell: bool,
-    /// The text of the user's keymap file, TOML.
-    pub keymap: Option<String>,
+    /// What devices may do to the operator's terminal, out of a pane.
+    pub allowed: Allowed,
+    /// Which key does what.
+    pub keymap: Keymap,
     /// Where saved views are kept; nowhere when `None`.
     pub state_file: Option<PathBuf>,
     /// Where exports and screen dumps go; the current folder when `None`.
@@ -140,7 +143,7 @@ pub enum Exit {
 ///
 /// # Errors
 ///
-/// When the keymap is wrong (before the terminal is touched), or stdout is no terminal.
+/// When stdout is no terminal.
 pub async fn run(options: TuiOptions, net: NetHandle) -> anyhow::Result<Exit> {
     run::run(options, net).await
 }

@@ -10,6 +10,7 @@ mod cli {
     mod live;
     mod login;
     mod pane;
+    mod refusals;
     mod running;
     mod session;
 }

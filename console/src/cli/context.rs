@@ -130,7 +130,7 @@ fn has_token(options: &GlobalArgs) -> bool {
 
 fn given_token(options: &GlobalArgs) -> Result<Option<Secret>, CliError> {
     let (token, from) = if let Some(path) = &options.token_file {
-        (input::secret_file(path)?, format!("{}", path.display()))
+        (input::secret_file("--token-file", path)?, format!("--token-file {}", path.display()))
     } else {
         match std::env::var(TOKEN_VARIABLE) {
             Ok(token) if !token.is_empty() => {

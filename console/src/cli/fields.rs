@@ -82,7 +82,7 @@ impl<'a> Field<'a> {
     fn text(self) -> Result<String, CliError> {
         match self.value {
             FieldValue::Text(text) | FieldValue::Json(text) => Ok(text.to_owned()),
-            FieldValue::File(path) => input::text_file(path.as_ref()),
+            FieldValue::File(path) => input::text_file(&format!("{}=@", self.key), path.as_ref()),
         }
     }
 }

@@ -13,19 +13,19 @@ const SECRET_MAX_BYTES: u64 = 16 * 1024;
 /// The longest text from a file or stdin, in bytes: a payload must fit a message.
 const TEXT_MAX_BYTES: u64 = 1024 * 1024;
 
-/// Reads a secret from a file: its first line.
-pub fn secret_file(path: &Path) -> Result<Secret, CliError> {
-    let text = read_text(path, SECRET_MAX_BYTES)?;
+/// Reads a secret from a file that an option names: its first line.
+pub fn secret_file(option: &str, path: &Path) -> Result<Secret, CliError> {
+    let text = read_text(option, path, SECRET_MAX_BYTES)?;
     Ok(Secret::new(text.lines().next().unwrap_or_default().trim_end_matches('\r')))
 }
 
-/// Reads a text from a file, or from stdin for `-`.
-pub fn text_file(path: &Path) -> Result<String, CliError> {
-    read_text(path, TEXT_MAX_BYTES)
+/// Reads a text from a file that an option names, or from stdin for `-`.
+pub fn text_file(option: &str, path: &Path) -> Result<String, CliError> {
+    read_text(option, path, TEXT_MAX_BYTES)
 }
 
-fn read_text(path: &Path, max_bytes: u64) -> Result<String, CliError> {
-    let wrong = |what: String| CliError::Usage(format!("{}: {what}", path.display()));
+fn read_text(option: &str, path: &Path, max_bytes: u64) -> Result<String, CliError> {
+    let wrong = |what: String| CliError::Usage(format!("{option} {}: {what}", path.display()));
     let mut bytes = Vec::new();
     let read = if path == Path::new("-") {
         io::stdin().lock().take(max_bytes + 1).read_to_end(&mut bytes)
@@ -50,7 +50,7 @@ pub struct PasswordSource<'a> {
 /// Gets a password: from the file, from `QUARTERDECK_PASSWORD`, by asking without echo, or from the first line of stdin.
 pub fn password(source: PasswordSource<'_>, prompt: &str) -> Result<Secret, CliError> {
     let password = if let Some(path) = source.file {
-        secret_file(path)?
+        secret_file("--password-file", path)?
     } else if let Some(password) =
         std::env::var("QUARTERDECK_PASSWORD").ok().filter(|p| !p.is_empty())
     {

@@ -3,11 +3,15 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, builder::BoolishValueParser};
+use clap::{Args, ValueEnum, builder::BoolishValueParser};
 use etcetera::BaseStrategy as _;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::{error::CliError, output::Format, units::Span};
+use crate::{
+    net::server::Server,
+    tui::{pane::notices::Allowed, theme::ThemeName},
+};
 
 /// The longest configuration file, in bytes.
 const CONFIG_MAX_BYTES: u64 = 256 * 1024;
@@ -50,6 +54,24 @@ pub struct GlobalArgs {
     pub config: Option<PathBuf>,
 }
 
+/// Something that a device may be allowed to do to the operator's terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Allow {
+    Clipboard,
+    Title,
+    Notifications,
+}
+
+/// What devices may do, of a list of it.
+pub fn allowed(list: &[Allow]) -> Allowed {
+    Allowed {
+        clipboard: list.contains(&Allow::Clipboard),
+        titles: list.contains(&Allow::Title),
+        notifications: list.contains(&Allow::Notifications),
+    }
+}
+
 /// How the full-screen console looks and behaves.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Full-screen console")]
@@ -70,14 +92,30 @@ pub struct TuiArgs {
     #[arg(long, env = "QUARTERDECK_ASCII", value_parser = BoolishValueParser::new())]
     pub ascii: bool,
     /// Colours: default, high-contrast, colour-blind
-    #[arg(long, value_name = "THEME", env = "QUARTERDECK_THEME")]
-    pub theme: Option<String>,
+    #[arg(
+        long,
+        value_name = "THEME",
+        env = "QUARTERDECK_THEME",
+        value_enum,
+        hide_possible_values = true
+    )]
+    pub theme: Option<ThemeName>,
     /// Take clicks and the wheel
     #[arg(long, env = "QUARTERDECK_MOUSE", value_parser = BoolishValueParser::new())]
     pub mouse: bool,
     /// Ring the bell for a new critical alert
     #[arg(long, env = "QUARTERDECK_BELL", value_parser = BoolishValueParser::new())]
     pub bell: bool,
+    /// What devices may do from a pane: set your clipboard, notify you, show a title [default: nothing]
+    #[arg(
+        long,
+        value_name = "WHAT",
+        env = "QUARTERDECK_ALLOW",
+        value_delimiter = ',',
+        value_enum,
+        hide_possible_values = true
+    )]
+    pub allow: Vec<Allow>,
     /// A TOML file that rebinds keys
     #[arg(long, value_name = "FILE", env = "QUARTERDECK_KEYMAP")]
     pub keymap: Option<PathBuf>,
@@ -87,6 +125,7 @@ pub struct TuiArgs {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct ConfigFile {
+    #[serde(deserialize_with = "server_url")]
     server: Option<String>,
     project: Option<String>,
     profile: Option<String>,
@@ -99,10 +138,19 @@ struct ConfigFile {
     rotate: Option<Span>,
     low_bandwidth: bool,
     ascii: bool,
-    theme: Option<String>,
+    theme: Option<ThemeName>,
     mouse: bool,
     bell: bool,
+    allow: Vec<Allow>,
     keymap: Option<PathBuf>,
+}
+
+/// Refuses what is no server's URL where its line is known; whether plaintext may be spoken there is
+/// known later.
+fn server_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Server::new(&text, true).map_err(D::Error::custom)?;
+    Ok(Some(text))
 }
 
 /// Fills in what neither the command line nor the environment said.
@@ -114,12 +162,15 @@ pub fn merge_config(global: &mut GlobalArgs, tui: &mut TuiArgs) -> Result<(), Cl
     fill(&mut global.server, file.server);
     fill(&mut global.project, file.project);
     fill(&mut global.profile, file.profile);
-    fill(&mut tui.theme, file.theme);
     global.output = global.output.or(file.output);
     global.token_file = global.token_file.take().or(file.token_file);
     global.ca_file = global.ca_file.take().or(file.ca_file);
     tui.keymap = tui.keymap.take().or(file.keymap);
     tui.rotate = tui.rotate.or(file.rotate);
+    tui.theme = tui.theme.or(file.theme);
+    if tui.allow.is_empty() {
+        tui.allow = file.allow;
+    }
     for (flag, from) in [
         (&mut global.allow_plaintext, file.allow_plaintext),
         (&mut tui.wall, file.wall),
@@ -143,7 +194,7 @@ fn read_config(named: Option<&Path>) -> Result<Option<ConfigFile>, CliError> {
             Err(_) => return Ok(None),
         },
     };
-    let wrong = |what: String| CliError::Usage(format!("configuration {}: {what}", path.display()));
+    let wrong = |what: String| CliError::Usage(format!("--config {}: {what}", path.display()));
     let size = match std::fs::metadata(&path) {
         Ok(about) => about.len(),
         Err(e) if named.is_none() && e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -153,12 +204,12 @@ fn read_config(named: Option<&Path>) -> Result<Option<ConfigFile>, CliError> {
         return Err(wrong(format!("expected at most {CONFIG_MAX_BYTES} bytes, not {size}")));
     }
     let text = std::fs::read_to_string(&path).map_err(|e| wrong(e.to_string()))?;
-    toml::from_str(&text).map(Some).map_err(|e| wrong(explain(&text, &e)))
+    toml::from_str(&text).map(Some).map_err(|e| wrong(where_wrong(&text, &e)))
 }
 
 /// Says where a file is wrong: line, key and what was expected. Not the value of an unknown key,
 /// which might be a secret.
-fn explain(text: &str, error: &toml::de::Error) -> String {
+pub(super) fn where_wrong(text: &str, error: &toml::de::Error) -> String {
     let message = quarterdeck_protocol::text::line(error.message()).into_owned();
     let Some(start) = error.span().map(|span| span.start.min(text.len())) else { return message };
     let number = text[..start].matches('\n').count() + 1;
@@ -208,6 +259,13 @@ mod tests {
     fn a_wrong_file_is_refused_with_its_key_and_without_its_secrets() {
         let error = merged("server = 'x'\nrotate = 'often'").expect_err("wrong");
         assert!(error.contains("line 2, key rotate: expected seconds"), "{error}");
+        let error = merged("\nserver = 'fleet.example'").expect_err("no scheme");
+        assert!(
+            error.contains("config.toml: line 2, key server: server \"fleet.example\""),
+            "{error}"
+        );
+        let error = merged("theme = 'pink'").expect_err("no such theme");
+        assert!(error.contains("line 1, key theme") && error.contains("high-contrast"), "{error}");
         let error = merged("token = 'hunter2'").expect_err("wrong");
         assert!(error.contains("unknown field `token`"), "{error}");
         assert!(!error.contains("hunter2"), "{error}");

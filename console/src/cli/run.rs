@@ -112,7 +112,7 @@ impl RunArgs {
             }
         }
         if let Some(path) = &self.devices_from {
-            let text = input::text_file(path)?;
+            let text = input::text_file("--devices-from", path)?;
             for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
                 devices.push(device(line)?);
             }
@@ -144,7 +144,7 @@ impl RunArgs {
     fn payload(&self, fields: Vec<Field<'_>>, schema: Option<&Value>) -> Result<Value, CliError> {
         let (given, from) = match (&self.payload, &self.payload_file) {
             (Some(json), _) => (json.clone(), "--payload"),
-            (None, Some(path)) => (input::text_file(path)?, "--payload-file"),
+            (None, Some(path)) => (input::text_file("--payload-file", path)?, "--payload-file"),
             (None, None) => ("{}".to_owned(), ""),
         };
         let mut payload: Map<String, Value> = serde_json::from_str(&given)

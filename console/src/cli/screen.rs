@@ -1,6 +1,6 @@
 //! `quarterdeck` alone: the full-screen console.
 
-use std::io::IsTerminal as _;
+use std::{io::IsTerminal as _, path::Path};
 
 use etcetera::BaseStrategy as _;
 
@@ -9,32 +9,47 @@ use super::{
     error::CliError,
     input,
     login::{self, LoginArgs},
-    options::{GlobalArgs, TuiArgs},
+    options::{GlobalArgs, TuiArgs, allowed, where_wrong},
     output::note,
     units::Span,
 };
 use crate::{
     net::session,
-    tui::{self, Exit, TuiOptions, Wall},
+    tui::{
+        self, Exit, TuiOptions, Wall,
+        app::keymap::{Keymap, KeymapError},
+    },
 };
 
 /// How long a page of the wall stays when nobody says.
 const ROTATE_DEFAULT: Span = Span { seconds: 15 };
 
+/// Reads which key does what, or says where the file is wrong.
+fn read_keymap(path: &Path) -> Result<Keymap, CliError> {
+    let text = input::text_file("--keymap", path)?;
+    Keymap::parse(&text).map_err(|error| {
+        let wrong = match &error {
+            KeymapError::Toml(error) => where_wrong(&text, error),
+            other => other.to_string(),
+        };
+        CliError::Usage(format!("--keymap {}: {wrong}", path.display()))
+    })
+}
+
 /// Opens the console; signs in first when nobody has.
 pub async fn run(options: &GlobalArgs, args: &TuiArgs) -> Result<(), CliError> {
     let is_wall = args.wall;
+    let rotate = args.rotate.unwrap_or(ROTATE_DEFAULT);
+    if rotate.seconds == 0 {
+        return Err(CliError::Usage("--rotate: expected at least 1s".to_owned()));
+    }
+    let keymap = args.keymap.as_deref().map(read_keymap).transpose()?.unwrap_or_default();
     if !std::io::stdout().is_terminal() || !(is_wall || std::io::stdin().is_terminal()) {
         return Err(CliError::Usage(
             "the full-screen console needs a terminal; for scripts there are subcommands, see quarterdeck --help"
                 .to_owned(),
         ));
     }
-    let rotate = args.rotate.unwrap_or(ROTATE_DEFAULT);
-    if rotate.seconds == 0 {
-        return Err(CliError::Usage("--rotate: expected at least 1s".to_owned()));
-    }
-    let keymap = args.keymap.as_deref().map(input::text_file).transpose()?;
     let mut context = Context::new(options)?;
     if !context.client.has_credentials() {
         login::sign_in(options, &LoginArgs::default()).await?;
@@ -49,9 +64,10 @@ pub async fn run(options: &GlobalArgs, args: &TuiArgs) -> Result<(), CliError> {
         low_bandwidth: args.low_bandwidth,
         ascii: args.ascii.then_some(true),
         no_color: None,
-        theme: args.theme.clone(),
+        theme: args.theme.unwrap_or_default(),
         mouse: args.mouse,
         bell: args.bell,
+        allowed: allowed(&args.allow),
         keymap,
         state_file: etcetera::choose_base_strategy().ok().map(|base| {
             base.state_dir()

@@ -18,6 +18,7 @@
 pub mod filter;
 pub(super) mod local;
 mod notice;
+mod view;
 
 use std::{
     io::{self, IsTerminal as _},
@@ -28,37 +29,31 @@ use clap::Args;
 use quarterdeck_protocol::{
     api::TunnelKind,
     ids::TunnelId,
-    tunnel::{
-        close::CloseCode,
-        mark::{Exit, Mark, Size},
-        session::Mode,
-    },
+    tunnel::{close::CloseCode, mark::Exit, session::Mode},
 };
 use tokio::{
     io::{AsyncWriteExt as _, stdout},
     signal::unix::{SignalKind, signal},
     sync::mpsc,
-    time::{Instant, sleep_until, timeout},
+    time::timeout,
 };
 
 use self::{
-    filter::Filter,
     local::{Keys, RawMode, terminal_size},
-    notice::Notice,
+    view::View,
 };
 use super::{
     context::Context,
     error::CliError,
+    options::{self, Allow},
     output::note,
     session::{self, Failed, ProgramArgs, TRANSPORT_FAILED, UNREAD},
 };
 use crate::{
-    net::tunnel::{Attach, Attachment, Ended, Event, NotTyped, Piece, State, Status},
+    net::tunnel::{Attach, Attachment, Ended, NotTyped, State},
     tui::pane::{
-        Pane,
         escape::{Escape, Escapes},
         notices::Allowed,
-        screen::PaneSize,
     },
 };
 
@@ -67,12 +62,10 @@ const FAREWELL: Duration = Duration::from_secs(3);
 /// Keys that are typed within this after the way was lost are kept for it, in
 /// milliseconds; later ones are refused with a bell, for nobody sees what they do.
 const KEPT_WHEN_LOST_MS: u64 = 3_000;
-/// A chunk of so many bytes was pasted: no local escape is looked for in it.
-const PASTED_MIN_BYTES: usize = 16;
-/// How often a notice is drawn anew.
-const NOTICE_PERIOD: Duration = Duration::from_secs(1);
 /// The size of a terminal when there is none.
 const NO_TERMINAL: (u16, u16) = (80, 24);
+/// A chunk of so many bytes was pasted: no local escape is looked for in it.
+const PASTED_MIN_BYTES: usize = 16;
 
 #[derive(Debug, Clone, Args)]
 #[command(after_help = EXAMPLES)]
@@ -111,14 +104,6 @@ pub struct ShellArgs {
     allow: Vec<Allow>,
 }
 
-/// Something that a device may be allowed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Allow {
-    Clipboard,
-    Title,
-    Notifications,
-}
-
 const EXAMPLES: &str = "Examples:
   quarterdeck shell pi-1
   quarterdeck shell --record pi-1 -- journalctl -f
@@ -138,11 +123,7 @@ struct Wants {
 }
 
 pub async fn run(context: &Context, args: ShellArgs) -> Result<(), CliError> {
-    let allowed = Allowed {
-        clipboard: args.allow.contains(&Allow::Clipboard),
-        titles: args.allow.contains(&Allow::Title),
-        notifications: args.allow.contains(&Allow::Notifications),
-    };
+    let allowed = options::allowed(&args.allow);
     let joined =
         [(args.attach, Mode::Owner), (args.copilot, Mode::Copilot), (args.watch, Mode::Watch)];
     if let Some((id, mode)) = joined.into_iter().find_map(|(id, mode)| Some((id?, mode))) {
@@ -361,183 +342,5 @@ async fn send_all(attachment: &Attachment, keys: &[u8]) {
         while attachment.type_keys(part) == Err(NotTyped::Full) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-    }
-}
-
-/// What the operator sees.
-#[derive(Debug)]
-struct View {
-    attachment: Attachment,
-    words: mpsc::Receiver<Word>,
-    is_terminal: bool,
-    may_answer: bool,
-    filter: Filter,
-    model: Pane,
-    notice: Notice,
-    /// How the program ended.
-    exit: Option<Exit>,
-}
-
-impl View {
-    fn new(attachment: Attachment, wants: Wants, words: mpsc::Receiver<Word>) -> Self {
-        let size = terminal_size().map_or(NO_TERMINAL, |size| (size.cols.get(), size.rows.get()));
-        Self {
-            attachment,
-            words,
-            is_terminal: io::stdout().is_terminal(),
-            may_answer: wants.mode == Mode::Owner,
-            filter: Filter::new(wants.allowed),
-            model: model(size),
-            notice: Notice::default(),
-            exit: None,
-        }
-    }
-
-    /// Shows what happens until the end.
-    async fn run(&mut self) -> Over {
-        let mut out = stdout();
-        loop {
-            let due = Instant::now() + NOTICE_PERIOD;
-            let shown = tokio::select! {
-                event = self.attachment.next() => match event {
-                    Event::Ended(ended) => return Over::Ended(ended),
-                    Event::Piece(piece) => self.piece(piece),
-                    Event::Status => self.status(),
-                },
-                Some(word) = self.words.recv() => self.word(word),
-                () = sleep_until(due), if self.notice.is_shown() => self.status(),
-            };
-            if shown.is_empty() {
-                continue;
-            }
-            let written = async {
-                out.write_all(&shown).await?;
-                out.flush().await
-            };
-            if let Err(error) = written.await {
-                return Over::Unwritable(error);
-            }
-        }
-    }
-
-    fn piece(&mut self, piece: Piece) -> Vec<u8> {
-        match piece {
-            Piece::Bytes { bytes, .. } => {
-                let mut shown = self.uncover();
-                let answers = self.model.feed(&bytes);
-                if self.may_answer && !answers.is_empty() {
-                    // As keys are: what does not fit is not waited for.
-                    let _ = self.attachment.type_keys(&answers);
-                }
-                shown.extend(self.show(&bytes));
-                shown.extend(self.status());
-                shown
-            }
-            Piece::Snapshot { size, screen, offset, .. } => {
-                self.model = model((size.cols.get(), size.rows.get()));
-                // What is of the past asks for nothing any more.
-                self.model.feed(&screen);
-                if offset == 0 && screen.is_empty() {
-                    return Vec::new();
-                }
-                self.notice.forget();
-                let mut shown = if self.is_terminal { self.filter.undo() } else { Vec::new() };
-                shown.extend_from_slice(b"\x1b[H\x1b[2J");
-                shown.extend(self.show(&screen));
-                shown
-            }
-            Piece::Mark { mark: Mark::Resize(size), .. } => {
-                self.model.resize(PaneSize::new(size.rows.get(), size.cols.get()));
-                Vec::new()
-            }
-            Piece::Mark { mark: Mark::Exit(exit), .. } => {
-                self.exit = Some(exit);
-                Vec::new()
-            }
-            Piece::Mark { .. } => Vec::new(),
-        }
-    }
-
-    /// What a terminal may be told; into a file or a pipe all goes as it is.
-    fn show(&mut self, bytes: &[u8]) -> Vec<u8> {
-        if self.is_terminal { self.filter.feed(bytes) } else { bytes.to_vec() }
-    }
-
-    fn uncover(&mut self) -> Vec<u8> {
-        self.notice.take_away(&mut self.model)
-    }
-
-    fn status(&mut self) -> Vec<u8> {
-        if !self.is_terminal {
-            return Vec::new();
-        }
-        let said = self.notice.is_help().then(|| HELP.to_owned());
-        match said.or_else(|| trouble(&self.attachment.status())) {
-            Some(said) => self.notice.put(&said, &mut self.model),
-            None => self.uncover(),
-        }
-    }
-
-    fn word(&mut self, word: Word) -> Vec<u8> {
-        match word {
-            Word::Bell if self.is_terminal => b"\x07".to_vec(),
-            Word::Help if self.is_terminal => {
-                self.notice.explain();
-                self.status()
-            }
-            Word::Key if self.notice.is_help() => {
-                let shown = self.uncover();
-                [shown, self.status()].concat()
-            }
-            Word::Bell | Word::Help | Word::Key => Vec::new(),
-        }
-    }
-
-    /// What gives the terminal back as it was.
-    fn give_back(&mut self) -> Vec<u8> {
-        let mut shown = self.uncover();
-        if self.is_terminal {
-            let is_midline = self.model.screen().cursor().col > 0;
-            shown.extend(self.filter.undo());
-            if is_midline {
-                shown.extend_from_slice(b"\r\n");
-            }
-        }
-        shown
-    }
-}
-
-const HELP: &str = "~. end the session   ~d leave it running   ~~ type a ~   (a key goes on)";
-
-/// What is worth a notice.
-fn trouble(status: &Status) -> Option<String> {
-    let seconds = status.age_ms / 1000;
-    match (status.state, status.idle_warning_s) {
-        (State::Lost, _) => {
-            let why = match &status.why {
-                Some(why) => format!(": {why}"),
-                None => ": the device is away".to_owned(),
-            };
-            Some(format!("LOST {seconds} s, coming back by itself (~. ends, ~d leaves){why}"))
-        }
-        (State::Stalled, _) => Some(format!("STALLED {seconds} s (~. ends, ~d leaves)")),
-        (State::Connecting, _) => Some(format!("connecting {seconds} s (~. ends)")),
-        (State::Live, Some(left)) => {
-            Some(format!("idle: the session ends in {left} s unless you type"))
-        }
-        (State::Live, None) if status.has_lost_keys => Some(
-            "another console wrote meanwhile: keys may be lost, look before you type".to_owned(),
-        ),
-        (State::Live, None) => None,
-    }
-}
-
-fn model((cols, rows): (u16, u16)) -> Pane {
-    Pane::with_history(PaneSize::new(rows, cols), Allowed::default(), 0)
-}
-
-impl From<Size> for PaneSize {
-    fn from(size: Size) -> Self {
-        Self::new(size.rows.get(), size.cols.get())
     }
 }

@@ -31,7 +31,7 @@ use tokio::{
 
 use super::{
     Exit, NetHandle, TuiOptions,
-    app::{App, Link, keymap::Keymap, msg::Msg, update::update, views::Views},
+    app::{App, Link, msg::Msg, update::update, views::Views},
     effects::{ApiRequest, Effect, ExportStep, NetRequest},
     export_file::ExportFile,
     outbox::Outbox,
@@ -54,12 +54,10 @@ const SLOW_WRITE_MS: u128 = 200;
 const SLOW_WRITES: u32 = 3;
 
 pub(super) async fn run(options: TuiOptions, net: NetHandle) -> anyhow::Result<Exit> {
-    let keymap = options.keymap.as_deref().map(Keymap::parse).transpose()?;
     let caps = Caps::detect(&options, |name| std::env::var(name).ok());
     let (width, height) = crossterm::terminal::size().context("stdout is not a terminal")?;
     let zone = jiff::tz::TimeZone::system();
     let mut app = App::new(&options, &caps, Size { width, height }, now(), zone);
-    app.keymap = keymap.unwrap_or_default();
     if let Some(path) = &options.state_file
         && let Ok(text) = tokio::fs::read_to_string(path).await
     {

@@ -8,12 +8,14 @@
 //! Colours come from the 256-colour palette: half the bytes of true colour on
 //! every change, and the same look on every terminal that matters.
 
+use clap::ValueEnum;
 use quarterdeck_protocol::{
     api::{AuditOutcome, RecordingStatus, Severity, TunnelStatus},
     command::CommandStatus,
     device::DeviceStatus,
 };
 use ratatui::style::{Color, Modifier, Style};
+use serde::Deserialize;
 
 /// How many colours the terminal shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,27 +27,13 @@ pub enum Depth {
 }
 
 /// The themes by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ThemeName {
+    #[default]
     Default,
     HighContrast,
     ColourBlind,
-}
-
-impl ThemeName {
-    pub const ALL: [Self; 3] = [Self::Default, Self::HighContrast, Self::ColourBlind];
-
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Default => "default",
-            Self::HighContrast => "high-contrast",
-            Self::ColourBlind => "colour-blind",
-        }
-    }
-
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|name| name.as_str() == text)
-    }
 }
 
 /// What a piece of text is, as far as its looks go.
@@ -433,7 +421,7 @@ mod tests {
 
     #[test]
     fn no_tone_is_lost_on_the_selected_row() {
-        for name in ThemeName::ALL {
+        for &name in ThemeName::value_variants() {
             let theme = Theme::new(name, Depth::Indexed, true);
             let ground = theme.style(Tone::Selected).bg;
             for tone in [Tone::Text, Tone::Muted, Tone::Good, Tone::Bad, Tone::Warn, Tone::Busy] {

@@ -4,7 +4,7 @@ use quarterdeck_console::{
     net::tunnel::State,
     tui::{
         effects::{Effect, NetEvent},
-        pane::layout::PaneId,
+        pane::{layout::PaneId, notices::Allowed},
         term::input::Input,
     },
 };
@@ -353,4 +353,20 @@ fn open_tunnels_are_handed_over_and_on_the_overview() {
     assert!(runner.shows("2 tunnels open"), "{}", runner.text());
     runner.keys("H").wait_for("Open tunnels: 2");
     assert!(runner.shows("terminal on"), "{}", runner.text());
+}
+
+#[test]
+fn what_a_device_may_do_to_the_terminal_is_done_in_its_name() {
+    let (mut options, caps) = caps(false, false, false);
+    options.allowed = Allowed { clipboard: true, titles: true, notifications: true };
+    let mut runner = Runner::with(&options, &caps, 160, 36);
+    runner.keys("2 t").wait_for("Welcome").type_in("wish\r").wait_for("done");
+    assert!(status(&runner, "LIVE").contains("\"not mine\""), "{}", runner.text());
+    assert!(!runner.shows("refused"), "{}", runner.text());
+    assert!(runner.shows("has set your clipboard (6 B)"), "{}", runner.text());
+    let copied =
+        |effect: &Effect| matches!(effect, Effect::CopyToClipboard(text) if text == "stolen");
+    assert_eq!(runner.effects.iter().filter(|effect| copied(effect)).count(), 1);
+    let told = |effect: &Effect| matches!(effect, Effect::Notify(text) if text.ends_with(": look"));
+    assert_eq!(runner.effects.iter().filter(|effect| told(effect)).count(), 1);
 }

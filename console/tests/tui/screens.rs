@@ -2,7 +2,7 @@
 
 use quarterdeck_console::{
     net::tunnel::State,
-    tui::{Wall, app::App},
+    tui::{Wall, app::App, theme::ThemeName},
 };
 use quarterdeck_protocol::api::Role;
 use ratatui::style::Color;
@@ -155,15 +155,15 @@ fn a_lost_connection_dims_the_screen_and_says_since_when() {
 
 #[test]
 fn themes_differ_and_each_keeps_status_words() {
-    for theme in ["default", "high-contrast", "colour-blind"] {
+    for theme in [ThemeName::Default, ThemeName::HighContrast, ThemeName::ColourBlind] {
         let (mut options, _) = caps(false, false, false);
-        options.theme = Some(theme.to_owned());
+        options.theme = theme;
         let caps = quarterdeck_console::tui::term::caps::Caps::detect(&options, |name| {
             (name == "TERM").then(|| "xterm-256color".to_owned())
         });
         let mut runner = Runner::with(&options, &caps, 100, 24);
         runner.keys("3").pass_ms(500);
-        assert!(runner.shows("✓ completed") && runner.shows("✗ failed"), "{theme}");
+        assert!(runner.shows("✓ completed") && runner.shows("✗ failed"), "{theme:?}");
     }
 }
 

@@ -16,15 +16,15 @@ use crate::tui::term::input::Key;
 /// Says what is wrong with a keymap file.
 #[derive(Debug, thiserror::Error)]
 pub enum KeymapError {
-    #[error("keymap: {0}")]
+    #[error(transparent)]
     Toml(#[from] toml::de::Error),
-    #[error("keymap: there is no action {id:?}; `?` lists them")]
+    #[error("there is no action {id:?}; docs/keys.md lists them")]
     UnknownAction { id: String },
-    #[error("keymap: {id}: {key:?} is no key; expected such as \"g\", \"C-x\", \"Enter\", \"F5\"")]
+    #[error("{id}: {key:?} is no key; expected such as \"g\", \"C-x\", \"Enter\", \"F5\"")]
     UnknownKey { id: String, key: String },
-    #[error("keymap: {key} is given to both {first} and {second} in the same place")]
+    #[error("{key} is given to both {first} and {second} in the same place")]
     Taken { key: Key, first: &'static str, second: &'static str },
-    #[error("keymap: {id} is dangerous; it takes only capitals and Ctrl keys, not {key}")]
+    #[error("{id} is dangerous; it takes only capitals and Ctrl keys, not {key}")]
     Danger { id: &'static str, key: Key },
 }
 

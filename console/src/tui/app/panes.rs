@@ -30,13 +30,14 @@ use crate::{
     net::tunnel::Piece,
     tui::{
         effects::{Effect, NetRequest},
+        format,
         mailbox::streams::StreamNews,
         pane::{
             Pane,
             escape::Escapes,
             keys,
             layout::{PaneId, Refused, Tabs},
-            notices::Allowed,
+            notices::{Allowed, Wish},
             prefix::Prefix,
             screen::PaneSize,
             session::{End, Phase, Session},
@@ -60,6 +61,8 @@ pub struct Panes {
     all: BTreeMap<PaneId, PaneState>,
     next: u32,
     pub prefix: Prefix,
+    /// What devices may do to the operator's terminal.
+    allowed: Allowed,
     /// What was copied last from a pane.
     copied: String,
     /// What a tab has of the screen; as it was drawn last.
@@ -72,6 +75,8 @@ pub struct Panes {
 #[derive(Debug)]
 pub struct PaneState {
     pub name: String,
+    /// What its program calls itself, where titles are allowed; else empty.
+    pub title: String,
     /// For one more terminal on the same device.
     pub device: Option<DeviceId>,
     pub pane: Pane,
@@ -85,6 +90,10 @@ pub struct PaneState {
 }
 
 impl Panes {
+    pub fn new(allowed: Allowed) -> Self {
+        Self { allowed, ..Self::default() }
+    }
+
     pub const fn is_empty(&self) -> bool {
         self.tabs.is_none()
     }
@@ -119,6 +128,10 @@ impl Panes {
     /// Panes with something running in them.
     pub fn open_count(&self) -> usize {
         self.all.values().filter(|pane| pane.session.is_open()).count()
+    }
+
+    fn new_pane(&self, device: DeviceId, what: Attach) -> PaneState {
+        PaneState::new(device, what, self.allowed)
     }
 
     /// Puts a new pane somewhere.
@@ -168,17 +181,31 @@ impl Panes {
 }
 
 impl PaneState {
-    fn new(name: String, device: Option<DeviceId>, what: Attach) -> Self {
+    fn new(device: DeviceId, what: Attach, allowed: Allowed) -> Self {
         Self {
-            name,
-            device,
-            pane: Pane::new(PaneSize::new(24, 80), Allowed::default()),
+            name: device.to_string(),
+            device: Some(device),
+            title: String::new(),
+            pane: Pane::new(PaneSize::new(24, 80), allowed),
             session: Session::new(what),
             scroll: None,
             has_rung: false,
             escapes: Escapes::default(),
             shown: None,
         }
+    }
+
+    /// Takes what the device wishes: the last title is kept, the rest given back.
+    fn take_title(&mut self) -> Vec<Wish> {
+        let mut wishes = self.pane.notices().take_wishes();
+        wishes.retain(|wish| match wish {
+            Wish::Title(title) => {
+                self.title.clone_from(title);
+                false
+            }
+            Wish::Clipboard(_) | Wish::Notify(_) => true,
+        });
+        wishes
     }
 
     /// Opens the session, once its place is known.
@@ -198,6 +225,7 @@ impl PaneState {
         self.escapes = Escapes::default();
         self.scroll = None;
         self.pane.restart(self.pane.screen().size());
+        self.title.clear();
         self.open(id, now)
     }
 }
@@ -210,8 +238,7 @@ fn request(pane: PaneId, call: TunnelCall) -> Effect {
 pub fn open_terminals(app: &mut App, devices: Vec<DeviceId>) {
     expect_area(app);
     for device in devices {
-        let name = device.to_string();
-        let state = PaneState::new(name, Some(device.clone()), Attach::New(device));
+        let state = app.panes.new_pane(device.clone(), Attach::New(device));
         if let Err(refused) = app.panes.insert(state, Tabs::add) {
             app.toast(refused.to_string(), Tone::Warn);
             break;
@@ -233,7 +260,7 @@ pub fn attach(app: &mut App, device: DeviceId, what: Attach) {
         return show(app);
     }
     expect_area(app);
-    let state = PaneState::new(device.to_string(), Some(device), what);
+    let state = app.panes.new_pane(device, what);
     match app.panes.insert(state, Tabs::add) {
         Ok(_) => show(app),
         Err(refused) => app.toast(refused.to_string(), Tone::Warn),
@@ -269,6 +296,7 @@ pub fn news(app: &mut App, news: StreamNews, effects: &mut Vec<Effect>) {
                 state.pane.restart(pane_size(size));
                 // It is of the past: whoever asked in it has had the answer.
                 drop(state.pane.feed(&screen));
+                state.take_title();
             }
             Piece::Bytes { bytes, .. } => replies.extend(state.pane.feed(&bytes)),
             Piece::Mark { mark: Mark::Resize(size), .. } => state.pane.resize(pane_size(size)),
@@ -281,6 +309,8 @@ pub fn news(app: &mut App, news: StreamNews, effects: &mut Vec<Effect>) {
     if state.pane.notices().take_bells() > 0 {
         state.has_rung |= !has_focus;
     }
+    let name = state.name.clone();
+    let wishes = state.take_title();
     // One terminal answers what a program asks: that of who opened it.
     if !replies.is_empty() && state.session.mode == Mode::Owner {
         effects.push(request(news.pane, TunnelCall::Input(replies.into())));
@@ -299,9 +329,30 @@ pub fn news(app: &mut App, news: StreamNews, effects: &mut Vec<Effect>) {
     if let Some(ended) = news.ended {
         state.session.ended(&ended);
     }
+    for wish in wishes {
+        grant(app, &name, wish, effects);
+    }
     if lost_keys {
-        let text = format!("{}: keys typed before it was lost may not have arrived", state.name);
+        let text = format!("{name}: keys typed before it was lost may not have arrived");
         app.toast(text, Tone::Warn);
+    }
+}
+
+/// Does to the operator's terminal what a device wishes and is allowed, and says whose wish it was.
+fn grant(app: &mut App, name: &str, wish: Wish, effects: &mut Vec<Effect>) {
+    match wish {
+        Wish::Clipboard(text) => {
+            let size = format::bytes(text.len() as u64);
+            app.toast(format!("{name} has set your clipboard ({size})"), Tone::Warn);
+            effects.push(Effect::CopyToClipboard(text));
+        }
+        Wish::Notify(text) => {
+            let text = format!("{name}: {text}");
+            app.toast(text.clone(), Tone::Accent);
+            effects.push(Effect::Notify(text));
+        }
+        // Its place is the line under the pane.
+        Wish::Title(_) => {}
     }
 }
 

@@ -7,6 +7,9 @@ use quarterdeck_protocol::tunnel::session::Mode;
 use super::notices::Refused;
 use crate::tui::{format, theme::Tone};
 
+/// The longest title that is shown, in characters.
+const TITLE_MAX_CHARS: usize = 40;
+
 /// How the stream of a pane is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
@@ -27,6 +30,8 @@ pub enum Stream {
 pub struct Status<'a> {
     /// Its name: the device's, or what the operator called it.
     pub name: &'a str,
+    /// What its program calls itself, where devices may say so; else empty.
+    pub title: &'a str,
     pub stream: Stream,
     /// The time of a round trip, once one was measured.
     pub rtt_ms: Option<i64>,
@@ -102,6 +107,7 @@ pub fn parts(status: &Status<'_>, width: u16, unicode: bool) -> Vec<Part> {
             text: format!("rebuilt {} times: a part may be missing", status.panics),
             tone: Tone::Warn,
         }),
+        (!status.title.is_empty()).then(|| Part { text: title(status.title), tone: Tone::Muted }),
         status.rtt_ms.and_then(|ms| part(format!("rtt {}", format::duration_ms(ms)), Tone::Muted)),
         part(
             {
@@ -126,6 +132,14 @@ pub fn parts(status: &Status<'_>, width: u16, unicode: bool) -> Vec<Part> {
     shown
 }
 
+/// A title in quotes, so that nobody takes it for our own words, and not too long.
+fn title(text: &str) -> String {
+    let text = quarterdeck_protocol::text::line(text);
+    let kept: String = text.chars().take(TITLE_MAX_CHARS).collect();
+    let more = if kept.len() < text.len() { "..." } else { "" };
+    format!("\"{kept}{more}\"")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,6 +147,7 @@ mod tests {
     fn status(stream: Stream) -> Status<'static> {
         Status {
             name: "pi-1\u{202e}",
+            title: "",
             stream,
             rtt_ms: Some(41),
             bytes_up: 812,
@@ -172,5 +187,9 @@ mod tests {
         assert_eq!(line(&status(Stream::Opening { age_ms: 2_500 }), 12), "OPENING 2s");
         assert_eq!(line(&status(Stream::Stalled { age_ms: 3000 }), 14), "STALLED 3s");
         assert_eq!(line(&status(Stream::Live), 3), "");
+        let named = Status { title: "LIVE\u{1b}[m", ..status(Stream::Live) };
+        assert!(line(&named, 120).contains("refused: clipboard  \"LIVE^[[m\"  rtt"));
+        let long = "x".repeat(100);
+        assert!(line(&Status { title: &long, ..named }, 200).contains("xxx...\""));
     }
 }

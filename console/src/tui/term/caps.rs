@@ -6,7 +6,7 @@
 use super::frame::Abilities;
 use crate::tui::{
     TuiOptions,
-    theme::{Depth, Theme, ThemeName},
+    theme::{Depth, Theme},
 };
 
 /// What the terminal can, and what the operator wishes.
@@ -46,11 +46,9 @@ impl Caps {
         let utf8 = locale.contains("utf-8") || locale.contains("utf8");
         // The Linux console has too few glyphs for ours.
         let ascii = options.ascii.unwrap_or(!utf8 || term == "linux" || term == "dumb");
-        let name =
-            options.theme.as_deref().and_then(ThemeName::parse).unwrap_or(ThemeName::Default);
         let is_screen = term.starts_with("screen") && set("TMUX").is_none();
         Self {
-            theme: Theme::new(name, depth, !ascii),
+            theme: Theme::new(options.theme, depth, !ascii),
             abilities: Abilities {
                 erases_with_background: !is_screen && depth != Depth::None,
                 scroll_regions: term != "dumb",

@@ -3,7 +3,7 @@
 use quarterdeck_protocol::tunnel::{close::CloseCode, session::Mode, stream::Closed};
 use ratatui::layout::Rect;
 
-use super::{PaneState, open_terminals, request, scroll, tell_focus, typing};
+use super::{open_terminals, request, scroll, tell_focus, typing};
 use crate::tui::{
     app::{
         App,
@@ -105,7 +105,7 @@ pub(super) fn go_to_tab(app: &mut App, tab: usize, effects: &mut Vec<Effect>) {
 fn another(app: &mut App, put: impl FnOnce(&mut Tabs, PaneId, Rect) -> Result<(), Refused>) {
     let Some(focused) = app.panes.focused() else { return };
     let Some(device) = focused.device.clone() else { return };
-    let state = PaneState::new(device.to_string(), Some(device.clone()), Attach::New(device));
+    let state = app.panes.new_pane(device.clone(), Attach::New(device));
     if let Err(refused) = app.panes.insert(state, put) {
         app.toast(refused.to_string(), Tone::Warn);
     }

@@ -191,6 +191,7 @@ fn status_line(
     let others = last.map_or(0, |last| last.watchers.len().saturating_sub(1));
     let status = Status {
         name: &state.name,
+        title: &state.title,
         stream: session.stream(app.now),
         rtt_ms: session.rtt_ms(),
         bytes_up: last.map_or(0, |last| last.bytes_up),
