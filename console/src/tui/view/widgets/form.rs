@@ -169,6 +169,9 @@ fn editor(canvas: &mut Canvas<'_>, area: Rect, editor: &Editor, focused: bool, n
     let (row, column) = editor.cursor();
     let gutter = if numbers { lines.len().to_string().len() as u16 + 2 } else { 1 };
     let wide = area.width.saturating_sub(gutter + 1);
+    if wide == 0 {
+        return;
+    }
     let top = (row + 1).saturating_sub(usize::from(area.height));
     let before: String =
         lines.get(row).map(|line| line.chars().take(column).collect()).unwrap_or_default();
