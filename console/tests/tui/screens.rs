@@ -125,6 +125,9 @@ fn the_wall_shows_the_fleet_and_how_old_it_is() {
     let mut runner = Runner::with(&options, &caps, 120, 36);
     runner.pass_ms(500);
     insta::assert_snapshot!("wall_120x36", runner.text());
+    let ages = |runner: &Runner, word: &str| runner.text().matches(word).count();
+    // Four numbers, commands, sites, alerts.
+    assert_eq!(ages(&runner, "0s"), 7, "each panel says how old it is\n{}", runner.text());
     runner.pass_ms(15_000);
     assert!(runner.shows("2/4 commands"), "{}", runner.text());
     runner.keys("q Esc");
@@ -133,6 +136,8 @@ fn the_wall_shows_the_fleet_and_how_old_it_is() {
     runner.pass_ms(9_000);
     assert!(runner.shows("STALE"), "{}", runner.text());
     insta::assert_snapshot!("wall_stale_120x36", runner.text());
+    runner.keys("Left");
+    assert_eq!(ages(&runner, "STALE"), 8, "the header and each panel\n{}", runner.text());
 }
 
 #[test]

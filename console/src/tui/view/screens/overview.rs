@@ -15,6 +15,11 @@ use crate::tui::{
     },
 };
 
+/// Titles of the panels, and of which span the commands are that have ended.
+pub const COMMANDS: &str = "Commands";
+pub const SITES: &str = "Offline by site";
+pub const SPAN: &str = "15 min";
+
 /// Draws the overview; each part as the height allows.
 pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App, layout: &mut Layout) {
     let mut rest = area;
@@ -106,11 +111,17 @@ fn stale(n: u64) -> String {
     if n == 0 { String::new() } else { format!("   {} stale", format::count(n)) }
 }
 
-/// Draws the big numbers side by side.
-pub fn tiles(canvas: &mut Canvas<'_>, area: Rect, app: &App, overview: &Overview) {
+/// Draws the big numbers side by side; says which title stands where.
+pub fn tiles(
+    canvas: &mut Canvas<'_>,
+    area: Rect,
+    app: &App,
+    overview: &Overview,
+) -> Vec<(&'static str, Rect)> {
     let tiles = tile_list(app, overview);
     let mut rest = Rect { height: area.height.saturating_sub(1), ..area };
     let n = tiles.len() as u16;
+    let mut places = Vec::with_capacity(tiles.len());
     for (at, tile) in tiles.iter().enumerate() {
         let left = n - at as u16;
         let wide = rest.width / left;
@@ -118,6 +129,7 @@ pub fn tiles(canvas: &mut Canvas<'_>, area: Rect, app: &App, overview: &Overview
         if left > 1 {
             cell.width = cell.width.saturating_sub(1);
         }
+        places.push((tile.title, cell));
         let inside = panel::boxed(canvas, cell, tile.title, Tone::Faint);
         let digits = format::count(tile.value);
         let x = inside.x + 2;
@@ -140,6 +152,7 @@ pub fn tiles(canvas: &mut Canvas<'_>, area: Rect, app: &App, overview: &Overview
         let y = inside.bottom().saturating_sub(1);
         canvas.text(x, y, &tile.note, muted, inside.width.saturating_sub(3));
     }
+    places
 }
 
 /// Rows of the short form.
@@ -234,7 +247,7 @@ pub fn commands(canvas: &mut Canvas<'_>, area: Rect, app: &App, overview: &Overv
     use quarterdeck_protocol::command::CommandStatus as S;
     let mut rest = area;
     let line = cut_top(&mut rest, 1);
-    panel::rule(canvas, line, "Commands", "15 min", false);
+    panel::rule(canvas, line, COMMANDS, SPAN, false);
     let get = |map: &std::collections::BTreeMap<String, u64>, status: S| {
         map.get(status.as_str()).copied().unwrap_or(0)
     };
@@ -298,7 +311,7 @@ pub fn commands(canvas: &mut Canvas<'_>, area: Rect, app: &App, overview: &Overv
 pub fn sites(canvas: &mut Canvas<'_>, area: Rect, app: &App, overview: &Overview) {
     let mut rest = area;
     let line = cut_top(&mut rest, 1);
-    panel::rule(canvas, line, "Offline by site", "", false);
+    panel::rule(canvas, line, SITES, "", false);
     if overview.offline_by_site.is_empty() {
         let text = format!("{} every site is complete", app.theme.glyphs.yes);
         canvas.put(rest.x + 1, rest.y, &text, Tone::Good);

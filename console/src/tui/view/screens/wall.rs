@@ -48,29 +48,31 @@ pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App, wall: &WallState, la
         panel::empty(canvas, body, window, &["The server sent no overview."]);
         return;
     };
+    let mut panels: Vec<Panel> = Vec::new();
+    let commands = (overview::COMMANDS, overview::SPAN.to_owned());
+    let sites = (overview::SITES, String::new());
     match PAGES[wall.page % PAGES.len()] {
         "fleet" => {
             if body.height >= 14 && body.width >= 60 {
                 let row = cut_top(&mut body, bars::big_rows(app.theme.unicode) + 4);
-                overview::tiles(canvas, row, app, overview);
-                aged(canvas, row, app);
+                let tiles = overview::tiles(canvas, row, app, overview);
+                panels.extend(tiles.into_iter().map(|(title, at)| (at, (title, String::new()))));
             }
             let mut lines = cut_top(&mut body, 8);
             let left = cut_left(&mut lines, body.width / 2);
             overview::commands(canvas, left, app, overview);
             cut_left(&mut lines, 2);
             overview::sites(canvas, lines, app, overview);
-            aged(canvas, Rect { y: left.y, height: 1, ..body }, app);
-            alerts(canvas, body, app, layout);
+            panels.extend([(left, commands), (lines, sites), alerts(canvas, body, app, layout)]);
         }
         "commands" => {
             overview::commands(canvas, body, app, overview);
-            aged(canvas, body, app);
+            panels.push((body, commands));
         }
-        "alerts" => alerts(canvas, body, app, layout),
+        "alerts" => panels.push(alerts(canvas, body, app, layout)),
         _ => {
             overview::sites(canvas, body, app, overview);
-            aged(canvas, body, app);
+            panels.push((body, sites));
         }
     }
     let known = matches!(app.freshness(), Freshness::Live(_) | Freshness::Connecting);
@@ -79,38 +81,45 @@ pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App, wall: &WallState, la
             Rect { y: head.y + 1, height: area.bottom().saturating_sub(head.y + 1), ..area };
         canvas.dim(below);
         footer::lost(canvas, below, app);
-        aged(canvas, body, app);
+    }
+    for panel in &panels {
+        aged(canvas, panel, app);
     }
 }
 
-fn alerts(canvas: &mut Canvas<'_>, area: Rect, app: &App, layout: &mut Layout) {
+/// Where a panel is, and what stands in its top border: title and note.
+type Panel = (Rect, (&'static str, String));
+
+fn alerts(canvas: &mut Canvas<'_>, area: Rect, app: &App, layout: &mut Layout) -> Panel {
+    let (key, title) = (WindowKey::OpenAlerts, "Open alerts");
+    if area.height >= 2 {
+        let none = ["No open alert.", "All is quiet."];
+        let look = table::Look { key, title, focused: false, none: &none };
+        table::draw(canvas, area, app, look, layout, cells::alert);
+    }
+    (area, (title, footer::position(app, key)))
+}
+
+/// How old the data of a panel is, in its top border between title and note; STALE when it is.
+/// In few words where there is no room for more.
+fn aged(canvas: &mut Canvas<'_>, (area, (title, note)): &Panel, app: &App) {
     if area.height < 2 {
         return;
     }
-    let none = ["No open alert.", "All is quiet."];
-    let key = WindowKey::OpenAlerts;
-    let look = table::Look { key, title: "Open alerts", focused: false, none: &none };
-    table::draw(canvas, area, app, look, layout, cells::alert);
-    aged(canvas, area, app);
-}
-
-/// How old the data of a panel is, in its top border; STALE when it is.
-fn aged(canvas: &mut Canvas<'_>, area: Rect, app: &App) {
-    if area.height == 0 {
-        return;
-    }
-    let age = app.heard_at.map_or(0, |at| app.now.millis_since(at).max(0));
-    let (text, tone) = if matches!(app.freshness(), Freshness::Live(_)) {
-        (format!(" {} old ", format::age_ms(age)), Tone::Faint)
+    let age = format::age_ms(app.heard_at.map_or(0, |at| app.now.millis_since(at).max(0)));
+    let (texts, tone) = if matches!(app.freshness(), Freshness::Live(_)) {
+        ([format!(" {age} old "), format!(" {age} ")], Tone::Faint)
     } else {
-        (format!(" STALE {} ", format::age_ms(age)), Tone::Alarm)
+        ([format!(" STALE {age} "), " STALE ".to_owned()], Tone::Alarm)
     };
     let style = canvas.style(tone);
-    let wide = width(&text, app.theme.unicode);
-    if area.width > wide + 30 {
-        let x = area.x + area.width / 2 - wide - 3;
-        canvas.text(x, area.y, &text, style, wide);
-    }
+    let around = |text: &str| if text.is_empty() { 2 } else { canvas.width(text) + 5 };
+    let (from, to) = (area.x + around(title), area.right().saturating_sub(around(note)));
+    let room = to.saturating_sub(from);
+    let Some(text) = texts.iter().find(|text| canvas.width(text) <= room) else { return };
+    let wide = canvas.width(text);
+    let middle = area.x + (area.width / 2).saturating_sub(wide + 3);
+    canvas.text(middle.clamp(from, to - wide), area.y, text, style, wide);
 }
 
 fn draw_head(canvas: &mut Canvas<'_>, area: Rect, app: &App, wall: &WallState) {
