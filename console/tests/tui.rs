@@ -10,6 +10,8 @@ mod many_panes;
 mod many_rows;
 #[path = "tui/network.rs"]
 mod network;
+#[path = "tui/offers.rs"]
+mod offers;
 #[path = "tui/panes.rs"]
 mod panes;
 #[path = "tui/picture.rs"]

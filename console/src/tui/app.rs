@@ -32,6 +32,7 @@ pub mod doing;
 pub mod export;
 pub mod field;
 pub mod filter;
+pub mod fitting;
 pub mod form;
 pub mod jobs;
 pub mod keymap;
@@ -401,14 +402,15 @@ impl App {
 
     /// Whether an action may be done now, or why not.
     pub fn available(&self, action: Action) -> Result<(), String> {
+        self.permitted(action)?;
+        fitting::on_screen(self, action).and_then(|()| fitting::on_row(self, action))?;
+        Ok(())
+    }
+
+    /// Whether this login may do such a thing at all, or why not.
+    pub fn permitted(&self, action: Action) -> Result<(), String> {
         let needs = action.spec().needs;
-        if action == Action::WizardSelectAll && self.current_list().is_none() {
-            return Err("marks devices, in the first step".to_owned());
-        }
-        if needs == Needs::Nothing {
-            return Ok(());
-        }
-        if self.read_only {
+        if self.read_only && needs != Needs::Nothing {
             return Err("read-only: start without --read-only to change anything".to_owned());
         }
         match needs {

@@ -358,10 +358,10 @@ fn a_filter_by_an_unknown_column_is_named_and_stays_to_be_mended() {
     for _ in 0.."colour:red".len() {
         runner.keys("Backspace");
     }
-    runner.text_in("!type:ping ~rscr").keys("Enter").pass_ms(300);
+    runner.text_in("!type:ping ~rscr").keys("Enter");
     let wanted = |kind: &str| kind == "run_script";
     let found = runner.fleet.commands.iter().filter(|c| wanted(&c.kind)).count();
-    assert!(runner.shows(&format!("1 of {found}")), "{}", runner.text());
+    runner.wait_for(&format!("1 of {found}"));
 }
 
 #[test]

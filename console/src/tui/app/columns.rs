@@ -61,7 +61,7 @@ const DEVICES: &[Column] = &[
     flex("type", "TYPE", (8, 18, 1), 4),
     flex("site", "SITE", (6, 14, 1), 3).unsorted(),
     flex("tags", "TAGS", (26, 60, 4), 6).unsorted(),
-    flex("health", "HEALTH", (10, 30, 2), 2).by("process_status"),
+    flex("health", "HEALTH", (10, 34, 5), 2).by("process_status"),
     fixed("open_commands", "OPEN", 4, 5).right(),
     flex("agent_version", "AGENT", (8, 12, 1), 5),
     fixed("last_seen_at", "SEEN", 5, 1).right(),
@@ -83,7 +83,7 @@ const COMMANDS: &[Column] = &[
 const ALERTS: &[Column] = &[
     fixed("severity", "SEVERITY", 11, 0),
     flex("cause", "CAUSE", (32, 120, 8), 0).unsorted(),
-    flex("device", "DEVICE", (10, 24, 2), 3).by("device_id"),
+    flex("device", "DEVICE", (16, 32, 3), 3).by("device_id"),
     flex("kind", "KIND", (10, 18, 1), 5),
     fixed("count", "COUNT", 5, 4).right(),
     fixed("first_seen_at", "SINCE", 5, 2).right(),

@@ -6,6 +6,7 @@ use quarterdeck_protocol::{
     api::{CancelCommands, ChangeUser},
     ids::{CommandId, DeviceId, ProjectId},
     limits::BULK_MAX_COMMANDS,
+    live::Listing,
     operations,
 };
 
@@ -14,16 +15,19 @@ use super::{
     actions::{ACTIONS, Action, Context},
     calls::{Outgoing, Purpose},
     dialog::{Menu, Overlay, Then},
+    fitting,
     jobs::{self, Task},
     moving::go,
     nav::{Place, short_id},
-    perform::{ask, ask_typed, on_rows, send},
+    perform::{ask, ask_typed, on_rows, resolve, send},
     subjects::{
         command, device, mark_of, subjects, subjects_commands, subjects_devices, under_cursor,
     },
     sweep,
     tabs::UsersTab,
+    tunnels,
     update::device_mark,
+    windows::listing,
     wizard::Wizard,
 };
 use crate::tui::{
@@ -36,13 +40,15 @@ use crate::tui::{
 
 pub(super) fn menu(app: &mut App) {
     let general = [Context::Global, Context::List, Context::Viewer];
+    let mut own = app.contexts();
+    own.retain(|context| !general.contains(context));
     let items: Vec<Action> = ACTIONS
         .iter()
-        .filter(|spec| {
-            app.concerns(spec) && spec.contexts.iter().any(|context| !general.contains(context))
-        })
+        .filter(|spec| spec.contexts.iter().any(|context| own.contains(context)))
         .filter(|spec| !spec.id.starts_with("move."))
         .map(|spec| spec.action)
+        .filter(|action| fitting::on_screen(app, *action).is_ok())
+        .filter(|action| resolve(app, *action) == *action)
         .collect();
     if items.is_empty() {
         app.toast("nothing can be done here", Tone::Muted);
@@ -55,14 +61,27 @@ pub(super) fn menu(app: &mut App) {
     };
     let title = match subjects.as_slice() {
         [] => "Actions".to_owned(),
-        // An alert's id says nothing; its cause does.
-        [only] => match app.peeked().filter(|row| row.key == *only).and_then(|row| row.alert()) {
-            Some(alert) => alert.cause.clone(),
-            None => only.clone(),
-        },
+        [only] => named(app, only).unwrap_or_else(|| only.clone()),
         many => format!("{} marked", format::count(many.len() as u64)),
     };
     app.overlay = Some(Overlay::Menu(Menu { title, items, cursor: 0 }));
+}
+
+/// What a row is called whose id says nothing.
+fn named(app: &App, key: &str) -> Option<String> {
+    let table = app.current_list()?;
+    let row = app.store.window(table).find(key)?;
+    match listing(table) {
+        Listing::Alerts => row.alert().map(|alert| alert.cause.clone()),
+        Listing::Commands => row.command().map(|row| format!("{} on {}", row.kind, row.device_id)),
+        Listing::Tunnels => row
+            .tunnel()
+            .map(|row| format!("{} of {} on {}", tunnels::kind(row.kind), row.user, row.device_id)),
+        Listing::Recordings => {
+            row.recording().map(|row| format!("recording of {} on {}", row.user, row.device_id))
+        }
+        _ => None,
+    }
 }
 
 pub(super) fn new_command(app: &mut App) {

@@ -157,11 +157,10 @@ pub(super) fn open(app: &mut App, effects: &mut Vec<Effect>) {
         Place::Alerts => alert_jump(app),
         Place::Users => match app.tabs.users {
             UsersTab::Projects => open_project(app, effects),
-            UsersTab::Users | UsersTab::Members => {
-                if app.available(Action::MemberRole).is_ok() {
-                    people::open(app, FormPurpose::SetMember);
-                }
-            }
+            UsersTab::Users | UsersTab::Members => match app.available(Action::MemberRole) {
+                Ok(()) => people::open(app, FormPurpose::SetMember),
+                Err(why) => app.toast(why, Tone::Warn),
+            },
             UsersTab::Tokens => {}
         },
         Place::Audit => audit_jump(app),

@@ -15,12 +15,23 @@ use super::{
     form::{Control, Editor, Field, Form, pairs},
     jobs::Task,
     perform, pickers, subjects,
+    tabs::UsersTab,
 };
 use crate::tui::{
     effects::{ApiRequest, Effect},
     store::WindowKey,
     theme::Tone,
 };
+
+/// The role that somebody has in the project now.
+fn role_of(app: &App, table: WindowKey, username: &str) -> Option<Role> {
+    let row = app.store.window(table).find(username)?;
+    if table == WindowKey::Members {
+        return row.member().map(|member| member.role);
+    }
+    let project = ProjectId::new(&app.session.project).ok()?;
+    row.user()?.projects.get(&project).copied()
+}
 
 /// Opens a form.
 pub fn open(app: &mut App, purpose: FormPurpose) {
@@ -47,14 +58,19 @@ pub fn open(app: &mut App, purpose: FormPurpose) {
         ),
         FormPurpose::SetMember => {
             let options = Role::ALL.map(|role| role.as_str().to_owned()).to_vec();
-            let under = subjects::under_cursor(app, WindowKey::Users)
-                .or_else(|| subjects::under_cursor(app, WindowKey::Members));
-            let name = TextField::new(&under.unwrap_or_default());
+            let table = match app.tabs.users {
+                UsersTab::Members => WindowKey::Members,
+                UsersTab::Users | UsersTab::Projects | UsersTab::Tokens => WindowKey::Users,
+            };
+            let under = subjects::under_cursor(app, table).unwrap_or_default();
+            let chosen = role_of(app, table, &under).unwrap_or(Role::Viewer);
+            let chosen = Role::ALL.iter().position(|role| *role == chosen).unwrap_or(0);
+            let name = TextField::new(&under);
             (
                 format!("Role in {}", app.session.project),
                 vec![
                     Field::new("username", "User name", Control::Text(name)).required(),
-                    Field::new("role", "Role", Control::Choice { options, chosen: 0 })
+                    Field::new("role", "Role", Control::Choice { options, chosen })
                         .help("each role includes those before it"),
                 ],
             )

@@ -267,7 +267,7 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Effect> {
 }
 
 /// One key, one idea: "new" means what the tab is about.
-fn resolve(app: &App, action: Action) -> Action {
+pub fn resolve(app: &App, action: Action) -> Action {
     let on = |tab| app.nav.here == Place::Users && app.tabs.users == tab;
     match action {
         Action::UserCreate if on(UsersTab::Projects) => Action::ProjectCreate,

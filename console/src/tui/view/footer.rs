@@ -6,7 +6,8 @@ use quarterdeck_protocol::time::Timestamp;
 use ratatui::layout::Rect;
 
 use super::{
-    canvas::{Canvas, width},
+    canvas::{Canvas, shown, width},
+    overlay::wrapped,
     widgets::input,
 };
 use crate::tui::{
@@ -16,13 +17,17 @@ use crate::tui::{
         calls::Grace,
         columns::noun,
         dialog::{Overlay, PromptKind},
-        filter,
+        filter, fitting,
         nav::Place,
+        perform::resolve,
         windows::listing,
     },
     format,
     theme::Tone,
 };
+
+/// The most rows that one toast covers: what a server says against something may be long.
+const TOAST_MAX_ROWS: usize = 4;
 
 /// Draws the footer: the line being typed, else the keys of this screen.
 pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App) {
@@ -73,7 +78,11 @@ pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App) {
             let foreign = in_wizard
                 && !spec.contexts.contains(&Context::Wizard)
                 && !matches!(spec.action, Action::Palette | Action::Help | Action::Filter);
-            let shown = is_meant && !foreign && app.available(spec.action).is_ok();
+            // Not by the row under the cursor: a footer that changes with it costs bytes and eyes.
+            let fits = app.permitted(spec.action).is_ok()
+                && fitting::on_screen(app, spec.action).is_ok()
+                && resolve(app, spec.action) == spec.action;
+            let shown = is_meant && !foreign && fits;
             shown.then_some((spec, key, word, rank))
         })
         .collect();
@@ -162,16 +171,35 @@ pub fn lost(canvas: &mut Canvas<'_>, area: Rect, app: &App) {
     canvas.text(x, y, &text, style, wide);
 }
 
-/// Draws the toasts below the header, where they cover least; the newest on top.
+/// Draws the toasts below the header, where they cover least: the newest at the right, others
+/// beside it while there is room, below it when there is not.
 pub fn toasts(canvas: &mut Canvas<'_>, area: Rect, app: &App) {
     let ground = canvas.style(Tone::Bar);
-    for (y, toast) in (area.y..area.bottom()).zip(app.toasts.iter().rev()) {
-        let text = format!(" {} ", toast.text);
-        let wide = width(&text, app.theme.unicode).min(area.width.saturating_sub(2));
-        let x = area.right().saturating_sub(wide + 1);
+    let border = area.right().saturating_sub(1);
+    let most = area.width.saturating_sub(4).max(1);
+    let (mut y, mut right) = (area.y, border);
+    for toast in app.toasts.iter().rev() {
+        let text = shown(&toast.text, app.theme.unicode);
+        let mut lines = wrapped(&text, most);
+        if lines.len() > TOAST_MAX_ROWS {
+            lines.truncate(TOAST_MAX_ROWS);
+            lines[TOAST_MAX_ROWS - 1].push_str(app.theme.glyphs.ellipsis);
+        }
+        let widest = lines.iter().map(|line| canvas.width(line)).max().unwrap_or(0) + 2;
+        let is_beside = lines.len() == 1 && right.saturating_sub(area.x) > widest;
+        if !is_beside && right < border {
+            (y, right) = (y + 1, border);
+        }
         let style = ground.patch(canvas.style(toast.tone));
-        canvas.fill(Rect::new(x, y, wide, 1), style);
-        canvas.text(x, y, &text, style, wide);
+        let x = right.saturating_sub(widest);
+        for (at, line) in lines.iter().enumerate() {
+            let row = Rect::new(x, y + at as u16, widest.min(area.width), 1).intersection(area);
+            canvas.fill(row, style);
+            canvas.text(row.x, row.y, &format!(" {line} "), style, row.width);
+        }
+        // A toast of several rows has them to itself.
+        let below = lines.len().saturating_sub(1) as u16;
+        (y, right) = if below > 0 { (y + below + 1, border) } else { (y, x.saturating_sub(1)) };
     }
 }
 

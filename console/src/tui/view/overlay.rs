@@ -347,7 +347,7 @@ fn draw_help(canvas: &mut Canvas<'_>, area: Rect, app: &App, top: u16) {
             let keys: Vec<String> =
                 app.keymap.keys(spec.action).iter().map(ToString::to_string).collect();
             let mut title = spec.title.to_owned();
-            let tone = if app.available(spec.action).is_err() {
+            let tone = if app.permitted(spec.action).is_err() {
                 title.push_str(match spec.needs {
                     Needs::ServerAdmin => "  (server admins)",
                     Needs::Role(_) => "  (not with your role)",

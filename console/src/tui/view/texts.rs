@@ -220,8 +220,16 @@ fn row_end(parts: &[(String, Tone)], wide: usize) -> usize {
     if fits == parts.len() {
         return fits;
     }
+    // A sign that stands alone belongs to the word behind it: `● online`.
+    let is_lone_sign = |at: usize| {
+        let is_blank = |at: usize| parts[at].0 == " ";
+        at > 0
+            && !is_blank(at - 1)
+            && !parts[at - 1].0.chars().all(char::is_alphanumeric)
+            && (at == 1 || is_blank(at - 2))
+    };
     // A break in the first half would waste more than a broken word does.
-    let blank = parts[..fits].iter().rposition(|(part, _)| part == " ");
+    let blank = (0..fits).rev().find(|at| parts[*at].0 == " " && !is_lone_sign(*at));
     blank.map(|at| at + 1).filter(|end| *end > fits / 2).unwrap_or(fits)
 }
 
@@ -366,5 +374,7 @@ mod tests {
         assert_eq!(shown(&lines), ["abcdefgh", "ijkl"]);
         let lines = wrap(vec![Line::new("one two three", Tone::Text)], 10);
         assert_eq!(shown(&lines), ["one two ", "three"]);
+        let lines = wrap(vec![Line::new("Device  pi-1   ● online", Tone::Text)], 18);
+        assert_eq!(shown(&lines), ["Device  pi-1   ", "● online"]);
     }
 }

@@ -35,17 +35,19 @@ pub fn tags(tags: &BTreeMap<String, String>, without: &str) -> String {
     pairs.join(" ")
 }
 
-pub fn device(app: &App, row: &Row, column: &Column, _: u16) -> Cell {
+pub fn device(app: &App, row: &Row, column: &Column, wide: u16) -> Cell {
     let Some(device) = row.device() else { return unreadable(column, row) };
     let now = app.server_now();
     match column.id {
         "id" => {
-            let cell = Cell::text(device.id.as_str(), Tone::Text);
-            match app.calls.doing(&row.key) {
-                Some(doing) => {
-                    cell.and(format!(" {} {doing}", app.theme.glyphs.pending), Tone::Warn)
-                }
-                None => cell,
+            let doing = app.calls.doing(&row.key);
+            let doing = doing.map(|doing| format!(" {} {doing}", app.theme.glyphs.pending));
+            let taken = doing.as_ref().map_or(0, |doing| doing.width() as u16);
+            let room = wide.saturating_sub(taken);
+            let name = device_name(app, Cell::default(), device.id.as_str(), Tone::Text, room);
+            match doing {
+                Some(doing) => name.and(doing, Tone::Warn),
+                None => name,
             }
         }
         "status" => Cell::badge(app.theme.device(device.status)),
@@ -94,7 +96,7 @@ pub fn command(app: &App, row: &Row, column: &Column, wide: u16) -> Cell {
                 }
                 None => Cell::default(),
             };
-            device_name(app, cell, command.device_id.as_str(), wide)
+            device_name(app, cell, command.device_id.as_str(), Tone::Text, wide)
         }
         "status" => status(app, command, wide),
         "state" => Cell::text(command.state.as_deref().unwrap_or_default(), Tone::Text),
@@ -110,18 +112,29 @@ pub fn command(app: &App, row: &Row, column: &Column, wide: u16) -> Cell {
 
 /// A device's name behind its sign. Where there is no room it is the end that stays, since names
 /// of a fleet differ there: `…k-ber1-02` tells more than `kiosk-ber…`.
-fn device_name(app: &App, sign: Cell, name: &str, wide: u16) -> Cell {
+fn device_name(app: &App, sign: Cell, name: &str, tone: Tone, wide: u16) -> Cell {
     let (room, sign_wide) = (usize::from(wide), sign.plain().0.width());
     if sign_wide + name.width() <= room {
-        return sign.and(name, Tone::Text);
+        return sign.and(name, tone);
     }
     if name.width() <= room {
-        return Cell::text(name, Tone::Text);
+        return Cell::text(name, tone);
     }
     let ellipsis = app.theme.glyphs.ellipsis;
     let fits = |at: &usize| ellipsis.width() + name[*at..].width() <= room;
     let kept = name.char_indices().map(|(at, _)| at).find(fits).unwrap_or(name.len());
-    Cell::text(format!("{ellipsis}{}", &name[kept..]), Tone::Text)
+    Cell::text(format!("{ellipsis}{}", &name[kept..]), tone)
+}
+
+/// What an action was on. Of an id it is the end that tells it from others made in that hour:
+/// `command:…31aafe06`.
+fn object(app: &App, text: &str, wide: u16) -> String {
+    let Some((kind, id)) = text.split_once(':').filter(|_| text.width() > usize::from(wide)) else {
+        return text.to_owned();
+    };
+    let room = wide.saturating_sub(kind.width() as u16 + 1);
+    let (id, _) = device_name(app, Cell::default(), id, Tone::Muted, room).plain();
+    format!("{kind}:{id}")
 }
 
 /// Icon and name of an operation.
@@ -214,7 +227,7 @@ pub fn took(command: &Command, now: Timestamp) -> String {
     format::duration_ms(ms)
 }
 
-pub fn alert(app: &App, row: &Row, column: &Column, _: u16) -> Cell {
+pub fn alert(app: &App, row: &Row, column: &Column, wide: u16) -> Cell {
     let Some(alert) = row.alert() else { return unreadable(column, row) };
     let now = app.server_now();
     match column.id {
@@ -225,7 +238,7 @@ pub fn alert(app: &App, row: &Row, column: &Column, _: u16) -> Cell {
         }
         "device" => {
             let id = alert.device_id.as_ref().map_or("", |id| id.as_str());
-            Cell::text(id, Tone::Muted)
+            device_name(app, Cell::default(), id, Tone::Muted, wide)
         }
         "kind" => Cell::text(alert.kind.replace('_', " "), Tone::Muted),
         "count" => Cell::text(format::count(alert.count), Tone::Muted),
@@ -256,7 +269,7 @@ pub fn alert_state(app: &App, alert: &quarterdeck_protocol::api::Alert) -> Cell 
     }
 }
 
-pub fn audit(app: &App, row: &Row, column: &Column, _: u16) -> Cell {
+pub fn audit(app: &App, row: &Row, column: &Column, wide: u16) -> Cell {
     let Some(entry) = row.audit() else { return unreadable(column, row) };
     match column.id {
         "seq" => Cell::text(entry.seq.to_string(), Tone::Faint),
@@ -266,7 +279,7 @@ pub fn audit(app: &App, row: &Row, column: &Column, _: u16) -> Cell {
         }
         "actor" => Cell::text(&entry.actor, Tone::Text),
         "action" => Cell::text(&entry.action, Tone::Text),
-        "object" => Cell::text(&entry.object, Tone::Muted),
+        "object" => Cell::text(object(app, &entry.object, wide), Tone::Muted),
         "outcome" => Cell::badge(app.theme.audit(entry.outcome)),
         "from" => Cell::text(&entry.from, Tone::Muted),
         "detail" => Cell::text(compact(&entry.detail), Tone::Muted),
@@ -391,12 +404,14 @@ pub fn project(app: &App, row: &Row, column: &Column, _: u16) -> Cell {
     }
 }
 
-pub fn tunnel(app: &App, row: &Row, column: &Column, _: u16) -> Cell {
+pub fn tunnel(app: &App, row: &Row, column: &Column, wide: u16) -> Cell {
     let Some(tunnel) = row.tunnel() else { return unreadable(column, row) };
     let now = app.server_now();
     let glyphs = app.theme.glyphs;
     match column.id {
-        "device_id" => Cell::text(tunnel.device_id.as_str(), Tone::Text),
+        "device_id" => {
+            device_name(app, Cell::default(), tunnel.device_id.as_str(), Tone::Text, wide)
+        }
         "status" => match app.calls.doing(&row.key) {
             Some(doing) => Cell::text(format!("{} {doing}", glyphs.pending), Tone::Warn),
             None => Cell::badge(app.theme.tunnel(tunnel.status)),
@@ -440,11 +455,13 @@ pub fn lasted(from: Option<Timestamp>, to: Option<Timestamp>, now: Timestamp) ->
     }
 }
 
-pub fn recording(app: &App, row: &Row, column: &Column, _: u16) -> Cell {
+pub fn recording(app: &App, row: &Row, column: &Column, wide: u16) -> Cell {
     let Some(recording) = row.recording() else { return unreadable(column, row) };
     let now = app.server_now();
     match column.id {
-        "device_id" => Cell::text(recording.device_id.as_str(), Tone::Text),
+        "device_id" => {
+            device_name(app, Cell::default(), recording.device_id.as_str(), Tone::Text, wide)
+        }
         "user" => Cell::text(&recording.user, Tone::Text),
         "status" => Cell::badge(app.theme.recording(recording.status)),
         "program" => Cell::text(program(&recording.argv), Tone::Muted),

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use quarterdeck_protocol::{api::Overview, time::Timestamp};
+use quarterdeck_protocol::{
+    api::{Command, Overview},
+    command::CommandStatus,
+    time::Timestamp,
+};
 use ratatui::layout::Rect;
 
 use crate::tui::{
@@ -111,14 +115,9 @@ fn failures(app: &App, now: Timestamp, out: &mut Vec<Line>) {
     }
     let mut groups: BTreeMap<(String, String), (u64, Vec<String>, Timestamp)> = BTreeMap::new();
     for command in window.rows().iter().filter_map(|row| row.command()) {
-        let error = command.error_code.clone().unwrap_or_default();
-        let why = format!("{} {error}", command.status.as_str().replace('_', " "));
+        let why = went_wrong(command);
         let ended = command.finished_at.unwrap_or(command.created_at);
-        let group = groups.entry((command.kind.clone(), why.trim().to_owned())).or_insert((
-            0,
-            Vec::new(),
-            ended,
-        ));
+        let group = groups.entry((command.kind.clone(), why)).or_insert((0, Vec::new(), ended));
         group.0 += 1;
         group.2 = group.2.max(ended);
         let device = command.device_id.to_string();
@@ -131,7 +130,7 @@ fn failures(app: &App, now: Timestamp, out: &mut Vec<Line>) {
     for ((kind, why), (n, devices, last)) in groups {
         out.push(Line(vec![
             (format!("  {n:>5}  "), Tone::Bad),
-            (format!("{kind}: {why}"), Tone::Text),
+            (format!("{kind} {why}"), Tone::Text),
             (
                 format!("  last {} ago, on {}", format::age(Some(last), now), devices.join(", ")),
                 Tone::Muted,
@@ -140,6 +139,16 @@ fn failures(app: &App, now: Timestamp, out: &mut Vec<Line>) {
     }
     let listed = window.rows().len() as u64;
     beyond(out, window.total, listed, "these are the newest; the rest is on Commands");
+}
+
+/// `failed: script_failed`; the error's name only where the status does not say as much.
+fn went_wrong(command: &Command) -> String {
+    let status = command.status.as_str().replace('_', " ");
+    let says_all = matches!(command.status, CommandStatus::TimedOut | CommandStatus::BlockedSafety);
+    match command.error_code.as_deref() {
+        Some(code) if !code.is_empty() && !says_all => format!("{status}: {code}"),
+        _ => status,
+    }
 }
 
 /// Sessions that are open: somebody's terminal, somebody's forward.
@@ -203,9 +212,9 @@ fn reboots(app: &App, overview: &Overview, out: &mut Vec<Line>) {
     heading(out, &format!("Reboots left (at most {rule} per device)"));
     for budget in &overview.reboot_budget {
         let tone = if budget.left == 0 { Tone::Bad } else { Tone::Warn };
-        let text = format!("{:>5}  {} ({} used)", budget.left, budget.device_id, budget.used);
+        let text = format!("{:>5}  on {} ({} used)", budget.left, budget.device_id, budget.used);
         said(out, text, tone);
     }
-    let text = format!("{:>5}  every other device", settings.reboot_limit);
+    let text = format!("{:>5}  on every other device", settings.reboot_limit);
     said(out, text, Tone::Muted);
 }

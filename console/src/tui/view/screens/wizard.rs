@@ -2,7 +2,11 @@
 
 use std::fmt::Write as _;
 
-use quarterdeck_protocol::{api::CreateCommands, command::Priority, operations::Operation};
+use quarterdeck_protocol::{
+    api::{CreateCommands, RebootBudget},
+    command::Priority,
+    operations::Operation,
+};
 use ratatui::layout::Rect;
 
 use super::cells;
@@ -280,6 +284,15 @@ fn fact(out: &mut Vec<Line>, label: &str, value: impl Into<String>, tone: Tone) 
     out.push(Line(vec![(format!("{label:<14}"), Tone::Muted), (value.into(), tone)]));
 }
 
+/// How many of the targets have used up their reboots.
+fn locked(app: &App, wizard: &Wizard) -> usize {
+    let budgets = app.store.overview().map_or(&[][..], |overview| &overview.reboot_budget);
+    let is_locked = |budget: &&RebootBudget| {
+        budget.left == 0 && wizard.targets.contains_key(budget.device_id.as_str())
+    };
+    budgets.iter().filter(is_locked).count()
+}
+
 /// What will be sent, to whom, and what it touches.
 pub fn review_lines(app: &App, wizard: &Wizard) -> Vec<Line> {
     let mut out = Vec::new();
@@ -361,6 +374,15 @@ pub fn review_lines(app: &App, wizard: &Wizard) -> Vec<Line> {
             app.settings.reboot_window_s / 60
         );
         fact(&mut out, "Safety", text, Tone::Warn);
+        let locked = locked(app, wizard);
+        if locked > 0 {
+            let text = format!(
+                "{} {} no reboot left: the command is blocked there, and never runs later",
+                glyphs.danger,
+                if locked == 1 { "1 device has".into() } else { format!("{locked} devices have") }
+            );
+            fact(&mut out, "Locked", text, Tone::Bad);
+        }
     }
     let over = u64::from(app.settings.confirm_over_devices);
     if operation.dangerous || blast.devices > over {

@@ -6,7 +6,10 @@ use crate::tui::{
     app::msg::Layout,
     store::{State, Window},
     theme::Tone,
-    view::canvas::{Canvas, width},
+    view::{
+        canvas::{Canvas, width},
+        overlay::wrapped,
+    },
 };
 
 /// A horizontal rule with a title on the left and a note on the right.
@@ -132,7 +135,7 @@ pub fn fact(
 
 /// What stands where rows would be when there are none: why, and what to do.
 pub fn empty(canvas: &mut Canvas<'_>, area: Rect, window: &Window, none: &[&str]) {
-    let (lines, tone): (Vec<String>, Tone) = match &window.state {
+    let (texts, tone): (Vec<String>, Tone) = match &window.state {
         State::Loading => (vec!["loading ...".to_owned()], Tone::Faint),
         State::Refused(refusal) => (
             vec![
@@ -143,6 +146,7 @@ pub fn empty(canvas: &mut Canvas<'_>, area: Rect, window: &Window, none: &[&str]
         ),
         State::Ready => (none.iter().map(|line| (*line).to_owned()).collect(), Tone::Muted),
     };
+    let lines: Vec<String> = texts.iter().flat_map(|text| wrapped(text, area.width)).collect();
     let y = area.y + area.height.saturating_sub(lines.len() as u16) / 3;
     for (row, line) in (y..area.bottom()).zip(&lines) {
         let unicode = canvas.theme().unicode;

@@ -1,0 +1,137 @@
+//! What is offered does something, and covers nothing that matters.
+
+use quarterdeck_console::tui::{effects::ApiRequest, theme::Tone};
+use quarterdeck_protocol::api::Role;
+
+use crate::runner::{Runner, caps};
+
+/// The last row, with the keys.
+fn footer(runner: &Runner) -> String {
+    runner.text().lines().last().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn keys_are_offered_on_the_tabs_where_they_mean_something() {
+    let mut runner = Runner::new(200, 36);
+    runner.keys("2 Enter");
+    assert!(!footer(&runner).contains("cancel"), "{}", runner.text());
+    runner.keys("C").wait_for("there is no command here");
+    runner.keys("Tab Tab");
+    assert!(footer(&runner).contains("C cancel"), "{}", runner.text());
+}
+
+#[test]
+fn what_is_over_is_not_cancelled_and_what_runs_is_not_retried() {
+    let mut runner = Runner::new(200, 36);
+    runner.keys("3 Enter").wait_for("▸ running");
+    assert!(footer(&runner).contains("C cancel"), "{}", runner.text());
+    assert!(!footer(&runner).contains("r retry"), "{}", runner.text());
+    runner.keys("r").wait_for("it is not over yet");
+    runner.keys("Esc / ").text_in("status:failed").keys("Enter").pass_ms(500);
+    runner.keys("Enter").wait_for("✗ failed");
+    assert!(!footer(&runner).contains("C cancel"), "{}", runner.text());
+    assert!(footer(&runner).contains("r retry"), "{}", runner.text());
+}
+
+#[test]
+fn the_menu_is_of_actions_on_the_row() {
+    let mut runner = Runner::new(120, 36);
+    runner.keys("3 a").wait_for("New command");
+    for other in ["Back; drops marks", "Palette: any screen", "All keys of this screen"] {
+        assert!(!runner.shows(other), "{}", runner.text());
+    }
+}
+
+#[test]
+fn each_tab_of_people_offers_its_own_keys() {
+    let (options, caps) = caps(false, false, false);
+    let mut runner = Runner::unconnected(&options, &caps, 200, 36);
+    runner.fleet.role = Role::Admin;
+    runner.connect();
+    runner.keys("6");
+    assert!(footer(&runner).contains("n new user"), "{}", runner.text());
+    runner.keys("Tab Tab Tab");
+    assert!(!footer(&runner).contains("new user"), "{}", runner.text());
+    assert!(!footer(&runner).contains("r role"), "{}", runner.text());
+    assert!(footer(&runner).contains("e enrolment token"), "{}", runner.text());
+}
+
+#[test]
+fn a_role_is_given_to_the_member_under_the_cursor() {
+    let (options, caps) = caps(false, false, false);
+    let mut runner = Runner::unconnected(&options, &caps, 120, 36);
+    runner.fleet.role = Role::Admin;
+    runner.connect();
+    runner.keys("6 Tab j j").pass_ms(500);
+    let text = runner.text();
+    let mut under =
+        text.lines().find(|line| line.starts_with('▌')).expect("a row").split_whitespace();
+    let name = under.nth(1).expect("a member");
+    runner.keys("r").wait_for("Role in prod");
+    assert!(runner.shows(&format!("User name *   {name}")), "{name}\n{}", runner.text());
+    // The role that they have is chosen already.
+    runner.keys("Tab Enter");
+    let sent = runner.requests.last();
+    let is_kept = matches!(sent, Some(ApiRequest::SetMember { role: Role::Operator, username }) if username == name);
+    assert!(is_kept, "{sent:?}");
+}
+
+#[test]
+fn toasts_stand_beside_one_another_and_cover_no_step() {
+    let mut runner = Runner::new(120, 36);
+    runner.keys("2 n");
+    for text in ["copied", "saved"] {
+        runner.app.toast(text, Tone::Good);
+    }
+    runner.pass_ms(10);
+    let text = runner.text();
+    let row = text.lines().nth(1).unwrap_or_default();
+    assert!(row.contains("copied") && row.contains("saved"), "{text}");
+    assert!(text.lines().nth(2).unwrap_or_default().contains("1 device"), "{text}");
+}
+
+#[test]
+fn a_toast_that_is_wider_than_the_screen_goes_on_in_the_next_row() {
+    let mut runner = Runner::new(40, 12);
+    let text = "pi-1: keys typed before it was lost may not have arrived";
+    runner.app.toast(text, Tone::Warn);
+    runner.pass_ms(10);
+    assert!(runner.shows("have arrived"), "{}", runner.text());
+    runner.app.toast("x ".repeat(400), Tone::Bad);
+    runner.pass_ms(10);
+    assert!(footer(&runner).contains("keys"), "{}", runner.text());
+}
+
+#[test]
+fn the_end_of_a_long_device_name_stays_in_every_table() {
+    let mut runner = Runner::new(80, 24);
+    let name = "a-very-long-name-of-a-device-in-a-rack-that-nobody-can-tell-from-0417";
+    for device in &mut runner.fleet.devices {
+        device.id = name[..64].parse().expect("an id");
+    }
+    runner.keys("2").pass_ms(500);
+    let end = &name[54..64];
+    assert!(runner.shows(end), "{}", runner.text());
+}
+
+#[test]
+fn a_reboot_of_a_locked_device_says_so_before_it_is_sent() {
+    let mut runner = Runner::new(120, 40);
+    // The fleet says that this one has used up its reboots.
+    let device = runner.fleet.devices[0].id.to_string();
+    runner.keys("2 /").text_in(&device).keys("Enter").pass_ms(500);
+    runner.keys("n");
+    for _ in 0..11 {
+        runner.keys("Right");
+    }
+    runner.wait_for("Reboot host").keys("Enter C-n").wait_for("1 device has no reboot left");
+}
+
+#[test]
+fn a_form_with_an_editor_is_drawn_however_small_the_screen_is() {
+    for width in 1..24 {
+        let mut runner = Runner::new(width, 11);
+        runner.keys("2 T");
+        assert!(runner.app.overlay.is_some(), "{width}");
+    }
+}
