@@ -12,12 +12,13 @@
 //! | [`api`] | a typed HTTP client, and one that says anything |
 //! | [`live`] | the WebSocket that a console watches |
 //! | [`pty`] | a program on a real terminal, driven by keys |
+//! | [`cli`] | `quarterdeck` as a script runs it |
 //! | [`mqtt`] | a minimal MQTT client that can also misbehave |
 //! | [`simulator`] | thousands of devices in one process |
 //! | [`proxy`] | a TCP proxy that cuts, delays and drops |
 //! | [`disk`] | a folder on a file system that can be full |
 //! | [`faketime`] | a wall clock that steps |
-//! | [`postgres`], [`mosquitto`] | private servers, started from what is installed |
+//! | [`postgres`], [`mosquitto`], [`sshd`] | private servers, started from what is installed |
 //! | [`services`] | what is installed, and how a test is skipped |
 //! | [`binaries`], [`process`] | finding and running programs |
 //! | [`wait`], [`clock`] | waiting for conditions |
@@ -31,6 +32,7 @@
 pub mod agent;
 pub mod api;
 pub mod binaries;
+pub mod cli;
 pub mod clock;
 pub mod demo;
 pub mod disk;
@@ -48,6 +50,7 @@ pub mod report;
 pub mod server;
 pub mod services;
 pub mod simulator;
+pub mod sshd;
 pub mod stub;
 pub mod syncer;
 pub mod tunnel;

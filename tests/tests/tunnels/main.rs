@@ -2,9 +2,11 @@
 //! can happen between them.
 
 mod faults;
+mod forwards;
 mod limits;
 mod recordings;
 mod sessions;
+mod ssh;
 
 use serde_json::{Value, json};
 
