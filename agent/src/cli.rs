@@ -263,7 +263,8 @@ async fn run(config: Config, data_dir: &DataDir) -> anyhow::Result<After> {
     let held = Some(credentials.clone());
     let context = Context { config, credentials: held, here, clock, launcher, paths, workflows };
     let context = Arc::new(context);
-    let tunnels = tunnel::start(&context, credentials.clone(), stop.clone());
+    let tunnels = tunnel::start(&context, credentials.clone(), stop.clone())
+        .context("cannot read which tunnels were started")?;
     let engine = Engine::start(Arc::clone(&context), credentials, stop.clone())?;
     let reports = Some(engine.reports());
     runner.set_handlers(Arc::new(Steps::new(context, reports, stop.clone())));

@@ -6,6 +6,7 @@
 //! | `enroll-nonce` | the nonce of an enrolment under way |
 //! | `journal` | [`crate::journal`]: what the server asked for and was told |
 //! | `board` | [`crate::runner::log`]: the commands of workflows |
+//! | `tunnels-started` | [`crate::tunnel::started`]: tunnels whose programs were started |
 //! | `workflows/` | the owner's own operations, unless they lie elsewhere |
 //! | `connection.json` | the connection as it was last, for `status` |
 //! | `lock` | held by the one agent that may use this folder |
@@ -65,6 +66,10 @@ impl Paths {
 
     pub fn connection(&self) -> PathBuf {
         self.root.join("connection.json")
+    }
+
+    pub fn tunnels_started(&self) -> PathBuf {
+        self.root.join("tunnels-started")
     }
 
     pub fn work(&self) -> PathBuf {

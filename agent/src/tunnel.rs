@@ -18,6 +18,7 @@
 //! | --- | --- |
 //! | [`policy`] | what the device's owner allows |
 //! | [`driver`] | opening and closing tunnels; moving frames |
+//! | [`started`] | what was started, so that nothing is twice |
 //! | [`mux`] | the pure machine of `protocol`, made awaitable |
 //! | [`terminal`], [`exec`], [`forward`] | the kinds |
 
@@ -27,14 +28,16 @@ mod forward;
 pub mod mux;
 pub mod policy;
 mod program;
+pub mod started;
 mod terminal;
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use quarterdeck_protocol::tunnel::{Gather, limits, stream::StreamConfig};
 use tokio::{sync::mpsc, task::JoinHandle, time::Duration};
 use tokio_util::sync::CancellationToken;
 
+use self::started::Started;
 use crate::{enroll::Credentials, io::tunnel_link, operations::Context};
 
 /// What a session keeps to be sent, in bytes: with its window, what it may cost.
@@ -76,16 +79,21 @@ const STOP_SEND_MS: u64 = 500;
 pub struct Tunnels(Option<[JoinHandle<()>; 2]>);
 
 /// Serves tunnels on a connection of their own until `stop`, if the owner allows any.
-pub fn start(context: &Context, credentials: Credentials, stop: CancellationToken) -> Tunnels {
+pub fn start(
+    context: &Context,
+    credentials: Credentials,
+    stop: CancellationToken,
+) -> io::Result<Tunnels> {
     let policy = context.config.tunnels.clone();
     if !policy.is_enabled {
-        return Tunnels(None);
+        return Ok(Tunnels(None));
     }
+    let started = Started::open(&context.paths.tunnels_started())?;
     let (incoming_to, incoming) = mpsc::channel(driver::INCOMING_MAX);
     let (outgoing_to, outgoing) = mpsc::channel(driver::OUTGOING_MAX);
     let link = tunnel_link::run(credentials, Arc::clone(&context.clock), incoming_to, outgoing);
-    let driver = driver::run(policy, incoming, outgoing_to, stop);
-    Tunnels(Some([tokio::spawn(driver), tokio::spawn(link)]))
+    let driver = driver::run(policy, started, incoming, outgoing_to, stop);
+    Ok(Tunnels(Some([tokio::spawn(driver), tokio::spawn(link)])))
 }
 
 impl Tunnels {

@@ -286,6 +286,43 @@ async fn an_open_that_comes_twice_is_done_once() {
 }
 
 #[tokio::test]
+async fn a_program_that_a_crash_cut_off_is_not_started_again() {
+    let mut far = Far::new(Policy::default(), 0);
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("starts");
+    let script = format!("echo started >> {}; sleep 1000", file.display());
+    let tunnel = far.open(exec(&script)).await.expect("opens");
+    let starts = || std::fs::read_to_string(&file).unwrap_or_default();
+    let started = async {
+        while starts().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(SOON, started).await.expect("in time");
+    // The server did not hear that it was opened, and asks again.
+    let mut far = far.crash(Policy::default());
+    far.ask(tunnel, exec(&script)).await;
+    let answer = far.answer().await;
+    let Control::Close { tunnel_id, reason, .. } = answer else { panic!("{answer:?}") };
+    assert_eq!((tunnel_id, reason), (tunnel.id, CloseCode::AgentRestarted));
+    // What is asked for after it is opened, and the file tells what was.
+    let next = far.open(exec("cat")).await;
+    assert!(next.is_ok(), "{next:?}");
+    assert_eq!(starts(), "started\n");
+}
+
+#[tokio::test]
+async fn what_is_there_is_told_when_the_network_is_back() {
+    let mut far = Far::new(Policy::default(), 0);
+    let tunnel = far.open(exec("cat")).await.expect("opens");
+    far.cut(true);
+    far.cut(false);
+    let word = far.answer().await;
+    let Control::Opened { tunnel_id, .. } = word else { panic!("{word:?}") };
+    assert_eq!(tunnel_id, tunnel.id);
+}
+
+#[tokio::test]
 async fn the_agents_stop_is_told() {
     let mut far = Far::new(Policy::default(), 0);
     let tunnel = far.open(terminal("echo ready; exec sleep 1000")).await.expect("opens");

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!  open ─▶ refused ──▶ error
-//!      └─▶ its task: prepare ─▶ opened ─▶ serve ─▶ close ─▶ forgotten
+//!      ├─▶ started by an agent before this one ──▶ close
+//!      └─▶ its task: note ─▶ start ─▶ opened ─▶ serve ─▶ close ─▶ forgotten
 //!                        └─▶ error                   ▲
 //!                             close, or the agent stops (hung up)
 //! ```
@@ -41,6 +42,7 @@ use super::{
     mux::{Mux, Streams},
     policy::Policy,
     program,
+    started::Started,
     terminal::Terminal,
 };
 
@@ -75,11 +77,14 @@ pub enum Outgoing {
 #[derive(Debug)]
 pub struct Driver {
     policy: Arc<Policy>,
+    started: Arc<Started>,
     mux: Arc<Mux>,
     outgoing: mpsc::Sender<Outgoing>,
     tunnels: HashMap<TunnelId, Open>,
     ended: VecDeque<(TunnelId, Closed)>,
     tasks: JoinSet<(TunnelId, Closed)>,
+    /// Of which the server is to be told that they are there.
+    owed: VecDeque<TunnelId>,
     is_up: bool,
 }
 
@@ -87,14 +92,26 @@ pub struct Driver {
 struct Open {
     handle: u32,
     hangup: Arc<Hangup>,
-    /// Where a `tcp_listen` listens, once it does.
-    port: Arc<OnceLock<u16>>,
+    opened: Opened,
 }
 
+/// Set when a tunnel is there: the port of a `tcp_listen`, nothing of others.
+type Opened = Arc<OnceLock<Option<u16>>>;
+
 impl Open {
-    fn opened(&self, id: TunnelId) -> Control {
-        Control::opened(id, self.handle, self.port.get().copied())
+    /// Says that it is there, once it is.
+    fn word(&self, id: TunnelId) -> Option<Control> {
+        let port = self.opened.get()?;
+        Some(Control::opened(id, self.handle, *port))
     }
+}
+
+/// What is known of a tunnel that is asked for or after.
+enum Standing {
+    New,
+    /// Its answer comes by itself.
+    Preparing,
+    Said(Control),
 }
 
 /// Ends a session from outside, with a reason.
@@ -115,6 +132,7 @@ impl Hangup {
 /// Serves tunnels until `stop`, or until the connection's side is gone.
 pub async fn run(
     policy: Policy,
+    started: Started,
     mut incoming: mpsc::Receiver<Incoming>,
     outgoing: mpsc::Sender<Outgoing>,
     stop: CancellationToken,
@@ -123,11 +141,13 @@ pub async fn run(
         EndpointConfig { buffers_max_bytes: BUFFERS_MAX_BYTES, ..EndpointConfig::default() };
     let mut driver = Driver {
         policy: Arc::new(policy),
+        started: Arc::new(started),
         mux: Mux::new(Side::Device, config, Instant::now()),
         outgoing,
         tunnels: HashMap::new(),
         ended: VecDeque::new(),
         tasks: JoinSet::new(),
+        owed: VecDeque::new(),
         is_up: false,
     };
     loop {
@@ -167,12 +187,18 @@ impl Driver {
     }
 
     /// Sends while the connection takes it; says when there is more, and whether it is full.
-    fn send(&self) -> (Option<Instant>, bool) {
+    fn send(&mut self) -> (Option<Instant>, bool) {
         if !self.is_up {
             return (None, false);
         }
         loop {
             let Ok(permit) = self.outgoing.try_reserve() else { return (None, true) };
+            if let Some(id) = self.owed.pop_front() {
+                if let Some(word) = self.tunnels.get(&id).and_then(|open| open.word(id)) {
+                    permit.send(Outgoing::Control(word));
+                }
+                continue;
+            }
             let turn = self.mux.turn();
             match turn.frame {
                 Some(frame) => permit.send(Outgoing::Frame(frame)),
@@ -186,6 +212,8 @@ impl Driver {
             Incoming::Up => {
                 tracing::debug!("connected for tunnels");
                 self.is_up = true;
+                // One may have ended there while we were away, with none to tell us.
+                self.owed = self.tunnels.keys().copied().collect();
                 self.mux.on_link_up();
             }
             Incoming::Down => {
@@ -215,15 +243,14 @@ impl Driver {
                     open.hangup.hang_up(Closed::new(code, "the server gave it up"));
                 }
             }
-            Ok(Control::Check { tunnel_id, .. }) => {
-                self.say(self.standing(tunnel_id).unwrap_or_else(|| {
-                    Control::close(
-                        tunnel_id,
-                        CloseCode::Unknown,
-                        "the agent does not know this tunnel",
-                    )
-                }));
-            }
+            Ok(Control::Check { tunnel_id, .. }) => match self.standing(tunnel_id) {
+                Standing::New => {
+                    let why = "the agent does not know this tunnel";
+                    self.say(Control::close(tunnel_id, CloseCode::Unknown, why));
+                }
+                Standing::Preparing => {}
+                Standing::Said(word) => self.say(word),
+            },
             // Our own word, if the broker sends it back.
             Ok(Control::Opened { .. }) => {}
             Err(error) => self.on_bad_control(bytes, &error.to_string()),
@@ -241,18 +268,26 @@ impl Driver {
         }
     }
 
-    /// Says again how a tunnel stands that was asked for before.
-    fn standing(&self, id: TunnelId) -> Option<Control> {
+    /// How a tunnel stands, if it was asked for before.
+    fn standing(&self, id: TunnelId) -> Standing {
         if let Some(open) = self.tunnels.get(&id) {
-            return Some(open.opened(id));
+            return open.word(id).map_or(Standing::Preparing, Standing::Said);
         }
-        let (_, closed) = self.ended.iter().find(|(ended, _)| *ended == id)?;
-        Some(Control::close(id, closed.code, &closed.detail))
+        if let Some((_, closed)) = self.ended.iter().find(|(ended, _)| *ended == id) {
+            return Standing::Said(Control::close(id, closed.code, &closed.detail));
+        }
+        if self.started.was_before(id) {
+            let why = "the agent began anew after it had started the program";
+            return Standing::Said(Control::close(id, CloseCode::AgentRestarted, why));
+        }
+        Standing::New
     }
 
     fn on_open(&mut self, id: TunnelId, handle: u32, user: &str, target: Target) {
-        if let Some(standing) = self.standing(id) {
-            return self.say(standing);
+        match self.standing(id) {
+            Standing::New => {}
+            Standing::Preparing => return,
+            Standing::Said(word) => return self.say(word),
         }
         if self.tunnels.len() >= self.policy.tunnels_max {
             let most = self.policy.tunnels_max;
@@ -269,17 +304,18 @@ impl Driver {
         };
         tracing::info!(tunnel_id = %id, user = %text::line(user), target = ?kind(&target), "opening a tunnel");
         let hangup = Arc::new(Hangup::default());
-        let port = Arc::new(OnceLock::new());
-        let open = Open { handle, hangup: Arc::clone(&hangup), port: Arc::clone(&port) };
+        let opened = Opened::default();
+        let open = Open { handle, hangup: Arc::clone(&hangup), opened: Arc::clone(&opened) };
         self.tunnels.insert(id, open);
         let session = Session {
             id,
             handle,
             policy: Arc::clone(&self.policy),
+            started: Arc::clone(&self.started),
             mux: Arc::clone(&self.mux),
             outgoing: self.outgoing.clone(),
             hangup,
-            port,
+            opened,
         };
         self.tasks.spawn(async move { (id, session.run(target, streams).await) });
     }
@@ -323,10 +359,11 @@ struct Session {
     id: TunnelId,
     handle: u32,
     policy: Arc<Policy>,
+    started: Arc<Started>,
     mux: Arc<Mux>,
     outgoing: mpsc::Sender<Outgoing>,
     hangup: Arc<Hangup>,
-    port: Arc<OnceLock<u16>>,
+    opened: Opened,
 }
 
 impl Session {
@@ -352,26 +389,41 @@ impl Session {
         let _ = self.outgoing.send(Outgoing::Control(control)).await;
     }
 
+    async fn opened(&self, port: Option<u16>) {
+        // It is set once, here.
+        let _ = self.opened.set(port);
+        self.say(Control::opened(self.id, self.handle, port)).await;
+    }
+
+    /// Saved, then started: whatever happens, no program starts twice.
+    async fn note(&self) -> Result<(), Closed> {
+        self.started.note(self.id).await.map_err(|error| {
+            let why = format!("cannot note on the device's disk that the program starts: {error}");
+            Closed::new(CloseCode::LaunchFailed, why)
+        })
+    }
+
     /// `Err`: nothing was started.
     async fn serve(&self, target: Target, streams: Streams) -> Result<Closed, Closed> {
         let token = &self.hangup.token;
-        let opened = || self.say(Control::opened(self.id, self.handle, self.port.get().copied()));
         match target {
             Target::Terminal { argv, size, term, env, user } => {
                 let line = program::command_line(&self.policy, &argv, &env, user.as_deref())?;
+                self.note().await?;
                 let terminal = Terminal::spawn(&line, size, &term)?;
-                opened().await;
+                self.opened(None).await;
                 Ok(terminal.run(streams, token).await)
             }
             Target::Exec { argv, env, user } => {
                 let line = program::command_line(&self.policy, &argv, &env, user.as_deref())?;
+                self.note().await?;
                 let exec = Exec::spawn(&line)?;
-                opened().await;
+                self.opened(None).await;
                 Ok(exec.run(&self.mux, self.handle, streams, token).await)
             }
             Target::Tcp { host, port } => {
                 forward::resolve(&self.policy.connect, &host, port).await?;
-                opened().await;
+                self.opened(None).await;
                 let places = self.policy.connect.clone();
                 Ok(until_hung_up(token, forward::connect_all(places, host, port, streams)).await)
             }
@@ -381,11 +433,7 @@ impl Session {
                     let why = format!("cannot listen on {host}:{port}: {error}");
                     Closed::new(CloseCode::ConnectFailed, why)
                 })?;
-                if let Ok(address) = listener.local_addr() {
-                    // It is set once, here.
-                    let _ = self.port.set(address.port());
-                }
-                opened().await;
+                self.opened(listener.local_addr().ok().map(|address| address.port())).await;
                 let accepting = forward::accept_all(Arc::clone(&self.mux), self.handle, listener);
                 Ok(until_hung_up(token, accepting).await)
             }

@@ -119,6 +119,7 @@ pub(super) async fn accept_all(mux: Arc<Mux>, tunnel: u32, listener: TcpListener
 async fn join(mut socket: TcpStream, stream: &Stream) {
     // Only a delay would be lost.
     let _ = socket.set_nodelay(true);
+    break_off_if_dropped(&socket, true);
     let (mut from, mut to) = socket.split();
     let upwards = async {
         let mut buffer = BytesMut::new();
@@ -155,10 +156,20 @@ async fn join(mut socket: TcpStream, stream: &Stream) {
     };
     match tokio::try_join!(upwards, downwards) {
         Ok(((), ())) => {
-            stream.closed().await;
+            if stream.closed().await.code == CloseCode::Finished {
+                break_off_if_dropped(&socket, false);
+            }
         }
         Err(closed) => stream.reset(closed),
     }
+}
+
+/// Whether whoever is at the other end is to see a connection that broke, should this
+/// one be closed now: by us, by the end of its tunnel, or by a kernel whose process is gone.
+#[expect(deprecated, reason = "what blocks is a time to linger, of which there is none")]
+fn break_off_if_dropped(socket: &TcpStream, breaks_off: bool) {
+    // Without it an end that came too early looks like any other.
+    let _ = socket.set_linger(breaks_off.then_some(Duration::ZERO));
 }
 
 /// What was read, in memory of its own size.

@@ -12,6 +12,7 @@ use quarterdeck_agent::tunnel::{
     driver::{self, INCOMING_MAX, Incoming, OUTGOING_MAX, Outgoing},
     mux::{Mux, Stream, Streams},
     policy::Policy,
+    started::Started,
 };
 use quarterdeck_protocol::{
     ids::TunnelId,
@@ -57,6 +58,8 @@ pub(crate) struct Far {
     stop: CancellationToken,
     next: u32,
     new_streams: Mutex<Vec<(u32, Streams)>>,
+    device: tokio::task::JoinHandle<()>,
+    folder: tempfile::TempDir,
 }
 
 /// Bytes without a pattern, always the same.
@@ -79,11 +82,24 @@ pub(crate) fn bytes_of(item: &Item) -> &[u8] {
 impl Far {
     /// Starts a device, and this end of a channel that loses `lost_percent` of all frames.
     pub(crate) fn new(policy: Policy, lost_percent: u32) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        Self::with_data(policy, lost_percent, folder)
+    }
+
+    /// Ends the device as a crash would, and starts it anew with what it has on its disk.
+    pub(crate) fn crash(self, policy: Policy) -> Self {
+        self.device.abort();
+        let next = self.next;
+        Self { next, ..Self::with_data(policy, 0, self.folder) }
+    }
+
+    fn with_data(policy: Policy, lost_percent: u32, folder: tempfile::TempDir) -> Self {
+        let started = Started::open(&folder.path().join("started")).expect("read");
         let (to_device, incoming) = mpsc::channel(INCOMING_MAX);
         let (outgoing, mut from_device) = mpsc::channel(OUTGOING_MAX);
         let (answers_to, answers) = mpsc::channel(64);
         let stop = CancellationToken::new();
-        tokio::spawn(driver::run(policy, incoming, outgoing, stop.clone()));
+        let device = tokio::spawn(driver::run(policy, started, incoming, outgoing, stop.clone()));
         let mux = Mux::new(Side::Near, EndpointConfig::default(), Instant::now());
         let is_cut = Arc::new(AtomicBool::new(false));
         let count = Arc::new(AtomicU32::new(0));
@@ -140,6 +156,8 @@ impl Far {
             stop,
             next: 1,
             new_streams: Mutex::default(),
+            device,
+            folder,
         }
     }
 

@@ -3,7 +3,7 @@
 //! What was read of a stream is safe once it is written, and not before: the
 //! device keeps it until then.
 
-use std::io;
+use std::{io, time::Duration};
 
 use bytes::BytesMut;
 use quarterdeck_protocol::tunnel::{
@@ -82,6 +82,7 @@ pub async fn down<W: AsyncWrite + Unpin>(
 pub async fn join(mut socket: TcpStream, stream: &Stream) -> Result<(), Stopped> {
     // Only a delay would be lost.
     let _ = socket.set_nodelay(true);
+    break_off_if_dropped(&socket, true);
     let (mut from, mut to) = socket.split();
     let upwards = async {
         up(&mut from, stream).await?;
@@ -90,7 +91,10 @@ pub async fn join(mut socket: TcpStream, stream: &Stream) -> Result<(), Stopped>
     let result = tokio::try_join!(upwards, down(stream, &mut to, |_| {})).map(|_| ());
     match result {
         Ok(()) => match stream.closed().await {
-            closed if closed.code == CloseCode::Finished => Ok(()),
+            closed if closed.code == CloseCode::Finished => {
+                break_off_if_dropped(&socket, false);
+                Ok(())
+            }
             closed => Err(closed.into()),
         },
         Err(stopped) => {
@@ -99,4 +103,12 @@ pub async fn join(mut socket: TcpStream, stream: &Stream) -> Result<(), Stopped>
             Err(closed.into())
         }
     }
+}
+
+/// Whether whoever is at the other end is to see a connection that broke, should this
+/// one be closed now: by us, by the end of its tunnel, or by a kernel whose process is gone.
+#[expect(deprecated, reason = "what blocks is a time to linger, of which there is none")]
+fn break_off_if_dropped(socket: &TcpStream, breaks_off: bool) {
+    // Without it an end that came too early looks like any other.
+    let _ = socket.set_linger(breaks_off.then_some(Duration::ZERO));
 }
