@@ -133,6 +133,9 @@ pub struct Options {
     /// How long a device may be away before its tunnels end [default: 900]
     #[arg(long, value_name = "SECONDS", global = true)]
     pub tunnel_away_s: Option<String>,
+    /// How long the console of an exec, an ssh or a forward may be gone before its tunnel ends [default: 60]
+    #[arg(long, value_name = "SECONDS", global = true)]
+    pub tunnel_alone_s: Option<String>,
     /// Output of a terminal that is kept when it is not recorded [default: 64]
     #[arg(long, value_name = "MIB", global = true)]
     pub session_log_mb: Option<String>,
@@ -187,6 +190,7 @@ impl Options {
             tunnel_idle_s,
             tunnel_max_s,
             tunnel_away_s,
+            tunnel_alone_s,
             session_log_mb,
             recording_max_mb,
         } = self;
@@ -208,6 +212,7 @@ impl Options {
             ("tunnel_idle_s", tunnel_idle_s),
             ("tunnel_max_s", tunnel_max_s),
             ("tunnel_away_s", tunnel_away_s),
+            ("tunnel_alone_s", tunnel_alone_s),
             ("session_log_mb", session_log_mb),
             ("recording_max_mb", recording_max_mb),
         ]
@@ -253,7 +258,7 @@ pub fn load(
     check(given, environment.get(ADMIN_PASSWORD).cloned())
 }
 
-const NAMES: [&str; 19] = [
+const NAMES: [&str; 20] = [
     "data_dir",
     "http",
     "mqtt",
@@ -271,6 +276,7 @@ const NAMES: [&str; 19] = [
     "tunnel_idle_s",
     "tunnel_max_s",
     "tunnel_away_s",
+    "tunnel_alone_s",
     "session_log_mb",
     "recording_max_mb",
 ];
@@ -343,6 +349,7 @@ fn tunnel_settings(
         ("tunnel_idle_s", &mut life.idle_ms),
         ("tunnel_max_s", &mut life.duration_ms),
         ("tunnel_away_s", &mut life.away_ms),
+        ("tunnel_alone_s", &mut life.alone_ms),
     ] {
         if let Some(seconds) = number(name, 1, DURATION_MAX_S)? {
             *value_ms = seconds as i64 * 1_000;

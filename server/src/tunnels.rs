@@ -102,6 +102,7 @@ impl Default for Settings {
                 idle_ms: 10 * 60_000,
                 duration_ms: 2 * 3_600_000,
                 away_ms: 15 * 60_000,
+                alone_ms: 60_000,
             },
             log_max_bytes: 64 * 1024 * 1024,
             recording_max_bytes: 2 * 1024 * 1024 * 1024,
@@ -509,12 +510,30 @@ async fn on_message(shared: &Arc<Shared>, message: Message) {
         return;
     }
     if let Control::Opened { tunnel_id, .. } = control {
-        let way = shared.way(&project_id, &device_id);
-        let close = Control::close(tunnel_id, CloseCode::Unknown, "the tunnel is over");
-        // Its streams are told as well when they speak.
-        let _ = way.say(&close);
+        let telling = tell_over(Arc::clone(shared), (project_id, device_id), tunnel_id);
+        shared.tasks.spawn(telling);
     }
     ack.committed();
+}
+
+/// Tells a device that has a tunnel which is not served how that ended.
+async fn tell_over(shared: Arc<Shared>, (project, device): DeviceKey, id: TunnelId) {
+    let ended = async {
+        let mut tx = shared.store.read().await?;
+        stored::how_it_ended(&mut tx, &project, &device, id).await
+    };
+    let (reason, message) = match ended.await {
+        Ok(Some(ended)) => (ended.reason, ended.message),
+        Ok(None) => (CloseCode::Unknown, "the server does not know this tunnel".to_owned()),
+        Err(error) => {
+            return tracing::warn!(%device, %error, "a device could not be told that its tunnel is over");
+        }
+    };
+    let is_served = shared.lock().sessions.contains_key(&id);
+    if !is_served {
+        // If this is lost: its streams are told as well when they speak.
+        let _ = shared.way(&project, &device).say(&Control::close(id, reason, &message));
+    }
 }
 
 /// Answers a frame of a device that has no session here: its tunnel is over.
@@ -574,10 +593,9 @@ async fn tell_ended(shared: Arc<Shared>, (project, device): DeviceKey) {
     match ended.await {
         Ok(ended) => {
             let way = shared.way(&project, &device);
-            for id in ended {
-                let close = Control::close(id, CloseCode::ClosedByUser, "it ended meanwhile");
+            for stored::ToldEnd { id, reason, message } in ended {
                 // Gone again: told again.
-                let _ = way.say(&close);
+                let _ = way.say(&Control::close(id, reason, &message));
             }
         }
         Err(error) => {

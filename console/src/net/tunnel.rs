@@ -182,6 +182,7 @@ pub fn closed_text(closed: &Closed) -> String {
         CloseCode::DiskFull => "the disk is full",
         CloseCode::DeviceLost => "the device was away for too long",
         CloseCode::Internal => "something went wrong",
+        CloseCode::ConsoleLost => "its console was gone for too long",
     };
     match quarterdeck_protocol::text::line(&closed.detail) {
         detail if detail.is_empty() => format!("{what} ({})", closed.code),

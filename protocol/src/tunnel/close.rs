@@ -61,10 +61,12 @@ pub enum CloseCode {
     DeviceLost,
     /// Anything else; the detail says what.
     Internal,
+    /// The console that ran its streams is gone and did not come back.
+    ConsoleLost,
 }
 
 impl CloseCode {
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Finished,
         Self::ClosedByUser,
         Self::Killed,
@@ -85,6 +87,7 @@ impl CloseCode {
         Self::DiskFull,
         Self::DeviceLost,
         Self::Internal,
+        Self::ConsoleLost,
     ];
 
     /// The word on the wire and in the listings.
@@ -110,6 +113,7 @@ impl CloseCode {
             Self::DiskFull => "disk_full",
             Self::DeviceLost => "device_lost",
             Self::Internal => "internal",
+            Self::ConsoleLost => "console_lost",
         }
     }
 

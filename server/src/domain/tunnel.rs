@@ -6,7 +6,7 @@
 //!      │                   │           heard           │
 //!      │ refused,          │ the device's last word, a close, a kill,
 //!      │ no answer,        │ idle, open for too long, away for too long,
-//!      │ closed            │ a log that cannot be written
+//!      │ closed            │ alone for too long, a log that cannot be written
 //!      ▼                   ▼                           │
 //!   failed              closed ◀───────────────────────┘
 //! ```
@@ -15,6 +15,10 @@
 //! idle session is warned a minute before its end. What is shown counts as
 //! activity only while somebody is attached: a program that prints for ever
 //! would keep a forgotten session for ever.
+//!
+//! The streams of all but terminals end in their console, and no other can go on
+//! with them. When it is gone, killed perhaps, it has a while to come back; then
+//! the tunnel is over, and what ran in it does not stand there for nobody.
 //!
 //! Times are milliseconds of the steady clock. Never here: what runs in the
 //! tunnel, its bytes, who may do what.
@@ -40,6 +44,17 @@ pub struct Limits {
     pub duration_ms: i64,
     /// Without a word of the device.
     pub away_ms: i64,
+    /// Without the console in which its streams end.
+    pub alone_ms: i64,
+}
+
+/// Where the streams of a tunnel end on our side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ends {
+    /// At the server: consoles come and go.
+    Here,
+    /// In the one console that opened it.
+    InConsole,
 }
 
 /// A tunnel that is not over, or how it ended.
@@ -51,6 +66,9 @@ pub struct Session {
     active_ms: i64,
     is_warned: bool,
     ends_ms: i64,
+    ends: Ends,
+    /// Since when nobody has been attached.
+    alone_since_ms: Option<i64>,
 }
 
 /// Where it stands.
@@ -125,24 +143,36 @@ pub struct Over;
 
 impl Session {
     /// A tunnel of which the device has not been told; the first [`Event::Time`] asks it.
-    pub const fn new(now_ms: i64, limits: &Limits) -> Self {
+    pub const fn new(ends: Ends, now_ms: i64, limits: &Limits) -> Self {
         Self {
             phase: Phase::Opening { since_ms: now_ms, asked_ms: now_ms, tries: 0 },
             attached: 0,
             active_ms: now_ms,
             is_warned: false,
             ends_ms: now_ms + limits.duration_ms,
+            ends,
+            alone_since_ms: Some(now_ms),
         }
     }
 
-    /// One that was there before a restart of the server. Idleness begins anew.
-    pub const fn resumed(was_open: bool, ends_ms: i64, now_ms: i64) -> Self {
+    /// One that was there before a restart of the server. Idleness begins anew, and its
+    /// console has as long to come back as if it had just gone.
+    pub const fn resumed(ends: Ends, was_open: bool, ends_ms: i64, now_ms: i64) -> Self {
         let phase = if was_open {
             Phase::Stalled { since_ms: now_ms }
         } else {
             Phase::Opening { since_ms: now_ms, asked_ms: now_ms, tries: 0 }
         };
-        Self { phase, attached: 0, active_ms: now_ms, is_warned: false, ends_ms }
+        let alone_since_ms = Some(now_ms);
+        Self {
+            phase,
+            attached: 0,
+            active_ms: now_ms,
+            is_warned: false,
+            ends_ms,
+            ends,
+            alone_since_ms,
+        }
     }
 
     pub const fn status(&self) -> TunnelStatus {
@@ -192,7 +222,14 @@ impl Session {
         };
         let idle = self.active_ms + limits.idle_ms;
         let idle = if self.is_warned { idle } else { idle - warning_ms(limits) };
-        Some(phase.min(idle).min(self.ends_ms))
+        let alone = self.abandoned_ms(limits).unwrap_or(i64::MAX);
+        Some(phase.min(idle).min(alone).min(self.ends_ms))
+    }
+
+    /// When its console has been gone for as long as it may be.
+    fn abandoned_ms(&self, limits: &Limits) -> Option<i64> {
+        let since_ms = self.alone_since_ms.filter(|_| self.ends == Ends::InConsole)?;
+        Some(since_ms + limits.alone_ms)
     }
 }
 
@@ -232,9 +269,15 @@ pub fn step(session: &Session, event: Event, now_ms: i64, limits: &Limits) -> Re
         }
         Event::Attached => {
             next.attached += 1;
+            next.alone_since_ms = None;
             next.active(now_ms);
         }
-        Event::Detached => next.attached = next.attached.saturating_sub(1),
+        Event::Detached => {
+            next.attached = next.attached.saturating_sub(1);
+            if next.attached == 0 {
+                next.alone_since_ms.get_or_insert(now_ms);
+            }
+        }
         Event::Typed => next.active(now_ms),
         Event::Shown => {
             if next.attached > 0 {
@@ -259,6 +302,9 @@ fn on_time(next: &mut Session, effects: &mut Vec<Effect>, now_ms: i64, limits: &
     {
         let message = format!("the device was away for {} s", limits.away_ms / 1_000);
         (CloseCode::DeviceLost, message)
+    } else if next.abandoned_ms(limits).is_some_and(|due_ms| now_ms >= due_ms) {
+        let message = format!("its console was gone for {} s", limits.alone_ms / 1_000);
+        (CloseCode::ConsoleLost, message)
     } else if now_ms >= next.active_ms + limits.idle_ms {
         (CloseCode::IdleTimeout, format!("nothing happened for {} s", limits.idle_ms / 1_000))
     } else {

@@ -2,8 +2,13 @@ use proptest::prelude::*;
 
 use super::*;
 
-const LIMITS: Limits =
-    Limits { open_ms: 20_000, idle_ms: 600_000, duration_ms: 7_200_000, away_ms: 900_000 };
+const LIMITS: Limits = Limits {
+    open_ms: 20_000,
+    idle_ms: 600_000,
+    duration_ms: 7_200_000,
+    away_ms: 900_000,
+    alone_ms: 60_000,
+};
 
 fn at(session: &Session, event: Event, now_ms: i64) -> (Session, Vec<Effect>) {
     let step = step(session, event, now_ms, &LIMITS).expect("not over");
@@ -11,7 +16,7 @@ fn at(session: &Session, event: Event, now_ms: i64) -> (Session, Vec<Effect>) {
 }
 
 fn open() -> Session {
-    at(&Session::new(0, &LIMITS), Event::Opened, 0).0
+    at(&Session::new(Ends::Here, 0, &LIMITS), Event::Opened, 0).0
 }
 
 fn ended(reason: CloseCode) -> Event {
@@ -26,7 +31,7 @@ fn close(reason: CloseCode) -> Event {
 fn each_event_leads_where_the_diagram_says() {
     use Effect::Tell;
     use TunnelStatus::{Closed, Failed, Open, Opening, Stalled};
-    let opening = Session::new(0, &LIMITS);
+    let opening = Session::new(Ends::Here, 0, &LIMITS);
     let stalled = at(&open(), Event::Lost, 1).0;
     for (from, event, now_ms, status, effects) in [
         (&opening, Event::Opened, 5, Open, vec![]),
@@ -53,7 +58,7 @@ fn each_event_leads_where_the_diagram_says() {
 
 #[test]
 fn an_open_is_asked_for_again_until_it_is_answered_or_has_waited_for_long() {
-    let mut session = Session::new(0, &LIMITS);
+    let mut session = Session::new(Ends::Here, 0, &LIMITS);
     let mut asked = Vec::new();
     while let Some(due_ms) = session.due_ms(&LIMITS) {
         let (next, effects) = at(&session, Event::Time, due_ms);
@@ -120,10 +125,37 @@ fn a_device_that_stays_away_is_given_up() {
 }
 
 #[test]
+fn streams_that_end_in_a_console_are_over_when_it_does_not_come_back() {
+    let exec = at(&Session::new(Ends::InConsole, 0, &LIMITS), Event::Opened, 0).0;
+    let attached = at(&exec, Event::Attached, 10).0;
+    assert_eq!(attached.due_ms(&LIMITS), Some(540_010));
+    let gone = at(&attached, Event::Detached, 100_000).0;
+    assert_eq!(gone.due_ms(&LIMITS), Some(160_000));
+    // It came back in time, and a second socket of its own took the first one's place.
+    let back = at(&gone, Event::Attached, 159_999).0;
+    let twice = at(&at(&back, Event::Attached, 160_000).0, Event::Detached, 160_001).0;
+    assert_eq!(at(&twice, Event::Time, 300_000).0.end(), None);
+    let (over, effects) = at(&gone, Event::Time, 160_000);
+    assert_eq!(over.end().map(|end| end.reason), Some(CloseCode::ConsoleLost));
+    assert_eq!(effects, [Effect::Tell]);
+    // One that nobody ever came to, and one after a restart of the server.
+    for (session, due_ms) in
+        [(exec, 60_000), (Session::resumed(Ends::InConsole, true, 7_200_000, 5_000), 65_000)]
+    {
+        assert_eq!(session.due_ms(&LIMITS), Some(due_ms));
+        let over = at(&session, Event::Time, due_ms).0;
+        assert_eq!(over.end().map(|end| end.reason), Some(CloseCode::ConsoleLost));
+    }
+    // A terminal is nobody's in particular.
+    let terminal = at(&at(&open(), Event::Attached, 0).0, Event::Detached, 0).0;
+    assert_eq!(at(&terminal, Event::Time, 500_000).0.end(), None);
+}
+
+#[test]
 fn after_a_restart_it_goes_on_where_it_was() {
-    let opening = Session::resumed(false, 1_000_000, 5_000);
+    let opening = Session::resumed(Ends::Here, false, 1_000_000, 5_000);
     assert_eq!(at(&opening, Event::Time, 5_000).1, [Effect::Ask]);
-    let open = Session::resumed(true, 1_000_000, 5_000);
+    let open = Session::resumed(Ends::Here, true, 1_000_000, 5_000);
     assert_eq!(open.status(), TunnelStatus::Stalled);
     assert_eq!(at(&open, Event::Heard, 6_000).0.status(), TunnelStatus::Open);
     assert_eq!(open.ends_ms(), 1_000_000);
@@ -148,8 +180,11 @@ proptest! {
     /// Whatever happens: it is over in time, its due is never in the past for
     /// long, and what is over stays as it is.
     #[test]
-    fn it_always_ends_and_stays_so(events in prop::collection::vec((any_event(), 0_i64..400_000), 0..60)) {
-        let mut session = Session::new(0, &LIMITS);
+    fn it_always_ends_and_stays_so(
+        ends in prop_oneof![Just(Ends::Here), Just(Ends::InConsole)],
+        events in prop::collection::vec((any_event(), 0_i64..400_000), 0..60),
+    ) {
+        let mut session = Session::new(ends, 0, &LIMITS);
         let mut now_ms = 0;
         for (event, gap_ms) in events {
             now_ms += gap_ms;

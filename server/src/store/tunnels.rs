@@ -92,6 +92,27 @@ pub async fn open_counts(
     Ok((own as u64, of_device as u64))
 }
 
+/// How a tunnel ended, for its device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToldEnd {
+    pub id: TunnelId,
+    pub reason: CloseCode,
+    pub message: String,
+}
+
+type EndRow = (String, Option<String>, Option<String>);
+
+fn told_end((id, reason, message): EndRow) -> Result<ToldEnd, StoreError> {
+    let parsed = id.parse().map_err(|_| StoreError::Corrupt { what: format!("tunnel {id:?}") })?;
+    let reason = reason.as_deref().map(close_code).transpose()?.unwrap_or(CloseCode::Internal);
+    Ok(ToldEnd { id: parsed, reason, message: message.unwrap_or_default() })
+}
+
+fn close_code(text: &str) -> Result<CloseCode, StoreError> {
+    let found = CloseCode::ALL.into_iter().find(|code| code.as_str() == text);
+    found.ok_or_else(|| StoreError::Corrupt { what: format!("close reason {text:?}") })
+}
+
 /// Reads which tunnels to a device ended since then, the newest: for a device that may not have been told.
 pub async fn lately_ended(
     tx: &mut Tx,
@@ -99,14 +120,27 @@ pub async fn lately_ended(
     device: &DeviceId,
     since: Timestamp,
     limit: u32,
-) -> Result<Vec<TunnelId>, StoreError> {
-    let rows: Vec<(String,)> = on!(tx, conn => sqlx::query_as(
-        "SELECT id FROM tunnels WHERE project_id = $1 AND device_id = $2 AND closed_at > $3 ORDER BY handle DESC LIMIT $4",
+) -> Result<Vec<ToldEnd>, StoreError> {
+    let rows: Vec<EndRow> = on!(tx, conn => sqlx::query_as(
+        "SELECT id, close_reason, close_message FROM tunnels
+         WHERE project_id = $1 AND device_id = $2 AND closed_at > $3 ORDER BY handle DESC LIMIT $4",
     ).bind(project.as_str()).bind(device.as_str()).bind(since.as_millis()).bind(i64::from(limit))
      .fetch_all(conn).await?);
-    rows.into_iter()
-        .map(|(id,)| id.parse().map_err(|_| StoreError::Corrupt { what: format!("tunnel {id:?}") }))
-        .collect()
+    rows.into_iter().map(told_end).collect()
+}
+
+/// Reads how a device's tunnel ended; `None` when it has not, or never was.
+pub async fn how_it_ended(
+    tx: &mut Tx,
+    project: &ProjectId,
+    device: &DeviceId,
+    id: TunnelId,
+) -> Result<Option<ToldEnd>, StoreError> {
+    let row: Option<EndRow> = on!(tx, conn => sqlx::query_as(
+        "SELECT id, close_reason, close_message FROM tunnels
+         WHERE project_id = $1 AND device_id = $2 AND id = $3 AND closed_at IS NOT NULL",
+    ).bind(project.as_str()).bind(device.as_str()).bind(id.to_string()).fetch_optional(conn).await?);
+    row.map(told_end).transpose()
 }
 
 /// How many tunnels of a project are open.
@@ -377,13 +411,7 @@ impl Row {
         let at = |millis: Option<i64>| millis.map(Timestamp::from_millis);
         let request: CreateTunnel =
             serde_json::from_str(&self.request).map_err(|_| corrupt("request"))?;
-        let reason = match self.close_reason.as_deref() {
-            None => None,
-            Some(text) => {
-                let found = CloseCode::ALL.into_iter().find(|code| code.as_str() == text);
-                Some(found.ok_or_else(|| corrupt("reason"))?)
-            }
-        };
+        let reason = self.close_reason.as_deref().map(close_code).transpose()?;
         let (host, port) = place(&request).unzip();
         Ok(Tunnel {
             id: self.id.parse().map_err(|_| corrupt("id"))?,

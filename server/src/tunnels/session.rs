@@ -48,7 +48,7 @@ use super::{
     way::{Route, Way},
 };
 use crate::{
-    domain::tunnel::{Effect, Event, Session as Life, step},
+    domain::tunnel::{Effect, Ends, Event, Session as Life, step},
     mqtt::link::AckHandle,
     store::{
         StoreError,
@@ -292,10 +292,11 @@ impl Task {
     fn new(shared: Arc<Shared>, session: Arc<Session>) -> Self {
         let about = &session.about;
         let (now_ms, limits) = (shared.clock.steady(), shared.settings.life);
+        let ends = if session.is_terminal() { Ends::Here } else { Ends::InConsole };
         let life = if about.life > 1 {
-            Life::resumed(about.was_open, about.ends_due, now_ms)
+            Life::resumed(ends, about.was_open, about.ends_due, now_ms)
         } else {
-            Life::new(now_ms, &limits)
+            Life::new(ends, now_ms, &limits)
         };
         Self {
             life,
