@@ -5,6 +5,7 @@ mod consoles;
 mod faults;
 mod forwards;
 mod limits;
+mod panes;
 mod recordings;
 mod sessions;
 mod ssh;
