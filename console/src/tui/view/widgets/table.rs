@@ -108,10 +108,6 @@ pub fn draw(
     let whole = app.low_bandwidth || app.theme.depth == crate::tui::theme::Depth::None;
     for (y, at) in (area.y..area.bottom()).zip(list.top..window.total) {
         let under_cursor = at == list.cursor;
-        if under_cursor && look.focused && !app.low_bandwidth {
-            let selected = canvas.style(Tone::Selected);
-            canvas.fill(Rect { y, height: 1, ..area }, selected);
-        }
         if under_cursor {
             let tone = if look.focused { Tone::Accent } else { Tone::Faint };
             let style = canvas.style(if whole && look.focused { Tone::Strong } else { tone });
@@ -136,6 +132,16 @@ pub fn draw(
                 .sum();
             let mut x = if column.right { from + wide.saturating_sub(total) } else { from };
             let end = from + wide;
+            if n == 0 && under_cursor && look.focused && !app.low_bandwidth {
+                // The name alone: a ground under the whole row would have all of it written again
+                // at each step of the cursor, which is most of what scrolling costs.
+                let style = canvas.style(Tone::Selected);
+                let ground =
+                    Rect { x: area.x, y, width: (x + total + 1).min(end) - area.x, height: 1 };
+                canvas.restyle(ground, style);
+                let accent = canvas.style(Tone::Accent);
+                canvas.restyle(Rect { width: 1, ..ground }, accent);
+            }
             for (text, tone) in &cell.0 {
                 let tone =
                     if n == 0 && marked && *tone == Tone::Text { Tone::Marked } else { *tone };
