@@ -10,6 +10,7 @@ use quarterdeck_protocol::{
 };
 use quarterdeck_tests::{
     Fleet,
+    disk::SmallDisk,
     tunnel::{Console, wait_tunnel},
 };
 use reqwest::Method;
@@ -122,5 +123,43 @@ async fn a_recording_that_cannot_be_written_closes_the_tunnel() -> Result<()> {
     assert_eq!(recording.status, RecordingStatus::Incomplete);
     let check: RecordingCheck = fleet.api().get(&format!("{path}/verify")).await?;
     assert!(!check.is_whole && check.problem.is_some(), "{check:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_full_disk_ends_a_terminal_with_its_reason_and_nothing_else() -> Result<()> {
+    const DISK_BYTES: u64 = 4 << 20;
+    let Some(disk) = SmallDisk::mount(DISK_BYTES)? else { return Ok(()) };
+    let mut fleet = Fleet::start().await?;
+    let _device = fleet.device("pi-1").await?;
+    // The logs of sessions alone are on the small disk.
+    let logs = fleet.server().data_dir().join("tunnels");
+    fleet.server().stop().await?;
+    std::fs::remove_dir(&logs)?;
+    std::os::unix::fs::symlink(disk.path(), &logs)?;
+    fleet.server().start_again().await?;
+    fleet.online("pi-1").await?;
+    let api = fleet.api().clone();
+    for (is_recorded, reason) in [(true, CloseCode::RecordingFailed), (false, CloseCode::DiskFull)]
+    {
+        let mut request = terminal("echo ready; read x; yes");
+        request["record"] = json!(is_recorded);
+        let (tunnel, console) = Console::create(&api, &request).await?;
+        console.shows("ready").await?;
+        disk.fill()?;
+        console.write("x\n").await?;
+        assert_eq!(console.closed().await?.0, reason);
+        let over = wait_tunnel(&api, tunnel.id, "over", |t| t.status.is_over()).await?;
+        assert_eq!(over.close_reason, Some(reason));
+        let path = format!("@/audit?object=tunnel:{}", tunnel.id);
+        let trail: Vec<AuditEntry> = api.list(&path).await?;
+        let last = trail.first().expect("an end");
+        assert_eq!(last.detail["reason"], reason.as_str());
+        disk.free()?;
+    }
+    // There is space again, and sessions are what they were.
+    let (_, console) = Console::create(&api, &terminal("echo again")).await?;
+    console.shows("again").await?;
+    assert_eq!(console.closed().await?.0, CloseCode::Finished);
     Ok(())
 }
