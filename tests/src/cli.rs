@@ -3,6 +3,7 @@
 use std::{
     path::Path,
     process::{Output, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -10,9 +11,15 @@ use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     process::{Child, ChildStdout, Command},
+    time::timeout,
 };
 
-use crate::{Fleet, api::Api, binaries, wait::in_time};
+use crate::{
+    Fleet,
+    api::Api,
+    binaries,
+    wait::{DEADLINE, in_time},
+};
 
 /// `quarterdeck ARGS…`, signed in as `api` is. It ends when it is dropped.
 pub fn quarterdeck(fleet: &Fleet, api: &Api, args: &[&str]) -> Result<Command> {
@@ -46,15 +53,24 @@ pub async fn succeed(mut command: Command) -> Result<Output> {
 }
 
 /// Runs it to its end with something on its stdin; gives what it wrote.
-pub async fn feed(mut command: Command, input: Vec<u8>) -> Result<Output> {
+pub async fn feed(command: Command, input: Vec<u8>) -> Result<Output> {
+    feed_within(DEADLINE, command, input).await
+}
+
+/// As [`feed`], with a deadline of its own.
+pub async fn feed_within(
+    deadline: Duration,
+    mut command: Command,
+    input: Vec<u8>,
+) -> Result<Output> {
     let what = format!("{:?}", command.as_std());
     let mut child = command.stdin(Stdio::piped()).spawn().with_context(|| what.clone())?;
     let mut stdin = child.stdin.take().context("no stdin")?;
     // Who reads no more has said why on stderr.
     let feeding = tokio::spawn(async move { drop(stdin.write_all(&input).await) });
-    let output = in_time(&what, child.wait_with_output()).await??;
+    let output = timeout(deadline, child.wait_with_output()).await;
     feeding.abort();
-    Ok(output)
+    Ok(output.with_context(|| format!("waited {} s for {what}", deadline.as_secs()))??)
 }
 
 /// A `quarterdeck forward` that is ready.

@@ -151,21 +151,33 @@ fn files(folder: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
     Ok(found)
 }
 
-#[tokio::test]
-async fn an_ssh_goes_on_while_the_server_is_killed_and_comes_back() -> Result<()> {
+/// Sends bytes through ssh and back while the server is killed again and again.
+async fn goes_on(bytes: usize, kills: u32, limit: Duration) -> Result<()> {
     let Some(mut reached) = Reached::start().await? else { return Ok(()) };
-    let sent = noise(24_000_000);
-    let copy = cli::feed(reached.ssh("cat"), sent.clone());
-    let kills = async {
-        for _ in 0..2 {
+    let sent = noise(bytes);
+    let copy = cli::feed_within(limit, reached.ssh("cat"), sent.clone());
+    let killing = async {
+        for _ in 0..kills {
             tokio::time::sleep(Duration::from_millis(400)).await;
             reached.fleet.restart_server().await?;
         }
         anyhow::Ok(())
     };
-    let (copied, ()) = tokio::try_join!(copy, kills)?;
+    let (copied, ()) = tokio::try_join!(copy, killing)?;
     let stderr = String::from_utf8_lossy(&copied.stderr);
     assert!(copied.status.success(), "{stderr}");
     assert!(copied.stdout == sent, "{} of {} bytes", copied.stdout.len(), sent.len());
     reached.none_is_left().await
+}
+
+#[tokio::test]
+async fn an_ssh_goes_on_while_the_server_is_killed_and_comes_back() -> Result<()> {
+    goes_on(24_000_000, 2, Duration::from_mins(1)).await
+}
+
+/// `cargo test -p quarterdeck-tests --test tunnels -- --ignored`
+#[tokio::test]
+#[ignore = "takes a minute or more"]
+async fn two_hundred_megabytes_survive_three_kills_of_the_server() -> Result<()> {
+    goes_on(200_000_000, 3, Duration::from_mins(10)).await
 }
