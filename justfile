@@ -32,7 +32,7 @@ fuzz TARGET WHAT="600":
 demo *ARGS:
     cargo demo {{ ARGS }}
 
-# The console on a fleet in memory: `just fake --rows 100000 --churn 50000 -- --low-bandwidth`.
+# The console on a fleet in memory, without terminals: `just fake --rows 100000 --churn 50000 -- --low-bandwidth`.
 fake *ARGS:
     cargo run --quiet -p quarterdeck-tests --bin fake_fleet -- {{ ARGS }}
 
