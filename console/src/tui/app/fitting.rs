@@ -25,7 +25,7 @@ pub fn on_screen(app: &App, action: Action) -> Result<(), &'static str> {
         }
         Action::CommandCancel | Action::CommandRetry => match app.nav.here {
             Place::Command(_) => on_row(app, action),
-            _ if subjects_commands(app).is_empty() => Err("there is no command here"),
+            _ if !lists_commands(app) => Err("there is no command here"),
             _ => Ok(()),
         },
         Action::UserPassword | Action::UserDisable | Action::UserEnable => {
@@ -56,6 +56,17 @@ pub(super) fn on_row(app: &App, action: Action) -> Result<(), &'static str> {
         (Action::CommandRetry, Some(false)) => Err("it is not over yet"),
         _ => Ok(()),
     }
+}
+
+/// Whether the table that has the keys holds commands, or some are marked in it. Asked at each
+/// frame: it walks through none of them.
+fn lists_commands(app: &App) -> bool {
+    let table = match app.nav.here {
+        Place::Commands => WindowKey::Commands,
+        Place::Device(_) if app.tabs.device == DeviceTab::Commands => WindowKey::DeviceCommands,
+        _ => return false,
+    };
+    app.store.window(table).total > 0 || !app.list(table).marks.is_empty()
 }
 
 /// Whether Enter leads anywhere, or folds something.
