@@ -77,6 +77,14 @@ fn a_role_is_given_to_the_member_under_the_cursor() {
 }
 
 #[test]
+fn the_last_card_is_one_key_away() {
+    let mut runner = Runner::new(80, 24);
+    runner.keys("2 n").wait_for("What shall they do?");
+    runner.keys("End Enter").wait_for("── Custom script");
+    runner.keys("Esc g Enter").wait_for("── Ping");
+}
+
+#[test]
 fn toasts_stand_beside_one_another_and_cover_no_step() {
     let mut runner = Runner::new(120, 36);
     runner.keys("2 n");

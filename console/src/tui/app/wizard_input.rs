@@ -48,22 +48,23 @@ pub fn input(app: &mut App, input: &Input) -> Option<Vec<Effect>> {
         }),
         Step::Operation => {
             let columns = app.layout.card_columns.max(1);
-            let n = operations(app).len();
-            let by: isize = match code? {
-                Code::Left | Code::Char('h') => -1,
-                Code::Right | Code::Char('l') | Code::Tab => 1,
-                Code::Up | Code::Char('k') => -(columns as isize),
-                Code::Down | Code::Char('j') => columns as isize,
+            let last = operations(app).len().checked_sub(1)?;
+            let at = app.wizard.as_ref()?.card;
+            let to = match code? {
+                Code::Left | Code::Char('h') => at.checked_sub(1),
+                Code::Right | Code::Char('l') | Code::Tab => Some(at + 1),
+                Code::Up | Code::Char('k') => at.checked_sub(columns),
+                Code::Down | Code::Char('j') => Some(at + columns),
+                Code::Home | Code::Char('g') => Some(0),
+                Code::End | Code::Char('G') => Some(last),
                 Code::Enter => {
                     next(app);
                     return Some(Vec::new());
                 }
                 _ => return None,
             };
-            let wizard = app.wizard.as_mut()?;
-            let to = wizard.card.saturating_add_signed(by);
-            if (by < 0 && wizard.card >= by.unsigned_abs()) || (by > 0 && to < n) {
-                wizard.card = to;
+            if let Some(to) = to.filter(|to| *to <= last) {
+                app.wizard.as_mut()?.card = to;
             }
             Some(Vec::new())
         }

@@ -197,16 +197,32 @@ fn wrap_from(lines: Vec<Line>, wide: usize) -> (Vec<Line>, Vec<usize>) {
             let safe = text::line(text);
             parts.extend(safe.graphemes(true).map(|part| (part.to_owned(), *tone)));
         }
-        let mut rest = parts.as_slice();
+        let indent = under_value(&line, wide);
+        let (first, mut rest) = parts.split_at(row_end(&parts, wide));
+        out.push(joined(first));
         while !rest.is_empty() {
-            let (row, after) = rest.split_at(row_end(rest, wide));
-            out.push(joined(row));
+            let (row, after) = rest.split_at(row_end(rest, wide - indent));
+            let mut row = joined(row);
+            if indent > 0 {
+                row.0.insert(0, (" ".repeat(indent), Tone::Text));
+            }
+            out.push(row);
             rest = after;
         }
     }
     out.truncate(LINES_MAX);
     starts.retain(|start| *start < LINES_MAX);
     (out, starts)
+}
+
+/// How far the rows below the first begin: under the value, where a label stands before it and
+/// leaves it room.
+fn under_value(line: &Line, wide: usize) -> usize {
+    const BLANKS: &str = "  ";
+    let [(label, _), _, ..] = line.0.as_slice() else { return 0 };
+    let indent = text::line(label).width();
+    let is_label = label.ends_with(BLANKS) && !label.trim().is_empty();
+    if is_label && indent * 2 <= wide { indent } else { 0 }
 }
 
 /// How many parts stand on the first row of several.
@@ -374,6 +390,12 @@ mod tests {
         assert_eq!(shown(&lines), ["abcdefgh", "ijkl"]);
         let lines = wrap(vec![Line::new("one two three", Tone::Text)], 10);
         assert_eq!(shown(&lines), ["one two ", "three"]);
+        let fact =
+            |value: &str| Line(vec![("Waits  ".into(), Tone::Muted), (value.into(), Tone::Text)]);
+        let lines = wrap(vec![fact("for devices that are away")], 20);
+        assert_eq!(shown(&lines), ["Waits  for devices ", "       that are away"]);
+        let lines = wrap(vec![fact("for devices")], 12);
+        assert_eq!(shown(&lines), ["Waits  for ", "devices"], "no room under it");
         let lines = wrap(vec![Line::new("Device  pi-1   ● online", Tone::Text)], 18);
         assert_eq!(shown(&lines), ["Device  pi-1   ", "● online"]);
     }
