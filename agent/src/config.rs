@@ -35,6 +35,23 @@
 //! [files]                                 # where commands may read and write files
 //! allow = ["/var/log", "/var/tmp", "/tmp", "/opt", "/srv"]
 //!
+//! [software]                              # plugin programs by kind of software: list, install, remove
+//! apt = ["/etc/quarterdeck/software/apt"]
+//!
+//! [configs.mosquitto]                     # configuration files by name
+//! path = "/etc/mosquitto/mosquitto.conf"
+//! apply = ["systemctl", "restart", "mosquitto"]   # run when it has changed; default: nothing
+//!
+//! [configuration]                         # where what the server holds for this device goes, as JSON
+//! path = "/etc/kiosk/settings.json"
+//! apply = ["systemctl", "reload", "kiosk"]
+//!
+//! [logs]                                  # log files by name
+//! kiosk = "/var/log/kiosk.log"
+//!
+//! [health]                                # checks by name: exit status 0 is healthy
+//! disk = ["/usr/lib/nagios/plugins/check_disk", "-c", "5%"]
+//!
 //! [limits]
 //! concurrent_commands = 8                 # 1–64
 //! queued_commands = 1000                  # 1–10000; beyond: failed/busy
@@ -53,6 +70,7 @@
 
 mod bus;
 pub(crate) mod layers;
+mod owned;
 mod tunnels;
 
 use std::{
@@ -76,6 +94,7 @@ use crate::{
     tunnel::policy::Policy,
 };
 pub use layers::{KEYS, Layers};
+pub use owned::{Applied, Owned};
 
 /// What the agent runs by.
 #[derive(Debug, Clone)]
@@ -100,6 +119,8 @@ pub struct Config {
     pub exec: Exec,
     /// Absolute paths; whatever lies under one of them may be read and written by commands.
     pub allowed_paths: Vec<PathBuf>,
+    /// What the owner has named for operations.
+    pub owned: Owned,
     pub limits: Limits,
     pub tunnels: Policy,
 }
@@ -195,6 +216,15 @@ struct Raw {
     exec: Exec,
     #[serde(default)]
     files: RawFiles,
+    #[serde(default)]
+    software: BTreeMap<String, Vec<String>>,
+    #[serde(default)]
+    configs: BTreeMap<String, Applied>,
+    configuration: Option<Applied>,
+    #[serde(default)]
+    logs: BTreeMap<String, PathBuf>,
+    #[serde(default)]
+    health: BTreeMap<String, Vec<String>>,
     #[serde(default)]
     limits: RawLimits,
     #[serde(default)]
@@ -295,6 +325,14 @@ impl Config {
         if allowed_paths.iter().any(|path| !is_plain_absolute(path)) {
             return Err(wrong("files.allow", "absolute paths without '..'"));
         }
+        let owned = Owned {
+            software: raw.software,
+            configs: raw.configs,
+            configuration: raw.configuration,
+            logs: raw.logs,
+            health: raw.health,
+        };
+        owned.check(&wrong)?;
         let heartbeat_s = raw.heartbeat_s.unwrap_or(30);
         if !(1..=3600).contains(&heartbeat_s) {
             return Err(wrong("heartbeat_s", "1 to 3600"));
@@ -324,6 +362,7 @@ impl Config {
             heartbeat: Duration::from_secs(heartbeat_s),
             exec: raw.exec,
             allowed_paths,
+            owned,
             limits: check_limits(&raw.limits, &wrong)?,
             tunnels: tunnels::policy(raw.tunnels, &wrong)?,
         })
@@ -419,13 +458,22 @@ fn check_exec(exec: &Exec, wrong: &impl Fn(&str, &str) -> ConfigError) -> Result
     ];
     for (key, line) in lines {
         let Some(line) = line else { continue };
-        let has_program = line.first().is_some_and(|program| !program.is_empty());
-        if !has_program || line.iter().any(|word| word.contains('\0')) {
-            return Err(wrong(key, "a program and its arguments, as a list of texts"));
-        }
+        check_line(key, line, wrong)?;
     }
     if !exec.restart_service.iter().any(|word| word == "{service}") {
         return Err(wrong("exec.restart_service", "{service} as one of its arguments"));
+    }
+    Ok(())
+}
+
+fn check_line(
+    key: &str,
+    line: &[String],
+    wrong: &impl Fn(&str, &str) -> ConfigError,
+) -> Result<(), ConfigError> {
+    let has_program = line.first().is_some_and(|program| !program.is_empty());
+    if !has_program || line.iter().any(|word| word.contains('\0')) {
+        return Err(wrong(key, "a program and its arguments, as a list of texts"));
     }
     Ok(())
 }

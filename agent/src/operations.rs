@@ -8,16 +8,22 @@
 //! | --- | --- |
 //! | `run_script` | [`script`] |
 //! | `restart_service`, `restart_app` | [`owner`] |
-//! | `restart_agent`, `reboot_host`, `shutdown_host` | [`going_down`] |
+//! | `restart_agent`, `reboot_host`, `restart`, `shutdown_host` | [`going_down`] |
 //! | `collect_logs`, `file_pull`, `file_push` | [`transfers`] |
+//! | `config_snapshot`, `config_update`, `update_config`, `log_upload` | [`configs`] |
+//! | `software_list`, `software_update` | [`software`] |
+//! | `health_check` | [`health`] |
 //! | `ping`, `system_info`, `list_processes`, `disk_usage`, `network_info` | [`info`] |
 
+mod configs;
 mod going_down;
+mod health;
 pub mod info;
 mod network;
 pub mod operation;
 pub mod owner;
 pub mod script;
+mod software;
 pub mod steps;
 pub mod tail;
 pub mod transfers;
@@ -92,13 +98,17 @@ async fn run(
             owner::restart_service(context, payload, end, reports).await
         }
         Operation::RestartApp(payload) => owner::restart_app(context, payload, end, reports).await,
-        Operation::RestartAgent | Operation::RebootHost | Operation::ShutdownHost => {
-            going_down::announce(end, reports).await
-        }
+        Operation::RestartAgent
+        | Operation::RebootHost
+        | Operation::Restart
+        | Operation::ShutdownHost => going_down::announce(end, reports).await,
         Operation::CollectLogs(payload) if step == "collecting" => {
             transfers::collect(context, payload, end, reports).await
         }
-        Operation::CollectLogs(_) => {
+        Operation::LogUpload(payload) if step == "collecting" => {
+            or_ended(end, configs::collect_log(context, payload, reports.id)).await
+        }
+        Operation::CollectLogs(_) | Operation::LogUpload(_) => {
             or_ended(end, transfers::upload_collected(context, reports.id)).await
         }
         Operation::FilePull(payload) => {
@@ -120,6 +130,29 @@ async fn run(
             or_ended(end, may_hang(move || info::disk_usage(&payload))).await
         }
         Operation::NetworkInfo => blocking(network::network_info).await,
+        Operation::SoftwareList => software::list(context, end, reports).await,
+        Operation::SoftwareUpdate(payload) => {
+            software::update(context, payload, end, reports).await
+        }
+        Operation::HealthCheck(payload) => {
+            health::check(context, &payload.checks, end, reports).await
+        }
+        Operation::ConfigSnapshot(payload) => {
+            or_ended(end, configs::snapshot(context, payload, reports.id)).await
+        }
+        Operation::ConfigUpdate(payload) if step == "fetching" => {
+            or_ended(end, configs::fetch(context, payload, reports.id)).await
+        }
+        Operation::ConfigUpdate(payload) => {
+            let file = configs::file_of(context, payload)?;
+            configs::apply(context, file, end, reports).await
+        }
+        Operation::UpdateConfig if step == "fetching" => {
+            or_ended(end, configs::fetch_own(context, reports.id)).await
+        }
+        Operation::UpdateConfig => {
+            configs::apply(context, configs::own_file(context)?, end, reports).await
+        }
     }
 }
 

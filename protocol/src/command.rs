@@ -349,6 +349,8 @@ pub mod error_code {
     pub const NOT_ALLOWED: &str = "not_allowed";
     /// A file could not be read, written, brought or taken.
     pub const TRANSFER_FAILED: &str = "transfer_failed";
+    /// One of the checks of the device's owner failed.
+    pub const UNHEALTHY: &str = "unhealthy";
     /// The device's disk is full.
     pub const DISK_FULL: &str = "disk_full";
     /// The device already works on as many commands as it takes.

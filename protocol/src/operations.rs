@@ -82,7 +82,7 @@ const fn safe(
     }
 }
 
-const BUILTINS: [Builtin; 14] = [
+const BUILTINS: [Builtin; 22] = [
     safe("ping", "Ping", "◉", 1, "Measure the round trip to the device's agent."),
     safe(
         "system_info",
@@ -115,6 +115,57 @@ const BUILTINS: [Builtin; 14] = [
     ),
     safe("file_pull", "Pull file", "↑", 10, "Upload a file from the device."),
     safe("file_push", "Push file", "↓", 10, "Write a file on the device."),
+    safe(
+        "health_check",
+        "Health check",
+        "✓",
+        10,
+        "Run the checks that the device's owner has set.",
+    ),
+    safe(
+        "software_list",
+        "List software",
+        "☰",
+        15,
+        "List what is installed, by the owner's plugins.",
+    ),
+    Builtin {
+        name: "software_update",
+        title: "Update software",
+        description: "Install and remove software, by the owner's plugins.",
+        icon: "⇩",
+        estimated_duration_s: 120,
+        dangerous: true,
+        reboots: false,
+    },
+    safe(
+        "config_snapshot",
+        "Read configuration",
+        "⎙",
+        10,
+        "Upload a configuration file that the owner has named.",
+    ),
+    safe(
+        "config_update",
+        "Write configuration",
+        "✎",
+        15,
+        "Replace a configuration file that the owner has named, and apply it.",
+    ),
+    safe(
+        "update_config",
+        "Update configuration",
+        "⟳",
+        15,
+        "Have the device take the configuration that is set for it here.",
+    ),
+    safe(
+        "log_upload",
+        "Upload log",
+        "▥",
+        10,
+        "Upload the last lines of a log that the owner has named.",
+    ),
     safe("restart_service", "Restart service", "↻", 10, "Restart a system service."),
     safe("restart_app", "Restart app", "⊙", 15, "Restart the device's application."),
     safe("restart_agent", "Restart agent", "↺", 10, "Restart Quarterdeck's agent."),
@@ -133,6 +184,15 @@ const BUILTINS: [Builtin; 14] = [
         description: "Switch the device off. Somebody must switch it on again.",
         icon: "⏏",
         estimated_duration_s: 30,
+        dangerous: true,
+        reboots: true,
+    },
+    Builtin {
+        name: "restart",
+        title: "Restart device",
+        description: "Restart the device, as other tools on its bus ask for it, and wait until it is back.",
+        icon: "⭮",
+        estimated_duration_s: 90,
         dangerous: true,
         reboots: true,
     },

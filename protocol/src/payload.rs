@@ -5,6 +5,8 @@
 //! never disagree on what is valid. The form that the console shows is the
 //! JSON Schema of the same type: [`form_schema`].
 
+mod managed;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
@@ -13,6 +15,10 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::limits::COMMAND_PAYLOAD_MAX_BYTES;
+pub use managed::{
+    ConfigSnapshot, ConfigUpdate, HealthCheck, LogUpload, SoftwareAction, SoftwareModule,
+    SoftwareOfType, SoftwareUpdate,
+};
 
 /// Says which field of a payload is wrong, and what was expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -307,19 +313,8 @@ impl Payload for FilePush {
         if self.path.ends_with('/') {
             return Err(InvalidPayload::new("path", "expected a file's path, not a folder's"));
         }
-        let sources =
-            [self.content.is_some(), self.content_base64.is_some(), self.upload_id.is_some()];
-        if sources.into_iter().filter(|given| *given).count() != 1 {
-            return Err(InvalidPayload::new(
-                "content",
-                "expected exactly one of content, content_base64, upload_id",
-            ));
-        }
-        if let Some(sum) = &self.sha256
-            && (sum.len() != 64 || !sum.bytes().all(|b| b.is_ascii_hexdigit()))
-        {
-            return Err(InvalidPayload::new("sha256", "expected 64 hexadecimal digits"));
-        }
+        one_source(self.content.as_ref(), self.content_base64.as_ref(), self.upload_id.as_ref())?;
+        check_sha256(self.sha256.as_deref())?;
         if self.mode_bits().is_none() {
             return Err(InvalidPayload::new("mode", "expected permissions in octal, such as 0644"));
         }
@@ -337,6 +332,29 @@ pub struct FilePull {
 impl Payload for FilePull {
     fn check(&self) -> Result<(), InvalidPayload> {
         check_path("path", &self.path)
+    }
+}
+
+/// Checks that a file's content comes from exactly one place.
+fn one_source(
+    content: Option<&String>,
+    content_base64: Option<&String>,
+    upload_id: Option<&Uuid>,
+) -> Result<(), InvalidPayload> {
+    let sources = [content.is_some(), content_base64.is_some(), upload_id.is_some()];
+    if sources.into_iter().filter(|given| *given).count() == 1 {
+        return Ok(());
+    }
+    let expected = "expected exactly one of content, content_base64, upload_id";
+    Err(InvalidPayload::new("content", expected))
+}
+
+fn check_sha256(sum: Option<&str>) -> Result<(), InvalidPayload> {
+    match sum {
+        Some(sum) if sum.len() != 64 || !sum.bytes().all(|b| b.is_ascii_hexdigit()) => {
+            Err(InvalidPayload::new("sha256", "expected 64 hexadecimal digits"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -396,8 +414,15 @@ pub fn check(operation: &str, payload: &Value) -> Result<(), InvalidPayload> {
         "restart_app" => RestartApp::parse(payload).map(drop),
         "file_push" => FilePush::parse(payload).map(drop),
         "file_pull" => FilePull::parse(payload).map(drop),
+        "software_update" => SoftwareUpdate::parse(payload).map(drop),
+        "config_snapshot" => ConfigSnapshot::parse(payload).map(drop),
+        "config_update" => ConfigUpdate::parse(payload).map(drop),
+        "log_upload" => LogUpload::parse(payload).map(drop),
+        "health_check" => HealthCheck::parse(payload).map(drop),
         "ping" | "system_info" | "network_info" | "restart_agent" | "reboot_host"
-        | "shutdown_host" => Nothing::parse(payload).map(drop),
+        | "shutdown_host" | "restart" | "software_list" | "update_config" => {
+            Nothing::parse(payload).map(drop)
+        }
         _ => Ok(()),
     }
 }
@@ -413,6 +438,11 @@ pub fn form_schema(operation: &str) -> Value {
         "restart_app" => schemars::schema_for!(RestartApp),
         "file_push" => schemars::schema_for!(FilePush),
         "file_pull" => schemars::schema_for!(FilePull),
+        "software_update" => schemars::schema_for!(SoftwareUpdate),
+        "config_snapshot" => schemars::schema_for!(ConfigSnapshot),
+        "config_update" => schemars::schema_for!(ConfigUpdate),
+        "log_upload" => schemars::schema_for!(LogUpload),
+        "health_check" => schemars::schema_for!(HealthCheck),
         _ => schemars::schema_for!(Nothing),
     };
     schema.to_value()

@@ -28,7 +28,7 @@ pub enum Kind {
 }
 
 /// Every key there is, with dots for tables.
-pub const KEYS: [(&str, Kind); 34] = [
+pub const KEYS: [(&str, Kind); 39] = [
     ("server", Kind::Text),
     ("token", Kind::Text),
     ("token_file", Kind::Text),
@@ -52,6 +52,11 @@ pub const KEYS: [(&str, Kind); 34] = [
     ("exec.restart_app", Kind::Toml),
     ("exec.restart_agent", Kind::Toml),
     ("files.allow", Kind::Toml),
+    ("software", Kind::Toml),
+    ("configs", Kind::Toml),
+    ("configuration", Kind::Toml),
+    ("logs", Kind::Toml),
+    ("health", Kind::Toml),
     ("limits.concurrent_commands", Kind::Toml),
     ("limits.queued_commands", Kind::Toml),
     ("limits.script_memory_mb", Kind::Toml),

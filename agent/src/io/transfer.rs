@@ -12,7 +12,11 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::stream;
-use quarterdeck_protocol::{limits::UPLOAD_MAX_BYTES, topics};
+use quarterdeck_protocol::{
+    api::DeviceConfiguration,
+    limits::{CONFIGURATION_MAX_BYTES, UPLOAD_MAX_BYTES},
+    topics,
+};
 use reqwest::{
     Body, RequestBuilder, Response, StatusCode,
     header::{CONTENT_LENGTH, CONTENT_TYPE},
@@ -27,6 +31,8 @@ use crate::{
 
 const RETRY_FIRST_MS: u64 = 300;
 const RETRY_MOST_MS: u64 = 15_000;
+/// The longest configuration with what is around it.
+const ANSWER_MAX_BYTES: usize = 4 * CONFIGURATION_MAX_BYTES;
 const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Says why a file was not brought or taken.
@@ -40,6 +46,8 @@ pub enum TransferError {
     TooLarge { size_bytes: u64 },
     #[error("the content's SHA-256 is {found}, not {expected}")]
     OtherContent { expected: String, found: String },
+    #[error("the server's answer is not as expected: {source}")]
+    Answer { source: serde_json::Error },
     #[error("cannot read the file: {source}")]
     Read { source: io::Error },
     #[error("cannot save what was taken: {source}")]
@@ -159,6 +167,25 @@ impl Server<'_> {
         }
     }
 
+    /// Takes what the server holds for this device.
+    pub async fn configuration(&self) -> Result<DeviceConfiguration, TransferError> {
+        let client = http::client(self.credentials.ca_pem.as_deref())?;
+        let Credentials { project_id, device_id, .. } = self.credentials;
+        let path = format!("projects/{project_id}/devices/{device_id}/configuration");
+        let url = api(&self.credentials.server, &path);
+        let mut retry = Retry::new(self.clock);
+        loop {
+            let taken = match answer(self.sign_in(client.get(url.clone())).send().await) {
+                Ok(response) => read_configuration(response).await,
+                Err(failed) => Err(failed),
+            };
+            match taken {
+                Ok(taken) => return Ok(taken),
+                Err(failed) => retry.wait(failed).await?,
+            }
+        }
+    }
+
     fn sign_in(&self, request: RequestBuilder) -> RequestBuilder {
         let user = topics::username(&self.credentials.project_id, &self.credentials.device_id);
         request.basic_auth(user, Some(&self.credentials.device_secret))
@@ -187,6 +214,19 @@ impl<'a> Retry<'a> {
             }
         }
     }
+}
+
+async fn read_configuration(mut response: Response) -> Result<DeviceConfiguration, Attempt> {
+    let mut text = Vec::new();
+    while let Some(chunk) =
+        response.chunk().await.map_err(|error| Attempt::Again(http::describe(&error)))?
+    {
+        text.extend_from_slice(&chunk);
+        if text.len() > ANSWER_MAX_BYTES {
+            return Err(TransferError::TooLarge { size_bytes: text.len() as u64 }.into());
+        }
+    }
+    serde_json::from_slice(&text).map_err(|source| TransferError::Answer { source }.into())
 }
 
 async fn take(mut response: Response, target: &mut File) -> Result<Transferred, Attempt> {

@@ -7,6 +7,9 @@
 //!  file_pull      uploading
 //!  reboot_host    announcing ─▶ restarting     (until the boot id has changed)
 //!  shutdown_host  announcing ─▶ shutting_down  (until the boot id has changed)
+//!  restart        as reboot_host
+//!  config_update  fetching ─▶ applying         also update_config
+//!  log_upload     collecting ─▶ uploading
 //!  restart_agent  announcing ─▶ restarting     (until another run of the agent)
 //! ```
 //!
@@ -15,16 +18,20 @@
 use quarterdeck_protocol::{
     command::error_code,
     payload::{
-        CollectLogs, DiskUsage, FilePull, FilePush, InvalidPayload, ListProcesses, Nothing,
-        Payload as _, RestartApp, RestartService, RunScript,
+        CollectLogs, ConfigSnapshot, ConfigUpdate, DiskUsage, FilePull, FilePush, HealthCheck,
+        InvalidPayload, ListProcesses, LogUpload, Nothing, Payload as _, RestartApp,
+        RestartService, RunScript, SoftwareUpdate,
     },
 };
 use serde_json::Value;
 
 use super::going_down::Until;
+use crate::domain::command::Outcome;
 
 /// Tells the operator before the device goes silent.
 pub const ANNOUNCING: &str = "announcing";
+/// Where thin-edge's participants look for what is installed.
+pub const CURRENT_SOFTWARE: &str = "currentSoftwareList";
 
 /// An operation with its valid payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +49,15 @@ pub enum Operation {
     RestartAgent,
     RebootHost,
     ShutdownHost,
+    Restart,
     RunScript(RunScript),
+    SoftwareList,
+    SoftwareUpdate(SoftwareUpdate),
+    ConfigSnapshot(ConfigSnapshot),
+    ConfigUpdate(ConfigUpdate),
+    UpdateConfig,
+    LogUpload(LogUpload),
+    HealthCheck(HealthCheck),
 }
 
 /// Says why a step cannot be done.
@@ -81,6 +96,14 @@ impl Operation {
             "restart_agent" => nothing(Self::RestartAgent)?,
             "reboot_host" => nothing(Self::RebootHost)?,
             "shutdown_host" => nothing(Self::ShutdownHost)?,
+            "restart" => nothing(Self::Restart)?,
+            "software_list" => nothing(Self::SoftwareList)?,
+            "software_update" => Self::SoftwareUpdate(SoftwareUpdate::parse(payload)?),
+            "config_snapshot" => Self::ConfigSnapshot(ConfigSnapshot::parse(payload)?),
+            "config_update" => Self::ConfigUpdate(ConfigUpdate::parse(payload)?),
+            "update_config" => nothing(Self::UpdateConfig)?,
+            "log_upload" => Self::LogUpload(LogUpload::parse(payload)?),
+            "health_check" => Self::HealthCheck(HealthCheck::parse(payload)?),
             "run_script" => Self::RunScript(RunScript::parse(payload)?),
             other => return Err(InvalidOperation::Unknown(other.chars().take(64).collect())),
         })
@@ -96,20 +119,31 @@ impl Operation {
             | Self::NetworkInfo
             | Self::RestartService(_)
             | Self::RestartApp(_)
-            | Self::RunScript(_) => &["executing"],
-            Self::CollectLogs(_) => &["collecting", "uploading"],
-            Self::FilePull(_) => &["uploading"],
+            | Self::RunScript(_)
+            | Self::SoftwareList
+            | Self::SoftwareUpdate(_)
+            | Self::HealthCheck(_) => &["executing"],
+            Self::CollectLogs(_) | Self::LogUpload(_) => &["collecting", "uploading"],
+            Self::FilePull(_) | Self::ConfigSnapshot(_) => &["uploading"],
+            Self::ConfigUpdate(_) | Self::UpdateConfig => &["fetching", "applying"],
             Self::FilePush(_) => &["fetching", "installing"],
-            Self::RestartAgent | Self::RebootHost => &[ANNOUNCING, "restarting"],
+            Self::RestartAgent | Self::RebootHost | Self::Restart => &[ANNOUNCING, "restarting"],
             Self::ShutdownHost => &[ANNOUNCING, "shutting_down"],
         }
+    }
+
+    /// What of its result stands in the payload itself, where participants of the bus look for it.
+    pub fn shown(&self, outcome: &Outcome) -> Option<(&'static str, Value)> {
+        let Self::SoftwareList = self else { return None };
+        let list = outcome.result.as_ref()?.get(CURRENT_SOFTWARE)?;
+        Some((CURRENT_SOFTWARE, list.clone()))
     }
 
     /// Says of a step that takes the host or the agent down when it is over.
     pub fn goes_down(&self, step: &str) -> Option<Until> {
         match self {
             _ if step == ANNOUNCING => None,
-            Self::RebootHost | Self::ShutdownHost => Some(Until::NewBoot),
+            Self::RebootHost | Self::ShutdownHost | Self::Restart => Some(Until::NewBoot),
             Self::RestartAgent => Some(Until::NewRun),
             _ => None,
         }
@@ -134,6 +168,9 @@ mod tests {
             "restart_service" => json!({"service": "x"}),
             "file_push" => json!({"path": "/tmp/x", "content": ""}),
             "file_pull" => json!({"path": "/tmp/x"}),
+            "software_update" => json!({"updateList": [{"type": "apt", "modules": []}]}),
+            "config_update" => json!({"type": "x", "content": ""}),
+            "config_snapshot" | "log_upload" => json!({"type": "x"}),
             _ => json!({}),
         }
     }

@@ -3,6 +3,8 @@
 //! No text of a command reaches a shell: a name replaces one whole argument,
 //! and which names are valid was checked when the payload was parsed.
 
+use std::path::Path;
+
 use quarterdeck_protocol::{
     command::error_code,
     payload::{RestartApp, RestartService},
@@ -30,7 +32,30 @@ pub(super) async fn run_line(
     reports: &Reports,
 ) -> WorkEnd {
     let name = argv.first().cloned().unwrap_or_default();
-    let spec = Spec {
+    let spec = spec(context, argv, outlives_agent, reports);
+    program_end(&name, process::run(&context.launcher, &spec, end, reports).await)
+}
+
+/// Has a program write its stdout into a file itself: it never passes through the agent.
+pub(super) async fn run_into_file(
+    context: &Context,
+    line: Vec<String>,
+    file: &Path,
+    end: &CancellationToken,
+    reports: &Reports,
+) -> WorkEnd {
+    let name = line.first().cloned().unwrap_or_default();
+    // The words reach the program as arguments; the shell reads only this fixed text.
+    let into_file = r#"out=$1; shift; exec "$@" > "$out""#;
+    let mut argv: Vec<String> = ["sh", "-c", into_file, "sh"].map(str::to_owned).into();
+    argv.push(file.display().to_string());
+    argv.extend(line);
+    let spec = spec(context, argv, false, reports);
+    program_end(&name, process::run(&context.launcher, &spec, end, reports).await)
+}
+
+fn spec(context: &Context, argv: Vec<String>, outlives_agent: bool, reports: &Reports) -> Spec {
+    Spec {
         argv,
         env: base_environment(reports.id, None),
         cwd: Some("/".into()),
@@ -38,8 +63,7 @@ pub(super) async fn run_line(
         memory_max_bytes: None,
         grace_ms: context.config.limits.script_grace_ms,
         outlives_agent,
-    };
-    program_end(&name, process::run(&context.launcher, &spec, end, reports).await)
+    }
 }
 
 pub(super) async fn restart_service(

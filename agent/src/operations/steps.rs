@@ -80,7 +80,15 @@ impl Steps {
             }
         }
         let is_cut_off = stop.is_cancelled() && !goes_down;
-        to_handled(brought, is_cut_off, call.is_repeatable)
+        let shown = brought.as_ref().ok().and_then(|outcome| operation.shown(outcome));
+        let handled = to_handled(brought, is_cut_off, call.is_repeatable);
+        match (handled, shown) {
+            (Some(Ok(mut fields)), Some((key, value))) => {
+                fields.insert(key.to_owned(), value);
+                Some(Ok(fields))
+            }
+            (handled, _) => handled,
+        }
     }
 
     /// Waits until the agent stops and can wait no longer.

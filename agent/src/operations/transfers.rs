@@ -1,4 +1,4 @@
-//! `collect_logs`, `file_pull` and `file_push`.
+//! `collect_logs`, `log_upload`, `file_pull` and `file_push`.
 //!
 //! What is collected or fetched lies in the command's own folder between the
 //! two steps, and is there until the command has ended.
@@ -14,23 +14,19 @@ use quarterdeck_protocol::{
     command::error_code,
     ids::CommandId,
     limits::UPLOAD_MAX_BYTES,
-    payload::{CollectLogs, FilePull, FilePush, LogSource},
+    payload::{CollectLogs, FilePull, FilePush, LogSource, LogUpload},
 };
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
-use super::{
-    Context, fail, io_failure, program_end, result, script::base_environment,
-    tail::begin_of_last_lines,
-};
+use super::{Context, fail, io_failure, owner, result, tail::begin_of_last_lines};
 use crate::{
     domain::command::Outcome,
     io::{
         durable,
         files::{self, FileError, NewFile},
-        process,
-        supervisor::Spec,
         transfer::{self, TransferError, Transferred},
     },
     work::{Failed, Reports, WorkEnd},
@@ -38,6 +34,8 @@ use crate::{
 
 /// The longest log that is collected, in bytes.
 const LOG_MAX_BYTES: u64 = 256 * 1024 * 1024;
+/// The longest line that is searched as one, in bytes.
+const LINE_MAX_BYTES: u64 = 64 * 1024;
 const COLLECTED: &str = "collected";
 const NAME: &str = "name";
 const FETCHED: &str = "fetched";
@@ -53,14 +51,14 @@ fn file_failure(error: &FileError) -> Failed {
     Failed::because(code, error.to_string())
 }
 
-fn transfer_failure(error: &TransferError) -> Failed {
+pub(super) fn transfer_failure(error: &TransferError) -> Failed {
     match error {
         TransferError::Write { source } => io_failure("cannot save what was taken", source),
         _ => Failed::because(error_code::TRANSFER_FAILED, crate::io::http::describe(error)),
     }
 }
 
-async fn off_the_loop<T: Send + 'static>(
+pub(super) async fn off_the_loop<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failed> + Send + 'static,
 ) -> Result<T, Failed> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
@@ -68,7 +66,7 @@ async fn off_the_loop<T: Send + 'static>(
     })
 }
 
-fn work_folder(context: &Context, id: CommandId) -> Result<PathBuf, Failed> {
+pub(super) fn work_folder(context: &Context, id: CommandId) -> Result<PathBuf, Failed> {
     let folder = context.paths.work_of(id);
     durable::private_folder(&folder).map_err(|error| io_failure("cannot make a folder", &error))?;
     Ok(folder)
@@ -102,7 +100,7 @@ pub(super) async fn collect(
     Ok(Outcome::default())
 }
 
-/// Has `journalctl` write into the file itself; its output never passes through the agent.
+/// Has `journalctl` write into the file itself.
 async fn collect_journal(
     context: &Context,
     payload: &CollectLogs,
@@ -119,22 +117,54 @@ async fn collect_journal(
     if let Some(unit) = &payload.unit {
         line.push(format!("--unit={unit}"));
     }
-    // The words reach the program as arguments; the shell reads only this fixed text.
-    let into_file = r#"out=$1; shift; exec "$@" > "$out""#;
-    let mut argv: Vec<String> = ["sh", "-c", into_file, "sh"].map(str::to_owned).into();
-    argv.push(folder.join(COLLECTED).display().to_string());
-    argv.extend(line);
-    let spec = Spec {
-        argv,
-        env: base_environment(reports.id, None),
-        cwd: Some("/".into()),
-        user: None,
-        memory_max_bytes: None,
-        grace_ms: context.config.limits.script_grace_ms,
-        outlives_agent: false,
-    };
-    program_end("journalctl", process::run(&context.launcher, &spec, end, reports).await)?;
+    owner::run_into_file(context, line, &folder.join(COLLECTED), end, reports).await?;
     Ok(payload.unit.as_ref().map_or_else(|| "journal.log".to_owned(), |unit| format!("{unit}.log")))
+}
+
+/// Collects the last lines of a log that the owner has named, only those with a text in them.
+pub(super) async fn collect_log(
+    context: &Context,
+    path: PathBuf,
+    payload: &LogUpload,
+    id: CommandId,
+) -> WorkEnd {
+    let folder = work_folder(context, id)?;
+    let (allowed, lines, name) = (vec![path.clone()], u64::from(payload.lines), name_of(&path));
+    let (search, into) = (payload.search_text.clone(), folder.join(COLLECTED));
+    off_the_loop(move || match search {
+        None => copy_tail(&allowed, &path, lines, &into),
+        Some(text) => {
+            let matching = into.with_extension("matching");
+            copy_matching(&allowed, &path, text.as_bytes(), &matching)?;
+            copy_tail(std::slice::from_ref(&matching), &matching, lines, &into)
+        }
+    })
+    .await?;
+    fs::write(folder.join(NAME), name).map_err(|error| io_failure("cannot write", &error))?;
+    Ok(Outcome::default())
+}
+
+/// Copies the lines of a log's end that hold a text; longer ones than a line may be are cut.
+fn copy_matching(allowed: &[PathBuf], path: &Path, text: &[u8], into: &Path) -> Result<(), Failed> {
+    let mut source = files::open_to_read(allowed, path).map_err(|error| file_failure(&error))?;
+    let copied = (|| {
+        let size = source.metadata()?.len();
+        io::Seek::seek(&mut source, io::SeekFrom::Start(size.saturating_sub(LOG_MAX_BYTES)))?;
+        let mut source = io::BufReader::new(io::Read::take(source, LOG_MAX_BYTES));
+        let mut target = io::BufWriter::new(File::create(into)?);
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let mut one = io::Read::take(&mut source, LINE_MAX_BYTES);
+            if io::BufRead::read_until(&mut one, b'\n', &mut line)? == 0 {
+                return io::Write::flush(&mut target);
+            }
+            if line.windows(text.len()).any(|part| part == text) {
+                io::Write::write_all(&mut target, &line)?;
+            }
+        }
+    })();
+    copied.map_err(|error| io_failure("cannot search the log", &error))
 }
 
 fn copy_tail(allowed: &[PathBuf], path: &Path, lines: u64, into: &Path) -> Result<(), Failed> {
@@ -157,7 +187,7 @@ pub(super) async fn upload_collected(context: &Context, id: CommandId) -> WorkEn
     upload(context, id, &name, file).await
 }
 
-async fn upload(context: &Context, id: CommandId, name: &str, file: File) -> WorkEnd {
+pub(super) async fn upload(context: &Context, id: CommandId, name: &str, file: File) -> WorkEnd {
     let done = context
         .server()?
         .upload(&id.to_string(), name, file)
@@ -169,9 +199,18 @@ async fn upload(context: &Context, id: CommandId, name: &str, file: File) -> Wor
 // --- file_pull --------------------------------------------------------------
 
 pub(super) async fn pull(context: &Context, payload: &FilePull, id: CommandId) -> WorkEnd {
-    let path = PathBuf::from(&payload.path);
-    let name = name_of(&path);
     let allowed = context.config.allowed_paths.clone();
+    upload_from(context, allowed, PathBuf::from(&payload.path), id).await
+}
+
+/// Uploads a file that lies below what is allowed.
+pub(super) async fn upload_from(
+    context: &Context,
+    allowed: Vec<PathBuf>,
+    path: PathBuf,
+    id: CommandId,
+) -> WorkEnd {
+    let name = name_of(&path);
     let open = move || files::open_to_read(&allowed, &path).map_err(|error| file_failure(&error));
     let file = off_the_loop(open).await?;
     upload(context, id, &name, file).await
@@ -179,29 +218,60 @@ pub(super) async fn pull(context: &Context, payload: &FilePull, id: CommandId) -
 
 // --- file_push --------------------------------------------------------------
 
+/// Where a file's content comes from: one of the three.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Content<'a> {
+    pub text: Option<&'a str>,
+    pub base64: Option<&'a str>,
+    pub upload_id: Option<Uuid>,
+    pub sha256: Option<&'a str>,
+}
+
+/// Where a file goes, and below what that must lie.
+#[derive(Debug, Clone)]
+pub(super) struct Target {
+    pub allowed: Vec<PathBuf>,
+    pub path: PathBuf,
+}
+
+fn target_of(context: &Context, payload: &FilePush) -> Target {
+    Target { allowed: context.config.allowed_paths.clone(), path: PathBuf::from(&payload.path) }
+}
+
 /// Brings the content into the command's folder, and checks it.
 pub(super) async fn fetch(context: &Context, payload: &FilePush, id: CommandId) -> WorkEnd {
-    let folder = work_folder(context, id)?;
-    let fetched = folder.join(FETCHED);
+    let content = Content {
+        text: payload.content.as_deref(),
+        base64: payload.content_base64.as_deref(),
+        upload_id: payload.upload_id,
+        sha256: payload.sha256.as_deref(),
+    };
+    fetch_content(context, content, target_of(context, payload), id).await
+}
+
+pub(super) async fn fetch_content(
+    context: &Context,
+    content: Content<'_>,
+    target: Target,
+    id: CommandId,
+) -> WorkEnd {
+    let fetched = fetched_of(context, id)?;
     // Before anything is brought: whether it may go there at all.
-    let (allowed, path) = (context.config.allowed_paths.clone(), PathBuf::from(&payload.path));
     off_the_loop(move || {
-        NewFile::create(&allowed, &path, &id.to_string())
+        NewFile::create(&target.allowed, &target.path, &id.to_string())
             .map(drop)
             .map_err(|error| file_failure(&error))
     })
     .await?;
-    if let Some(upload_id) = payload.upload_id {
-        let mut target =
-            File::create(&fetched).map_err(|error| io_failure("cannot save", &error))?;
+    if let Some(upload_id) = content.upload_id {
+        let mut file = File::create(&fetched).map_err(|error| io_failure("cannot save", &error))?;
         let server = context.server()?;
-        let expected = payload.sha256.as_deref();
-        let done = server.download(&upload_id.to_string(), &mut target, expected).await;
+        let done = server.download(&upload_id.to_string(), &mut file, content.sha256).await;
         done.map_err(|error| transfer_failure(&error))?;
         return Ok(Outcome::default());
     }
-    let content = match (&payload.content, &payload.content_base64) {
-        (Some(text), _) => text.clone().into_bytes(),
+    let bytes = match (content.text, content.base64) {
+        (Some(text), _) => text.as_bytes().to_vec(),
         (None, Some(text)) => match base64::engine::general_purpose::STANDARD.decode(text) {
             Ok(bytes) => bytes,
             Err(error) => {
@@ -213,41 +283,53 @@ pub(super) async fn fetch(context: &Context, payload: &FilePush, id: CommandId) 
         },
         (None, None) => return fail(error_code::REJECTED, "payload.content: expected a content"),
     };
-    let found = transfer::hex(&Sha256::digest(&content));
-    transfer::check_sha256(payload.sha256.as_deref(), &found)
-        .map_err(|error| transfer_failure(&error))?;
-    fs::write(&fetched, content).map_err(|error| io_failure("cannot save", &error))?;
+    let found = transfer::hex(&Sha256::digest(&bytes));
+    transfer::check_sha256(content.sha256, &found).map_err(|error| transfer_failure(&error))?;
+    fs::write(&fetched, bytes).map_err(|error| io_failure("cannot save", &error))?;
     Ok(Outcome::default())
 }
 
-/// Writes beside the target and renames: whoever reads sees the old file or the new one.
+/// Where a fetched file lies until it is installed.
+pub(super) fn fetched_of(context: &Context, id: CommandId) -> Result<PathBuf, Failed> {
+    Ok(work_folder(context, id)?.join(FETCHED))
+}
+
 pub(super) async fn install(context: &Context, payload: &FilePush, id: CommandId) -> WorkEnd {
-    let fetched = context.paths.work_of(id).join(FETCHED);
-    let allowed = context.config.allowed_paths.clone();
-    let (path, mode) = (PathBuf::from(&payload.path), payload.mode_bits().unwrap_or(0o644));
-    let installed = off_the_loop(move || {
+    let mode = payload.mode_bits().unwrap_or(0o644);
+    let fetched = fetched_of(context, id)?;
+    let installed = install_file(fetched, target_of(context, payload), mode, id).await?;
+    result(json!({
+        "path": payload.path, "size_bytes": installed.size_bytes, "sha256": installed.sha256
+    }))
+}
+
+/// Writes beside the target and renames: whoever reads sees the old file or the new one.
+pub(super) async fn install_file(
+    from: PathBuf,
+    target: Target,
+    mode: u32,
+    id: CommandId,
+) -> Result<Transferred, Failed> {
+    off_the_loop(move || {
         let unreadable = |error| io_failure("cannot read what was fetched", &error);
-        let mut source = File::open(&fetched).map_err(unreadable)?;
+        let mut source = File::open(&from).map_err(unreadable)?;
         let size_bytes = source.metadata().map_err(unreadable)?.len();
         if size_bytes > UPLOAD_MAX_BYTES {
             return Err(transfer_failure(&TransferError::TooLarge { size_bytes }));
         }
         let sha256 = transfer::sha256_of(&mut source, size_bytes).map_err(unreadable)?;
         io::Seek::rewind(&mut source).map_err(unreadable)?;
-        let mut target = NewFile::create(&allowed, &path, &id.to_string())
+        let mut file = NewFile::create(&target.allowed, &target.path, &id.to_string())
             .map_err(|error| file_failure(&error))?;
         let mut buffer = vec![0; 64 * 1024];
         loop {
             match io::Read::read(&mut source, &mut buffer).map_err(unreadable)? {
                 0 => break,
-                n => target.write(&buffer[..n]).map_err(|error| file_failure(&error))?,
+                n => file.write(&buffer[..n]).map_err(|error| file_failure(&error))?,
             }
         }
-        target.install(mode).map_err(|error| file_failure(&error))?;
+        file.install(mode).map_err(|error| file_failure(&error))?;
         Ok(Transferred { size_bytes, sha256 })
     })
-    .await?;
-    result(json!({
-        "path": payload.path, "size_bytes": installed.size_bytes, "sha256": installed.sha256
-    }))
+    .await
 }

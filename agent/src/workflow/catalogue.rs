@@ -58,19 +58,27 @@ macro_rules! embedded {
 /// The agent's own workflows, by name.
 pub const BUILTIN: &[Embedded] = embedded![
     "collect_logs",
+    "config_snapshot",
+    "config_update",
     "disk_usage",
     "file_pull",
     "file_push",
+    "health_check",
     "list_processes",
+    "log_upload",
     "network_info",
     "ping",
     "reboot_host",
+    "restart",
     "restart_agent",
     "restart_app",
     "restart_service",
     "run_script",
     "shutdown_host",
+    "software_list",
+    "software_update",
     "system_info",
+    "update_config",
 ];
 
 /// A file of a workflow folder, as it was read.

@@ -1,4 +1,4 @@
-//! A stub of the server's HTTP interface: `enroll` and `uploads`.
+//! A stub of the server's HTTP interface: `enroll`, `uploads` and a device's `configuration`.
 
 use std::{
     collections::HashMap,
@@ -19,6 +19,7 @@ pub struct State {
     /// Statuses of the next answers, before it goes well.
     pub failing: Vec<u16>,
     pub uploads: HashMap<String, Vec<u8>>,
+    pub configuration: Value,
     pub authorizations: Vec<String>,
 }
 
@@ -112,6 +113,9 @@ fn respond(
             Some(content) => (200, content.clone()),
             None => (404, b"{}".to_vec()),
         },
+        ("GET", Some(("projects", rest))) if rest.ends_with("/configuration") => {
+            (200, state.configuration.to_string().into_bytes())
+        }
         _ => (404, b"{}".to_vec()),
     }
 }

@@ -438,13 +438,19 @@ mod tests {
         for operation in operations::builtin() {
             let mut form = Form::from_schema(&operation.form_schema, &Value::Null);
             for field in &mut form.fields {
-                assert!(!matches!(field.control, Control::Json(_)), "{}", field.name);
+                // A list of lists has no control of its own.
+                let is_json = matches!(field.control, Control::Json(_));
+                assert_eq!(is_json, field.name == "updateList", "{}", field.name);
                 if field.required {
-                    let text = if field.name == "path" { "/tmp/x" } else { "nginx" };
+                    let text = match &*field.name {
+                        "path" => "/tmp/x",
+                        "updateList" => r#"[{"type": "apt", "modules": []}]"#,
+                        _ => "nginx",
+                    };
                     assert!(field.edit(&Input::Paste(text.to_owned())));
                 }
             }
-            if operation.name == "file_push" {
+            if ["file_push", "config_update"].contains(&&*operation.name) {
                 form.focus = form.fields.iter().position(|f| f.name == "content").expect("there");
                 form.input(&Input::Paste("hello".into()));
             }
