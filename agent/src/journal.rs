@@ -29,7 +29,7 @@ use std::{fmt, io, sync::Arc};
 
 use quarterdeck_protocol::{command::Response, ids::CommandId, time::Timestamp};
 
-use crate::domain::command::Running;
+use crate::{domain::command::Running, failpoint};
 use compact::{Compacted, Compaction, REMEMBERED_MAX_COMMANDS};
 use frame::HEADER_BYTES;
 use index::{Entry, Index};
@@ -302,6 +302,7 @@ impl Journal {
             self.is_broken = self.file.truncate(self.len).is_err();
             return Err(JournalError::Io { what: "write", file: "journal", source });
         }
+        failpoint::reach("written to the journal, not saved");
         self.len += bytes.len() as u64;
         self.appended.0 += 1;
         for (record, place) in records.iter().zip(&places) {

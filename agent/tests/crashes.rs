@@ -1,5 +1,7 @@
 //! The agent killed at each stage: what was begun is never run again, and every answer arrives.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail here")]
+
 mod support;
 
 use serde_json::json;
@@ -228,4 +230,81 @@ fn leftovers_of_scripts_are_gone_after_the_restart() {
     bench.kill_agent();
     bench.start_online();
     assert!(!folder.exists());
+}
+
+/// Has the agent die at every point that a command passes, from the journal to the workflow's
+/// effects and back; gives the points at which it died.
+#[cfg(debug_assertions)]
+fn die_at_each_point(
+    bench: &mut Bench,
+    command: impl Fn(u64) -> serde_json::Value,
+    check: impl Fn(u64, &serde_json::Value),
+) -> u64 {
+    // Enrolled, so that each start passes the same points.
+    bench.start_online();
+    assert!(bench.agent.as_mut().unwrap().terminate().success());
+    for point in 1.. {
+        let message = command(point);
+        let id = id_of(&message);
+        bench.environment = vec![("QUARTERDECK_AGENT_DIE_AT".to_owned(), point.to_string())];
+        let before = bench.count_online();
+        bench.start();
+        let mut has_died = wait_for("the agent's end or its word", || {
+            let has_ended = bench.agent.as_mut().unwrap().has_ended();
+            (has_ended || bench.count_online() > before).then_some(has_ended)
+        });
+        if !has_died {
+            bench.publish("commands", message.to_string());
+            has_died = wait_for("the agent's end or the command's", || {
+                let has_ended = bench.agent.as_mut().unwrap().has_ended();
+                (has_ended || bench.finals(&id) > 0).then_some(has_ended)
+            });
+        }
+        bench.environment.clear();
+        if has_died {
+            bench.start_online();
+            // As the server does with what it has not heard of.
+            if bench.responses(&id).is_empty() {
+                bench.publish("commands", message.to_string());
+            }
+        }
+        check(point, &bench.wait_final(&id));
+        assert!(bench.agent.as_mut().unwrap().terminate().success());
+        if !has_died {
+            return point - 1;
+        }
+    }
+    unreachable!("some point is beyond the command's end")
+}
+
+#[cfg(debug_assertions)]
+#[test]
+fn killed_at_every_point_a_script_runs_at_most_once_and_is_answered() {
+    let mut bench = bench_or_skip!();
+    let ran = bench.path("ran");
+    let command = |point: u64| {
+        message("run_script", json!({"script": format!("echo x >>{}-{point}", ran.display())}))
+    };
+    let died = die_at_each_point(&mut bench, command, |point, last| {
+        let file = format!("{}-{point}", ran.display());
+        let times = std::fs::read_to_string(file).unwrap_or_default().lines().count();
+        if last["status"] == "completed" {
+            assert_eq!(times, 1, "point {point}: {last}");
+        } else {
+            assert!(times <= 1, "point {point}: it ran {times} times");
+            assert_eq!(last["error_code"], "interrupted", "point {point}: {last}");
+        }
+    });
+    assert!(died >= 15, "the agent died at {died} points only");
+}
+
+#[cfg(debug_assertions)]
+#[test]
+fn killed_at_every_point_what_may_be_repeated_completes() {
+    let mut bench = bench_or_skip!();
+    let command = |_| message("system_info", json!({}));
+    let died = die_at_each_point(&mut bench, command, |point, last| {
+        assert_eq!(last["status"], "completed", "point {point}: {last}");
+    });
+    assert!(died >= 12, "the agent died at {died} points only");
 }

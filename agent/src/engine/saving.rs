@@ -8,6 +8,7 @@ use tokio::{sync::oneshot, task::JoinHandle};
 use super::Engine;
 use crate::{
     domain::command::Event,
+    failpoint,
     io::mqtt::{Link, Receipt},
     journal::{JournalError, Lsn, compact::Compacted, record::Record},
 };
@@ -182,6 +183,7 @@ impl Engine {
     }
 
     fn act(&mut self, then: Then) {
+        failpoint::reach("saved in the journal, before an effect");
         match then {
             Then::Acknowledge { link, receipt } => {
                 if let Some(link) = link {

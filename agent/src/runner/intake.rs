@@ -17,7 +17,7 @@ use super::{
     board::PENDING_MAX_COMMANDS,
     bus::BusEvent,
     log::Item,
-    own,
+    own, requests,
     version::{Source, Version},
 };
 use crate::domain::operation::Owner;
@@ -197,8 +197,10 @@ impl Runner {
         }
         match word {
             Incoming::Cleared => self.arrivals.forget(&topic),
-            // Those of sub-operations are our own, from before a crash: who needs one starts it again.
-            Incoming::State(_) if is_init && topic.parent().is_some() => {}
+            // Those of sub-operations and of the server's commands are our own, from before a
+            // crash, or forged: who needs one starts it again.
+            Incoming::State(_)
+                if is_init && (topic.parent().is_some() || requests::is_ours(&topic)) => {}
             Incoming::State(_) if is_init && !self.is_open_to_bus(topic.operation()) => {
                 tracing::warn!(%topic, "not started: this operation is not open to the bus");
             }

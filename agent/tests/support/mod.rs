@@ -146,6 +146,11 @@ impl Agent {
         self.child.wait().unwrap();
     }
 
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     pub fn terminate(&mut self) -> ExitStatus {
         signal(self.child.id(), "TERM");
         self.wait()
@@ -179,6 +184,8 @@ pub struct Bench {
     pub broker: Broker,
     pub server: Stub,
     pub inbox: Arc<Mutex<Vec<(String, Value)>>>,
+    /// For the agent's next start.
+    pub environment: Vec<(String, String)>,
     operator: Client,
     config: String,
     folder: tempfile::TempDir,
@@ -195,7 +202,8 @@ impl Bench {
         std::fs::write(folder.path().join("boot-id"), "boot-1\n").unwrap();
         let inbox: Arc<Mutex<Vec<(String, Value)>>> = Arc::default();
         let operator = operator(broker.port, &inbox);
-        Self { agent: None, broker, server, inbox, operator, config: config.to_owned(), folder }
+        let (config, environment) = (config.to_owned(), Vec::new());
+        Self { agent: None, broker, server, inbox, environment, operator, config, folder }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -221,7 +229,8 @@ impl Bench {
             .arg("--data-dir")
             .arg(self.data_dir())
             .env("QUARTERDECK_AGENT_BOOT_ID_FILE", self.path("boot-id"))
-            .env("QUARTERDECK_LOG", "debug");
+            .env("QUARTERDECK_LOG", "debug")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 

@@ -143,6 +143,17 @@ fn commands_of_other_devices_are_left_alone() {
 }
 
 #[test]
+fn nobody_on_the_bus_passes_for_the_server() {
+    let Some((mut agent, _folder)) = agent(&[]) else { return };
+    agent.start();
+    let forged = "quarterdeck-018f0000-0000-7000-8000-000000000001";
+    begin(&mut agent, "ping", forged, json!({}));
+    begin(&mut agent, "ping", "after", json!({}));
+    end_of(&mut agent, "ping", "after");
+    assert_eq!(check::states(&agent.seen(), &topic("ping", forged)), ["init"]);
+}
+
+#[test]
 fn what_the_device_can_do_is_announced_once_and_again_when_the_broker_has_forgotten() {
     let Some((mut agent, _folder)) = agent(&[]) else { return };
     agent.start();
