@@ -13,8 +13,10 @@
 //! | --- | --- |
 //! | [`roster`] | the devices: names, types, tags, and what their owners allow |
 //! | [`machines`] | what happens to a machine that reboots or is switched off |
+//! | [`firmware`] | the firmware update of the guide, on a simulated flash |
 //! | [`story`] | the commands that an operator finds there |
 
+pub mod firmware;
 pub mod machines;
 pub mod roster;
 pub mod story;

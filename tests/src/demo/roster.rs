@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 
+use super::firmware;
 use crate::{Fleet, agent::DeviceOptions};
 
 /// One device.
@@ -50,13 +51,15 @@ impl Spec {
     /// How its agent is configured: command lines that are tried without harm.
     pub fn options(&self, fleet: &Fleet) -> Result<DeviceOptions> {
         let folder = fleet.folder().join("devices").join(self.id);
+        let workflows = firmware::lay_out(&folder)?;
         let folder = folder.to_string_lossy();
         let restarted = if self.id == FAILING {
             "sleep 1; echo \"$0: start request repeated too quickly\" >&2; exit 1"
         } else {
             "sleep 1; echo \"$0 restarted\""
         };
-        let mut config = String::from("heartbeat_s = 10\n\n[exec]\n");
+        let mut config = String::from("heartbeat_s = 10\n");
+        writeln!(config, "workflows = {}\n\n[exec]", serde_json::to_string(&workflows)?)?;
         for (key, words) in [
             ("reboot", vec!["touch", &format!("{folder}/reboot")]),
             ("shutdown", vec!["touch", &format!("{folder}/shutdown")]),

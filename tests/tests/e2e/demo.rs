@@ -1,12 +1,17 @@
 //! `cargo demo`: a live fleet that leaves nothing behind.
 
-use std::process::Command;
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
+use quarterdeck_protocol::command::CommandStatus;
 use quarterdeck_tests::{
     api::Api,
     binaries,
+    demo::firmware,
     process::{Process, descendants},
     pty::TerminalBuilder,
     wait::{Look, wait_for, wait_until},
@@ -18,6 +23,16 @@ const DEMO: &str = env!("CARGO_BIN_EXE_demo");
 fn bin_dir() -> Result<String> {
     let folder = binaries::find()?.server.parent().context("a program without a folder")?;
     Ok(folder.to_string_lossy().into_owned())
+}
+
+/// Finds a machine's simulated flash in the demo's one folder.
+fn firmware_folder(temporary: &Path, device: &str) -> Result<PathBuf> {
+    let mut folders = std::fs::read_dir(temporary)?.flatten();
+    let fleet = folders.find_map(|entry| {
+        let flash = entry.path().join("devices").join(device).join("firmware");
+        flash.is_dir().then_some(flash)
+    });
+    fleet.context("no simulated flash")
 }
 
 #[tokio::test]
@@ -54,7 +69,18 @@ async fn a_headless_demo_is_a_fleet_with_all_outcomes_and_ends_without_a_trace()
     }
     // A reboot can be tried: the machine comes back with another boot id.
     let id = api.send("pi-lab-01", "reboot_host", serde_json::json!({})).await?;
-    api.wait_status(id, quarterdeck_protocol::command::CommandStatus::Completed).await?;
+    api.wait_status(id, CommandStatus::Completed).await?;
+
+    // And the firmware update of the guide, with an image that is kept and one that is not.
+    let flash = firmware_folder(folder.path(), "kiosk-ber1-01")?;
+    for (image, expected) in [("good", CommandStatus::Completed), ("broken", CommandStatus::Failed)]
+    {
+        let payload = firmware::payload(&flash, image);
+        let id = api.send("kiosk-ber1-01", "firmware_update", payload).await?;
+        api.wait_status(id, expected).await.context(image)?;
+        let kept = std::fs::read_to_string(flash.join("active"))?;
+        assert_eq!(kept.trim(), "b", "{image}: the first update runs");
+    }
 
     let started = descendants(demo.pid());
     ensure!(started.len() >= 12, "{started:?}");
