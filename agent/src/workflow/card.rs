@@ -98,10 +98,13 @@ fn text(
 ) -> Result<Option<String>, String> {
     match fields.get(key) {
         None => Ok(None),
-        Some(Value::String(text)) if !text.is_empty() && text.chars().count() <= max_chars => {
+        // The server would leave the whole card out for a NUL, the danger in it too.
+        Some(Value::String(text))
+            if !text.is_empty() && text.chars().count() <= max_chars && !text.contains('\0') =>
+        {
             Ok(Some(text.clone()))
         }
-        Some(_) => Err(format!("expected a text of 1 to {max_chars} characters")),
+        Some(_) => Err(format!("expected a text of 1 to {max_chars} characters, none of them NUL")),
     }
 }
 
@@ -128,6 +131,7 @@ mod tests {
             ("{", "flash.json:1:1: this is no JSON"),
             ("[]", "flash.json: expected a JSON object"),
             ("{\"name\":1}", "flash.json: name: expected a text of 1 to 80 characters"),
+            ("{\"icon\":\"\\u0000\"}", "flash.json: icon: expected a text of 1 to 8 characters"),
             ("{\"dangerous\":\"yes\"}", "flash.json: dangerous: expected true or false"),
             (
                 "{\"estimated_duration\":-1}",

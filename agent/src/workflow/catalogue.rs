@@ -39,6 +39,9 @@ use super::{
 /// The longest workflow file.
 pub const WORKFLOW_MAX_BYTES: usize = 256 * 1024;
 
+/// How deep brackets may stand open in one.
+const NESTING_MAX_LEVELS: usize = 100;
+
 /// A workflow that is part of the agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Embedded {
@@ -274,6 +277,21 @@ fn has_extension(path: &Path, extension: &str) -> bool {
     !is_hidden && path.extension().is_some_and(|found| found == extension)
 }
 
+/// Counts how deep brackets stand open at most, wherever they stand: a reader that goes on
+/// after an error goes one level deeper for each that is never closed.
+fn nesting(bytes: &[u8]) -> usize {
+    let (mut open, mut most) = (0_usize, 0);
+    for byte in bytes {
+        match byte {
+            b'[' | b'{' => open += 1,
+            b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        most = most.max(open);
+    }
+    most
+}
+
 /// Reads the bytes of a workflow file, and tells for which operation it is.
 pub fn read(file: &str, bytes: &[u8]) -> (Option<Arc<str>>, Workflow) {
     let invalid = |operation: Option<String>, problem: Problem| {
@@ -283,6 +301,10 @@ pub fn read(file: &str, bytes: &[u8]) -> (Option<Arc<str>>, Workflow) {
     };
     if bytes.len() > WORKFLOW_MAX_BYTES {
         let text = format!("expected at most {} KiB", WORKFLOW_MAX_BYTES / 1024);
+        return invalid(None, Problem { line: 0, column: 0, key: String::new(), text });
+    }
+    if nesting(bytes) > NESTING_MAX_LEVELS {
+        let text = format!("nests deeper than {NESTING_MAX_LEVELS} levels of brackets");
         return invalid(None, Problem { line: 0, column: 0, key: String::new(), text });
     }
     let text = match std::str::from_utf8(bytes) {

@@ -135,3 +135,12 @@ fn a_card_keeps_what_it_does_not_say_of_a_builtin_operation() {
     let card = &catalogue.get("reboot_host").expect("there").card;
     assert_eq!((&*card.title, card.dangerous, card.reboots), ("Power cycle", true, true));
 }
+
+#[test]
+fn brackets_that_are_never_closed_are_refused_before_they_are_read() {
+    let text = "operation = \"op\"\n[init]\non_exit.1 = { status = \"x\n".repeat(2_000);
+    let (operation, workflow) = read("deep.toml", text.as_bytes());
+    let Workflow::Invalid(invalid) = workflow else { panic!("it is valid") };
+    assert_eq!(operation, None);
+    assert!(invalid.reason().contains("nests deeper than 100 levels"), "{}", invalid.reason());
+}
