@@ -9,11 +9,14 @@ mod http_query;
 mod ids;
 mod journal;
 mod live;
+mod operation_card;
 mod payload;
 mod response;
 mod server_config;
 mod terminal_text;
 mod topics;
+mod workflow_definition;
+mod workflow_substitution;
 
 /// A parser, and what must hold of it.
 #[derive(Debug, Clone, Copy)]
@@ -51,11 +54,14 @@ targets! {
     ids,
     journal,
     live,
+    operation_card,
     payload,
     response,
     server_config,
     terminal_text,
     topics,
+    workflow_definition,
+    workflow_substitution,
 }
 
 /// Finds a target.
