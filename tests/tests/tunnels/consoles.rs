@@ -1,6 +1,6 @@
 //! Consoles that are killed: what runs for nobody ends, what may go on goes on.
 
-use std::{fs, path::Path, process::Stdio};
+use std::{fs, path::Path, process::Stdio, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use nix::{sys::signal::kill, unistd::Pid};
@@ -11,6 +11,7 @@ use quarterdeck_protocol::{
 use quarterdeck_tests::{
     Fleet,
     cli::{self, Forward},
+    clock,
     proxy::{Fault, Proxy},
     server::ServerOptions,
     tunnel::wait_tunnel,
@@ -114,7 +115,10 @@ async fn a_console_that_was_away_for_less_goes_on() -> Result<()> {
     let args = ["exec", "pi-1", "--", "sh", "-c", &script];
     let console = cli::quarterdeck(&fleet, &api, &args)?.spawn()?;
     let tunnel = only_tunnel(&fleet).await?;
+    let begun = clock::now();
     wait_tunnel(fleet.api(), tunnel.id, "attached", |t| t.attached == 1).await?;
+    // Not only when its bytes are counted, each half minute.
+    ensure!(begun.elapsed() < Duration::from_secs(15), "shown after {:?}", begun.elapsed());
     network.set(Fault::Refuse);
     network.cut();
     wait_tunnel(fleet.api(), tunnel.id, "alone", |t| t.attached == 0).await?;

@@ -278,7 +278,9 @@ impl Task {
                 self.tell_all(&stats);
             }
         }
-        if self.progress_at <= now {
+        // Who is there is shown to others: "nobody attached" must not stand there while somebody types.
+        let has_moved = self.stored.attached as usize != self.consoles.len();
+        if self.progress_at <= now || has_moved {
             self.progress_at = now + Duration::from_millis(PROGRESS_MS);
             self.store_progress().await;
         }
