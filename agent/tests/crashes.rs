@@ -229,7 +229,8 @@ fn leftovers_of_scripts_are_gone_after_the_restart() {
     wait_for("the script's file", || folder.exists().then_some(()));
     bench.kill_agent();
     bench.start_online();
-    assert!(!folder.exists());
+    assert_eq!(bench.wait_final(&id)["error_code"], "interrupted");
+    wait_for("the script's file to go", || (!folder.exists()).then_some(()));
 }
 
 /// Has the agent die at every point that a command passes, from the journal to the workflow's
