@@ -77,7 +77,7 @@ fn a_refused_enrolment_says_what_to_do_and_ends() {
 fn without_a_token_it_says_what_is_missing() {
     let bench = bench_or_skip!();
     let output = bench.command().output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("--server"));
 }
 

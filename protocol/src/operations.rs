@@ -125,7 +125,7 @@ const BUILTINS: [Builtin; 22] = [
     safe(
         "software_list",
         "List software",
-        "☰",
+        "▦",
         15,
         "List what is installed, by the owner's plugins.",
     ),

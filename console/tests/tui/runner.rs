@@ -19,7 +19,7 @@ use quarterdeck_console::tui::{
     },
     view::{self, Drawn},
 };
-use quarterdeck_protocol::{live::ServerMessage, time::Timestamp};
+use quarterdeck_protocol::{live::ServerMessage, operations, time::Timestamp};
 use quarterdeck_tests::fake::{FakeFleet, Windows};
 use ratatui::{
     buffer::{Buffer, Cell},
@@ -183,6 +183,15 @@ impl Runner {
             let key = Key::parse(name).unwrap_or_else(|| panic!("{name:?} is no key"));
             self.msg(Msg::Input(Input::Key(key)));
             self.settle();
+        }
+        self
+    }
+
+    /// Goes to the card of a built-in operation, from the wizard's first.
+    pub(crate) fn to_operation(&mut self, name: &str) -> &mut Self {
+        let at = operations::builtin().iter().position(|operation| operation.name == name);
+        for _ in 0..at.expect("it is built in") {
+            self.keys("Right");
         }
         self
     }

@@ -149,7 +149,7 @@ impl FakeFleet {
                     device_count: self.devices.len() as u64,
                     ..all[0].clone()
                 };
-                all.insert(13, own);
+                all.push(own);
                 page(range, &all, |op| (op.name.clone(), text(op)))
             }
             Listing::Users => page(range, &self.users, |u| (u.username.clone(), text(u))),
