@@ -128,7 +128,7 @@ fn a_reboot_of_a_locked_device_says_so_before_it_is_sent() {
     // The fleet says that this one has used up its reboots.
     let device = runner.fleet.devices[0].id.to_string();
     runner.keys("2 /").text_in(&device).keys("Enter").pass_ms(500);
-    runner.keys("n").to_operation("reboot_host");
+    runner.keys("n").go_to_operation("reboot_host");
     runner.wait_for("Reboot host").keys("Enter C-n").wait_for("1 device has no reboot left");
 }
 

@@ -188,7 +188,7 @@ impl Runner {
     }
 
     /// Goes to the card of a built-in operation, from the wizard's first.
-    pub(crate) fn to_operation(&mut self, name: &str) -> &mut Self {
+    pub(crate) fn go_to_operation(&mut self, name: &str) -> &mut Self {
         let at = operations::builtin().iter().position(|operation| operation.name == name);
         for _ in 0..at.expect("it is built in") {
             self.keys("Right");

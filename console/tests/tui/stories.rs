@@ -12,7 +12,7 @@ use crate::runner::{Runner, caps};
 fn a_command_is_sent_to_marked_devices_and_seen_to_its_end() {
     let mut runner = Runner::new(120, 36);
     runner.keys("2 Space Space Space n").wait_for("What shall they do?");
-    runner.to_operation("restart_service").keys("Enter");
+    runner.go_to_operation("restart_service").keys("Enter");
     runner.wait_for("Restart service").text_in("mqtt-bridge").keys("C-n");
     runner.wait_for("Blast radius");
     assert!(runner.shows("3 devices"), "{}", runner.text());
@@ -26,7 +26,7 @@ fn a_command_is_sent_to_marked_devices_and_seen_to_its_end() {
 #[test]
 fn a_field_that_the_server_refuses_says_so_beside_it() {
     let mut runner = Runner::new(120, 36);
-    runner.keys("2 n").to_operation("restart_service").keys("Enter");
+    runner.keys("2 n").go_to_operation("restart_service").keys("Enter");
     runner.text_in("forbidden").keys("C-n").wait_for("Blast radius").keys("Enter");
     runner.wait_for("is not allowed");
     assert!(runner.shows("3 Configure"), "{}", runner.text());
@@ -35,7 +35,7 @@ fn a_field_that_the_server_refuses_says_so_beside_it() {
 #[test]
 fn a_payload_that_is_wrong_is_not_sent() {
     let mut runner = Runner::new(120, 36);
-    runner.keys("2 n").to_operation("restart_service").keys("Enter C-n");
+    runner.keys("2 n").go_to_operation("restart_service").keys("Enter C-n");
     assert!(runner.shows("is needed"), "{}", runner.text());
     runner.text_in("--now").keys("C-n");
     assert!(runner.shows("expected a unit's name"), "{}", runner.text());
@@ -46,7 +46,7 @@ fn a_dangerous_batch_is_typed_waits_ten_seconds_and_can_be_called_back() {
     let mut runner = Runner::new(120, 36);
     let before = runner.fleet.commands.len();
     runner.keys("2 n");
-    runner.to_operation("reboot_host");
+    runner.go_to_operation("reboot_host");
     runner.wait_for("Reboot host").keys("Enter C-n").wait_for("Blast radius").keys("Enter");
     assert!(runner.shows("Type reboot_host"), "{}", runner.text());
     // Cancel is preselected, and the button is dead until the name is there.
@@ -434,6 +434,6 @@ fn a_command_is_sent_again_with_changes_from_its_own_screen() {
     let at = runner.fleet.commands.iter().position(|c| c.kind == "restart_service");
     let id = runner.fleet.commands[at.expect("there is one")].id.to_string();
     runner.keys("'").text_in(&id).keys("Enter").wait_for("restart_service on");
-    runner.keys("n").to_operation("restart_service").keys("Enter");
+    runner.keys("n").go_to_operation("restart_service").keys("Enter");
     assert!(runner.shows("mqtt-bridge"), "{}", runner.text());
 }
