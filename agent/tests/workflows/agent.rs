@@ -13,7 +13,10 @@ use std::{
 
 use rumqttc::{Client, Event, MqttOptions, Packet, QoS};
 
-use crate::stage::{ROOT, Seen, Stage};
+use crate::{
+    case::is_skipped_without,
+    stage::{ROOT, Seen, Stage},
+};
 
 /// Nothing here takes this long; whatever does is broken.
 const PATIENCE: Duration = Duration::from_secs(45);
@@ -286,4 +289,21 @@ fn spawn(config: &Path) -> Child {
         .stderr(Stdio::null())
         .spawn();
     child.expect("mosquitto starts")
+}
+
+/// An agent with these workflow files, if there is a broker.
+pub(crate) fn with_workflows(
+    workflows: &[(&str, &str)],
+) -> Option<(BuiltAgent, tempfile::TempDir)> {
+    if is_skipped_without("mosquitto") {
+        return None;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::create_dir_all(folder.path().join("workflows")).expect("made");
+    for (name, text) in workflows {
+        let text = text.replace("@DIR@", folder.path().to_str().expect("UTF-8"));
+        fs::write(folder.path().join("workflows").join(name), text).expect("written");
+    }
+    let agent = BuiltAgent::new(folder.path().to_owned());
+    Some((agent, folder))
 }

@@ -5,28 +5,12 @@ use std::{fs, path::Path, time::Duration};
 use serde_json::{Value, json};
 
 use crate::{
-    agent::{BuiltAgent, wait_for},
-    case::is_skipped_without,
+    agent::{BuiltAgent, wait_for, with_workflows as agent},
     check,
     stage::{ROOT, Seen, Stage as _, TARGET},
 };
 
 const PATIENCE: Duration = Duration::from_secs(45);
-
-/// An agent with these workflow files, if there is a broker.
-fn agent(workflows: &[(&str, &str)]) -> Option<(BuiltAgent, tempfile::TempDir)> {
-    if is_skipped_without("mosquitto") {
-        return None;
-    }
-    let folder = tempfile::tempdir().expect("a folder");
-    fs::create_dir_all(folder.path().join("workflows")).expect("made");
-    for (name, text) in workflows {
-        let text = text.replace("@DIR@", folder.path().to_str().expect("UTF-8"));
-        fs::write(folder.path().join("workflows").join(name), text).expect("written");
-    }
-    let agent = BuiltAgent::new(folder.path().to_owned());
-    Some((agent, folder))
-}
 
 fn topic(operation: &str, cmd_id: &str) -> String {
     format!("{ROOT}/{TARGET}/cmd/{operation}/{cmd_id}")

@@ -218,8 +218,8 @@ impl Terminal {
         self.lock().shown_at
     }
 
-    /// Records what was typed, if that is asked for. What the disk cannot follow is left out
-    /// of the recording of input alone, which is told there.
+    /// Records what was typed, if that is asked for. What the disk cannot follow, more than
+    /// [`TYPED_MAX_BYTES`] that wait, is left out of the recording of input, which does not say so.
     pub(super) fn record_typed(&self, bytes: &Bytes) {
         let mut state = self.lock();
         if !state.records_typed || state.typed_bytes + bytes.len() > TYPED_MAX_BYTES {
