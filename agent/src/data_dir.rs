@@ -18,12 +18,19 @@ use std::{
     io,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use nix::fcntl::{Flock, FlockArg};
 use quarterdeck_protocol::ids::CommandId;
 
 use crate::io::durable;
+
+/// How often, and how long apart, a held folder is tried before it counts as held: what an
+/// agent that was killed had just forked keeps its files open until it runs its program.
+const TRIES: u32 = 60;
+const BETWEEN_TRIES: Duration = Duration::from_millis(50);
 
 /// Says why the folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -105,8 +112,7 @@ impl DataDir {
             .mode(0o600)
             .open(paths.lock())
             .map_err(io)?;
-        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
-            .map_err(|_| DataDirError::InUse { path: root.to_owned() })?;
+        let lock = lock(file).ok_or_else(|| DataDirError::InUse { path: root.to_owned() })?;
         durable::private_folder(&paths.work()).map_err(io)?;
         Ok(Self { paths, _lock: lock })
     }
@@ -128,5 +134,38 @@ impl DataDir {
 
     pub const fn paths(&self) -> &Paths {
         &self.paths
+    }
+}
+
+fn lock(mut file: File) -> Option<Flock<File>> {
+    for _ in 0..TRIES {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Some(lock),
+            Err((it, _)) => file = it,
+        }
+        thread::sleep(BETWEEN_TRIES);
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_is_let_go_in_time_is_held_and_no_other() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let held = DataDir::hold(folder.path()).expect("nobody holds it");
+        let root = folder.path().to_owned();
+        let second = thread::spawn(move || DataDir::hold(&root));
+        let refused = DataDir::hold(folder.path());
+        assert!(matches!(refused, Err(DataDirError::InUse { .. })), "{refused:?}");
+        assert!(second.join().expect("no panic").is_err());
+
+        let root = folder.path().to_owned();
+        let third = thread::spawn(move || DataDir::hold(&root));
+        thread::sleep(BETWEEN_TRIES);
+        drop(held);
+        third.join().expect("no panic").expect("let go in time");
     }
 }

@@ -139,7 +139,7 @@ fn heartbeats_count_reconnects() {
     assert_eq!(first["broker_connection"]["reconnect_count"], 0);
     assert!(first["resources"]["memory_total_bytes"].is_u64());
     let before = bench.count_online();
-    bench.broker.stop();
+    bench.broker.kill();
     bench.broker.start_again();
     bench.wait_online(before);
     let later = wait_for("a later heartbeat", || {

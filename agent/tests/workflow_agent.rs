@@ -4,6 +4,8 @@
 
 #[path = "workflows/agent.rs"]
 mod agent;
+#[path = "support/broker.rs"]
+mod broker;
 #[path = "workflows/builtin.rs"]
 mod builtin;
 #[path = "workflows/case.rs"]

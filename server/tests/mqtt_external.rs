@@ -8,10 +8,12 @@ mod strange;
 
 use std::{
     collections::{HashSet, VecDeque},
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -123,9 +125,7 @@ impl Mosquitto {
             assert!(status.expect("openssl runs").success());
         }
         for _ in 0..20 {
-            let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-            let port = free.local_addr().expect("bound").port();
-            drop(free);
+            let port = next_port();
             write_config(&folder, port, openssl.is_some());
             if let Some(process) = run(&program, &folder, port) {
                 return Self { program, folder, port, tls: openssl.is_some(), process };
@@ -148,6 +148,14 @@ impl Mosquitto {
         let scheme = if self.tls { "mqtts" } else { "mqtt" };
         format!("{scheme}://server:p%40ss@127.0.0.1:{}", self.port)
     }
+}
+
+/// A port below those that the kernel gives to outgoing connections: no client sits on it,
+/// and other processes' tests begin elsewhere.
+fn next_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let n = std::process::id().wrapping_mul(50).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+    u16::try_from(10_000 + n % 20_000).expect("below 30,000")
 }
 
 fn write_config(folder: &TempDir, port: u16, tls: bool) {

@@ -7,9 +7,10 @@ use std::{
     net::TcpListener,
     path::PathBuf,
     process::{Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
@@ -178,9 +179,26 @@ fn guide() -> Result<(&'static str, &'static str)> {
     Ok((server, device))
 }
 
-/// A port of loopback that nobody listens on now.
+/// Ports below those that the kernel gives to outgoing connections (from 32,768 on).
+const PORTS: std::ops::Range<u32> = 10_000..30_000;
+/// How many neighbouring processes' tests never ask for the same port.
+const PORTS_OF_ONE: u32 = 50;
+
+/// A port of loopback that nobody listens on now, and that no client sits on.
+///
+/// One that the kernel chooses may belong to a connection, or to another test, before the
+/// server that it is meant for listens.
 pub fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0)).context("finding a free port")?.local_addr()?.port())
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(PORTS_OF_ONE);
+    for _ in PORTS {
+        let n = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(PORTS.start + n % (PORTS.end - PORTS.start))?;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no port is free in {PORTS:?}")
 }
 
 #[cfg(test)]

@@ -9,23 +9,24 @@
     reason = "each test file uses its own part of this"
 )]
 
+pub mod broker;
 pub mod http;
 
 use std::{
     io::Read as _,
-    net::TcpListener,
-    path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    path::PathBuf,
+    process::{Child, Command, ExitStatus},
     sync::{Arc, Mutex},
     thread,
     time::Duration,
 };
 
 use quarterdeck_protocol::time::Timestamp;
-use rumqttc::{Client, Event, MqttOptions, Packet, QoS};
+use rumqttc::QoS;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use broker::{Broker, Others};
 use http::Stub;
 
 pub const PROJECT: &str = "p1";
@@ -33,7 +34,6 @@ pub const DEVICE: &str = "pi-1";
 /// Nothing here takes this long; whatever does is broken.
 const PATIENCE_MS: u64 = 45_000;
 const LOOK_EVERY_MS: u64 = 15;
-const MOSQUITTO: &str = "/usr/sbin/mosquitto";
 
 /// Waits until a condition holds.
 pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
@@ -48,13 +48,13 @@ pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
 
 /// Whether the broker's program is there; without it a test is skipped, or fails if it must not.
 pub fn has_broker(test: &str) -> bool {
-    let found = Path::new(MOSQUITTO).exists();
+    let found = broker::program().is_some();
     if !found {
         assert!(
             std::env::var_os("QUARTERDECK_REQUIRE_SERVICES").is_none(),
-            "{test}: {MOSQUITTO} is not installed"
+            "{test}: mosquitto is not installed"
         );
-        println!("skipped: {test}: {MOSQUITTO} is not installed");
+        println!("skipped: {test}: mosquitto is not installed");
     }
     found
 }
@@ -71,65 +71,6 @@ macro_rules! bench_or_skip {
     () => {
         bench_or_skip!("")
     };
-}
-
-pub struct Broker {
-    child: Child,
-    pub port: u16,
-    config: PathBuf,
-}
-
-impl Broker {
-    fn spawn(config: &Path) -> Child {
-        Command::new(MOSQUITTO)
-            .arg("-c")
-            .arg(config)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("mosquitto starts")
-    }
-
-    fn start(folder: &Path) -> Self {
-        for attempt in 0..20 {
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let config = folder.join(format!("mosquitto-{attempt}.conf"));
-            let text = format!(
-                "listener {port} 127.0.0.1\nallow_anonymous true\nmax_inflight_messages 100\npersistence false\n"
-            );
-            std::fs::write(&config, text).unwrap();
-            let mut child = Self::spawn(&config);
-            for _ in 0..400 {
-                if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                    return Self { child, port, config };
-                }
-                // Somebody else took the port meanwhile.
-                if child.try_wait().unwrap().is_some() {
-                    break;
-                }
-                thread::sleep(Duration::from_millis(LOOK_EVERY_MS));
-            }
-            let _ = child.kill();
-        }
-        panic!("no broker came up");
-    }
-
-    pub fn stop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-
-    pub fn start_again(&mut self) {
-        let port = self.port;
-        self.child = Self::spawn(&self.config);
-        wait_for("the broker", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        self.stop();
-    }
 }
 
 pub struct Agent {
@@ -186,7 +127,7 @@ pub struct Bench {
     pub inbox: Arc<Mutex<Vec<(String, Value)>>>,
     /// For the agent's next start.
     pub environment: Vec<(String, String)>,
-    operator: Client,
+    operator: Others,
     config: String,
     folder: tempfile::TempDir,
 }
@@ -197,11 +138,11 @@ impl Bench {
         let broker = Broker::start(folder.path());
         let server = Stub::start(json!({
             "project_id": PROJECT, "device_id": DEVICE, "device_secret": "s3cret",
-            "mqtt_url": format!("mqtt://127.0.0.1:{}", broker.port)
+            "mqtt_url": broker.url()
         }));
         std::fs::write(folder.path().join("boot-id"), "boot-1\n").unwrap();
         let inbox: Arc<Mutex<Vec<(String, Value)>>> = Arc::default();
-        let operator = operator(broker.port, &inbox);
+        let operator = operator(&broker, &inbox);
         let (config, environment) = (config.to_owned(), Vec::new());
         Self { agent: None, broker, server, inbox, environment, operator, config, folder }
     }
@@ -279,7 +220,7 @@ impl Bench {
 
     pub fn publish(&self, kind: &str, payload: impl Into<Vec<u8>>) {
         let qos = if kind == "commands" { QoS::ExactlyOnce } else { QoS::AtLeastOnce };
-        self.operator.publish(Self::topic(kind), qos, false, payload.into()).unwrap();
+        self.operator.publish(&Self::topic(kind), qos, false, payload);
     }
 
     /// Sends a command; gives its id.
@@ -371,31 +312,10 @@ pub fn message(kind: &str, payload: Value) -> Value {
     })
 }
 
-fn operator(port: u16, inbox: &Arc<Mutex<Vec<(String, Value)>>>) -> Client {
-    let mut options = MqttOptions::new("operator", "127.0.0.1", port);
-    options.set_max_packet_size(1024 * 1024, 1024 * 1024).set_clean_session(false);
-    let (client, mut connection) = Client::new(options, 100);
-    client.subscribe(Bench::topic("#"), QoS::ExactlyOnce).unwrap();
-    let (inbox, again) = (Arc::clone(inbox), client.clone());
-    let (subscribed, is_subscribed) = std::sync::mpsc::channel();
-    thread::spawn(move || {
-        for event in connection.iter() {
-            match event {
-                Ok(Event::Incoming(Packet::Publish(publish))) => {
-                    let value = serde_json::from_slice(&publish.payload).unwrap_or(Value::Null);
-                    inbox.lock().unwrap().push((publish.topic, value));
-                }
-                Ok(Event::Incoming(Packet::ConnAck(ack))) if !ack.session_present => {
-                    let _ = again.try_subscribe(Bench::topic("#"), QoS::ExactlyOnce);
-                }
-                Ok(Event::Incoming(Packet::SubAck(_))) => {
-                    let _ = subscribed.send(());
-                }
-                Ok(_) => {}
-                Err(_) => thread::sleep(Duration::from_millis(50)),
-            }
-        }
-    });
-    is_subscribed.recv().unwrap();
-    client
+fn operator(broker: &Broker, inbox: &Arc<Mutex<Vec<(String, Value)>>>) -> Others {
+    let inbox = Arc::clone(inbox);
+    Others::connect(broker, &Bench::topic("#"), move |publish| {
+        let value = serde_json::from_slice(&publish.payload).unwrap_or(Value::Null);
+        inbox.lock().unwrap().push((publish.topic, value));
+    })
 }

@@ -1,19 +1,20 @@
 //! The built agent, alone on a private Mosquitto.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, OpenOptions},
     io::Write as _,
-    net::{TcpListener, TcpStream},
-    path::{Path, PathBuf},
+    os::unix::process::ExitStatusExt as _,
+    path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex},
     thread,
     time::{Duration, Instant},
 };
 
-use rumqttc::{Client, Event, MqttOptions, Packet, QoS};
+use rumqttc::QoS;
 
 use crate::{
+    broker::{Broker, Others},
     case::is_skipped_without,
     stage::{ROOT, Seen, Stage},
 };
@@ -29,7 +30,7 @@ pub(crate) struct BuiltAgent {
     folder: PathBuf,
     broker: Broker,
     heard: Arc<Heard>,
-    others: Client,
+    others: Others,
     agent: Option<Child>,
     starts: u32,
     begun: Instant,
@@ -51,7 +52,7 @@ impl BuiltAgent {
         fs::create_dir_all(&own).expect("a folder");
         let broker = Broker::start(&own);
         let heard: Arc<Heard> = Arc::default();
-        let others = listen(broker.port, &heard);
+        let others = listen(&broker, &heard);
         let (agent, environment) = (None, Vec::new());
         Self { folder, broker, heard, others, agent, starts: 0, begun: Instant::now(), environment }
     }
@@ -81,7 +82,7 @@ impl BuiltAgent {
         let workflows = self.folder.join("workflows");
         fs::create_dir_all(&workflows).expect("a folder");
         let child = Command::new(env!("CARGO_BIN_EXE_quarterdeck-agent"))
-            .args(["--offline", "--bus", &format!("mqtt://127.0.0.1:{}", self.broker.port)])
+            .args(["--offline", "--bus", &self.broker.url()])
             .arg("--workflows")
             .arg(workflows)
             .arg("--data-dir")
@@ -102,6 +103,31 @@ impl BuiltAgent {
             self.agent = None;
         }
         ended
+    }
+
+    /// Waits until something holds; says whether the agent died before.
+    pub(crate) fn dies_before(&mut self, holds: &dyn Fn(&[Seen]) -> bool) -> bool {
+        let decided = wait_for(PATIENCE, || {
+            if self.until(holds, Duration::ZERO) {
+                return Some(false);
+            }
+            self.wait(Duration::ZERO).map(|_| true)
+        });
+        decided.unwrap_or_else(|| panic!("in vain: {:#?}", self.seen()))
+    }
+
+    /// Stops the agent; says whether it had died by itself.
+    pub(crate) fn dies_before_its_stop(&mut self) -> bool {
+        self.terminate();
+        let ended = self.wait(STOP_WITHIN).unwrap_or_else(|| panic!("no stop: {}", self.log()));
+        assert!(ended.success() || ended.signal() == Some(9), "{ended:?}\n{}", self.log());
+        !ended.success()
+    }
+
+    fn terminate(&self) {
+        let pid = self.pid().to_string();
+        let told = Command::new("kill").args(["-TERM", &pid]).status().expect("kill is there");
+        assert!(told.success());
     }
 
     fn log_file(&self) -> PathBuf {
@@ -130,19 +156,19 @@ impl Stage for BuiltAgent {
     }
 
     fn stop(&mut self) {
-        let pid = self.pid().to_string();
-        let told = Command::new("kill").args(["-TERM", &pid]).status().expect("kill is there");
-        assert!(told.success());
+        self.terminate();
         let ended = self.wait(STOP_WITHIN);
         assert!(ended.is_some_and(|status| status.success()), "{ended:?}\n{}", self.log());
     }
 
     fn publish(&mut self, topic: &str, payload: &str) {
-        let sent = self.others.publish(topic, QoS::AtLeastOnce, true, payload);
-        sent.expect("the broker is there");
+        self.others.publish(topic, QoS::AtLeastOnce, true, payload);
         // So that what is waited for next comes after it.
         let mine = |seen: &[Seen]| seen.iter().any(|s| s.topic == topic && s.payload == payload);
-        assert!(self.until(&mine, PATIENCE), "{topic} was not published");
+        if !self.until(&mine, PATIENCE) {
+            let (errors, broker) = (self.others.errors(), self.broker.log());
+            panic!("{topic} was not published: {errors:?}\n--- its broker\n{broker}");
+        }
     }
 
     #[expect(clippy::disallowed_methods, reason = "scripts take real time")]
@@ -194,101 +220,14 @@ pub(crate) fn wait_for<T>(
     }
 }
 
-fn listen(port: u16, heard: &Arc<Heard>) -> Client {
-    let mut options = MqttOptions::new("the-others", "127.0.0.1", port);
-    options.set_max_packet_size(64 * 1024 * 1024, 64 * 1024 * 1024);
-    let (client, mut connection) = Client::new(options, 1_000);
-    let (again, heard_there) = (client.clone(), Arc::clone(heard));
-    let is_ready = Arc::new((Mutex::new(false), Condvar::new()));
-    let ready = Arc::clone(&is_ready);
-    thread::spawn(move || {
-        for event in connection.iter() {
-            match event {
-                Ok(Event::Incoming(Packet::ConnAck(_))) => {
-                    again.subscribe(format!("{ROOT}/#"), QoS::AtLeastOnce).expect("it is there");
-                }
-                Ok(Event::Incoming(Packet::SubAck(_))) => {
-                    *ready.0.lock().expect("nobody panicked") = true;
-                    ready.1.notify_all();
-                }
-                Ok(Event::Incoming(Packet::Publish(publish))) => {
-                    let payload = String::from_utf8_lossy(&publish.payload).into_owned();
-                    let seen = Seen { topic: publish.topic, payload };
-                    heard_there.seen.lock().expect("nobody panicked").push(seen);
-                    heard_there.is_more.notify_all();
-                }
-                // The broker was stopped: it may come back.
-                Err(_) => thread::sleep(LOOK_EVERY),
-                Ok(_) => {}
-            }
-        }
-    });
-    let lock = is_ready.0.lock().expect("nobody panicked");
-    let waited = is_ready.1.wait_timeout_while(lock, PATIENCE, |ready| !*ready);
-    assert!(*waited.expect("nobody panicked").0, "the broker takes no subscription");
-    client
-}
-
-/// A private Mosquitto.
-pub(crate) struct Broker {
-    child: Child,
-    config: PathBuf,
-    port: u16,
-}
-
-impl Broker {
-    fn start(folder: &Path) -> Self {
-        let config = folder.join("mosquitto.conf");
-        for _ in 0..20 {
-            let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-            let port = listener.local_addr().expect("bound").port();
-            drop(listener);
-            let mut file = File::create(&config).expect("created");
-            writeln!(file, "listener {port} 127.0.0.1\nallow_anonymous true").expect("written");
-            writeln!(file, "persistence false\nmax_queued_messages 0").expect("written");
-            let mut child = spawn(&config);
-            let is_up = wait_for(PATIENCE, || {
-                let ended = child.try_wait().expect("it is ours").is_some();
-                (ended || TcpStream::connect(("127.0.0.1", port)).is_ok()).then_some(!ended)
-            });
-            // Else somebody else took the port meanwhile.
-            if is_up == Some(true) {
-                return Self { child, config, port };
-            }
-        }
-        panic!("no broker came up");
-    }
-
-    pub(crate) fn kill(&mut self) {
-        self.child.kill().expect("it is ours");
-        self.child.wait().expect("it is ours");
-    }
-
-    pub(crate) fn start_again(&mut self) {
-        self.child = spawn(&self.config);
-        let port = self.port;
-        let up = wait_for(PATIENCE, || TcpStream::connect(("127.0.0.1", port)).ok());
-        assert!(up.is_some(), "the broker does not come back");
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn spawn(config: &Path) -> Child {
-    let program = ["/usr/sbin/mosquitto", "/usr/bin/mosquitto", "/usr/local/sbin/mosquitto"];
-    let program = program.into_iter().find(|path| Path::new(path).is_file());
-    let child = Command::new(program.unwrap_or("mosquitto"))
-        .arg("-c")
-        .arg(config)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    child.expect("mosquitto starts")
+fn listen(broker: &Broker, heard: &Arc<Heard>) -> Others {
+    let heard = Arc::clone(heard);
+    Others::connect(broker, &format!("{ROOT}/#"), move |publish| {
+        let payload = String::from_utf8_lossy(&publish.payload).into_owned();
+        let seen = Seen { topic: publish.topic, payload };
+        heard.seen.lock().expect("nobody panicked").push(seen);
+        heard.is_more.notify_all();
+    })
 }
 
 /// An agent with these workflow files, if there is a broker.

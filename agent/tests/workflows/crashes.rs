@@ -80,26 +80,22 @@ fn die_at_each_point(first: u64) {
         agent.publish(&own, &json!({"status": "init", "keep": point}).to_string());
         agent.environment = vec![("QUARTERDECK_AGENT_DIE_AT".to_owned(), point.to_string())];
         agent.launch();
-        let ended =
-            |seen: &[Seen]| check::states(seen, &own).last().is_some_and(|s| s == "successful");
-        let mut has_died = false;
-        while !agent.until(&ended, Duration::from_millis(20)) && !has_died {
-            has_died = agent.wait(Duration::ZERO).is_some();
-        }
+        let sub = topic("leaf", &format!("sub:op:{cmd_id}"));
+        let is_over = |seen: &[Seen]| {
+            let last = |topic: &str| check::states(seen, topic).pop();
+            last(&own).is_some_and(|state| state == "successful")
+                && last(&sub).is_some_and(|state| state == "<cleared>")
+        };
         // It may still die for what follows the end.
-        has_died |= agent.wait(Duration::from_millis(300)).is_some();
+        let has_died = agent.dies_before(&is_over) || agent.dies_before_its_stop();
         if has_died {
             deaths += 1;
             agent.environment.clear();
             agent.start();
+            assert!(agent.until(&is_over, PATIENCE), "{point}: {:#?}", said(&agent, &cmd_id));
+            agent.stop();
         }
-        assert!(agent.until(&ended, PATIENCE), "point {point}: {:#?}", said(&agent, &cmd_id));
-        let sub = topic("leaf", &format!("sub:op:{cmd_id}"));
-        let cleared =
-            |seen: &[Seen]| check::states(seen, &sub).last().is_some_and(|s| s == "<cleared>");
-        assert!(agent.until(&cleared, PATIENCE), "point {point}: {:#?}", said(&agent, &cmd_id));
         check_scripts(path, &cmd_id, has_died);
-        agent.stop();
         agent.publish(&own, "");
         if !has_died {
             assert!(deaths > 20, "the agent died at {deaths} points only");
