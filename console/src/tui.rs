@@ -57,6 +57,7 @@ mod export_file;
 pub mod format;
 pub mod mailbox;
 mod outbox;
+mod pace;
 pub mod pane;
 mod run;
 pub mod store;

@@ -1,10 +1,18 @@
 //! Where network results wait for the TUI: slots, not a queue.
 //!
+//! ```text
+//!            rows of a window                 all else
+//!   Nothing ────────────────▶ Rows ──────────────────▶ Urgent
+//!      ▲                       │ taken when rows are due │ taken at once
+//!      └───────────────────────┴─────────────────────────┘
+//! ```
+//!
 //! The network puts, and never waits; the TUI takes all there is at once.
 //! Between two takes each window has one slot, in which a later message is
 //! merged into the earlier one, row by row. However fast rows change, what
-//! waits is bounded by the rows of the windows that are open, and a slow
-//! terminal sees the latest state, never a backlog.
+//! waits is bounded by the rows of the windows that are open, a slow terminal
+//! sees the latest state, never a backlog, and the TUI is woken once for all of
+//! them: it does not work between two frames on what no frame will show.
 //!
 //! A pane has a slot as well ([`streams`]): of its output nothing may be merged away, so whoever
 //! brings it waits for room, and a take brings no more than the screen can be kept fresh with.
@@ -24,7 +32,10 @@ use quarterdeck_protocol::{
     time::Timestamp,
 };
 use serde_json::value::RawValue;
-use tokio::sync::Notify;
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
 
 use super::{
     effects::{ApiAnswer, NetEvent, RequestId},
@@ -55,13 +66,10 @@ pub struct MailboxSender(Arc<Shared>);
 impl MailboxSender {
     /// Takes an event. Never waits, never fails.
     pub fn put(&self, event: NetEvent) {
-        let mut waiting = self.0.lock();
-        match event {
+        self.0.change(|waiting| match event {
             NetEvent::Tunnel(event) => waiting.streams.put(event),
             other => waiting.batch.put(other),
-        }
-        drop(waiting);
-        self.0.news.notify_one();
+        });
     }
 
     /// Hands on output of a pane, as soon as there is room for it. May be dropped half-way: then
@@ -72,8 +80,7 @@ impl MailboxSender {
             tokio::pin!(room);
             // From here on no room that is made goes unnoticed.
             room.as_mut().enable();
-            if self.0.lock().streams.output(pane, &piece) {
-                self.0.news.notify_one();
+            if self.0.change(|waiting| waiting.streams.output(pane, &piece)) {
                 return;
             }
             room.await;
@@ -86,14 +93,19 @@ impl MailboxSender {
 pub struct MailboxReceiver(Arc<Shared>);
 
 impl MailboxReceiver {
-    /// Waits for the next batch. Safe to drop half-way: nothing is lost.
-    pub async fn take(&self) -> Batch {
+    /// Waits for the next batch; when it is of rows alone, until `rows_due`. Safe to drop half-way:
+    /// nothing is lost.
+    pub async fn take(&self, rows_due: Instant) -> Batch {
         loop {
-            let batch = self.try_take();
-            if !batch.is_empty() {
-                return batch;
+            let urgency = self.0.lock().urgency();
+            match urgency {
+                Urgency::Urgent => return self.try_take(),
+                Urgency::Rows => tokio::select! {
+                    () = sleep_until(rows_due) => return self.try_take(),
+                    () = self.0.news.notified() => {}
+                },
+                Urgency::Nothing => self.0.news.notified().await,
             }
-            self.0.news.notified().await;
         }
     }
 
@@ -129,6 +141,16 @@ impl Batch {
             && self.windows.is_empty()
             && self.answers.is_empty()
             && self.streams.is_empty()
+    }
+
+    const fn urgency(&self) -> Urgency {
+        if self.link.is_some() || !self.answers.is_empty() || !self.streams.is_empty() {
+            Urgency::Urgent
+        } else if self.is_empty() {
+            Urgency::Nothing
+        } else {
+            Urgency::Rows
+        }
     }
 
     fn put(&mut self, event: NetEvent) {
@@ -292,7 +314,36 @@ struct Waiting {
     streams: Streams,
 }
 
+/// How soon somebody should look at what waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Urgency {
+    Nothing,
+    /// Rows, and the server's clock: with the next frame.
+    Rows,
+    /// An answer, a word on the connection, output of a pane.
+    Urgent,
+}
+
+impl Waiting {
+    fn urgency(&self) -> Urgency {
+        if self.streams.is_empty() { self.batch.urgency() } else { Urgency::Urgent }
+    }
+}
+
 impl Shared {
+    /// Changes what waits, and wakes the TUI when that makes it more urgent.
+    fn change<T>(&self, change: impl FnOnce(&mut Waiting) -> T) -> T {
+        let mut waiting = self.lock();
+        let before = waiting.urgency();
+        let changed = change(&mut waiting);
+        let is_more_urgent = waiting.urgency() > before;
+        drop(waiting);
+        if is_more_urgent {
+            self.news.notify_one();
+        }
+        changed
+    }
+
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         // What waits is valid after each step of a put, so a panic elsewhere spoils nothing.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
@@ -301,6 +352,8 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn row(key: &str, value: u64) -> Row {
@@ -340,6 +393,34 @@ mod tests {
         assert_eq!(slot.rows.len(), 2);
         assert_eq!(slot.rows["a"].get(), "{\"n\":1000}");
         assert!(receiver.try_take().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rows_wait_for_their_time_and_an_answer_takes_them_along() {
+        let (sender, receiver) = mailbox();
+        let begun = Instant::now();
+        let due = begun + Duration::from_millis(33);
+        let says = {
+            let sender = sender.clone();
+            async move {
+                for n in 1..=10 {
+                    tokio::time::sleep(Duration::from_millis(3)).await;
+                    sender.put(changes(vec![row("a", n)], None));
+                }
+            }
+        };
+        let (batch, ()) = tokio::join!(receiver.take(due), says);
+        assert_eq!(Instant::now(), due);
+        assert_eq!(batch.windows[0].rows["a"].get(), "{\"n\":10}");
+
+        let answers = async {
+            sender.put(changes(vec![row("a", 11)], None));
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            sender.put(NetEvent::Lost { why: "gone".into() });
+        };
+        let (batch, ()) = tokio::join!(receiver.take(due + Duration::from_secs(1)), answers);
+        assert_eq!(Instant::now(), due + Duration::from_millis(1));
+        assert_eq!((batch.windows.len(), batch.link.is_some()), (1, true));
     }
 
     #[test]

@@ -11,8 +11,8 @@
 //!     network         ──▶ update a turn's worth, draw within a frame's time
 //! ```
 //!
-//! A frame is drawn at most every [`FRAME_MS`], at once after a key, and only
-//! when the one before has left the writer. What did not change is not written.
+//! When a frame is due, and when changed rows are looked at, [`Pace`] says. What
+//! did not change is not written.
 
 use std::{path::Path, time::Duration};
 
@@ -35,6 +35,7 @@ use super::{
     effects::{ApiRequest, Effect, ExportStep, NetRequest},
     export_file::ExportFile,
     outbox::Outbox,
+    pace::Pace,
     term::{
         caps::Caps,
         frame::Encoder,
@@ -44,10 +45,6 @@ use super::{
     view,
 };
 
-/// Frames are at least this far apart, in milliseconds.
-const FRAME_MS: u64 = 33;
-/// The same on a slow link.
-const FRAME_SLOW_MS: u64 = 250;
 /// A write that takes this long is a slow one, in milliseconds.
 const SLOW_WRITE_MS: u128 = 200;
 /// So many slow writes in a row turn low bandwidth on.
@@ -68,13 +65,11 @@ pub(super) async fn run(options: TuiOptions, net: NetHandle) -> anyhow::Result<E
         encoder: Encoder::new(caps.abilities),
         buffer: Buffer::empty(Rect::ZERO),
         screen,
-        busy: false,
-        dirty: true,
+        pace: Pace::new(Instant::now()),
         extra: Vec::new(),
         title: String::new(),
         takes_osc: caps.takes_osc,
         slow_writes: 0,
-        last_frame: Instant::now(),
         outbox: Outbox::default(),
         exporting: None,
         options,
@@ -91,16 +86,12 @@ struct Console {
     encoder: Encoder,
     buffer: Buffer,
     screen: Screen,
-    /// A frame is under way.
-    busy: bool,
-    /// Something may have changed since the last frame.
-    dirty: bool,
+    pace: Pace,
     /// Bytes that go with the next frame: clipboard, bell.
     extra: Vec<u8>,
     title: String,
     takes_osc: bool,
     slow_writes: u32,
-    last_frame: Instant,
     outbox: Outbox,
     exporting: Option<ExportFile>,
     exit: Option<Exit>,
@@ -119,8 +110,8 @@ impl Console {
         let mut network_ended = false;
         self.draw();
         while self.exit.is_none() {
-            let frame_due = self.last_frame + self.frame_time();
-            let may_draw = self.dirty && !self.busy;
+            self.pace.low_bandwidth = self.app.low_bandwidth;
+            let due = self.pace.due();
             let wake = self.wake();
             tokio::select! {
                 biased;
@@ -130,6 +121,7 @@ impl Console {
                 event = events.next() => match event {
                     Some(Ok(event)) => {
                         if let Some(input) = input::from_event(event) {
+                            self.pace.key();
                             self.update(Msg::Input(input)).await;
                             self.draw();
                         }
@@ -139,7 +131,7 @@ impl Console {
                 Some(written) = idle.recv() => self.written(written),
                 // Frames and requests before news: however much of it there is, what is seen is fresh
                 // and what was typed leaves.
-                () = sleep_until(frame_due), if may_draw => self.draw(),
+                () = sleep_until(due.unwrap_or(wake)), if due.is_some() => self.draw(),
                 permit = net.requests.reserve(), if !self.outbox.is_empty() && !network_ended => {
                     match permit {
                         Ok(permit) => if let Some(request) = self.outbox.pop() {
@@ -149,7 +141,8 @@ impl Console {
                     }
                 }
                 () = sleep_until(wake) => self.update(Msg::Tick).await,
-                batch = net.mailbox.take() => {
+                batch = net.mailbox.take(self.pace.rows_due()) => {
+                    self.pace.took(Instant::now());
                     self.update(Msg::Net(batch)).await;
                     if matches!(self.app.link, Link::SignedOut { .. }) && self.app.wall.is_none() {
                         self.exit = Some(Exit::SignedOut);
@@ -160,11 +153,6 @@ impl Console {
         Ok(self.exit.unwrap_or(Exit::Quit))
     }
 
-    fn frame_time(&self) -> Duration {
-        let slow = self.app.low_bandwidth;
-        Duration::from_millis(if slow { FRAME_SLOW_MS } else { FRAME_MS })
-    }
-
     /// When the state changes by itself.
     fn wake(&self) -> Instant {
         let ms = self.app.next_wake().millis_since(now()).max(1);
@@ -173,7 +161,7 @@ impl Console {
 
     async fn update(&mut self, msg: Msg) {
         self.app.now = now();
-        self.dirty = true;
+        self.pace.news();
         let effects = update(&mut self.app, msg);
         self.perform(effects).await;
     }
@@ -264,7 +252,7 @@ impl Console {
             Err(error) => {
                 self.exporting = None;
                 let effects = update(&mut self.app, Msg::ExportFailed { why: error.to_string() });
-                self.dirty = true;
+                self.pace.news();
                 self.forward(effects);
             }
         }
@@ -279,7 +267,7 @@ impl Console {
 
     fn say(&mut self, text: &str, is_error: bool) {
         let effects = update(&mut self.app, Msg::Said { text: text.to_owned(), is_error });
-        self.dirty = true;
+        self.pace.news();
         self.forward(effects);
     }
 
@@ -292,7 +280,7 @@ impl Console {
     }
 
     fn written(&mut self, written: Written) {
-        self.busy = false;
+        self.pace.left();
         match written {
             Written::Failed => self.exit = Some(Exit::Terminated),
             Written::After(time) if time.as_millis() >= SLOW_WRITE_MS => {
@@ -308,7 +296,7 @@ impl Console {
 
     /// Draws the state and hands the writer what differs; keeps it for later while the writer is busy.
     fn draw(&mut self) {
-        if self.busy {
+        if self.pace.due().is_none() {
             return;
         }
         let area = Rect::from((ratatui::layout::Position::ORIGIN, self.app.size));
@@ -331,7 +319,6 @@ impl Console {
             view::prepare(&mut self.app);
             drawn = view::draw(&self.app, &mut self.buffer);
         }
-        self.dirty = false;
         if std::mem::take(&mut self.app.dump) {
             self.dump();
         }
@@ -342,13 +329,10 @@ impl Console {
             self.title = title;
         }
         frame.append(&mut self.extra);
-        // Also one in which nothing changed took its time.
-        self.last_frame = Instant::now();
-        if frame.is_empty() {
-            return;
+        self.pace.drawn(Instant::now(), !frame.is_empty());
+        if !frame.is_empty() {
+            self.screen.write(frame);
         }
-        self.busy = true;
-        self.screen.write(frame);
     }
 
     /// Writes what is on the screen to a file, as text.

@@ -52,7 +52,9 @@ fn start(stub: &Stub) -> (NetHandle, JoinHandle<()>) {
 }
 
 async fn take(handle: &NetHandle) -> Batch {
-    tokio::time::timeout(Duration::from_secs(30), handle.mailbox.take()).await.expect("in time")
+    tokio::time::timeout(Duration::from_secs(30), handle.mailbox.take(tokio::time::Instant::now()))
+        .await
+        .expect("in time")
 }
 
 async fn call(handle: &NetHandle, id: u64, call: ApiRequest) -> Batch {

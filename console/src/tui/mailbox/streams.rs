@@ -59,6 +59,10 @@ pub(super) struct Streams {
 }
 
 impl Streams {
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
     /// Takes what is said of a session.
     pub(super) fn put(&mut self, TunnelEvent { pane, news }: TunnelEvent) {
         let slot = self.slots.entry(pane).or_default();
