@@ -5,17 +5,20 @@ use std::{collections::BTreeMap, time::Duration};
 
 use clap::Args;
 use quarterdeck_protocol::{
-    api::{CreateTunnel, CreatedTunnel, TunnelKind},
+    api::{CreateTunnel, CreatedTunnel, Device, TunnelKind},
+    device::DeviceStatus,
     ids::DeviceId,
+    time::Timestamp,
     tunnel::{close::CloseCode, mark::Size},
 };
 
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use super::{context::Context, error::CliError, output::note};
+use super::{context::Context, error::CliError, output::note, units};
 use crate::net::{
     ApiError,
     api::Item,
+    clock,
     tunnel::{self, Attach, Attachment, Ended, Event, State},
 };
 
@@ -26,6 +29,8 @@ const LAUNCH_FAILED: u8 = 127;
 /// The exit code when nobody reads what a program writes: as if SIGPIPE had ended it.
 pub const UNREAD: u8 = 128 + 13;
 
+/// A device that did not answer within this time is asked after.
+const QUIET: Duration = Duration::from_millis(500);
 /// How long the end of a tunnel may take that is given up before it is open.
 const FAREWELL: Duration = Duration::from_secs(3);
 
@@ -93,8 +98,32 @@ pub async fn open(
             let ended = timeout(FAREWELL, attachment.ended()).await;
             return Err(Failed::Ended(ended.unwrap_or(Ended::Detached)));
         }
+        () = explain_silence(context, &request.device_id) => {}
     }
     Ok((created, attachment))
+}
+
+/// Says whom one waits for, when it takes long. Never ends.
+async fn explain_silence(context: &Context, device: &DeviceId) {
+    sleep(QUIET).await;
+    if let Ok(device) = context.project().device(device).await
+        && let Some(why) = absence(&device.value, clock::now())
+    {
+        note(&format!("quarterdeck: {why}; waiting for it, ^C gives up"));
+    }
+    std::future::pending::<()>().await;
+}
+
+/// Why a device does not answer, when it is known.
+fn absence(device: &Device, now: Timestamp) -> Option<String> {
+    if device.status == DeviceStatus::Online {
+        return None;
+    }
+    let last = device.last_seen_at.map_or_else(
+        || "never heard of".to_owned(),
+        |at| format!("last heard of {} ago", units::age(at, now)),
+    );
+    Some(format!("{} is {}, {last}", device.id, device.status.as_str()))
 }
 
 /// Why a session did not come to its own end.

@@ -2,11 +2,13 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use quarterdeck_tests::wait::DEADLINE;
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use super::{
     program::Program,
-    samples::{BATCH, command, command_id},
+    samples::{BATCH, command, command_id, device, opening_tunnel},
     stub::{Reply, Request, Stub},
 };
 
@@ -249,4 +251,22 @@ async fn more_devices_than_a_submission_takes_go_in_several() {
         })
         .collect();
     assert_eq!(sent, [(10_000, "k"), (1, "k.2")]);
+}
+
+#[tokio::test]
+async fn a_session_with_a_device_that_is_away_says_so_while_it_waits() {
+    let stub = Stub::start(|request| match request.route().as_str() {
+        "POST /projects/default/tunnels" => Reply::json(201, &opening_tunnel()),
+        "GET /projects/default/devices/pi-1" => Reply::ok(&device("pi-1", "offline")),
+        // The stream is opened, and nobody speaks.
+        _ => Reply::problem(404, "not_found", "There is no such route."),
+    })
+    .await;
+    let program = Program::with_token(&stub.url);
+    let mut child = program.command(&["exec", "pi-1", "--", "true"]).spawn().expect("starts");
+    let mut said = BufReader::new(child.stderr.take().expect("piped")).lines();
+    let line = tokio::time::timeout(DEADLINE, said.next_line()).await.expect("a word in time");
+    let line = line.expect("UTF-8").expect("a line");
+    assert!(line.starts_with("quarterdeck: pi-1 is offline, last heard of "), "{line}");
+    assert!(line.ends_with("ago; waiting for it, ^C gives up"), "{line}");
 }

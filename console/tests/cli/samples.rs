@@ -39,3 +39,14 @@ pub(crate) fn tokens(n: u32, expires_in: u64) -> Value {
 pub(crate) fn me() -> Value {
     json!({"username": "ops-1", "admin": false, "projects": {"default": "operator"}})
 }
+
+pub(crate) fn opening_tunnel() -> Value {
+    json!({
+        "id": "01890000-0000-7000-8000-0000000000c0", "device_id": "pi-1", "user": "ops-1",
+        "kind": "exec", "status": "opening", "argv": ["true"], "host": null, "port": null,
+        "reverse": false, "listen_port": null, "bytes_up": 0, "bytes_down": 0, "attached": 0,
+        "created_at": "2026-11-21T06:00:00.000Z", "opened_at": null, "last_activity_at": null,
+        "closed_at": null, "close_reason": null, "close_message": null, "exit_code": null,
+        "recording_id": null, "ticket": "one-use", "expires_in": 30
+    })
+}
