@@ -1,8 +1,10 @@
 //! `quarterdeck` alone: the full-screen console.
 
-use std::{io::IsTerminal as _, path::Path};
+use std::{io::IsTerminal as _, path::Path, time::Duration};
 
 use etcetera::BaseStrategy as _;
+use quarterdeck_protocol::api::Project;
+use tokio::time::timeout;
 
 use super::{
     context::Context,
@@ -23,6 +25,10 @@ use crate::{
 
 /// How long a page of the wall stays when nobody says.
 const ROTATE_DEFAULT: Span = Span { seconds: 15 };
+/// So many projects are named to who asks for one that is not there.
+const PROJECTS_NAMED: u64 = 20;
+/// How long the server may take to say whether there is the project. A slow one is shown as it is.
+const PROJECT_WAIT: Duration = Duration::from_secs(2);
 
 /// Reads which key does what, or says where the file is wrong.
 fn read_keymap(path: &Path) -> Result<Keymap, CliError> {
@@ -34,6 +40,24 @@ fn read_keymap(path: &Path) -> Result<Keymap, CliError> {
         };
         CliError::Usage(format!("--keymap {}: {wrong}", path.display()))
     })
+}
+
+/// Refuses a project that is not there for this login, with those that are. What else goes wrong
+/// is the screen's to show: it says LOST, and waits.
+async fn check_project(context: &Context) -> Result<(), CliError> {
+    let asked = timeout(PROJECT_WAIT, context.project().settings()).await;
+    let Ok(Err(refused)) = asked else { return Ok(()) };
+    if !matches!(refused.status(), Some(403 | 404)) {
+        return Ok(());
+    }
+    // What cannot be listed is not named: the refusal stands without.
+    let listed = context.client.projects(Some(PROJECTS_NAMED)).all::<Project>().await;
+    let projects: Vec<_> = listed.unwrap_or_default().iter().map(|p| p.id.to_string()).collect();
+    let yours = match projects.as_slice() {
+        [] => "an admin must make you a member of one".to_owned(),
+        some => format!("choose one with --project: {}", some.join(", ")),
+    };
+    Err(CliError::Failed(format!("no project {} for this login; {yours}", context.project)))
 }
 
 /// Opens the console; signs in first when nobody has.
@@ -55,6 +79,7 @@ pub async fn run(options: &GlobalArgs, args: &TuiArgs) -> Result<(), CliError> {
         login::sign_in(options, &LoginArgs::default()).await?;
         context = Context::new(options)?;
     }
+    check_project(&context).await?;
     let server = context.client.server().to_string();
     let tui_options = TuiOptions {
         server: server.split_once("://").map_or(server.clone(), |(_, host)| host.to_owned()),

@@ -1,6 +1,12 @@
 //! What is wrong in options and files is refused, with where it stands and what was expected.
 
-use super::program::Program;
+use quarterdeck_tests::pty::TerminalBuilder;
+use serde_json::json;
+
+use super::{
+    program::Program,
+    stub::{Reply, Stub},
+};
 
 #[tokio::test]
 async fn a_wrong_file_or_option_is_named_with_its_line_and_key() {
@@ -35,4 +41,31 @@ async fn a_wrong_file_or_option_is_named_with_its_line_and_key() {
     }
     let ended = program.run(&["--token-file", &missing, "devices"]).await.expect(2);
     assert!(ended.stderr.contains("--token-file"), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn a_project_that_is_not_there_is_refused_before_the_screen_is_taken() {
+    let stub = Stub::start(|request| match request.route().as_str() {
+        "GET /projects" => Reply::page(
+            &[json!({"id": "lab", "name": "Lab", "created_at": "2026-11-21T06:00:00Z", "role": "viewer"})],
+            None,
+            1,
+        ),
+        _ => Reply::problem(404, "not_found", "There is no such project."),
+    })
+    .await;
+    let program = Program::new();
+    let mut console = TerminalBuilder::new(env!("CARGO_BIN_EXE_quarterdeck"))
+        .args(["--project", "nope"])
+        .env("QUARTERDECK_SERVER", &stub.url)
+        .env("QUARTERDECK_TOKEN", "service-token-1")
+        .env("HOME", program.home.path().to_string_lossy())
+        .size(120, 36)
+        .start()
+        .expect("starts");
+    console.wait_for_text("no project nope for this login").await.expect("said");
+    let said = console.text();
+    assert!(said.contains("choose one with --project: lab"), "{said}");
+    assert_eq!(console.wait_for_end().await.expect("ends"), 1);
+    assert!(!console.raw().starts_with(b"\x1b"), "the screen was taken");
 }
