@@ -388,10 +388,12 @@ impl App {
         }
         let body = if self.current_list().is_some() { Context::List } else { Context::Viewer };
         // While a search is on, n and N are its own.
-        if body == Context::Viewer && !self.viewer.search.is_empty() {
-            return vec![body, own, Context::Global];
-        }
-        vec![own, body, Context::Global]
+        let is_searching = body == Context::Viewer && !self.viewer.search.is_empty();
+        let mut contexts = if is_searching { vec![body, own] } else { vec![own, body] };
+        contexts.push(Context::Global);
+        // A screen that is nothing but text.
+        contexts.dedup();
+        contexts
     }
 
     /// Whether an action has to do with the screen that is shown.

@@ -21,6 +21,14 @@ fn keys_are_offered_on_the_tabs_where_they_mean_something() {
 }
 
 #[test]
+fn the_help_of_a_screen_of_text_has_each_section_once() {
+    let mut runner = Runner::new(120, 36);
+    runner.keys("H ?").wait_for("Keys of this screen");
+    let titles = runner.text().matches("In logs and JSON").count();
+    assert_eq!(titles, 1, "{}", runner.text());
+}
+
+#[test]
 fn what_is_over_is_not_cancelled_and_what_runs_is_not_retried() {
     let mut runner = Runner::new(200, 36);
     runner.keys("3 Enter").wait_for("▸ running");
