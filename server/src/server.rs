@@ -1,7 +1,7 @@
 //! A server from its start to its end.
 //!
 //! ```text
-//!  start: data folder, HTTP port, store, first start, broker, engine, routes ──▶ Running
+//!  start: data folder, ports, store, first start, broker, engine, routes ──▶ Running
 //!  stop:  no new connections ─▶ sockets told, requests end ─▶ devices disconnected
 //!         ─▶ what they said is committed ─▶ store closed; each step within a bound
 //! ```
@@ -26,8 +26,9 @@ use crate::{
     http::{self, App, BrokerReady, Metrics, uploads::Files},
     live::Hub,
     mqtt::{
-        embedded, external,
-        link::{InboundReceiver, Link},
+        embedded,
+        external::{self, BrokerUrl},
+        link::{InboundReceiver, Link, Qos},
     },
     store::{Store, StoreError, audit::Auditor, idempotency, meta, sessions},
     tunnels::{self, Tunnels},
@@ -94,6 +95,8 @@ impl Server {
         let listen = |source| StartError::Listen { address: config.http, source };
         let listener = TcpListener::bind(config.http).await.map_err(listen)?;
         let http_address = listener.local_addr().map_err(listen)?;
+        // What can be refused is, before anything is made that only a first start makes.
+        let broker = BrokerAt::take(config.broker)?;
         let store = Store::open(&config.database).await?;
         let clock = match clock {
             Some(clock) => clock,
@@ -115,7 +118,7 @@ impl Server {
         // The broker asks the engine who may connect; the engine tells devices the broker's address.
         let engine = Engine::new(store.clone(), clock.clone(), auditor.clone(), settings(""));
         let Way { link, inbound, tunnels: of_tunnels, is_broker_up, url, is_ready } =
-            open_way(config.broker, &store, &clock, &engine).await?;
+            open_way(broker, &store, &clock, &engine).await?;
         engine.set_settings(settings(config.mqtt_url.as_ref().unwrap_or(&url)));
         let engine_running = engine.run(Arc::clone(&link), inbound);
 
@@ -223,16 +226,33 @@ struct Way {
     is_ready: BrokerReady,
 }
 
+/// Where the broker is: at a port that is taken already, or at another's URL.
+enum BrokerAt {
+    Embedded(embedded::Port),
+    External { url: BrokerUrl, tls: Option<Arc<rustls::ClientConfig>>, qos_max: Qos },
+}
+
+impl BrokerAt {
+    fn take(broker: Broker) -> Result<Self, StartError> {
+        Ok(match broker {
+            Broker::Embedded { listen } => Self::Embedded(embedded::bind(listen)?),
+            Broker::External { url, ca_pem, qos_max } => {
+                let tls = ca_pem.as_deref().map(external::trust).transpose()?;
+                Self::External { url, tls, qos_max }
+            }
+        })
+    }
+}
+
 async fn open_way(
-    broker: Broker,
+    broker: BrokerAt,
     store: &Store,
     clock: &Clock,
     engine: &Engine,
 ) -> Result<Way, StartError> {
     match broker {
-        Broker::Embedded { listen } => {
-            let (broker, inbound) =
-                embedded::start(embedded::Config { listen }, Arc::new(engine.clone())).await?;
+        BrokerAt::Embedded(port) => {
+            let (broker, inbound) = embedded::start(port, Arc::new(engine.clone())).await;
             let url = format!("mqtt://{}", broker.address());
             let tunnels = broker.tunnels();
             Ok(Way {
@@ -244,9 +264,8 @@ async fn open_way(
                 is_ready: Box::new(|| true),
             })
         }
-        Broker::External { url: broker, ca_pem, qos_max } => {
+        BrokerAt::External { url: broker, tls, qos_max } => {
             let client_id = client_id(store, clock).await?;
-            let tls = ca_pem.as_deref().map(external::trust).transpose()?;
             let host = if broker.host.contains(':') {
                 format!("[{}]", broker.host)
             } else {

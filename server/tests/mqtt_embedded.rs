@@ -13,7 +13,7 @@ use quarterdeck_protocol::{
     topics::{self, Channel, DeviceTopic},
 };
 use quarterdeck_server::mqtt::{
-    embedded::{self, Broker, Config},
+    embedded::{self, Broker},
     limits,
     link::{
         Authenticator, Denied, DeviceIdentity, Ended, Inbound, InboundReceiver, Link, Message,
@@ -76,9 +76,8 @@ struct Server {
 impl Server {
     async fn start() -> Self {
         let secrets = Arc::new(Secrets { gate: Semaphore::new(1_000) });
-        let config = Config { listen: "127.0.0.1:0".parse().expect("an address") };
-        let (broker, inbound) =
-            embedded::start(config, secrets.clone()).await.expect("a free port");
+        let port = embedded::bind("127.0.0.1:0".parse().expect("an address"));
+        let (broker, inbound) = embedded::start(port.expect("a free port"), secrets.clone()).await;
         assert_ne!(broker.address().port(), 0);
         Self { broker, inbound, secrets, kept: VecDeque::new() }
     }

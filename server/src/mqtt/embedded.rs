@@ -17,7 +17,7 @@ mod parts;
 mod registry;
 mod strangers;
 
-use std::{net::SocketAddr, num::NonZeroU16, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, num::NonZeroU16, sync::Arc, time::Duration};
 
 use quarterdeck_protocol::{
     ids::{DeviceId, ProjectId},
@@ -27,7 +27,7 @@ use quarterdeck_protocol::{
 use rmqtt::{
     codec::types::QoS,
     context::ServerContext,
-    net::Builder,
+    net::{Builder, Listener},
     server::MqttServer,
     types::{CodecPublish, From, Id, Message, Publish, Reason, Tx},
 };
@@ -40,17 +40,10 @@ use super::{
     link::{self, Authenticator, Ended, InboundReceiver, Link, PublishError, PublishRequest, Qos},
 };
 
-/// How the embedded broker listens.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// Port 0 asks the system for one; [`Broker::address`] tells it.
-    pub listen: SocketAddr,
-}
-
 /// Says why the broker cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("cannot listen for MQTT on {address}: {reason}")]
+    #[error("cannot listen for MQTT on {address}, as --mqtt says: {reason}")]
     Listen { address: SocketAddr, reason: String },
 }
 
@@ -63,21 +56,32 @@ pub struct Broker {
     tasks: Vec<JoinHandle<()>>,
 }
 
+/// The broker's port, taken. A device that connects is served once the broker starts.
+pub struct Port {
+    listener: Listener,
+    address: SocketAddr,
+}
+
+impl fmt::Debug for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Port").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// Takes the port; port 0 asks the system for one, and [`Broker::address`] tells it.
+pub fn bind(listen: SocketAddr) -> Result<Port, StartError> {
+    let refused =
+        |error: rmqtt::Error| StartError::Listen { address: listen, reason: format!("{error:#}") };
+    let listener = listener(listen).bind().and_then(Listener::tcp).map_err(refused)?;
+    let address = listener.local_addr().map_err(refused)?;
+    Ok(Port { listener, address })
+}
+
 /// Starts the broker; the receiver gets what the devices say.
-pub async fn start(
-    config: Config,
-    authenticator: Arc<dyn Authenticator>,
-) -> Result<(Broker, InboundReceiver), StartError> {
-    let refused = |error: rmqtt::Error| StartError::Listen {
-        address: config.listen,
-        reason: format!("{error:#}"),
-    };
+pub async fn start(port: Port, authenticator: Arc<dyn Authenticator>) -> (Broker, InboundReceiver) {
+    let Port { listener, address } = port;
     let (sender, receiver) = link::inbound();
     let core = Arc::new(Core::new(authenticator, sender));
-
-    let listener =
-        listener(config.listen).bind().and_then(rmqtt::net::Listener::tcp).map_err(refused)?;
-    let address = listener.local_addr().map_err(refused)?;
 
     // rmqtt's own idea of "busy" refuses devices when the machine works hard.
     let context = ServerContext::new()
@@ -101,7 +105,7 @@ pub async fn start(
     });
     let sweeping = tokio::spawn(sweep(core.clone(), address));
     let from = hooks::from_server(&Id::from(node, "server".into()));
-    Ok((Broker { core, address, from, tasks: vec![serving, sweeping] }, receiver))
+    (Broker { core, address, from, tasks: vec![serving, sweeping] }, receiver)
 }
 
 impl Broker {

@@ -45,6 +45,31 @@ async fn a_wrong_option_is_refused_before_anything_is_written() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_first_start_on_a_taken_port_makes_no_database_and_no_password() -> Result<()> {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let address = taken.local_addr()?.to_string();
+    let server = &binaries::find()?.server;
+    for option in ["--http", "--mqtt"] {
+        let folder = tempfile::tempdir()?;
+        let data = folder.path().to_str().context("a folder")?;
+        let mut args = vec!["--data-dir", data, "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"];
+        let at = args.iter().position(|arg| *arg == option).context("an option")? + 1;
+        args[at] = &address;
+        let output = run(server, &args, &[])?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.code() == Some(1), "{option}: {}", output.status);
+        ensure!(said.contains(option) && said.contains(&address), "{option}: {said}");
+        ensure!(!said.contains("password"), "{option}: {said}");
+        let databases: Vec<_> = std::fs::read_dir(folder.path())?
+            .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
+            .filter(|name| name.contains(".db"))
+            .collect();
+        ensure!(databases.is_empty(), "{option}: {databases:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_agent_with_a_wrong_option_says_which_and_writes_nothing() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let data = folder.path().join("data");
