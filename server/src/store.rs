@@ -57,7 +57,7 @@ use std::{
 
 use futures_util::FutureExt;
 use sqlx::{
-    ConnectOptions, Executor as _, Postgres, Sqlite, Transaction,
+    ConnectOptions, Connection as _, Executor as _, Postgres, Sqlite, Transaction,
     migrate::{MigrateError, Migrator},
     pool::PoolOptions,
     postgres::{PgConnectOptions, PgPool},
@@ -65,7 +65,10 @@ use sqlx::{
         SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
     },
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{sleep, timeout},
+};
 
 /// Jobs that may wait for the writer; more wait at the caller.
 const WRITE_QUEUE_MAX_JOBS: usize = 4_096;
@@ -75,6 +78,11 @@ const COMMIT_MAX_JOBS: usize = 1_024;
 const READERS_MAX: u32 = 8;
 /// How long a reader waits for a connection.
 const READ_WAIT_MS: u64 = 10_000;
+/// How long a database server may be away when ours starts, in milliseconds.
+const REACH_WAIT_MS: u64 = 10_000;
+/// How long one attempt to reach it may take, and the pause before the next, in milliseconds.
+const REACH_ATTEMPT_MS: u64 = 2_000;
+const REACH_PAUSE_MS: u64 = 500;
 /// How long SQLite waits for a lock that another process holds, e.g. a backup.
 const BUSY_TIMEOUT_MS: u64 = 10_000;
 /// SQLite's pages in memory, of each connection: negative, for it counts KiB.
@@ -358,6 +366,7 @@ impl Store {
                     .map_err(open)?
                     .statement_cache_capacity(STATEMENTS_MAX)
                     .options([("synchronous_commit", "on"), ("timezone", "UTC")]);
+                reach(&options, &location.shown()).await.map_err(open)?;
                 let one = PoolOptions::<Postgres>::new()
                     .max_connections(1)
                     .acquire_timeout(Duration::from_millis(READ_WAIT_MS));
@@ -405,6 +414,46 @@ impl Store {
         readers.close().await;
         intake.close().await;
         main.close().await;
+    }
+}
+
+/// Connects once, for a pool keeps what went wrong to itself. Waits for a server that is away or
+/// begins, and says so at the first attempt that fails.
+async fn reach(options: &PgConnectOptions, shown: &str) -> Result<(), sqlx::Error> {
+    let mut last = None;
+    let reaching = async {
+        loop {
+            let attempt = timeout(Duration::from_millis(REACH_ATTEMPT_MS), options.connect()).await;
+            let error = match attempt {
+                Ok(Ok(connection)) => return connection.close().await,
+                Ok(Err(error)) if !is_away(&error) => return Err(error),
+                Ok(Err(error)) => error,
+                Err(_) => sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()),
+            };
+            if last.is_none() {
+                let seconds = REACH_WAIT_MS / 1_000;
+                tracing::warn!(
+                    database = shown,
+                    %error,
+                    "the database does not answer; waiting up to {seconds} s for it. Does it run, and does --database name it?"
+                );
+            }
+            last = Some(error);
+            sleep(Duration::from_millis(REACH_PAUSE_MS)).await;
+        }
+    };
+    let reached = timeout(Duration::from_millis(REACH_WAIT_MS), reaching).await;
+    reached.unwrap_or_else(|_| Err(last.unwrap_or(sqlx::Error::PoolTimedOut)))
+}
+
+/// Whether a database server may be there in a moment.
+fn is_away(error: &sqlx::Error) -> bool {
+    /// PostgreSQL's `cannot_connect_now`: it starts, or stops.
+    const CANNOT_CONNECT_NOW: &str = "57P03";
+    match error {
+        sqlx::Error::Io(_) => true,
+        sqlx::Error::Database(error) => error.code().as_deref() == Some(CANNOT_CONNECT_NOW),
+        _ => false,
     }
 }
 

@@ -4,7 +4,9 @@ use std::{path::Path, process::Output};
 
 use anyhow::{Context, Result, ensure};
 use quarterdeck_protocol::command::CommandStatus;
-use quarterdeck_tests::{Fleet, binaries, server::ServerOptions};
+use quarterdeck_tests::{
+    Fleet, binaries, process::Process, server::ServerOptions, wait::wait_until,
+};
 use serde_json::Value;
 
 fn run(program: &Path, args: &[&str], env: &[(&str, &str)]) -> Result<Output> {
@@ -66,6 +68,30 @@ async fn a_first_start_on_a_taken_port_makes_no_database_and_no_password() -> Re
             .collect();
         ensure!(databases.is_empty(), "{option}: {databases:?}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_database_that_does_not_answer_is_named_at_once() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    // Bound and closed: nobody listens there.
+    let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let url = format!("postgres://fleet:secret-word@{address}/fleet");
+    let mut command = std::process::Command::new(&binaries::find()?.server);
+    command.arg("--data-dir").arg(folder.path().join("data")).args(["--database", &url]);
+    command.args(["--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"]);
+    let mut server = Process::start("server", &command, &folder.path().join("logs"))?;
+    wait_until("a word on the database", || {
+        let said = server.stderr();
+        said.contains("does not answer") && said.contains(&address.to_string())
+    })
+    .await?;
+    server.must_run()?;
+    let status = server.wait_for_end().await?;
+    let said = server.stderr();
+    ensure!(status.code() == Some(1), "{status}");
+    ensure!(said.contains("refused"), "{said}");
+    ensure!(!said.contains("secret-word"), "{said}");
     Ok(())
 }
 
