@@ -44,6 +44,12 @@ pub const JOURNAL_MAX_BYTES: u64 = 64 * 1024 * 1024;
 /// The log is compacted when it is longer than this and than twice its length after the last time.
 const COMPACT_FROM_BYTES: u64 = 4 * 1024 * 1024;
 
+/// What is to be done with files that another version wrote: one without the other would have
+/// a command run twice.
+pub(crate) const OTHER_VERSION_HELP: &str = "run that version until its commands have ended, or \
+    move `journal` and `board` together out of the data folder: what they knew of is then \
+    answered `interrupted`";
+
 /// Says what went wrong with the log.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
@@ -51,8 +57,12 @@ pub enum JournalError {
     Io { what: &'static str, file: &'static str, source: io::Error },
     #[error("the journal holds all it may: {0}")]
     Full(&'static str),
-    #[error("the journal is of another version, or is none")]
+    #[error("the journal is of another version, or is none; {OTHER_VERSION_HELP}")]
     NotAJournal,
+    #[error(
+        "the journal's record at {offset} is of another version of the agent; {OTHER_VERSION_HELP}"
+    )]
+    OtherVersion { offset: u64 },
     #[error("the journal's record at {offset} is damaged")]
     Damaged { offset: u64 },
     #[error("the journal could not be saved before and takes nothing until it is rewritten")]
@@ -159,7 +169,7 @@ impl Journal {
             journal.begin_anew()?;
             return Ok((journal, Replay { discarded_bytes: file_len, ..Replay::default() }));
         }
-        journal.scan(file_len);
+        journal.scan(file_len)?;
         let discarded_bytes = file_len - journal.len;
         if discarded_bytes > 0 {
             let truncated = journal.file.truncate(journal.len).and_then(|()| journal.file.sync());
@@ -190,7 +200,7 @@ impl Journal {
         Ok(())
     }
 
-    fn scan(&mut self, file_len: u64) {
+    fn scan(&mut self, file_len: u64) -> Result<(), JournalError> {
         let mut offset = MAGIC.len() as u64;
         let mut header = [0; HEADER_BYTES as usize];
         let mut body = Vec::new();
@@ -210,14 +220,15 @@ impl Journal {
             {
                 break;
             }
-            // Whole but not understood: written by a later version. It stays in the file.
-            if let Ok(record) = serde_json::from_slice(&body) {
-                self.index.note(&record, Place { offset, body_bytes: body_len as u32 });
-            }
+            // Whole but not understood. Passed over, a command that began might begin again.
+            let record =
+                serde_json::from_slice(&body).map_err(|_| JournalError::OtherVersion { offset })?;
+            self.index.note(&record, Place { offset, body_bytes: body_len as u32 });
             offset = end;
         }
         self.len = offset;
         self.compacted_len = offset;
+        Ok(())
     }
 
     fn open_commands(&self) -> Result<Vec<OpenCommand>, JournalError> {

@@ -185,6 +185,18 @@ fn a_file_that_is_no_journal_is_left_alone() {
 }
 
 #[test]
+fn a_record_of_another_version_is_refused_with_what_to_do_and_left_alone() {
+    let stage = br#"{"Stage":{"id":"018f0000-0000-7000-8000-000000000001","index":0}}"#;
+    let known = serde_json::to_vec(&received(1)).expect("plain data");
+    let bytes = framed([&known[..], stage]);
+    let folder = MemoryFolder::holding(&bytes);
+    let refused = Journal::open(Arc::new(folder.clone())).expect_err("of another version");
+    assert!(matches!(refused, JournalError::OtherVersion { .. }), "{refused}");
+    assert!(refused.to_string().contains("move `journal` and `board`"), "{refused}");
+    assert_eq!(&*folder.log().bytes.lock().unwrap(), &bytes);
+}
+
+#[test]
 fn a_full_disk_refuses_the_record_and_leaves_the_log_whole() {
     let (folder, _) = written(&story());
     let len = folder.log().bytes.lock().unwrap().len();

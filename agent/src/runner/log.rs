@@ -29,6 +29,7 @@ use super::{
 };
 use crate::{
     journal::{
+        OTHER_VERSION_HELP,
         frame::{self, HEADER_BYTES},
         storage::{LogFile, LogFolder},
     },
@@ -49,8 +50,13 @@ const REWRITE_FROM_BYTES: u64 = 1024 * 1024;
 pub enum LogError {
     #[error("cannot {what} the board's log")]
     Io { what: &'static str, source: io::Error },
-    #[error("the board's log is of another version, or is none")]
+    #[error("the board's log is of another version, or is none; {OTHER_VERSION_HELP}")]
     NotALog,
+    #[error(
+        "the record at {offset} of the board's log is of another version of the agent; \
+         {OTHER_VERSION_HELP}"
+    )]
+    OtherVersion { offset: u64 },
     #[error("a record of the board's log at {offset} is damaged")]
     Damaged { offset: u64 },
     #[error("a command takes more than {BODY_MAX_BYTES} bytes")]
@@ -199,7 +205,7 @@ impl Log {
             log.len = MAGIC.len() as u64;
             return Ok((log, Replay { discarded_bytes: file_len, ..Replay::default() }));
         }
-        log.scan(file_len);
+        log.scan(file_len)?;
         let discarded_bytes = file_len - log.len;
         if discarded_bytes > 0 {
             let cut = log.file.truncate(log.len).and_then(|()| log.file.sync());
@@ -209,7 +215,7 @@ impl Log {
         Ok((log, replay))
     }
 
-    fn scan(&mut self, file_len: u64) {
+    fn scan(&mut self, file_len: u64) -> Result<(), LogError> {
         let mut offset = MAGIC.len() as u64;
         let mut header = [0; HEADER_BYTES as usize];
         let mut body = Vec::new();
@@ -228,13 +234,14 @@ impl Log {
             {
                 break;
             }
-            // Whole but not understood: written by a later version.
-            if let Ok(record) = serde_json::from_slice(&body) {
-                self.index.note(&record, Place { offset, bytes });
-            }
+            // Whole but not understood. Passed over, a command would be where it was before.
+            let record =
+                serde_json::from_slice(&body).map_err(|_| LogError::OtherVersion { offset })?;
+            self.index.note(&record, Place { offset, bytes });
             offset += bytes;
         }
         self.len = offset;
+        Ok(())
     }
 
     fn read(&self, place: Place) -> Result<Vec<u8>, LogError> {

@@ -73,6 +73,17 @@ fn a_torn_tail_is_cut_off_wherever_it_tears() {
 }
 
 #[test]
+fn a_record_of_another_version_is_refused_with_what_to_do() {
+    // As it was before a command's state had its beginning.
+    let old = br#"{"command":{"version":"v","boot_id":"b","own":[],"command":{"topic":"te/device/main///cmd/op/1","status":"init","payload":{},"phase":"passing"}}}"#;
+    let mut bytes = MAGIC.to_vec();
+    frame::encode(old, &mut bytes);
+    let refused = Log::open(Arc::new(MemoryFolder::holding(&bytes))).expect_err("another version");
+    assert!(matches!(refused, LogError::OtherVersion { offset: 8 }), "{refused}");
+    assert!(refused.to_string().contains("move `journal` and `board`"), "{refused}");
+}
+
+#[test]
 fn the_log_stays_short_and_definitions_that_nothing_runs_go() {
     let folder = MemoryFolder::default();
     let (mut log, _) = open(&folder);
