@@ -28,6 +28,7 @@ use std::{
 };
 
 use quarterdeck_protocol::operations::Operation;
+use toml_parser::lexer::TokenKind;
 
 use crate::domain::operation::Owner;
 
@@ -277,14 +278,17 @@ fn has_extension(path: &Path, extension: &str) -> bool {
     !is_hidden && path.extension().is_some_and(|found| found == extension)
 }
 
-/// Counts how deep brackets stand open at most, wherever they stand: a reader that goes on
-/// after an error goes one level deeper for each that is never closed.
-fn nesting(bytes: &[u8]) -> usize {
+/// Counts how deep brackets stand open at most: a reader that goes on after an error goes one
+/// level deeper for each that is never closed. Those in texts and comments count for nothing,
+/// by the reader's own idea of where these end.
+fn nesting(text: &str) -> usize {
     let (mut open, mut most) = (0_usize, 0);
-    for byte in bytes {
-        match byte {
-            b'[' | b'{' => open += 1,
-            b']' | b'}' => open = open.saturating_sub(1),
+    for token in toml_parser::Source::new(text).lex() {
+        match token.kind() {
+            TokenKind::LeftSquareBracket | TokenKind::LeftCurlyBracket => open += 1,
+            TokenKind::RightSquareBracket | TokenKind::RightCurlyBracket => {
+                open = open.saturating_sub(1);
+            }
             _ => {}
         }
         most = most.max(open);
@@ -303,7 +307,7 @@ pub fn read(file: &str, bytes: &[u8]) -> (Option<Arc<str>>, Workflow) {
         let text = format!("expected at most {} KiB", WORKFLOW_MAX_BYTES / 1024);
         return invalid(None, Problem { line: 0, column: 0, key: String::new(), text });
     }
-    if nesting(bytes) > NESTING_MAX_LEVELS {
+    if nesting(&String::from_utf8_lossy(bytes)) > NESTING_MAX_LEVELS {
         let text = format!("nests deeper than {NESTING_MAX_LEVELS} levels of brackets");
         return invalid(None, Problem { line: 0, column: 0, key: String::new(), text });
     }

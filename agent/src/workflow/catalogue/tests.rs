@@ -137,6 +137,17 @@ fn a_card_keeps_what_it_does_not_say_of_a_builtin_operation() {
 }
 
 #[test]
+fn brackets_in_texts_and_comments_count_for_nothing() {
+    let odd = "# [[ {{\nscript = \"p '[[' {\"\n#\"[\non_success = 'a'\ninput_script = \"\"\"\n[[{ \\\"\"\"\"\n";
+    let states: Vec<_> = (0..200).map(|n| format!("[s{n}]\n{odd}")).collect();
+    let states = states.concat();
+    let text = format!("operation = \"op\"\n[init]\naction = \"proceed\"\n{states}");
+    assert!(text.matches('[').count() > text.matches(']').count() + 500);
+    let (_, workflow) = read("odd.toml", text.as_bytes());
+    assert!(matches!(workflow, Workflow::Valid { .. }), "{workflow:?}");
+}
+
+#[test]
 fn brackets_that_are_never_closed_are_refused_before_they_are_read() {
     let text = "operation = \"op\"\n[init]\non_exit.1 = { status = \"x\n".repeat(2_000);
     let (operation, workflow) = read("deep.toml", text.as_bytes());
