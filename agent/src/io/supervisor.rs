@@ -59,8 +59,8 @@ pub const START: &str = "__start";
 pub const THIS_PROGRAM: &str = "/proc/self/exe";
 pub const GO: &str = "go\n";
 pub const END: &str = "end\n";
-/// How often the supervisor looks whether all is gone, in milliseconds.
-const LOOK_EVERY_MS: u64 = 20;
+/// How long killed processes are waited for, in milliseconds: one that the system holds stays.
+const DEATH_MAX_MS: u64 = 1_000;
 
 /// What to run, and how.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -162,10 +162,12 @@ fn supervise() -> io::Result<()> {
 
     let mut said_by_listener = said.try_clone()?;
     let (has_begun, begun) = mpsc::channel();
+    let (is_alone, alone) = mpsc::channel();
     thread::spawn(move || {
-        listen(&mut told, to_starter, &mut said_by_listener, group, &spec, &has_begun);
+        let heard = Heard { has_begun, alone };
+        listen(&mut told, to_starter, &mut said_by_listener, group, &spec, &heard);
     });
-    wait_for(group, &mut said, &begun);
+    wait_for(group, &mut said, &begun, &is_alone);
     Ok(())
 }
 
@@ -179,8 +181,15 @@ fn say(to: &mut UnixStream, said: &Said) {
 /// Reaps whatever ends below; returns when the program has, and nothing is being ended.
 ///
 /// `begun` is over when it is known whether the starter became the program:
-/// until then its end says nothing.
-fn wait_for(group: Pid, said: &mut UnixStream, begun: &mpsc::Receiver<()>) {
+/// until then its end says nothing. `is_alone` is told when nothing is left
+/// below: whatever descends from the program ends up a child of this process,
+/// so nobody has to look through `/proc` for it again and again.
+fn wait_for(
+    group: Pid,
+    said: &mut UnixStream,
+    begun: &mpsc::Receiver<()>,
+    is_alone: &mpsc::Sender<()>,
+) {
     loop {
         let (pid, code, signal) = match waitpid(None, None) {
             Ok(WaitStatus::Exited(pid, code)) => (pid, Some(code), None),
@@ -188,6 +197,7 @@ fn wait_for(group: Pid, said: &mut UnixStream, begun: &mpsc::Receiver<()>) {
             Ok(_) | Err(Errno::EINTR) => continue,
             // None left: the listener, which is ending them, ends this process.
             Err(_) => {
+                let _ = is_alone.send(());
                 thread::park();
                 continue;
             }
@@ -203,6 +213,12 @@ fn wait_for(group: Pid, said: &mut UnixStream, begun: &mpsc::Receiver<()>) {
     }
 }
 
+/// What the two threads tell each other.
+struct Heard {
+    has_begun: mpsc::Sender<()>,
+    alone: mpsc::Receiver<()>,
+}
+
 /// Does what the agent says; when it is gone, ends the program.
 fn listen(
     told: &mut BufReader<UnixStream>,
@@ -210,7 +226,7 @@ fn listen(
     said: &mut UnixStream,
     group: Pid,
     spec: &Spec,
-    has_begun: &mpsc::Sender<()>,
+    heard: &Heard,
 ) {
     loop {
         match read_line(told).as_deref() {
@@ -222,7 +238,7 @@ fn listen(
                 {
                     say(said, &Said::NotStarted(refusal));
                 }
-                let _ = has_begun.send(());
+                let _ = heard.has_begun.send(());
             }
             Ok(END) => break,
             Ok(_) => {}
@@ -234,15 +250,11 @@ fn listen(
     let me = std::process::id() as i32;
     let _ = killpg(group, Signal::SIGTERM);
     procfs::signal_descendants(me, Signal::SIGTERM);
-    for _ in 0..spec.grace_ms / LOOK_EVERY_MS {
-        if procfs::descendants(me).is_empty() {
-            break;
-        }
-        thread::sleep(Duration::from_millis(LOOK_EVERY_MS));
+    if heard.alone.recv_timeout(Duration::from_millis(spec.grace_ms)).is_err() {
+        procfs::kill_descendants(me);
+        // The other thread says how the program ended before it is alone.
+        let _ = heard.alone.recv_timeout(Duration::from_millis(DEATH_MAX_MS));
     }
-    procfs::kill_descendants(me);
-    // The other thread may be about to say how the program ended: let it.
-    thread::sleep(Duration::from_millis(LOOK_EVERY_MS));
     std::process::exit(0);
 }
 
