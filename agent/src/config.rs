@@ -53,8 +53,8 @@
 //! disk = ["/usr/lib/nagios/plugins/check_disk", "-c", "5%"]
 //!
 //! [limits]
-//! concurrent_commands = 8                 # 1–64
-//! queued_commands = 1000                  # 1–10000; beyond: failed/busy
+//! concurrent_commands = 2000              # 1–10000; beyond, they wait for their turn
+//! queued_commands = 4000                  # 1–10000; beyond: failed/busy
 //! script_memory_mb = 1024                 # of each process of a script; 0: no limit
 //! script_grace_s = 5                      # between SIGTERM and SIGKILL, 0–60
 //! reboot_ceiling_s = 150                  # how long a reboot may take
@@ -257,8 +257,8 @@ struct RawLimits {
 impl Default for RawLimits {
     fn default() -> Self {
         Self {
-            concurrent_commands: 8,
-            queued_commands: 1_000,
+            concurrent_commands: 2_000,
+            queued_commands: 4_000,
             script_memory_mb: 1_024,
             script_grace_s: 5,
             reboot_ceiling_s: 150,
@@ -495,7 +495,7 @@ fn check_limits(
     };
     let memory_mb = in_range("script_memory_mb", raw.script_memory_mb, 0, 1 << 24)?;
     Ok(Limits {
-        concurrent_commands: in_range("concurrent_commands", raw.concurrent_commands, 1, 64)?
+        concurrent_commands: in_range("concurrent_commands", raw.concurrent_commands, 1, 10_000)?
             as usize,
         queued_commands: in_range("queued_commands", raw.queued_commands, 1, 10_000)? as usize,
         script_memory_bytes: (memory_mb > 0).then_some(memory_mb * 1024 * 1024),

@@ -17,6 +17,7 @@ pub mod host;
 pub mod http;
 pub mod mqtt;
 pub mod output;
+pub mod pipe;
 pub mod process;
 pub mod procfs;
 pub mod supervisor;

@@ -293,3 +293,61 @@ fn a_built_in_step_that_fails_may_be_answered_by_a_fallback() {
         steps(&bench)
     );
 }
+
+fn resident_kb(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_thousand_commands_of_all_kinds_are_pending_and_hold_up_no_other() {
+    const EACH: usize = 200;
+    let mut bench = bench_or_skip!("[files]\nallow = ['{folder}']");
+    for (name, work) in [
+        ("script", "script = \"sleep 1000\"\non_success = \"successful\""),
+        ("timer", "action = \"await-agent-restart\"\ntimeout_second = 1000"),
+        ("parked", "action = \"proceed\"\non_success = \"somebody-elses\""),
+    ] {
+        let init = "[init]\naction = \"proceed\"\non_success = \"work\"";
+        let text = format!("operation = \"{name}\"\n{init}\n[work]\n{work}\n");
+        write(&bench, &format!("data/workflows/{name}.toml"), &text);
+    }
+    bench.start_online();
+    let first = bench.send("ping", json!({}));
+    bench.wait_final(&first);
+    let pid = bench.agent.as_ref().unwrap().pid();
+    let idle = resident_kb(pid);
+    bench.server.state.lock().unwrap().is_hanging = true;
+    let send = |kind: &str, payload: Value| {
+        let mut message = message(kind, payload);
+        message["timeout_s"] = json!(3_600);
+        // The lowest, so that what is waited for here is let by nowhere.
+        message["priority"] = json!(10);
+        bench.publish("commands", message.to_string());
+        id_of(&message)
+    };
+    for n in 0..EACH {
+        let file = bench.path(&format!("file-{n}"));
+        send("run_script", json!({"script": "exec sleep 1000"}));
+        send("file_push", json!({"path": file, "upload_id": support::new_id()}));
+        for kind in ["script", "timer", "parked"] {
+            send(kind, json!({"n": n}));
+        }
+    }
+    let count = |status: &str| {
+        let inbox = bench.inbox.lock().unwrap();
+        inbox.iter().filter(|(_, said)| said["status"] == status).count()
+    };
+    wait_for("all to begin", || (count("execution_started") > 5 * EACH).then_some(()));
+    let after = send("run_script", json!({"script": "echo done"}));
+    assert_eq!(bench.wait_final(&after)["stdout"], "done\n");
+    assert_eq!(count("failed"), 0);
+    assert_eq!(count("completed"), 2, "all others are pending");
+    let busy = resident_kb(pid);
+    println!("{} KB idle, {} KB more with a thousand commands", idle, busy.saturating_sub(idle));
+    // A debug build, with two hundred open downloads and as many supervisors to talk to.
+    assert!(busy < idle + 30_000, "{busy} KB with a thousand commands, {idle} KB without");
+    // In order, so that nothing is left running.
+    assert!(bench.agent.as_mut().unwrap().terminate().success());
+}

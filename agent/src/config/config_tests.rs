@@ -63,7 +63,7 @@ fn what_is_wrong_names_the_key_the_value_and_what_was_expected() {
             "[limits]\nconcurrent_commands = 0",
             None,
             None,
-            vec!["limits.concurrent_commands", "0", "1 to 64"],
+            vec!["limits.concurrent_commands", "0", "1 to 10000"],
         ),
         (
             "[limits]\nspeed = 9",

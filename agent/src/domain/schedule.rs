@@ -1,7 +1,8 @@
 //! Which accepted command runs next: priority 1 first, then order of arrival.
 //!
-//! A bounded number run at once, so a slow one never holds up the others until
-//! all places are taken. Commands that only wait (for a reboot) take no place.
+//! A bounded number run at once; the bound is what the device can bear, far above what it
+//! is asked for, so a slow one holds up no other. Commands that only wait (for a reboot),
+//! and those of the owner's workflows, take no place.
 
 use std::collections::{BTreeSet, HashMap};
 

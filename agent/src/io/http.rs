@@ -1,7 +1,10 @@
 //! The HTTP client: made when it is needed and dropped after, since an idle
-//! device needs none.
+//! device needs none; many transfers at once share it.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
 
 use super::tls::{self, TlsError};
 
@@ -19,8 +22,21 @@ pub enum HttpError {
     Client { source: reqwest::Error },
 }
 
-/// Makes a client that believes `ca_pem` alone, follows no redirect and uses no proxy.
-pub fn client(ca_pem: Option<&str>) -> Result<reqwest::Client, HttpError> {
+/// Gives a client that believes `ca_pem` alone, follows no redirect and uses no proxy.
+pub fn client(ca_pem: Option<&str>) -> Result<Arc<reqwest::Client>, HttpError> {
+    static SHARED: Mutex<(Option<String>, Weak<reqwest::Client>)> = Mutex::new((None, Weak::new()));
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    if shared.0.as_deref() == ca_pem
+        && let Some(client) = shared.1.upgrade()
+    {
+        return Ok(client);
+    }
+    let client = Arc::new(make(ca_pem)?);
+    *shared = (ca_pem.map(str::to_owned), Arc::downgrade(&client));
+    Ok(client)
+}
+
+fn make(ca_pem: Option<&str>) -> Result<reqwest::Client, HttpError> {
     let tls = tls::client_config(ca_pem)?;
     reqwest::Client::builder()
         .tls_backend_preconfigured((*tls).clone())

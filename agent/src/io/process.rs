@@ -15,7 +15,7 @@
 use std::{os::fd::OwnedFd, path::PathBuf, process::Stdio, time::Duration};
 
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines},
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
     net::{
         UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
@@ -44,7 +44,6 @@ const DRAIN_IDLE_MS: u64 = 100;
 const DRAIN_MAX_MS: u64 = 1_000;
 /// How long the supervisor may take beyond the grace to end everything, in milliseconds.
 const END_MARGIN_MS: u64 = 5_000;
-const READ_BYTES: usize = 16 * 1024;
 
 /// Says why a program could not be run at all.
 #[derive(Debug, thiserror::Error)]
@@ -175,24 +174,18 @@ async fn next_said(lines: &mut SaidLines) -> Option<Said> {
 /// A pipe and what came through it.
 struct Pipe<R> {
     from: Option<R>,
-    buffer: Vec<u8>,
     capture: Capture,
 }
 
 impl<R: tokio::io::AsyncRead + Unpin> Pipe<R> {
     fn new(from: Option<R>) -> Self {
-        Self { from, buffer: vec![0; READ_BYTES], capture: Capture::default() }
+        Self { from, capture: Capture::default() }
     }
 
     /// Reads once; never returns when the pipe is closed.
     async fn read(&mut self) {
-        match &mut self.from {
-            None => std::future::pending().await,
-            Some(from) => match from.read(&mut self.buffer).await {
-                Ok(0) | Err(_) => self.from = None,
-                Ok(n) => self.capture.push(&self.buffer[..n]),
-            },
-        }
+        let Self { from, capture } = self;
+        super::pipe::read_from(from, |bytes| capture.push(bytes)).await;
     }
 }
 

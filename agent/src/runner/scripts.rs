@@ -20,10 +20,8 @@ use std::{
     collections::{HashMap, VecDeque},
     ffi::OsString,
     io,
-    pin::Pin,
     process::{ExitStatus, Stdio},
     sync::Arc,
-    task::{Poll, ready},
     time::Duration,
 };
 
@@ -32,7 +30,6 @@ use nix::{
     unistd::Pid,
 };
 use tokio::{
-    io::{AsyncRead, ReadBuf},
     process::{Child, Command},
     time::{Instant, sleep, sleep_until},
 };
@@ -41,7 +38,10 @@ use tokio_util::sync::CancellationToken;
 use super::own;
 use crate::{
     domain::Moment,
-    io::procfs::{self, Stat},
+    io::{
+        pipe::read_from,
+        procfs::{self, Stat},
+    },
     workflow::{
         engine::Run,
         excerpt::{Excerpts, Scanner},
@@ -63,7 +63,6 @@ const DRAIN_MAX_MS: u64 = 1_000;
 const KILL_MARGIN_MS: u64 = 5_000;
 /// What is kept of the end of stderr, for the log.
 const STDERR_KEPT_BYTES: usize = 1024;
-const READ_BYTES: usize = 16 * 1024;
 /// How often a start is tried when the system is short of something, and how long it waits between.
 const START_ATTEMPTS: u32 = 50;
 const START_AGAIN_MS: u64 = 100;
@@ -280,21 +279,6 @@ impl Output {
             }
         }
         true
-    }
-}
-
-/// Reads once into memory that no waiting script holds; never returns when the pipe is closed.
-async fn read_from<R: AsyncRead + Unpin>(pipe: &mut Option<R>, mut take: impl FnMut(&[u8])) {
-    let Some(from) = pipe else { return std::future::pending().await };
-    let count = std::future::poll_fn(|context| {
-        let mut bytes = [0; READ_BYTES];
-        let mut buffer = ReadBuf::new(&mut bytes);
-        let read = ready!(Pin::new(&mut *from).poll_read(context, &mut buffer));
-        take(buffer.filled());
-        Poll::Ready(read.map_or(0, |()| buffer.filled().len()))
-    });
-    if count.await == 0 {
-        *pipe = None;
     }
 }
 

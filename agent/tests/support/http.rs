@@ -6,6 +6,7 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Mutex},
     thread,
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -21,6 +22,8 @@ pub struct State {
     pub uploads: HashMap<String, Vec<u8>>,
     pub configuration: Value,
     pub authorizations: Vec<String>,
+    /// Whether whoever asks for a file waits for ever.
+    pub is_hanging: bool,
 }
 
 pub struct Stub {
@@ -77,6 +80,9 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
         reader.read_exact(&mut body)?;
         let mut words = first.split(' ');
         let (method, path) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+        while path.starts_with("/api/v1/uploads/") && state.lock().unwrap().is_hanging {
+            thread::sleep(Duration::from_millis(50));
+        }
         let authorization = headers.get("authorization").cloned().unwrap_or_default();
         let (status, answer) =
             respond(&mut state.lock().unwrap(), method, path, body, authorization);

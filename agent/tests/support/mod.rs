@@ -246,7 +246,10 @@ impl Bench {
     }
 
     pub fn responses(&self, id: &str) -> Vec<Value> {
-        self.of("commands/response").into_iter().filter(|r| r["command_id"] == id).collect()
+        let topic = Self::topic("commands/response");
+        let inbox = self.inbox.lock().unwrap();
+        let of_it = inbox.iter().filter(|(t, r)| *t == topic && r["command_id"] == id);
+        of_it.map(|(_, response)| response.clone()).collect()
     }
 
     pub fn statuses(&self, id: &str) -> Vec<String> {
