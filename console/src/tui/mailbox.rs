@@ -1,7 +1,7 @@
 //! Where network results wait for the TUI: slots, not a queue.
 //!
 //! ```text
-//!            rows of a window                 all else
+//!            rows that change                 all else
 //!   Nothing ────────────────▶ Rows ──────────────────▶ Urgent
 //!      ▲                       │ taken when rows are due │ taken at once
 //!      └───────────────────────┴─────────────────────────┘
@@ -143,8 +143,9 @@ impl Batch {
             && self.streams.is_empty()
     }
 
-    const fn urgency(&self) -> Urgency {
-        if self.link.is_some() || !self.answers.is_empty() || !self.streams.is_empty() {
+    fn urgency(&self) -> Urgency {
+        let is_answered = !self.answers.is_empty() || self.windows.iter().any(Slot::is_answer);
+        if self.link.is_some() || is_answered || !self.streams.is_empty() {
             Urgency::Urgent
         } else if self.is_empty() {
             Urgency::Nothing
@@ -276,6 +277,11 @@ pub struct Slot {
 }
 
 impl Slot {
+    /// Whether it brings what was asked for, and not only what changed since.
+    const fn is_answer(&self) -> bool {
+        self.base.is_some() || self.refused.is_some()
+    }
+
     fn merge(&mut self, total: u64, items: Vec<Row>, order: Option<Vec<String>>) {
         self.total = total;
         self.rows.extend(items.into_iter().map(|row| (row.key, row.data)));
@@ -318,9 +324,9 @@ struct Waiting {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Urgency {
     Nothing,
-    /// Rows, and the server's clock: with the next frame.
+    /// Rows that changed by themselves, and the server's clock: with the next frame.
     Rows,
-    /// An answer, a word on the connection, output of a pane.
+    /// What was asked for: an answer, a window; a word on the connection, output of a pane.
     Urgent,
 }
 
@@ -396,7 +402,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn rows_wait_for_their_time_and_an_answer_takes_them_along() {
+    async fn changed_rows_wait_for_their_time_and_what_was_asked_for_does_not() {
         let (sender, receiver) = mailbox();
         let begun = Instant::now();
         let due = begun + Duration::from_millis(33);
@@ -412,6 +418,16 @@ mod tests {
         let (batch, ()) = tokio::join!(receiver.take(due), says);
         assert_eq!(Instant::now(), due);
         assert_eq!(batch.windows[0].rows["a"].get(), "{\"n\":10}");
+
+        sender.put(NetEvent::Live(ServerMessage::Snapshot {
+            id: 2,
+            offset: 0,
+            total: 1,
+            items: vec![row("b", 0)],
+            at: Timestamp::from_millis(0),
+        }));
+        let batch = receiver.take(due + Duration::from_secs(1)).await;
+        assert_eq!((Instant::now(), batch.windows.len()), (due, 1), "it was asked for");
 
         let answers = async {
             sender.put(changes(vec![row("a", 11)], None));
