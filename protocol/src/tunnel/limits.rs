@@ -42,6 +42,9 @@ pub const URGENT_RESERVE_BYTES: usize = 64 * 1024;
 /// Bulk is gathered this long, in microseconds, or up to this many bytes.
 pub const GATHER_MAX_US: u64 = 4_000;
 pub const GATHER_MAX_BYTES: usize = 16 * 1024;
+/// What is as short as the echo of a key is not gathered, so many messages a time.
+pub const SHORT_MAX_BYTES: u64 = 256;
+pub const SHORT_MAX_MESSAGES: u32 = 16;
 /// An acknowledgement that is not urgent waits this long for company, in microseconds.
 pub const ACK_DELAY_US: u64 = 2_000;
 /// It leaves at once after this many frames.

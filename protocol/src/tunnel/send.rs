@@ -25,7 +25,10 @@ use super::{
     Tick,
     frame::Body,
     hash::RunningHash,
-    limits::{CREDIT_FIRST_BYTES, FRAME_DATA_MAX_BYTES},
+    limits::{
+        CREDIT_FIRST_BYTES, FRAME_DATA_MAX_BYTES, GATHER_MAX_US, SHORT_MAX_BYTES,
+        SHORT_MAX_MESSAGES,
+    },
     pieces::{Content, Pieces},
 };
 
@@ -53,8 +56,34 @@ impl Flight {
 pub struct Gather {
     /// Bytes that leave at once.
     pub bytes: usize,
-    /// Fewer leave when nothing left for this long, in microseconds.
+    /// Fewer leave when nothing left for this long, in microseconds; echoes of keys
+    /// ([`SHORT_MAX_BYTES`]) do not wait.
     pub wait_us: u64,
+}
+
+/// Counts short messages, so that a program that writes byte by byte is gathered all the same.
+#[derive(Debug, Clone, Copy, Default)]
+struct Shorts {
+    began: Tick,
+    messages: u32,
+}
+
+impl Shorts {
+    /// Whether one more may leave at once.
+    fn may_leave(self, bytes: u64, now: Tick) -> bool {
+        let is_over = now.us_since(self.began) >= GATHER_MAX_US;
+        bytes <= SHORT_MAX_BYTES && (is_over || self.messages < SHORT_MAX_MESSAGES)
+    }
+
+    fn count(&mut self, bytes: u64, now: Tick) {
+        if bytes > SHORT_MAX_BYTES {
+            return;
+        }
+        if now.us_since(self.began) >= GATHER_MAX_US {
+            *self = Self { began: now, messages: 0 };
+        }
+        self.messages += 1;
+    }
 }
 
 #[derive(Debug)]
@@ -75,6 +104,7 @@ pub(super) struct Sender {
     /// Counts transmissions: what was sent before what.
     order: u64,
     last_sent: Option<Tick>,
+    shorts: Shorts,
 }
 
 #[derive(Debug)]
@@ -158,6 +188,7 @@ impl Sender {
             lost: 0,
             order: 0,
             last_sent: None,
+            shorts: Shorts::default(),
         }
     }
 
@@ -226,6 +257,7 @@ impl Sender {
         }
         let is_enough =
             waiting >= gather.bytes as u64 || self.end == End::Due || self.waiting.has_mark();
+        let is_enough = is_enough || self.shorts.may_leave(waiting, now);
         match self.last_sent {
             Some(last) if !is_enough => Some(last.plus_us(gather.wait_us).max(now)),
             _ => Some(now),
@@ -267,6 +299,7 @@ impl Sender {
         self.hash.update(&content);
         self.order += 1;
         self.last_sent = Some(now);
+        self.shorts.count(content.span(), now);
         let segment = Segment {
             offset: self.next,
             content,

@@ -70,14 +70,35 @@ fn credit_is_never_exceeded_nor_taken_back() {
 fn little_is_gathered_and_much_leaves_at_once() {
     let gather = Gather { bytes: 16_384, wait_us: 4_000 };
     let mut tx = Sender::new(0);
-    tx.write(bytes(1));
+    tx.write(bytes(1_000));
     assert_eq!(tx.ready_at(gather, NOW), Some(NOW), "idle: at once");
-    tx.transmit(NOW).expect("a byte");
-    tx.write(bytes(1));
+    tx.transmit(NOW).expect("some bytes");
+    tx.write(bytes(1_000));
     assert_eq!(tx.ready_at(gather, NOW), Some(NOW.plus_us(4_000)), "bulk: gathered");
     assert_eq!(tx.ready_at(AT_ONCE, NOW), Some(NOW), "a key: never");
     tx.write(bytes(20_000));
     assert_eq!(tx.ready_at(gather, NOW), Some(NOW), "enough");
+}
+
+#[test]
+fn echoes_of_keys_leave_at_once_until_they_are_a_flood() {
+    let gather = Gather { bytes: 16_384, wait_us: 4_000 };
+    let mut tx = Sender::new(0);
+    let mut now = Tick::from_us(50_000);
+    for _ in 0..100 {
+        tx.write(bytes(1));
+        assert_eq!(tx.ready_at(gather, now), Some(now), "a key held down, or a fast link");
+        tx.transmit(now).expect("a byte");
+        now = now.plus_us(300);
+    }
+    let began = now.plus_us(4_000);
+    for _ in 0..SHORT_MAX_MESSAGES {
+        tx.write(bytes(1));
+        assert_eq!(tx.ready_at(gather, began), Some(began));
+        tx.transmit(began).expect("a byte");
+    }
+    tx.write(bytes(1));
+    assert_eq!(tx.ready_at(gather, began), Some(began.plus_us(4_000)), "byte by byte: gathered");
 }
 
 #[test]
