@@ -252,7 +252,7 @@ async fn open_way(
 ) -> Result<Way, StartError> {
     match broker {
         BrokerAt::Embedded(port) => {
-            let (broker, inbound) = embedded::start(port, Arc::new(engine.clone())).await;
+            let (broker, inbound) = embedded::start(port, Arc::new(engine.clone()));
             let url = format!("mqtt://{}", broker.address());
             let tunnels = broker.tunnels();
             Ok(Way {

@@ -16,8 +16,8 @@ use quarterdeck_server::mqtt::{
     embedded::{self, Broker},
     limits,
     link::{
-        Authenticator, Denied, DeviceIdentity, Ended, Inbound, InboundReceiver, Link, Message,
-        PublishError, PublishRequest, Qos,
+        AckHandle, Authenticator, Denied, DeviceIdentity, Ended, Inbound, InboundReceiver, Link,
+        Message, PublishError, PublishRequest, Qos,
     },
 };
 use rumqttc::{
@@ -74,10 +74,10 @@ struct Server {
 }
 
 impl Server {
-    async fn start() -> Self {
+    fn start() -> Self {
         let secrets = Arc::new(Secrets { gate: Semaphore::new(1_000) });
         let port = embedded::bind("127.0.0.1:0".parse().expect("an address"));
-        let (broker, inbound) = embedded::start(port.expect("a free port"), secrets.clone()).await;
+        let (broker, inbound) = embedded::start(port.expect("a free port"), secrets.clone());
         assert_ne!(broker.address().port(), 0);
         Self { broker, inbound, secrets, kept: VecDeque::new() }
     }
@@ -264,7 +264,7 @@ fn is_ack(packet: &Packet) -> bool {
 
 #[tokio::test]
 async fn only_a_device_with_its_secret_and_its_own_client_id_connects() {
-    let server = Server::start().await;
+    let server = Server::start();
     for (client_id, credentials, code) in [
         ("p:d1", None, ConnectReturnCode::BadUserNamePassword),
         ("p:d1", Some(("p/d1", "wrong")), ConnectReturnCode::BadUserNamePassword),
@@ -289,7 +289,7 @@ async fn only_a_device_with_its_secret_and_its_own_client_id_connects() {
 
 #[tokio::test]
 async fn a_last_will_on_a_foreign_topic_is_refused_at_connect() {
-    let server = Server::start().await;
+    let server = Server::start();
     for topic in [
         own("d2", "status"),
         own("d1", "commands"),
@@ -307,7 +307,7 @@ async fn a_last_will_on_a_foreign_topic_is_refused_at_connect() {
 
 #[tokio::test]
 async fn a_last_will_comes_as_the_devices_status() {
-    let mut server = Server::start().await;
+    let mut server = Server::start();
     let mut options = options(&server, "d1");
     options.set_last_will(LastWill::new(own("d1", "status"), "offline", QoS::AtLeastOnce, true));
     let device = Device::connect(options).await;
@@ -321,7 +321,7 @@ async fn a_last_will_comes_as_the_devices_status() {
 
 #[tokio::test]
 async fn a_last_will_comes_at_each_qos() {
-    let mut server = Server::start().await;
+    let mut server = Server::start();
     for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
         let mut options = options(&server, "d1");
         options.set_last_will(LastWill::new(own("d1", "status"), "offline", qos, false));
@@ -335,7 +335,7 @@ async fn a_last_will_comes_at_each_qos() {
 
 #[tokio::test]
 async fn a_goodbye_says_no_last_will() {
-    let mut server = Server::start().await;
+    let mut server = Server::start();
     let mut options = options(&server, "d1");
     options.set_last_will(LastWill::new(own("d1", "status"), "offline", QoS::AtLeastOnce, true));
     let device = Device::connect(options).await;
@@ -350,7 +350,7 @@ async fn a_goodbye_says_no_last_will() {
 
 #[tokio::test]
 async fn a_device_says_what_chapter_2_lists_and_each_comes_as_its_kind() {
-    let mut server = Server::start().await;
+    let mut server = Server::start();
     let device = Device::to(&server, "d1").await;
     for kind in DeviceTopic::ALL.into_iter().filter(|kind| kind.device_may_publish()) {
         for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
@@ -366,7 +366,7 @@ async fn a_device_says_what_chapter_2_lists_and_each_comes_as_its_kind() {
 
 #[tokio::test]
 async fn a_publish_on_a_foreign_topic_ends_the_connection_and_reaches_nobody() {
-    let mut server = Server::start().await;
+    let mut server = Server::start();
     let mut neighbour = Device::to(&server, "d2").await;
     assert!(neighbour.hears(own("d2", "commands"), QoS::ExactlyOnce).await);
     assert!(neighbour.hears(own("d2", "tunnel/control"), QoS::AtLeastOnce).await);
@@ -405,7 +405,7 @@ async fn a_publish_on_a_foreign_topic_ends_the_connection_and_reaches_nobody() {
 
 #[tokio::test]
 async fn a_device_hears_its_own_topics_alone_and_no_wildcard() {
-    let server = Server::start().await;
+    let server = Server::start();
     let mut device = Device::to(&server, "d1").await;
     for suffix in ["commands", "commands/cancel", "tunnel/control", "tunnel/down"] {
         assert!(device.hears(own("d1", suffix), QoS::ExactlyOnce).await, "{suffix}");
@@ -438,7 +438,7 @@ async fn a_device_hears_its_own_topics_alone_and_no_wildcard() {
 
 #[tokio::test]
 async fn a_shared_subscription_is_refused() {
-    let server = Server::start().await;
+    let server = Server::start();
     let mut device = Device::to(&server, "d1").await;
     device
         .client
@@ -464,7 +464,7 @@ async fn a_shared_subscription_is_refused() {
 
 #[tokio::test]
 async fn the_tunnel_connection_carries_tunnels_alone() {
-    let mut server = Server::start().await;
+    let mut server = Server::start();
     let mut tunnel = Device::connect(options_of(&server, "p:d1:tunnel", Some(("p/d1", "s")))).await;
     assert!(tunnel.hears(own("d1", "tunnel/down"), QoS::AtMostOnce).await);
     assert!(!tunnel.hears(own("d1", "commands"), QoS::AtMostOnce).await);
@@ -476,7 +476,7 @@ async fn the_tunnel_connection_carries_tunnels_alone() {
 
 #[tokio::test]
 async fn a_tunnel_takes_the_connection_that_carries_tunnels_alone() {
-    let mut server = Server::start().await;
+    let mut server = Server::start();
     let mut main = Device::to(&server, "d1").await;
     assert!(main.hears(own("d1", "tunnel/control"), QoS::AtLeastOnce).await);
     server.subscribed(DeviceTopic::TunnelControl).await;
@@ -493,7 +493,7 @@ async fn a_tunnel_takes_the_connection_that_carries_tunnels_alone() {
 
 #[tokio::test]
 async fn a_device_does_not_hear_itself() {
-    let mut server = Server::start().await;
+    let mut server = Server::start();
     let mut device = Device::to(&server, "d1").await;
     assert!(device.hears(own("d1", "tunnel/control"), QoS::AtLeastOnce).await);
     device.says(own("d1", "tunnel/control"), QoS::AtLeastOnce, b"opened").await;
@@ -503,7 +503,7 @@ async fn a_device_does_not_hear_itself() {
 
 #[tokio::test]
 async fn a_message_of_128_kib_comes_and_one_byte_more_ends_the_connection() {
-    let mut server = Server::start().await;
+    let mut server = Server::start();
     let mut device = Device::to(&server, "d1").await;
     let longest = vec![b'x'; MQTT_MESSAGE_MAX_BYTES];
     device.says(own("d1", "tunnel/up"), QoS::AtMostOnce, &longest).await;
@@ -524,7 +524,7 @@ async fn a_message_of_128_kib_comes_and_one_byte_more_ends_the_connection() {
 
 #[tokio::test]
 async fn a_publish_is_acknowledged_only_after_its_commit() {
-    let mut server = Server::start().await;
+    let mut server = Server::start();
     let mut device = Device::to(&server, "d1").await;
     for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
         device.says(own("d1", "commands/response"), qos, b"{}").await;
@@ -545,7 +545,7 @@ async fn a_failed_commit_ends_the_connection_and_the_device_says_it_again() {
         // A dropped handle counts as failed.
         (QoS::AtLeastOnce, false),
     ] {
-        let mut server = Server::start().await;
+        let mut server = Server::start();
         let mut options = options(&server, "d1");
         options.set_clean_session(false);
         let mut device = Device::connect(options).await;
@@ -570,7 +570,7 @@ async fn a_failed_commit_ends_the_connection_and_the_device_says_it_again() {
 
 #[tokio::test]
 async fn an_engine_that_stops_reading_holds_the_devices_back_and_nothing_is_lost() {
-    let mut server = Server::start().await;
+    let mut server = Server::start();
     let said = limits::INBOUND_MAX_EVENTS + 2_000;
     let device = Device::to(&server, "d1").await;
     let topic = own("d1", "tunnel/up");
@@ -597,7 +597,7 @@ async fn an_engine_that_stops_reading_holds_the_devices_back_and_nothing_is_lost
 
 #[tokio::test]
 async fn many_messages_are_taken_at_once_and_acknowledged_in_any_order() {
-    let mut server = Server::start().await;
+    let mut server = Server::start();
     let mut devices = Vec::new();
     for n in 0..20 {
         devices.push(Device::to(&server, &format!("d{n}")).await);
@@ -616,8 +616,63 @@ async fn many_messages_are_taken_at_once_and_acknowledged_in_any_order() {
 }
 
 #[tokio::test]
+async fn a_device_goes_on_talking_before_its_first_message_is_durable() {
+    let mut server = Server::start();
+    let mut device = Device::to(&server, "d1").await;
+    let mut acks = Vec::new();
+    for n in 0..20_u8 {
+        device.says(own("d1", "health"), QoS::AtLeastOnce, &[n]).await;
+        let message = server.message().await;
+        assert_eq!(message.payload[..], [n]);
+        acks.push(message.ack);
+    }
+    device.quiet(is_ack).await;
+    // Durable in any order, acknowledged in the order in which they were said.
+    let first = acks.remove(0);
+    acks.into_iter().rev().for_each(AckHandle::committed);
+    device.quiet(is_ack).await;
+    first.committed();
+    let mut last = 0;
+    for _ in 0..20 {
+        let Packet::PubAck(ack) =
+            device.until("a PUBACK", |packet| matches!(packet, Packet::PubAck(_))).await
+        else {
+            unreachable!("filtered")
+        };
+        assert!(ack.pkid > last, "{} after {last}", ack.pkid);
+        last = ack.pkid;
+    }
+}
+
+#[tokio::test]
+async fn what_was_said_before_a_failed_commit_is_acknowledged_and_what_came_after_is_not() {
+    let mut server = Server::start();
+    let mut device = Device::to(&server, "d1").await;
+    let mut acks = VecDeque::new();
+    for n in 0..3_u8 {
+        device.says(own("d1", "health"), QoS::AtLeastOnce, &[n]).await;
+        acks.push_back(server.message().await.ack);
+    }
+    let (first, second, third) = (acks.pop_front(), acks.pop_front(), acks.pop_front());
+    third.expect("said").committed();
+    first.expect("said").committed();
+    device.until("a PUBACK", |packet| matches!(packet, Packet::PubAck(_))).await;
+    second.expect("said").failed();
+    soon("the end of the connection", async {
+        loop {
+            match device.events.recv().await.expect("polling") {
+                Ok(Event::Incoming(packet)) => assert!(!is_ack(&packet), "{packet:?}"),
+                Ok(_) => {}
+                Err(_) => return,
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_burst_of_qos_2_is_not_thrown_out() {
-    let mut server = Server::start().await;
+    let mut server = Server::start();
     let mut options = options(&server, "d1");
     options.set_inflight(1_000);
     let device = Device::connect(options).await;
@@ -635,7 +690,7 @@ async fn a_burst_of_qos_2_is_not_thrown_out() {
 
 #[tokio::test]
 async fn a_command_is_given_to_a_device_that_listens_and_refused_for_others() {
-    let mut server = Server::start().await;
+    let mut server = Server::start();
     assert_eq!(server.publish("d1", DeviceTopic::Commands, b"x"), Err(PublishError::NotConnected));
     let mut device = Device::to(&server, "d1").await;
     let kind = DeviceTopic::Commands;
@@ -663,7 +718,7 @@ async fn a_command_is_given_to_a_device_that_listens_and_refused_for_others() {
 
 #[tokio::test]
 async fn a_device_that_does_not_read_fills_its_queue_and_the_engine_is_told() {
-    let mut server = Server::start().await;
+    let mut server = Server::start();
     let mut stream = raw_connect(&server, "p:d1", "p/d1").await;
     stream.write_all(&raw_subscribe(&own("d1", "tunnel/down"))).await.expect("open");
     server.subscribed(DeviceTopic::TunnelDown).await;
@@ -698,7 +753,7 @@ async fn a_device_that_does_not_read_fills_its_queue_and_the_engine_is_told() {
 
 #[tokio::test]
 async fn a_second_connection_takes_the_first_over_and_events_come_in_order() {
-    let mut server = Server::start().await;
+    let mut server = Server::start();
     for clean in [true, false] {
         let mut connections = Vec::new();
         for _ in 0..3 {
@@ -748,7 +803,7 @@ async fn a_second_connection_takes_the_first_over_and_events_come_in_order() {
 
 #[tokio::test]
 async fn a_device_that_returns_to_its_session_is_heard_without_subscribing_again() {
-    let mut server = Server::start().await;
+    let mut server = Server::start();
     let mut options = options(&server, "d1");
     options.set_clean_session(false);
     let mut device = Device::connect(options.clone()).await;
@@ -769,7 +824,7 @@ async fn a_device_that_returns_to_its_session_is_heard_without_subscribing_again
 
 #[tokio::test]
 async fn what_a_broken_connection_was_given_is_not_given_by_the_broker_later() {
-    let mut server = Server::start().await;
+    let mut server = Server::start();
     let mut stream = raw_connect_with(&server, "p:d1", "p/d1", false).await;
     stream.write_all(&raw_subscribe(&own("d1", "commands"))).await.expect("open");
     server.subscribed(DeviceTopic::Commands).await;
@@ -780,7 +835,9 @@ async fn what_a_broken_connection_was_given_is_not_given_by_the_broker_later() {
     server.next("the end", |e| matches!(e, Inbound::Disconnected { .. })).await;
     let mut options = options(&server, "d1");
     options.set_clean_session(false);
+    // It may hold what it was sent: its session is a new one, in which packet ids begin anew.
     let mut device = Device::connect(options).await;
+    assert!(device.hears(own("d1", "commands"), QoS::ExactlyOnce).await);
     server.subscribed(DeviceTopic::Commands).await;
     server.publish("d1", DeviceTopic::Commands, b"fresh").expect("room");
     assert_eq!(&device.heard().await.payload[..], b"fresh");
@@ -788,7 +845,7 @@ async fn what_a_broken_connection_was_given_is_not_given_by_the_broker_later() {
 
 #[tokio::test]
 async fn a_qos_2_handshake_that_was_cut_off_does_not_haunt_the_next_connection() {
-    let mut server = Server::start().await;
+    let mut server = Server::start();
     let mut stream = raw_connect_with(&server, "p:d1", "p/d1", false).await;
     stream.write_all(&raw_subscribe(&own("d1", "commands"))).await.expect("open");
     server.subscribed(DeviceTopic::Commands).await;
@@ -816,7 +873,7 @@ async fn a_qos_2_handshake_that_was_cut_off_does_not_haunt_the_next_connection()
 
 #[tokio::test]
 async fn a_retired_device_is_thrown_out_on_all_its_connections() {
-    let mut server = Server::start().await;
+    let mut server = Server::start();
     let mut main = Device::to(&server, "d1").await;
     let mut tunnel = Device::connect(options_of(&server, "p:d1:tunnel", Some(("p/d1", "s")))).await;
     let mut other = Device::to(&server, "d2").await;
@@ -836,7 +893,7 @@ async fn a_retired_device_is_thrown_out_on_all_its_connections() {
 
 #[tokio::test]
 async fn a_device_that_is_retired_while_it_signs_in_does_not_stay() {
-    let mut server = Server::start().await;
+    let mut server = Server::start();
     let closed = server.secrets.gate.acquire_many(1_000).await.expect("open");
     let options = options(&server, "d1");
     let (_client, mut connection) = AsyncClient::new(options, 10);
@@ -863,7 +920,7 @@ async fn a_device_that_is_retired_while_it_signs_in_does_not_stay() {
 
 #[tokio::test]
 async fn shutdown_ends_all_connections_and_stops_listening() {
-    let server = Server::start().await;
+    let server = Server::start();
     let mut device = Device::to(&server, "d1").await;
     let address = server.broker.address();
     server.broker.shutdown().await;
@@ -881,7 +938,7 @@ async fn shutdown_ends_all_connections_and_stops_listening() {
 
 #[tokio::test]
 async fn a_connection_that_never_signs_in_is_closed_and_devices_come_through() {
-    let mut server = Server::start().await;
+    let mut server = Server::start();
     let mut strangers = Vec::new();
     for n in 0..200 {
         let mut stream = TcpStream::connect(server.broker.address()).await.expect("room");
@@ -971,7 +1028,7 @@ mod v5 {
 
     #[tokio::test]
     async fn mqtt_5_signs_in_says_hears_and_is_bounded_alike() {
-        let mut server = Server::start().await;
+        let mut server = Server::start();
         let (_client, mut wrong) = AsyncClient::new(options(&server, "wrong"), 10);
         match soon("an answer", wrong.poll()).await {
             Err(ConnectionError::ConnectionRefused(code)) => {
@@ -1116,7 +1173,7 @@ mod v5 {
 
     #[tokio::test]
     async fn a_last_will_with_a_delay_neither_delays_the_end_nor_outlives_a_return() {
-        let mut server = Server::start().await;
+        let mut server = Server::start();
         with_delayed_will(&server).await.abort();
         let is_gone = |e: &Inbound| matches!(e, Inbound::Disconnected { ended: Ended::Lost, .. });
         let is_there = |e: &Inbound| matches!(e, Inbound::Connected { .. });

@@ -7,7 +7,7 @@ use crate::config::ConfigError;
 const FILTER: &str = "QUARTERDECK_LOG";
 const FORMAT: &str = "QUARTERDECK_LOG_FORMAT";
 /// The broker tells much of each connection that nobody needs.
-const DEFAULT_FILTER: &str = "info,rmqtt=warn,rmqtt_net=warn,sqlx=warn,rumqttc=warn";
+const DEFAULT_FILTER: &str = "info,sqlx=warn,rumqttc=warn";
 
 /// Installs the log of this process.
 pub(super) fn install() -> Result<(), ConfigError> {

@@ -55,6 +55,11 @@ impl Grant {
         Ok(Self::new(project_id, device_id, channel))
     }
 
+    /// One of the device's topics, whole.
+    pub fn topic(&self, kind: DeviceTopic) -> String {
+        [&*self.prefix, kind.suffix()].concat()
+    }
+
     pub fn is_of(&self, identity: &DeviceIdentity) -> bool {
         self.project_id == identity.project_id && self.device_id == identity.device_id
     }

@@ -1,4 +1,4 @@
-//! The broker inside the server: rmqtt, with our rules in its hooks.
+//! The broker inside the server.
 //!
 //! It is transport only. It routes nothing between devices and keeps no
 //! retained message: what a device has not been given waits in the server's
@@ -7,44 +7,61 @@
 //! session must by MQTT's rules forget what was not acknowledged.
 //!
 //! ```text
-//!   device --TCP--> rmqtt session --hook--> ingest --> Inbound channel --> engine
-//!   device <------- rmqtt session <-------- Link::publish <--------------- engine
+//!   device --> line --> wire --> connection --take--> Inbound channel --> engine
+//!                                    |  gate <-----------commit-------------+
+//!   device <-- line <-- wire <-------+--- mailbox <--- Link::publish <------+
 //! ```
+//!
+//! | module | subject |
+//! | --- | --- |
+//! | `door` | bounds who has not signed in |
+//! | `connection` | one connection from its first byte to its last |
+//! | `line` | a stream with its buffers |
+//! | `wire` | MQTT 3.1.1 and MQTT 5 as one language |
+//! | `delivery` | packet ids, and what is under way on a connection |
+//! | `gate` | acknowledgements behind their commits |
+//! | `mailbox` | what waits for a connection |
+//! | `registry` | who is connected, and the sessions of who is away |
+//! | `core` | who may sign in, and what becomes of what is said |
 
-mod goodbye;
-mod hooks;
-mod parts;
+mod connection;
+mod core;
+mod delivery;
+mod door;
+mod gate;
+mod line;
+mod mailbox;
 mod registry;
-mod strangers;
+mod wire;
 
-use std::{fmt, net::SocketAddr, num::NonZeroU16, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use quarterdeck_protocol::{
     ids::{DeviceId, ProjectId},
     limits::MQTT_MESSAGE_MAX_BYTES,
-    topics,
 };
-use rmqtt::{
-    codec::types::QoS,
-    context::ServerContext,
-    net::{Builder, Listener},
-    server::MqttServer,
-    types::{CodecPublish, From, Id, Message, Publish, Reason, Tx},
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    task::JoinHandle,
+    time::{Instant, MissedTickBehavior},
 };
-use tokio::task::JoinHandle;
-use tracing::debug;
+use tracing::warn;
 
-use self::{hooks::Core, strangers::Strangers};
+use self::{core::Core, door::Door, mailbox::Letter};
 use super::{
     limits,
-    link::{self, Authenticator, Ended, InboundReceiver, Link, PublishError, PublishRequest, Qos},
+    link::{self, Authenticator, Ended, InboundReceiver, Link, PublishError, PublishRequest},
 };
 
 /// Says why the broker cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error("cannot listen for MQTT on {address}, as --mqtt says: {reason}")]
-    Listen { address: SocketAddr, reason: String },
+    Listen { address: SocketAddr, reason: std::io::Error },
 }
 
 /// The embedded broker.
@@ -52,60 +69,34 @@ pub enum StartError {
 pub struct Broker {
     core: Arc<Core>,
     address: SocketAddr,
-    from: From,
-    tasks: Vec<JoinHandle<()>>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// The broker's port, taken. A device that connects is served once the broker starts.
+#[derive(Debug)]
 pub struct Port {
-    listener: Listener,
+    listener: TcpListener,
     address: SocketAddr,
-}
-
-impl fmt::Debug for Port {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Port").field("address", &self.address).finish_non_exhaustive()
-    }
 }
 
 /// Takes the port; port 0 asks the system for one, and [`Broker::address`] tells it.
 pub fn bind(listen: SocketAddr) -> Result<Port, StartError> {
-    let refused =
-        |error: rmqtt::Error| StartError::Listen { address: listen, reason: format!("{error:#}") };
-    let listener = listener(listen).bind().and_then(Listener::tcp).map_err(refused)?;
+    let refused = |reason| StartError::Listen { address: listen, reason };
+    let listener = listener(listen).map_err(refused)?;
     let address = listener.local_addr().map_err(refused)?;
     Ok(Port { listener, address })
 }
 
 /// Starts the broker; the receiver gets what the devices say.
-pub async fn start(port: Port, authenticator: Arc<dyn Authenticator>) -> (Broker, InboundReceiver) {
+pub fn start(port: Port, authenticator: Arc<dyn Authenticator>) -> (Broker, InboundReceiver) {
     let Port { listener, address } = port;
     let (sender, receiver) = link::inbound();
     let core = Arc::new(Core::new(authenticator, sender));
-
-    // rmqtt's own idea of "busy" refuses devices when the machine works hard.
-    let context = ServerContext::new()
-        .busy_check_enable(false)
-        .mqtt_max_sessions(limits::SESSIONS_MAX)
-        .build()
-        .await;
-    *context.extends.router_mut().await = Box::new(parts::NoRoutes::default());
-    *context.extends.retain_mut().await = Box::new(parts::NoRetained);
-    *context.extends.fitter_mgr_mut().await = Box::new(parts::DeviceFitters(Arc::downgrade(&core)));
-    *context.extends.session_mgr_mut().await =
-        Box::new(goodbye::DeviceSessions(Arc::downgrade(&core)));
-    core.register(&context).await;
-
-    let node = context.node.id();
-    let server = MqttServer::new(context).listener_by_id(listener, address.port()).build();
-    let serving = tokio::spawn(async move {
-        if let Err(error) = server.run().await {
-            tracing::error!(%error, "the MQTT broker stopped");
-        }
-    });
-    let sweeping = tokio::spawn(sweep(core.clone(), address));
-    let from = hooks::from_server(&Id::from(node, "server".into()));
-    (Broker { core, address, from, tasks: vec![serving, sweeping] }, receiver)
+    let tasks = vec![
+        tokio::spawn(accept(core.clone(), listener)),
+        tokio::spawn(expire_sessions(core.clone())),
+    ];
+    (Broker { core, address, tasks: Mutex::new(tasks) }, receiver)
 }
 
 impl Broker {
@@ -142,121 +133,89 @@ impl Link for Broker {
             return Err(PublishError::TooLong { size_bytes });
         }
         let (connection, granted) = self.core.registry.hearing(&project_id, &device_id, kind)?;
-        connection.reserve(size_bytes)?;
-        let publish = Publish::new(
-            Box::new(CodecPublish {
-                dup: false,
-                retain: false,
-                qos: match qos.min(granted) {
-                    Qos::AtMostOnce => QoS::AtMostOnce,
-                    Qos::AtLeastOnce => QoS::AtLeastOnce,
-                    Qos::ExactlyOnce => QoS::ExactlyOnce,
-                },
-                topic: topics::topic(kind, &project_id, &device_id).into(),
-                packet_id: None,
-                payload,
-                properties: None,
-            }),
-            None,
-            None,
-            Some(hooks::meant_for(connection.id)),
-        );
-        connection.tx().unbounded_send(Message::Forward(self.from.clone(), publish)).map_err(|_| {
-            connection.release(size_bytes);
-            PublishError::NotConnected
-        })
+        if size_bytes > connection.payload_max_bytes(kind) {
+            return Err(PublishError::TooLong { size_bytes });
+        }
+        connection.mailbox.post(Letter { kind, payload, qos: qos.min(granted) })
     }
 
     fn disconnect(&self, project: &ProjectId, device: &DeviceId) {
         for connection in self.core.registry.bar(project, device) {
-            close(connection.tx(), Ended::ByServer);
+            connection.mailbox.close(Ended::ByServer);
         }
     }
 
     async fn shutdown(&self) {
-        self.core.close();
-        for task in &self.tasks {
-            task.abort();
-        }
-        let connections = self.core.registry.all();
-        for connection in &connections {
-            close(connection.tx(), Ended::ByServer);
+        let listening = self.stop();
+        // Until the listener is dropped the port takes connections.
+        for task in listening {
+            let _ = task.await;
         }
         let _ = tokio::time::timeout(Duration::from_millis(limits::SHUTDOWN_TIMEOUT_MS), async {
-            while self.connections() > 0 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+            for connection in self.core.registry.all() {
+                connection.mailbox.gone().await;
             }
         })
         .await;
     }
 }
 
-impl Drop for Broker {
-    fn drop(&mut self) {
+impl Broker {
+    /// Takes no more connections and asks all there are to end.
+    fn stop(&self) -> Vec<JoinHandle<()>> {
         self.core.close();
-        for task in &self.tasks {
+        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        for task in &tasks {
             task.abort();
         }
         for connection in self.core.registry.all() {
-            close(connection.tx(), Ended::ByServer);
+            connection.mailbox.close(Ended::ByServer);
+        }
+        tasks
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn listener(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    socket.set_reuseaddr(true)?;
+    // Connections inherit it: a device without a keep-alive may vanish too.
+    socket.set_keepalive(true)?;
+    socket.bind(address)?;
+    socket.listen(limits::BACKLOG_MAX_CONNECTIONS)
+}
+
+async fn accept(core: Arc<Core>, listener: TcpListener) {
+    let door = Door::new(limits::SIGN_IN_MAX_CONNECTIONS);
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                // Without it small packets wait for each other; nothing else depends on it.
+                let _ = stream.set_nodelay(true);
+                tokio::spawn(connection::serve(core.clone(), stream, peer, door.enter()));
+            }
+            // Out of file descriptors, most likely: some may be given back meanwhile.
+            Err(error) => {
+                warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(limits::ACCEPT_AGAIN_MS)).await;
+            }
         }
     }
 }
 
-/// Asks a session to end. One that is gone already has ended.
-fn close(tx: &Tx, why: Ended) {
-    let by_server = why != Ended::TakenOver;
-    let _ = tx.unbounded_send(Message::Closed(Reason::ConnectKicked(by_server)));
-}
-
-fn listener(address: SocketAddr) -> Builder {
-    let packet_max_bytes = MQTT_MESSAGE_MAX_BYTES + limits::PACKET_OVERHEAD_MAX_BYTES;
-    Builder::new()
-        .name("devices")
-        .laddr(address)
-        .backlog(limits::BACKLOG_MAX_CONNECTIONS)
-        .reuseaddr(Some(true))
-        .nodelay(true)
-        .allow_anonymous(false)
-        .session_expiry_interval(Duration::from_secs(limits::SESSION_KEPT_MAX_S))
-        .max_session_expiry_interval(Duration::from_secs(limits::SESSION_KEPT_MAX_S))
-        .max_connections(limits::SIGN_IN_MAX_CONNECTIONS)
-        .max_handshaking_limit(limits::SIGN_INS_MAX)
-        .handshake_timeout(Duration::from_millis(limits::SIGN_IN_TIMEOUT_MS))
-        .send_timeout(Duration::from_millis(limits::SEND_TIMEOUT_MS))
-        .max_packet_size(packet_max_bytes as u32)
-        .max_clientid_len(limits::CLIENT_ID_MAX_BYTES)
-        .max_subscriptions(limits::SUBSCRIPTIONS_MAX)
-        // Of what comes in; a device over it would be thrown out, and nothing is kept
-        // of a QoS 2 publish but its packet id. What goes out is bounded by the fitter.
-        .max_inflight(NonZeroU16::MAX)
-        // Zero means never: expiry is the store's business, and TCP does not lose.
-        .message_expiry_interval(Duration::ZERO)
-        .message_retry_interval(Duration::ZERO)
-}
-
-/// Finds, now and then, what ended without a hook and what never began.
-async fn sweep(core: Arc<Core>, listens: SocketAddr) {
-    let age_max_ticks = limits::SIGN_IN_TIMEOUT_MS / limits::SWEEP_PERIOD_MS;
-    let mut strangers =
-        Strangers::new(listens, age_max_ticks as u32, limits::SIGN_IN_MAX_CONNECTIONS);
+async fn expire_sessions(core: Arc<Core>) {
     let mut ticks = tokio::time::interval(Duration::from_millis(limits::SWEEP_PERIOD_MS));
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let looking = core.clone();
-        // Thousands of descriptors take milliseconds: not on a thread that serves devices.
-        let looked = tokio::task::spawn_blocking(move || {
-            strangers.tick(|| looking.registry.peers());
-            strangers
-        });
-        let Ok(looked) = looked.await else { return };
-        strangers = looked;
-        for orphan in core.registry.orphans() {
-            debug!(connection = orphan.id.0, "ended without a word");
-            core.ended(orphan.session(), Ended::Lost).await;
-        }
-        let before_ms = rmqtt::utils::timestamp_millis() - 2 * limits::SIGN_IN_TIMEOUT_MS as i64;
-        core.registry.forget_sign_ins(before_ms);
+        core.registry.expire(Instant::now());
     }
 }

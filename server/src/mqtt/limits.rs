@@ -20,33 +20,37 @@ pub const DEVICE_QUEUE_MAX_BYTES: usize = 8 * 1024 * 1024;
 /// Messages to one device that may be sent and not yet acknowledged by it.
 pub const DEVICE_INFLIGHT_MAX_MESSAGES: u16 = 32;
 
+/// Messages of one device that may wait for their commit; over it nothing more is read from it.
+pub const ACKS_HELD_MAX: usize = 256;
+/// What is read from a connection at once, in bytes.
+pub const READ_AT_ONCE_BYTES: usize = 4 * 1024;
+/// What may wait to be written to a connection before no more is put to it, in bytes.
+pub const WRITE_WAITING_MAX_BYTES: usize = 64 * 1024;
+
 /// Devices that may be connected at once.
 pub const CONNECTIONS_MAX: usize = 50_000;
 /// Sessions, those whose device is away included.
-pub const SESSIONS_MAX: isize = 2 * CONNECTIONS_MAX as isize;
+pub const SESSIONS_MAX: usize = 2 * CONNECTIONS_MAX;
 /// How long a session is kept whose device is away, in seconds.
 pub const SESSION_KEPT_MAX_S: u64 = 2 * 3_600;
 /// Connections that may be open without having signed in; over it the oldest is closed.
 pub const SIGN_IN_MAX_CONNECTIONS: usize = 4_096;
 /// How long a connection may take from its first byte to a complete CONNECT, in milliseconds.
 pub const SIGN_IN_TIMEOUT_MS: u64 = 10_000;
-/// How often the broker looks for connections that ended without a word or do not sign in, in milliseconds.
+/// The longest CONNECT, its last will included, in bytes.
+pub const SIGN_IN_PACKET_MAX_BYTES: usize = 32 * 1024;
+/// How often the broker forgets sessions whose time is over, in milliseconds.
 pub const SWEEP_PERIOD_MS: u64 = 2_000;
 /// Sign-ins whose secret is checked at once.
 pub const AUTHENTICATIONS_MAX: usize = 16;
-/// CONNECTs that are worked on at once, those that wait for their secret's check included.
-pub const SIGN_INS_MAX: usize = 1_024;
-/// How long a connection's takeover waits for the former one's end, and how often it looks, in milliseconds.
+/// How long a connection's takeover waits for the former one's end, in milliseconds.
 pub const TAKE_OVER_TIMEOUT_MS: u64 = 5_000;
-pub const TAKE_OVER_POLL_MS: u64 = 2;
+/// How long the broker waits before it accepts again when it could not, in milliseconds.
+pub const ACCEPT_AGAIN_MS: u64 = 200;
 /// Connections that the kernel may hold until they are accepted.
-pub const BACKLOG_MAX_CONNECTIONS: i32 = 4_096;
-/// Filters that one connection may subscribe to; a device has four topics to hear.
-pub const SUBSCRIPTIONS_MAX: usize = 16;
+pub const BACKLOG_MAX_CONNECTIONS: u32 = 4_096;
 /// What an MQTT packet may be longer than its payload: topic, ids and properties, in bytes.
 pub const PACKET_OVERHEAD_MAX_BYTES: usize = 4 * 1024;
-/// The longest client id, `{project}:{device}:tunnel`, in bytes.
-pub const CLIENT_ID_MAX_BYTES: usize = 64 + 1 + 64 + 7;
 /// How long a write to a device may stall before its connection is given up, in milliseconds.
 pub const SEND_TIMEOUT_MS: u64 = 10_000;
 /// How long closing all connections may take, in milliseconds.

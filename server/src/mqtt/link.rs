@@ -22,7 +22,11 @@
 //! the [`ConnectionId`], which rises: what comes from a lower id than the
 //! device's latest `Connected` says nothing about its presence.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
 use quarterdeck_protocol::{
@@ -339,6 +343,11 @@ impl AckWaiter {
     /// Waits for the commit; a dropped handle is a failure.
     pub async fn committed(self) -> bool {
         self.0.await.unwrap_or(false)
+    }
+
+    /// As [`Self::committed`]; not to be asked again once it has answered.
+    pub(super) fn poll_committed(&mut self, context: &mut Context<'_>) -> Poll<bool> {
+        Pin::new(&mut self.0).poll(context).map(|committed| committed.unwrap_or(false))
     }
 }
 

@@ -1,29 +1,30 @@
 //! Who is connected, and what waits for whom. No IO.
 //!
 //! ```text
-//!   admit --> SigningIn --> connected --> Connection --> ended
-//!                 |                          |
-//!                 +---- bar (retired) -------+--> closed
+//!   admit --> SigningIn --> connected --> Connection --> ended --> kept session --> expired
+//!                 |                          |                         |
+//!                 +---- bar (retired) -------+--> closed               +--> resumed
 //! ```
 
 use std::{
-    collections::HashSet,
-    net::SocketAddr,
+    collections::HashMap,
     sync::{
-        Arc,
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use quarterdeck_protocol::{
     ids::{DeviceId, ProjectId},
     topics::{Channel, DeviceTopic},
 };
-use rmqtt::types::{DashMap, Id, Tx};
+use tokio::time::Instant;
 
+use super::{mailbox::Mailbox, wire};
 use crate::mqtt::{
     acl::{Grant, carries_tunnels},
-    limits::{DEVICE_QUEUE_MAX_BYTES, DEVICE_QUEUE_MAX_MESSAGES},
+    limits::SESSIONS_MAX,
     link::{ConnectionId, PublishError, Qos},
 };
 
@@ -34,14 +35,15 @@ type DeviceKey = (ProjectId, DeviceId);
 pub(super) struct Heard([AtomicU8; DeviceTopic::ALL.len()]);
 
 impl Heard {
-    pub(super) fn set(&self, kind: DeviceTopic, qos: Option<Qos>) {
+    /// Notes what is heard from now on; whether it was heard before.
+    pub(super) fn set(&self, kind: DeviceTopic, qos: Option<Qos>) -> bool {
         let granted = match qos {
             None => 0,
             Some(Qos::AtMostOnce) => 1,
             Some(Qos::AtLeastOnce) => 2,
             Some(Qos::ExactlyOnce) => 3,
         };
-        self.0[kind as usize].store(granted, Ordering::Release);
+        self.0[kind as usize].swap(granted, Ordering::AcqRel) != 0
     }
 
     pub(super) fn get(&self, kind: DeviceTopic) -> Option<Qos> {
@@ -66,90 +68,45 @@ impl Heard {
     }
 }
 
-/// A connection whose secret is being checked.
-#[derive(Debug)]
-pub(super) struct SigningIn {
-    grant: Grant,
-    barred: AtomicBool,
-}
-
 /// One connection of a device.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) id: ConnectionId,
     pub(super) grant: Grant,
+    packet_max_bytes: usize,
     pub(super) heard: Heard,
-    keeps_session: AtomicBool,
+    pub(super) mailbox: Mailbox,
     taken_over: AtomicBool,
-    session: Id,
-    tx: Sender,
-    queued_messages: AtomicUsize,
-    queued_bytes: AtomicUsize,
-}
-
-/// What the broker knows of a connection's session.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct SessionKind {
-    /// The device returned to a kept session.
-    pub(super) present: bool,
-    /// The session stays when the connection ends.
-    pub(super) kept: bool,
-}
-
-/// Gives rmqtt's sender the `Debug` that it lacks.
-pub(super) struct Sender(pub(super) Tx);
-
-impl std::fmt::Debug for Sender {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sender").field("closed", &self.0.is_closed()).finish()
-    }
 }
 
 impl Connection {
-    pub(super) fn tx(&self) -> &Tx {
-        &self.tx.0
-    }
-
-    pub(super) fn session(&self) -> &Id {
-        &self.session
-    }
-
-    pub(super) fn keeps_session(&self) -> bool {
-        self.keeps_session.load(Ordering::Acquire)
-    }
-
     /// Whether the device speaks through a later connection by now.
     pub(super) fn is_taken_over(&self) -> bool {
         self.taken_over.load(Ordering::Acquire)
     }
 
-    /// Takes room for one message in the device's queue.
-    pub(super) fn reserve(&self, size_bytes: usize) -> Result<(), PublishError> {
-        let messages = self.queued_messages.fetch_add(1, Ordering::AcqRel);
-        let bytes = self.queued_bytes.fetch_add(size_bytes, Ordering::AcqRel);
-        if messages < DEVICE_QUEUE_MAX_MESSAGES && bytes + size_bytes <= DEVICE_QUEUE_MAX_BYTES {
-            return Ok(());
-        }
-        self.release(size_bytes);
-        Err(PublishError::QueueFull)
+    /// How long a message on `kind` may be for the device, in bytes.
+    pub(super) fn payload_max_bytes(&self, kind: DeviceTopic) -> usize {
+        self.packet_max_bytes.saturating_sub(wire::overhead_bytes(&self.grant.topic(kind)))
     }
 
-    /// Gives room back.
-    pub(super) fn release(&self, size_bytes: usize) {
-        let less = |value: &AtomicUsize, by: usize| {
-            let _ = value
-                .fetch_update(Ordering::AcqRel, Ordering::Acquire, |v| Some(v.saturating_sub(by)));
-        };
-        less(&self.queued_messages, 1);
-        less(&self.queued_bytes, size_bytes);
+    fn key(&self) -> DeviceKey {
+        (self.grant.project_id.clone(), self.grant.device_id.clone())
     }
+}
+
+/// What is left of a session whose device is away.
+#[derive(Debug)]
+struct Kept {
+    of: ConnectionId,
+    heard: Heard,
+    until: Instant,
 }
 
 #[derive(Debug, Default)]
 struct Slot {
     connection: Option<Arc<Connection>>,
-    /// What the kept session of an ended connection hears, when the device returns to it.
-    kept: Option<(Id, Heard)>,
+    kept: Option<Kept>,
 }
 
 #[derive(Debug, Default)]
@@ -166,6 +123,10 @@ impl Slots {
         }
     }
 
+    fn connections(&self) -> impl Iterator<Item = &Arc<Connection>> {
+        [&self.main, &self.tunnel].into_iter().filter_map(|slot| slot.connection.as_ref())
+    }
+
     fn is_empty(&self) -> bool {
         [&self.main, &self.tunnel]
             .iter()
@@ -173,128 +134,177 @@ impl Slots {
     }
 }
 
+/// A connection whose secret is being checked.
+#[derive(Debug)]
+struct SigningIn {
+    grant: Grant,
+    barred: bool,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    signing_in: HashMap<u64, SigningIn>,
+    devices: HashMap<DeviceKey, Slots>,
+}
+
+impl Known {
+    fn change(&mut self, key: DeviceKey, change: impl FnOnce(&mut Slots)) {
+        if let std::collections::hash_map::Entry::Occupied(mut entry) = self.devices.entry(key) {
+            change(entry.get_mut());
+            if entry.get().is_empty() {
+                entry.remove();
+            }
+        }
+    }
+}
+
+/// Stands for a sign-in under way; dropped, it is over.
+#[derive(Debug)]
+pub(super) struct Admission<'a> {
+    registry: &'a Registry,
+    number: u64,
+}
+
+impl Drop for Admission<'_> {
+    fn drop(&mut self) {
+        self.registry.write().signing_in.remove(&self.number);
+    }
+}
+
+/// What became of a sign-in whose secret is right.
+#[derive(Debug)]
+pub(super) enum Begun {
+    Connected {
+        connection: Arc<Connection>,
+        /// The device returned to a kept session.
+        session_present: bool,
+    },
+    /// The device was retired meanwhile.
+    Barred,
+    /// It has a connection still, which is to end first.
+    Occupied,
+}
+
+/// What a sign-in asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms {
+    pub(super) clean_start: bool,
+    /// The longest packet that the device takes.
+    pub(super) packet_max_bytes: u32,
+    /// A former connection does not end in time and is not waited for.
+    pub(super) is_overdue: bool,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Registry {
-    last_id: AtomicU64,
-    signing_in: DashMap<Id, Arc<SigningIn>>,
-    connections: DashMap<Id, Arc<Connection>>,
-    devices: DashMap<DeviceKey, Slots>,
-    /// Sessions that end at once although their device asked to keep them.
-    forgotten: DashMap<Id, ()>,
+    last: AtomicU64,
+    connected: AtomicUsize,
+    known: RwLock<Known>,
 }
 
 impl Registry {
-    /// Notes that somebody claims to be a device, so that [`Self::bar`] reaches it.
-    pub(super) fn admit(&self, session: Id, grant: Grant) {
-        self.signing_in
-            .insert(session, Arc::new(SigningIn { grant, barred: AtomicBool::new(false) }));
+    fn read(&self) -> RwLockReadGuard<'_, Known> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn refuse(&self, session: &Id) {
-        self.signing_in.remove(session);
+    fn write(&self) -> RwLockWriteGuard<'_, Known> {
+        self.known.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next(&self) -> u64 {
+        self.last.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Notes that somebody claims to be a device, so that [`Self::bar`] reaches it.
+    pub(super) fn admit(&self, grant: Grant) -> Admission<'_> {
+        let number = self.next();
+        self.write().signing_in.insert(number, SigningIn { grant, barred: false });
+        Admission { registry: self, number }
     }
 
     pub(super) fn signing_in_count(&self) -> usize {
-        self.signing_in.len()
-    }
-
-    /// The addresses of all that signed in or are about to.
-    pub(super) fn peers(&self) -> HashSet<SocketAddr> {
-        let signing_in = self.signing_in.iter().filter_map(|entry| entry.key().remote_addr);
-        let connected = self.connections.iter().filter_map(|entry| entry.key().remote_addr);
-        signing_in.chain(connected).collect()
+        self.read().signing_in.len()
     }
 
     pub(super) fn connected_count(&self) -> usize {
-        self.connections.len()
+        self.connected.load(Ordering::Acquire)
     }
 
-    /// Turns a sign-in into a connection. `None`: it was barred meanwhile, or never admitted.
-    pub(super) fn connected(
-        &self,
-        session: &Id,
-        tx: Tx,
-        kind: SessionKind,
-    ) -> Option<Arc<Connection>> {
-        let (_, signing_in) = self.signing_in.remove(session)?;
-        let grant = signing_in.grant.clone();
-        let mut slots =
-            self.devices.entry((grant.project_id.clone(), grant.device_id.clone())).or_default();
-        // Under the device's lock, as `bar` is: one of both sees the other.
-        if signing_in.barred.load(Ordering::Acquire) {
-            return None;
+    /// Turns a sign-in into a connection.
+    pub(super) fn connected(&self, admission: &Admission<'_>, terms: Terms, now: Instant) -> Begun {
+        let mut guard = self.write();
+        let Known { signing_in, devices } = &mut *guard;
+        // Under one lock with `bar`: one of both sees the other.
+        let Some(SigningIn { grant, barred: false }) = signing_in.get(&admission.number) else {
+            return Begun::Barred;
+        };
+        let key = (grant.project_id.clone(), grant.device_id.clone());
+        let slot = devices.entry(key).or_default().of(grant.channel);
+        if slot.connection.is_some() && !terms.is_overdue {
+            return Begun::Occupied;
         }
-        let slot = slots.of(grant.channel);
-        let heard =
-            slot.kept.take().map(|(_, heard)| heard).filter(|_| kind.present).unwrap_or_default();
+        let kept = slot.kept.take().filter(|kept| !terms.clean_start && now < kept.until);
+        let session_present = kept.is_some();
         let connection = Arc::new(Connection {
-            id: ConnectionId(self.last_id.fetch_add(1, Ordering::Relaxed) + 1),
-            heard,
-            keeps_session: AtomicBool::new(kind.kept),
+            id: ConnectionId(self.next()),
+            grant: grant.clone(),
+            packet_max_bytes: terms.packet_max_bytes as usize,
+            heard: kept.map(|kept| kept.heard).unwrap_or_default(),
+            mailbox: Mailbox::default(),
             taken_over: AtomicBool::new(false),
-            session: session.clone(),
-            tx: Sender(tx),
-            queued_messages: AtomicUsize::new(0),
-            queued_bytes: AtomicUsize::new(0),
-            grant,
         });
         slot.connection = Some(connection.clone());
-        self.connections.insert(session.clone(), connection.clone());
-        Some(connection)
-    }
-
-    pub(super) fn connection(&self, session: &Id) -> Option<Arc<Connection>> {
-        self.connections.get(session).map(|entry| entry.value().clone())
+        signing_in.remove(&admission.number);
+        self.connected.fetch_add(1, Ordering::AcqRel);
+        Begun::Connected { connection, session_present }
     }
 
     /// Finds the connection that a new one of the same device and channel takes over.
     pub(super) fn take_over(&self, grant: &Grant) -> Option<Arc<Connection>> {
-        let mut slots =
-            self.devices.get_mut(&(grant.project_id.clone(), grant.device_id.clone()))?;
-        let former = slots.of(grant.channel).connection.clone()?;
+        let mut known = self.write();
+        let key = (grant.project_id.clone(), grant.device_id.clone());
+        let former = known.devices.get_mut(&key)?.of(grant.channel).connection.clone()?;
         former.taken_over.store(true, Ordering::Release);
         Some(former)
     }
 
-    /// Forgets a connection; `None` when that was done before.
-    pub(super) fn ended(&self, session: &Id) -> Option<Arc<Connection>> {
-        let (_, connection) = self.connections.remove(session)?;
-        let grant = &connection.grant;
-        let key = (grant.project_id.clone(), grant.device_id.clone());
-        if let Some(mut slots) = self.devices.get_mut(&key) {
-            let slot = slots.of(grant.channel);
+    /// Forgets a connection, and keeps its session for as long as `kept`.
+    pub(super) fn ended(&self, connection: &Arc<Connection>, kept: Duration, now: Instant) {
+        self.connected.fetch_sub(1, Ordering::AcqRel);
+        let mut known = self.write();
+        let has_room = known.devices.len() <= SESSIONS_MAX;
+        known.change(connection.key(), |slots| {
+            let slot = slots.of(connection.grant.channel);
             if slot.connection.as_ref().is_some_and(|current| current.id == connection.id) {
                 slot.connection = None;
-                slot.kept = connection
-                    .keeps_session()
-                    .then(|| (session.clone(), connection.heard.copied()));
+                slot.kept = (has_room && !kept.is_zero()).then(|| Kept {
+                    of: connection.id,
+                    heard: connection.heard.copied(),
+                    until: now + kept,
+                });
             }
-        }
-        self.devices.remove_if(&key, |_, slots| slots.is_empty());
-        Some(connection)
+        });
     }
 
-    /// Says that a connection's session must not be kept when it ends.
-    pub(super) fn forget_session(&self, session: &Id) {
-        if let Some(connection) = self.connection(session) {
-            connection.keeps_session.store(false, Ordering::Release);
-            self.forgotten.insert(session.clone(), ());
-        }
+    /// Whether the device has not come back since this connection ended.
+    pub(super) fn is_away(&self, connection: &Connection) -> bool {
+        let known = self.read();
+        let Some(slots) = known.devices.get(&connection.key()) else { return true };
+        let slot = match connection.grant.channel {
+            Channel::Main => &slots.main,
+            Channel::Tunnel => &slots.tunnel,
+        };
+        slot.connection.is_none() && slot.kept.as_ref().is_none_or(|kept| kept.of == connection.id)
     }
 
-    pub(super) fn is_forgotten(&self, session: &Id) -> bool {
-        self.forgotten.contains_key(session)
-    }
-
-    /// Forgets the kept session of an ended connection.
-    pub(super) fn expired(&self, session: &Id, grant: &Grant) {
-        self.forgotten.remove(session);
-        let key = (grant.project_id.clone(), grant.device_id.clone());
-        if let Some(mut slots) = self.devices.get_mut(&key) {
-            let slot = slots.of(grant.channel);
-            slot.kept.take_if(|(kept, _)| kept == session);
-        }
-        self.devices.remove_if(&key, |_, slots| slots.is_empty());
+    /// Forgets the kept sessions whose time is over.
+    pub(super) fn expire(&self, now: Instant) {
+        self.write().devices.retain(|_, slots| {
+            for slot in [&mut slots.main, &mut slots.tunnel] {
+                slot.kept.take_if(|kept| kept.until <= now);
+            }
+            !slots.is_empty()
+        });
     }
 
     /// Finds the connection on which a device hears `kind`.
@@ -306,7 +316,8 @@ impl Registry {
         device: &DeviceId,
         kind: DeviceTopic,
     ) -> Result<(Arc<Connection>, Qos), PublishError> {
-        let slots = self
+        let known = self.read();
+        let slots = known
             .devices
             .get(&(project.clone(), device.clone()))
             .ok_or(PublishError::NotConnected)?;
@@ -327,38 +338,108 @@ impl Registry {
 
     /// Takes a device's right to the connections it has and to those it is making.
     pub(super) fn bar(&self, project: &ProjectId, device: &DeviceId) -> Vec<Arc<Connection>> {
-        let slots = self.devices.entry((project.clone(), device.clone())).or_default();
-        for signing_in in &self.signing_in {
-            if &signing_in.grant.project_id == project && &signing_in.grant.device_id == device {
-                signing_in.barred.store(true, Ordering::Release);
+        let mut known = self.write();
+        for signing_in in known.signing_in.values_mut() {
+            let grant = &signing_in.grant;
+            if &grant.project_id == project && &grant.device_id == device {
+                signing_in.barred = true;
             }
         }
-        let connections = [&slots.main, &slots.tunnel]
-            .into_iter()
-            .filter_map(|slot| slot.connection.clone())
-            .collect();
-        let key = slots.key().clone();
-        drop(slots);
-        self.devices.remove_if(&key, |_, slots| slots.is_empty());
-        connections
+        let slots = known.devices.get(&(project.clone(), device.clone()));
+        slots.map(|slots| slots.connections().cloned().collect()).unwrap_or_default()
     }
 
     pub(super) fn all(&self) -> Vec<Arc<Connection>> {
-        self.connections.iter().map(|entry| entry.value().clone()).collect()
+        self.read().devices.values().flat_map(Slots::connections).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEPT: Duration = Duration::from_mins(1);
+
+    fn grant() -> Grant {
+        Grant::claimed(Some("p/d"), "p:d").expect("a device")
     }
 
-    /// Connections whose task is gone without a word: the acknowledgement of
-    /// their CONNECT could not be sent.
-    pub(super) fn orphans(&self) -> Vec<Arc<Connection>> {
-        self.connections
-            .iter()
-            .filter(|entry| entry.tx().is_closed())
-            .map(|entry| entry.value().clone())
-            .collect()
+    fn terms(clean_start: bool) -> Terms {
+        Terms { clean_start, packet_max_bytes: u32::MAX, is_overdue: false }
     }
 
-    /// Forgets sign-ins that began before `before_ms` and ended without a word.
-    pub(super) fn forget_sign_ins(&self, before_ms: i64) {
-        self.signing_in.retain(|session, _| session.create_time >= before_ms);
+    fn begin(registry: &Registry, clean_start: bool, now: Instant) -> (Arc<Connection>, bool) {
+        match registry.connected(&registry.admit(grant()), terms(clean_start), now) {
+            Begun::Connected { connection, session_present } => (connection, session_present),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_kept_session_is_resumed_once_in_time_and_not_by_a_clean_start() {
+        let registry = Registry::default();
+        let now = Instant::now();
+        for (clean_start, after, expected) in
+            [(false, KEPT / 2, true), (false, KEPT, false), (true, KEPT / 2, false)]
+        {
+            let (first, _) = begin(&registry, true, now);
+            first.heard.set(DeviceTopic::Commands, Some(Qos::ExactlyOnce));
+            registry.ended(&first, KEPT, now);
+            let (second, session_present) = begin(&registry, clean_start, now + after);
+            assert_eq!(session_present, expected);
+            assert_eq!(second.heard.get(DeviceTopic::Commands).is_some(), expected);
+            registry.ended(&second, Duration::ZERO, now);
+            let (third, session_present) = begin(&registry, false, now);
+            assert!(!session_present, "resumed once");
+            registry.ended(&third, Duration::ZERO, now);
+        }
+        assert_eq!(registry.connected_count(), 0);
+        assert!(registry.read().devices.is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_goes_with_its_time() {
+        let registry = Registry::default();
+        let now = Instant::now();
+        let (connection, _) = begin(&registry, false, now);
+        registry.ended(&connection, KEPT, now);
+        registry.expire(now + KEPT / 2);
+        assert_eq!(registry.read().devices.len(), 1);
+        registry.expire(now + KEPT);
+        assert!(registry.read().devices.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_device_has_one_connection_unless_the_former_is_overdue() {
+        let registry = Registry::default();
+        let now = Instant::now();
+        let (first, _) = begin(&registry, false, now);
+        let admission = registry.admit(grant());
+        let begun = registry.connected(&admission, terms(false), now);
+        assert!(matches!(begun, Begun::Occupied), "{begun:?}");
+        let overdue = Terms { is_overdue: true, ..terms(false) };
+        let Begun::Connected { connection: second, .. } =
+            registry.connected(&admission, overdue, now)
+        else {
+            panic!("overdue");
+        };
+        // What ends late takes nothing from the later one.
+        assert!(!registry.is_away(&first));
+        registry.ended(&first, KEPT, now);
+        assert_eq!(registry.all().iter().map(|c| c.id).collect::<Vec<_>>(), [second.id]);
+        registry.ended(&second, KEPT, now);
+        assert!(registry.is_away(&second) && !registry.is_away(&first));
+    }
+
+    #[tokio::test]
+    async fn a_barred_sign_in_does_not_become_a_connection() {
+        let registry = Registry::default();
+        let admission = registry.admit(grant());
+        assert_eq!(registry.signing_in_count(), 1);
+        assert!(registry.bar(&grant().project_id, &grant().device_id).is_empty());
+        let begun = registry.connected(&admission, terms(true), Instant::now());
+        assert!(matches!(begun, Begun::Barred), "{begun:?}");
+        drop(admission);
+        assert_eq!((registry.signing_in_count(), registry.connected_count()), (0, 0));
     }
 }

@@ -1,0 +1,493 @@
+//! One connection, from its first byte to its last: one task.
+//!
+//! ```text
+//!   accepted --CONNECT--> sign-in --CONNACK--> serving --------> ended --> last will, Disconnected
+//!       |                    |                  |   ^
+//!       +--- too late, too many, refused        +---+  a turn: acknowledgements whose commits are
+//!                   v                                  there, messages that wait, one write, one read
+//!                closed
+//! ```
+
+use std::{
+    future::poll_fn,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::FutureExt as _;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{Instant, Sleep},
+};
+use tracing::{debug, info};
+
+use super::{
+    core::{Core, Welcome},
+    delivery::Deliveries,
+    door::Place,
+    gate::{Ack, Gate},
+    line::Line,
+    registry::Connection,
+    wire::{Answer, Hello, Incoming, LastWill, Outgoing, Parting, Said, Wire},
+};
+use crate::mqtt::{
+    limits::{DEVICE_INFLIGHT_MAX_MESSAGES, SEND_TIMEOUT_MS, SIGN_IN_TIMEOUT_MS},
+    link::{Ended, Qos},
+};
+
+const SEND_TIMEOUT: Duration = Duration::from_millis(SEND_TIMEOUT_MS);
+const SIGN_IN_TIMEOUT: Duration = Duration::from_millis(SIGN_IN_TIMEOUT_MS);
+
+/// Serves a connection until it ends.
+pub(super) async fn serve<Io: AsyncRead + AsyncWrite + Unpin>(
+    core: Arc<Core>,
+    io: Io,
+    peer: SocketAddr,
+    place: Place,
+) {
+    let mut line = Line::new(io);
+    // Boxed: what only the sign-in needs is not to stay for as long as the connection.
+    let Some(signed_in) = Box::pin(sign_in(&core, &mut line, peer, place)).await else { return };
+    let SignedIn { wire, welcome, manner } = signed_in;
+    let connection = welcome.connection;
+    let mut serving = Serving {
+        core: &core,
+        connection: &connection,
+        line,
+        wire,
+        deliveries: Deliveries::new(manner.receive_max.min(DEVICE_INFLIGHT_MAX_MESSAGES)),
+        gate: Gate::default(),
+        is_held_back: false,
+        patience: Patience::new(manner.keep_alive),
+    };
+    let end = serving.run().await;
+    let is_amid_qos_2 = serving.deliveries.is_amid_qos_2();
+    serving.part(end);
+    let kept_s = end.kept_s.unwrap_or(manner.kept_s).min(manner.kept_s);
+    let kept = Duration::from_secs(if is_amid_qos_2 { 0 } else { kept_s });
+    finish(&core, connection, manner.last_will.filter(|_| end.with_last_will), end.ended, kept)
+        .await;
+}
+
+// ---------------------------------------------------------------- signing in
+
+struct SignedIn {
+    wire: Wire,
+    welcome: Welcome,
+    manner: Manner,
+}
+
+/// What a device asked for when it signed in.
+struct Manner {
+    keep_alive: Option<Duration>,
+    kept_s: u64,
+    receive_max: u16,
+    last_will: Option<Box<LastWill>>,
+}
+
+async fn sign_in<Io: AsyncRead + AsyncWrite + Unpin>(
+    core: &Core,
+    line: &mut Line<Io>,
+    peer: SocketAddr,
+    place: Place,
+) -> Option<SignedIn> {
+    let greeting = async {
+        let Ok(greeted) = tokio::time::timeout(SIGN_IN_TIMEOUT, greet(line)).await else {
+            debug!(%peer, "closed: it did not sign in");
+            return None;
+        };
+        let (mut wire, hello) = greeted?;
+        match core.sign_in(&hello, peer).await {
+            Ok(welcome) => Some((wire, hello, welcome)),
+            Err(refusal) => {
+                wire.answer(refusal, &mut line.outbox);
+                // Who does not read its refusal does not get it.
+                let _ = tokio::time::timeout(SEND_TIMEOUT, line.flush()).await;
+                None
+            }
+        }
+    };
+    let (mut wire, hello, welcome) = tokio::select! {
+        greeted = greeting => greeted?,
+        () = place.turned_away() => {
+            info!(%peer, "closed: too many connections that did not sign in");
+            return None;
+        }
+    };
+    drop(place);
+    core.connected(&welcome.connection).await;
+    let kept_s = hello.is_kept_shorter.then_some(hello.kept_s);
+    let answer = Answer::Welcome { session_present: welcome.session_present, kept_s };
+    wire.answer(answer, &mut line.outbox);
+    let manner = Manner {
+        // One and a half times, MQTT 3.1.1 section 3.1.2.10.
+        keep_alive: (hello.keep_alive_s > 0)
+            .then(|| Duration::from_millis(u64::from(hello.keep_alive_s) * 1_500)),
+        kept_s: hello.kept_s,
+        receive_max: hello.receive_max,
+        last_will: hello.last_will.map(Box::new),
+    };
+    Some(SignedIn { wire, welcome, manner })
+}
+
+/// Waits for CONNECT; `None` when something else comes, or nothing more.
+async fn greet<Io: AsyncRead + AsyncWrite + Unpin>(line: &mut Line<Io>) -> Option<(Wire, Hello)> {
+    let mut wire = None;
+    loop {
+        if wire.is_none() {
+            wire = Wire::detect(&mut line.inbox).ok()?;
+        }
+        if let Some(known) = &mut wire
+            && let Some(hello) = known.hello(&mut line.inbox).ok()?
+        {
+            return Some((wire?, hello));
+        }
+        if line.read().await.ok()? == 0 {
+            return None;
+        }
+    }
+}
+
+// ---------------------------------------------------------------- serving
+
+/// How a connection ends.
+#[derive(Debug, Clone, Copy)]
+struct End {
+    ended: Ended,
+    /// What the device is told.
+    parting: Option<Parting>,
+    with_last_will: bool,
+    /// How long the device now wants its session kept.
+    kept_s: Option<u64>,
+}
+
+impl End {
+    const fn new(ended: Ended, parting: Option<Parting>) -> Self {
+        Self { ended, parting, with_last_will: true, kept_s: None }
+    }
+
+    const LOST: Self = Self::new(Ended::Lost, None);
+
+    fn asked(why: Ended, core: &Core) -> Self {
+        Self::new(
+            why,
+            Some(match why {
+                Ended::TakenOver => Parting::TakenOver,
+                _ if core.is_closing() => Parting::Stopping,
+                _ => Parting::NotAuthorized,
+            }),
+        )
+    }
+}
+
+struct Serving<'a, Io> {
+    core: &'a Core,
+    connection: &'a Arc<Connection>,
+    line: Line<Io>,
+    wire: Wire,
+    deliveries: Deliveries,
+    gate: Gate,
+    /// Packets were read that could not be taken yet.
+    is_held_back: bool,
+    patience: Patience,
+}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin> Serving<'_, Io> {
+    async fn run(&mut self) -> End {
+        loop {
+            if let Err(end) = self.take_packets().await {
+                return end;
+            }
+            if let Err(end) = poll_fn(|context| self.poll_turn(context)).await {
+                return end;
+            }
+        }
+    }
+
+    /// Does what is to be done without new packets; ready when there are some, or at the end.
+    fn poll_turn(&mut self, context: &mut Context<'_>) -> Poll<Result<(), End>> {
+        if let Poll::Ready(why) = self.connection.mailbox.poll_closing(context) {
+            return Poll::Ready(Err(End::asked(why, self.core)));
+        }
+        while let Poll::Ready(ack) = self.gate.poll(context) {
+            let Ok(ack) = ack else {
+                info!(device = %self.connection.grant.device_id, "publish refused: could not be made durable");
+                let end = End::new(Ended::ByServer, Some(Parting::NotCommitted));
+                return Poll::Ready(Err(end));
+            };
+            self.put(match ack {
+                Ack::Acked(packet_id) => Outgoing::Ack(packet_id),
+                Ack::Received(packet_id) => Outgoing::Received(packet_id),
+            });
+        }
+        if let Err(end) = self.write(context) {
+            return Poll::Ready(Err(end));
+        }
+        if !self.gate.is_full() && self.line.has_room() {
+            if self.is_held_back {
+                return Poll::Ready(Ok(()));
+            }
+            match self.line.poll_read(context) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(End::LOST)),
+                Poll::Ready(Ok(_)) => {
+                    self.patience.heard();
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Pending => {}
+            }
+        }
+        self.patience
+            .poll(context)
+            .map(|ended| Err(End::new(ended, (ended == Ended::Silent).then_some(Parting::Silent))))
+    }
+
+    /// Writes what there is, and the messages that wait, as far as the device takes them.
+    fn write(&mut self, context: &mut Context<'_>) -> Result<(), End> {
+        loop {
+            while self.line.has_room()
+                && let Some(letter) = self.connection.mailbox.take(self.deliveries.has_room())
+            {
+                let topic = self.connection.grant.topic(letter.kind);
+                let packet_id = self.deliveries.send(letter.qos);
+                let (payload, qos) = (letter.payload, letter.qos);
+                self.put(Outgoing::Message { topic, payload, qos, packet_id });
+            }
+            let was_full = !self.line.has_room();
+            match self.line.poll_flush(context) {
+                Poll::Ready(Err(_)) => return Err(End::LOST),
+                Poll::Pending => {
+                    self.patience.writes();
+                    return Ok(());
+                }
+                Poll::Ready(Ok(())) => {
+                    self.patience.wrote();
+                    if !was_full {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes the packets that are all there, as far as there is room for what follows from them.
+    async fn take_packets(&mut self) -> Result<(), End> {
+        loop {
+            self.is_held_back = self.gate.is_full() || !self.line.has_room();
+            if self.is_held_back {
+                return Ok(());
+            }
+            match self.wire.next(&mut self.line.inbox) {
+                Ok(Some(packet)) => self.take_packet(packet).await?,
+                Ok(None) => return Ok(()),
+                Err(broken) => {
+                    info!(device = %self.connection.grant.device_id, %broken, "connection ended");
+                    return Err(End::new(Ended::Lost, Some(broken.parting())));
+                }
+            }
+        }
+    }
+
+    async fn take_packet(&mut self, packet: Incoming) -> Result<(), End> {
+        match packet {
+            Incoming::Said(said) => return self.take_message(said).await,
+            Incoming::Acked(packet_id) => self.deliveries.acked(packet_id),
+            Incoming::Received(packet_id, took_it) => {
+                if self.deliveries.received(packet_id, took_it) {
+                    self.put(Outgoing::Release(packet_id));
+                }
+            }
+            Incoming::Release(packet_id) => {
+                let was_known = self.deliveries.release(packet_id);
+                self.put(Outgoing::Complete(packet_id, was_known));
+            }
+            Incoming::Complete(packet_id) => self.deliveries.complete(packet_id),
+            Incoming::Subscribe(packet_id, filters) => {
+                let mut begun = Vec::new();
+                let granted = filters.iter().map(|(filter, qos)| {
+                    let Some(kind) = self.connection.grant.may_subscribe(filter) else {
+                        info!(device = %self.connection.grant.device_id, %filter, "subscription refused");
+                        return None;
+                    };
+                    self.connection.heard.set(kind, Some(*qos));
+                    begun.push(kind);
+                    Some(*qos)
+                });
+                let granted = granted.collect();
+                // Before what the engine says next.
+                self.put(Outgoing::Subscribed(packet_id, granted));
+                for kind in begun {
+                    self.core.subscribed(self.connection, kind).await;
+                }
+            }
+            Incoming::Unsubscribe(packet_id, filters) => {
+                let existed = filters.iter().map(|filter| {
+                    let kind = self.connection.grant.may_subscribe(filter);
+                    kind.is_some_and(|kind| self.connection.heard.set(kind, None))
+                });
+                let existed = existed.collect();
+                self.put(Outgoing::Unsubscribed(packet_id, existed));
+            }
+            Incoming::Ping => self.put(Outgoing::Pong),
+            Incoming::Goodbye { with_last_will, kept_s } => {
+                return Err(End { ended: Ended::ByDevice, parting: None, with_last_will, kept_s });
+            }
+        }
+        Ok(())
+    }
+
+    async fn take_message(&mut self, said: Said) -> Result<(), End> {
+        let Said { topic, payload, retained, qos, packet_id } = said;
+        if let (Qos::ExactlyOnce, Some(packet_id)) = (qos, packet_id)
+            && !self.deliveries.take(packet_id)
+        {
+            self.gate.hold(Ack::Received(packet_id), None);
+            return Ok(());
+        }
+        match self.core.take(self.connection, &topic, payload, retained, qos).await {
+            Ok(commit) => {
+                match (qos, packet_id) {
+                    (Qos::AtLeastOnce, Some(id)) => self.gate.hold(Ack::Acked(id), commit),
+                    (Qos::ExactlyOnce, Some(id)) => self.gate.hold(Ack::Received(id), commit),
+                    _ => {}
+                }
+                Ok(())
+            }
+            Err(reason) => {
+                info!(device = %self.connection.grant.device_id, %topic, %reason, "publish refused");
+                Err(End::new(Ended::ByServer, Some(reason.parting())))
+            }
+        }
+    }
+
+    fn put(&mut self, packet: Outgoing) {
+        self.wire.put(packet, &mut self.line.outbox);
+    }
+
+    /// Says why the connection ends, if the device takes it at once, and closes it.
+    fn part(mut self, end: End) {
+        if let Some(parting) = end.parting {
+            self.put(Outgoing::Goodbye(parting));
+            let _ = self.line.flush().now_or_never();
+        }
+    }
+}
+
+// ---------------------------------------------------------------- the end
+
+async fn finish(
+    core: &Arc<Core>,
+    connection: Arc<Connection>,
+    last_will: Option<Box<LastWill>>,
+    ended: Ended,
+    kept: Duration,
+) {
+    // What is posted from now on would be lost.
+    connection.mailbox.close(ended);
+    // A delay ends with the session at the latest, MQTT 5 section 3.1.3.2.2.
+    let delay = |will: &LastWill| Duration::from_secs(will.delay_s).min(kept);
+    match last_will {
+        Some(will) if !delay(&will).is_zero() && !connection.is_taken_over() => {
+            let (core, connection, delay) = (core.clone(), connection.clone(), delay(&will));
+            tokio::spawn(async move {
+                tokio::time::sleep(delay).await;
+                if core.registry.is_away(&connection) {
+                    core.take_last_will(&connection, &will).await;
+                }
+            });
+        }
+        Some(will) => core.take_last_will(&connection, &will).await,
+        None => {}
+    }
+    core.ended(&connection, ended, kept).await;
+    connection.mailbox.shut();
+}
+
+/// When a connection is given up: its device is silent, or takes nothing.
+struct Patience {
+    keep_alive: Option<Duration>,
+    heard: Instant,
+    /// Since when a write waits.
+    writing: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Patience {
+    fn new(keep_alive: Option<Duration>) -> Self {
+        Self { keep_alive, heard: Instant::now(), writing: None, timer: None }
+    }
+
+    fn heard(&mut self) {
+        self.heard = Instant::now();
+    }
+
+    fn writes(&mut self) {
+        self.writing.get_or_insert_with(Instant::now);
+    }
+
+    fn wrote(&mut self) {
+        self.writing = None;
+    }
+
+    /// The next moment that matters, and what happens then.
+    fn next(&self) -> Option<(Instant, Ended)> {
+        let silent = self.keep_alive.map(|keep_alive| (self.heard + keep_alive, Ended::Silent));
+        let stalled = self.writing.map(|since| (since + SEND_TIMEOUT, Ended::Lost));
+        match (silent, stalled) {
+            (Some(silent), Some(stalled)) => {
+                Some(if silent.0 < stalled.0 { silent } else { stalled })
+            }
+            (one, other) => one.or(other),
+        }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Ended> {
+        loop {
+            let Some((due, ended)) = self.next() else { return Poll::Pending };
+            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+            // A timer that goes off too early is set again then: cheaper than at each packet.
+            if timer.deadline() > due {
+                timer.as_mut().reset(due);
+            }
+            if timer.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+            if Instant::now() >= due {
+                return Poll::Ready(ended);
+            }
+            timer.as_mut().reset(due);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn after(patience: &mut Patience) -> (Ended, Duration) {
+        let begun = Instant::now();
+        let ended = poll_fn(|context| patience.poll(context)).await;
+        (ended, begun.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_device_is_given_up_when_it_is_silent_or_takes_nothing() {
+        let keep_alive = Duration::from_secs(15);
+        let mut patience = Patience::new(Some(keep_alive));
+        // Heard meanwhile: from then on.
+        let early = tokio::time::timeout(Duration::from_secs(10), after(&mut patience)).await;
+        assert!(early.is_err());
+        patience.heard();
+        assert_eq!(after(&mut patience).await, (Ended::Silent, keep_alive));
+
+        patience.heard();
+        patience.writes();
+        assert_eq!(after(&mut patience).await, (Ended::Lost, SEND_TIMEOUT));
+        patience.wrote();
+        let mut patience = Patience::new(None);
+        let never = tokio::time::timeout(Duration::from_secs(100_000), after(&mut patience)).await;
+        assert!(never.is_err());
+    }
+}
