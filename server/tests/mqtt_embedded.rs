@@ -749,6 +749,49 @@ async fn a_device_that_does_not_read_fills_its_queue_and_the_engine_is_told() {
     server.publish("d1", DeviceTopic::TunnelDown, b"more").expect("room again");
 }
 
+#[tokio::test]
+async fn a_subscription_to_more_filters_than_there_can_be_ends_the_connection() {
+    let mut server = Server::start();
+    let mut stream = raw_connect(&server, "p:d1", "p/d1").await;
+    let mut body = vec![0, 1];
+    for _ in 0..=limits::FILTERS_MAX {
+        raw_string(&mut body, "a");
+        body.push(0);
+    }
+    assert!(body.len() < 128, "a length of one byte");
+    stream.write_all(&raw_packet(0x82, &body)).await.expect("open");
+    server.next("the end", |e| matches!(e, Inbound::Disconnected { .. })).await;
+}
+
+#[tokio::test]
+async fn more_messages_than_may_be_unreleased_end_the_connection() {
+    let mut server = Server::start();
+    let mut stream = raw_connect(&server, "p:d1", "p/d1").await;
+    let topic = own("d1", "health");
+    let committing = async {
+        loop {
+            match server.inbound.recv().await.expect("the broker lives") {
+                Inbound::Message(message) => message.ack.committed(),
+                Inbound::Disconnected { ended, .. } => return ended,
+                _ => {}
+            }
+        }
+    };
+    let saying = async {
+        for n in 1..=limits::UNRELEASED_MAX as u16 + 1 {
+            let mut body = Vec::new();
+            raw_string(&mut body, &topic);
+            body.extend(n.to_be_bytes());
+            // It may have ended by the last.
+            let _ = stream.write_all(&raw_packet(0x34, &body)).await;
+        }
+        let mut answers = Vec::new();
+        let _ = stream.read_to_end(&mut answers).await;
+    };
+    let (ended, ()) = soon("the end", async { tokio::join!(committing, saying) }).await;
+    assert_eq!(ended, Ended::Lost);
+}
+
 // ---------------------------------------------------------------- presence
 
 #[tokio::test]

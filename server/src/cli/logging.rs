@@ -6,7 +6,7 @@ use crate::config::ConfigError;
 
 const FILTER: &str = "QUARTERDECK_LOG";
 const FORMAT: &str = "QUARTERDECK_LOG_FORMAT";
-/// The broker tells much of each connection that nobody needs.
+/// The database and the client of an external broker tell much that nobody needs.
 const DEFAULT_FILTER: &str = "info,sqlx=warn,rumqttc=warn";
 
 /// Installs the log of this process.

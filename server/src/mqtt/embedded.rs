@@ -20,6 +20,7 @@
 //! | `wire` | MQTT 3.1.1 and MQTT 5 as one language |
 //! | `delivery` | packet ids, and what is under way on a connection |
 //! | `gate` | acknowledgements behind their commits |
+//! | `patience` | when a connection is given up |
 //! | `mailbox` | what waits for a connection |
 //! | `registry` | who is connected, and the sessions of who is away |
 //! | `core` | who may sign in, and what becomes of what is said |
@@ -31,10 +32,12 @@ mod door;
 mod gate;
 mod line;
 mod mailbox;
+mod patience;
 mod registry;
 mod wire;
 
 use std::{
+    io::ErrorKind,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -202,6 +205,7 @@ async fn accept(core: Arc<Core>, listener: TcpListener) {
                 let _ = stream.set_nodelay(true);
                 tokio::spawn(connection::serve(core.clone(), stream, peer, door.enter()));
             }
+            Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
             // Out of file descriptors, most likely: some may be given back meanwhile.
             Err(error) => {
                 warn!(%error, "cannot accept a connection");
@@ -216,6 +220,8 @@ async fn expire_sessions(core: Arc<Core>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        core.registry.expire(Instant::now());
+        for late in core.registry.expire(Instant::now()) {
+            core.take_last_will(&late.connection, &late.last_will).await;
+        }
     }
 }

@@ -22,6 +22,12 @@ pub const DEVICE_INFLIGHT_MAX_MESSAGES: u16 = 32;
 
 /// Messages of one device that may wait for their commit; over it nothing more is read from it.
 pub const ACKS_HELD_MAX: usize = 256;
+/// QoS 2 messages of one device that it has not released; over it its connection ends.
+pub const UNRELEASED_MAX: usize = 4_096;
+/// Filters in one SUBSCRIBE or UNSUBSCRIBE; a device has four topics to hear.
+pub const FILTERS_MAX: usize = 16;
+/// What a log says of a text that somebody else wrote, in bytes.
+pub const LOGGED_MAX_BYTES: usize = 120;
 /// What is read from a connection at once, in bytes.
 pub const READ_AT_ONCE_BYTES: usize = 4 * 1024;
 /// What may wait to be written to a connection before no more is put to it, in bytes.
@@ -35,11 +41,13 @@ pub const SESSIONS_MAX: usize = 2 * CONNECTIONS_MAX;
 pub const SESSION_KEPT_MAX_S: u64 = 2 * 3_600;
 /// Connections that may be open without having signed in; over it the oldest is closed.
 pub const SIGN_IN_MAX_CONNECTIONS: usize = 4_096;
-/// How long a connection may take from its first byte to a complete CONNECT, in milliseconds.
+/// How long a connection may take from being accepted to a complete CONNECT, in milliseconds.
 pub const SIGN_IN_TIMEOUT_MS: u64 = 10_000;
 /// The longest CONNECT, its last will included, in bytes.
-pub const SIGN_IN_PACKET_MAX_BYTES: usize = 32 * 1024;
-/// How often the broker forgets sessions whose time is over, in milliseconds.
+pub const SIGN_IN_PACKET_MAX_BYTES: usize = 16 * 1024;
+/// Devices whose secret is being checked, or waits for that.
+pub const SIGN_INS_MAX: usize = 16 * 1024;
+/// How often the broker says late last wills and forgets sessions whose time is over, in milliseconds.
 pub const SWEEP_PERIOD_MS: u64 = 2_000;
 /// Sign-ins whose secret is checked at once.
 pub const AUTHENTICATIONS_MAX: usize = 16;
@@ -53,6 +61,8 @@ pub const BACKLOG_MAX_CONNECTIONS: u32 = 4_096;
 pub const PACKET_OVERHEAD_MAX_BYTES: usize = 4 * 1024;
 /// How long a write to a device may stall before its connection is given up, in milliseconds.
 pub const SEND_TIMEOUT_MS: u64 = 10_000;
+/// How long a device is given to take the word that its connection ends, in milliseconds.
+pub const PARTING_TIMEOUT_MS: u64 = 20;
 /// How long closing all connections may take, in milliseconds.
 pub const SHUTDOWN_TIMEOUT_MS: u64 = 5_000;
 

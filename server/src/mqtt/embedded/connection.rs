@@ -11,34 +11,34 @@
 use std::{
     future::poll_fn,
     net::SocketAddr,
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use futures_util::FutureExt as _;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    time::{Instant, Sleep},
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::{debug, info};
 
 use super::{
-    core::{Core, Welcome},
-    delivery::Deliveries,
+    core::{Core, Welcome, excerpt},
+    delivery::{Deliveries, Taken},
     door::Place,
     gate::{Ack, Gate},
     line::Line,
+    patience::Patience,
     registry::Connection,
-    wire::{Answer, Hello, Incoming, LastWill, Outgoing, Parting, Said, Wire},
+    wire::{Answer, Broken, Hello, Incoming, LastWill, Outgoing, Parting, Said, Wire},
 };
 use crate::mqtt::{
-    limits::{DEVICE_INFLIGHT_MAX_MESSAGES, SEND_TIMEOUT_MS, SIGN_IN_TIMEOUT_MS},
+    limits::{
+        DEVICE_INFLIGHT_MAX_MESSAGES, FILTERS_MAX, PARTING_TIMEOUT_MS, SEND_TIMEOUT_MS,
+        SIGN_IN_TIMEOUT_MS,
+    },
     link::{Ended, Qos},
 };
 
 const SEND_TIMEOUT: Duration = Duration::from_millis(SEND_TIMEOUT_MS);
+const PARTING_TIMEOUT: Duration = Duration::from_millis(PARTING_TIMEOUT_MS);
 const SIGN_IN_TIMEOUT: Duration = Duration::from_millis(SIGN_IN_TIMEOUT_MS);
 
 /// Serves a connection until it ends.
@@ -65,8 +65,9 @@ pub(super) async fn serve<Io: AsyncRead + AsyncWrite + Unpin>(
     };
     let end = serving.run().await;
     let is_amid_qos_2 = serving.deliveries.is_amid_qos_2();
-    serving.part(end);
-    let kept_s = end.kept_s.unwrap_or(manner.kept_s).min(manner.kept_s);
+    serving.part(end).await;
+    // A session that was to end with the connection does so, MQTT 5 section 3.14.2.2.2.
+    let kept_s = end.kept_s.filter(|_| manner.kept_s > 0).unwrap_or(manner.kept_s);
     let kept = Duration::from_secs(if is_amid_qos_2 { 0 } else { kept_s });
     finish(&core, connection, manner.last_will.filter(|_| end.with_last_will), end.ended, kept)
         .await;
@@ -94,30 +95,26 @@ async fn sign_in<Io: AsyncRead + AsyncWrite + Unpin>(
     peer: SocketAddr,
     place: Place,
 ) -> Option<SignedIn> {
-    let greeting = async {
-        let Ok(greeted) = tokio::time::timeout(SIGN_IN_TIMEOUT, greet(line)).await else {
-            debug!(%peer, "closed: it did not sign in");
-            return None;
-        };
-        let (mut wire, hello) = greeted?;
-        match core.sign_in(&hello, peer).await {
-            Ok(welcome) => Some((wire, hello, welcome)),
-            Err(refusal) => {
-                wire.answer(refusal, &mut line.outbox);
-                // Who does not read its refusal does not get it.
-                let _ = tokio::time::timeout(SEND_TIMEOUT, line.flush()).await;
-                None
-            }
-        }
+    let greeted = tokio::select! {
+        greeted = tokio::time::timeout(SIGN_IN_TIMEOUT, greet(line)) => greeted.ok(),
+        () = place.turned_away() => None,
     };
-    let (mut wire, hello, welcome) = tokio::select! {
-        greeted = greeting => greeted?,
-        () = place.turned_away() => {
-            info!(%peer, "closed: too many connections that did not sign in");
-            return None;
-        }
+    let Some(greeted) = greeted else {
+        debug!(%peer, "closed: it did not sign in, in time or before too many others came");
+        return None;
     };
+    let (mut wire, hello) = greeted?;
+    // From here on it is a sign-in, and counted among those.
     drop(place);
+    let welcome = match core.sign_in(&hello, peer).await {
+        Ok(welcome) => welcome,
+        Err(refusal) => {
+            wire.answer(refusal, &mut line.outbox);
+            // Who does not read its refusal does not get it.
+            let _ = tokio::time::timeout(SEND_TIMEOUT, line.flush()).await;
+            return None;
+        }
+    };
     core.connected(&welcome.connection).await;
     let kept_s = hello.is_kept_shorter.then_some(hello.kept_s);
     let answer = Answer::Welcome { session_present: welcome.session_present, kept_s };
@@ -209,9 +206,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Serving<'_, Io> {
 
     /// Does what is to be done without new packets; ready when there are some, or at the end.
     fn poll_turn(&mut self, context: &mut Context<'_>) -> Poll<Result<(), End>> {
-        if let Poll::Ready(why) = self.connection.mailbox.poll_closing(context) {
-            return Poll::Ready(Err(End::asked(why, self.core)));
-        }
+        let closing = self.connection.mailbox.poll_closing(context);
         while let Poll::Ready(ack) = self.gate.poll(context) {
             let Ok(ack) = ack else {
                 info!(device = %self.connection.grant.device_id, "publish refused: could not be made durable");
@@ -222,6 +217,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Serving<'_, Io> {
                 Ack::Acked(packet_id) => Outgoing::Ack(packet_id),
                 Ack::Received(packet_id) => Outgoing::Received(packet_id),
             });
+        }
+        // What is durable is acknowledged all the same.
+        if let Poll::Ready(why) = closing {
+            return Poll::Ready(Err(End::asked(why, self.core)));
         }
         if let Err(end) = self.write(context) {
             return Poll::Ready(Err(end));
@@ -238,6 +237,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Serving<'_, Io> {
                 }
                 Poll::Pending => {}
             }
+        } else {
+            // Who is not listened to is not silent.
+            self.patience.heard();
         }
         self.patience
             .poll(context)
@@ -256,9 +258,14 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Serving<'_, Io> {
                 self.put(Outgoing::Message { topic, payload, qos, packet_id });
             }
             let was_full = !self.line.has_room();
+            let before_bytes = self.line.outbox.len();
             match self.line.poll_flush(context) {
                 Poll::Ready(Err(_)) => return Err(End::LOST),
                 Poll::Pending => {
+                    // A slow device is not a stalled one.
+                    if self.line.outbox.len() < before_bytes {
+                        self.patience.wrote();
+                    }
                     self.patience.writes();
                     return Ok(());
                 }
@@ -276,16 +283,13 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Serving<'_, Io> {
     async fn take_packets(&mut self) -> Result<(), End> {
         loop {
             self.is_held_back = self.gate.is_full() || !self.line.has_room();
-            if self.is_held_back {
+            if self.is_held_back || self.connection.mailbox.is_closing() {
                 return Ok(());
             }
             match self.wire.next(&mut self.line.inbox) {
                 Ok(Some(packet)) => self.take_packet(packet).await?,
                 Ok(None) => return Ok(()),
-                Err(broken) => {
-                    info!(device = %self.connection.grant.device_id, %broken, "connection ended");
-                    return Err(End::new(Ended::Lost, Some(broken.parting())));
-                }
+                Err(broken) => return Err(self.broken(&broken)),
             }
         }
     }
@@ -304,15 +308,23 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Serving<'_, Io> {
                 self.put(Outgoing::Complete(packet_id, was_known));
             }
             Incoming::Complete(packet_id) => self.deliveries.complete(packet_id),
+            Incoming::Subscribe(_, ref filters) if filters.len() > FILTERS_MAX => {
+                return Err(self.broken(&Broken::OutOfPlace));
+            }
+            Incoming::Unsubscribe(_, ref filters) if filters.len() > FILTERS_MAX => {
+                return Err(self.broken(&Broken::OutOfPlace));
+            }
             Incoming::Subscribe(packet_id, filters) => {
                 let mut begun = Vec::new();
                 let granted = filters.iter().map(|(filter, qos)| {
                     let Some(kind) = self.connection.grant.may_subscribe(filter) else {
-                        info!(device = %self.connection.grant.device_id, %filter, "subscription refused");
+                        info!(device = %self.connection.grant.device_id, filter = excerpt(filter), "subscription refused");
                         return None;
                     };
                     self.connection.heard.set(kind, Some(*qos));
-                    begun.push(kind);
+                    if !begun.contains(&kind) {
+                        begun.push(kind);
+                    }
                     Some(*qos)
                 });
                 let granted = granted.collect();
@@ -340,11 +352,15 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Serving<'_, Io> {
 
     async fn take_message(&mut self, said: Said) -> Result<(), End> {
         let Said { topic, payload, retained, qos, packet_id } = said;
-        if let (Qos::ExactlyOnce, Some(packet_id)) = (qos, packet_id)
-            && !self.deliveries.take(packet_id)
-        {
-            self.gate.hold(Ack::Received(packet_id), None);
-            return Ok(());
+        if let (Qos::ExactlyOnce, Some(packet_id)) = (qos, packet_id) {
+            match self.deliveries.take(packet_id) {
+                Taken::New => {}
+                Taken::Again => {
+                    self.gate.hold(Ack::Received(packet_id), None);
+                    return Ok(());
+                }
+                Taken::TooMany => return Err(self.broken(&Broken::TooMany)),
+            }
         }
         match self.core.take(self.connection, &topic, payload, retained, qos).await {
             Ok(commit) => {
@@ -356,10 +372,15 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Serving<'_, Io> {
                 Ok(())
             }
             Err(reason) => {
-                info!(device = %self.connection.grant.device_id, %topic, %reason, "publish refused");
+                info!(device = %self.connection.grant.device_id, topic = excerpt(&topic), %reason, "publish refused");
                 Err(End::new(Ended::ByServer, Some(reason.parting())))
             }
         }
+    }
+
+    fn broken(&self, broken: &Broken) -> End {
+        info!(device = %self.connection.grant.device_id, %broken, "connection ended");
+        End::new(Ended::Lost, Some(broken.parting()))
     }
 
     fn put(&mut self, packet: Outgoing) {
@@ -367,10 +388,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Serving<'_, Io> {
     }
 
     /// Says why the connection ends, if the device takes it at once, and closes it.
-    fn part(mut self, end: End) {
+    async fn part(mut self, end: End) {
         if let Some(parting) = end.parting {
             self.put(Outgoing::Goodbye(parting));
-            let _ = self.line.flush().now_or_never();
+            let _ = tokio::time::timeout(PARTING_TIMEOUT, self.line.flush()).await;
         }
     }
 }
@@ -387,107 +408,14 @@ async fn finish(
     // What is posted from now on would be lost.
     connection.mailbox.close(ended);
     // A delay ends with the session at the latest, MQTT 5 section 3.1.3.2.2.
-    let delay = |will: &LastWill| Duration::from_secs(will.delay_s).min(kept);
-    match last_will {
-        Some(will) if !delay(&will).is_zero() && !connection.is_taken_over() => {
-            let (core, connection, delay) = (core.clone(), connection.clone(), delay(&will));
-            tokio::spawn(async move {
-                tokio::time::sleep(delay).await;
-                if core.registry.is_away(&connection) {
-                    core.take_last_will(&connection, &will).await;
-                }
-            });
+    let late = last_will.map(|will| (Duration::from_secs(will.delay_s).min(kept), will));
+    let late = match late {
+        Some((delay, will)) if delay.is_zero() => {
+            core.take_last_will(&connection, &will).await;
+            None
         }
-        Some(will) => core.take_last_will(&connection, &will).await,
-        None => {}
-    }
-    core.ended(&connection, ended, kept).await;
+        late => late,
+    };
+    core.ended(&connection, ended, kept, late).await;
     connection.mailbox.shut();
-}
-
-/// When a connection is given up: its device is silent, or takes nothing.
-struct Patience {
-    keep_alive: Option<Duration>,
-    heard: Instant,
-    /// Since when a write waits.
-    writing: Option<Instant>,
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-impl Patience {
-    fn new(keep_alive: Option<Duration>) -> Self {
-        Self { keep_alive, heard: Instant::now(), writing: None, timer: None }
-    }
-
-    fn heard(&mut self) {
-        self.heard = Instant::now();
-    }
-
-    fn writes(&mut self) {
-        self.writing.get_or_insert_with(Instant::now);
-    }
-
-    fn wrote(&mut self) {
-        self.writing = None;
-    }
-
-    /// The next moment that matters, and what happens then.
-    fn next(&self) -> Option<(Instant, Ended)> {
-        let silent = self.keep_alive.map(|keep_alive| (self.heard + keep_alive, Ended::Silent));
-        let stalled = self.writing.map(|since| (since + SEND_TIMEOUT, Ended::Lost));
-        match (silent, stalled) {
-            (Some(silent), Some(stalled)) => {
-                Some(if silent.0 < stalled.0 { silent } else { stalled })
-            }
-            (one, other) => one.or(other),
-        }
-    }
-
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Ended> {
-        loop {
-            let Some((due, ended)) = self.next() else { return Poll::Pending };
-            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
-            // A timer that goes off too early is set again then: cheaper than at each packet.
-            if timer.deadline() > due {
-                timer.as_mut().reset(due);
-            }
-            if timer.as_mut().poll(context).is_pending() {
-                return Poll::Pending;
-            }
-            if Instant::now() >= due {
-                return Poll::Ready(ended);
-            }
-            timer.as_mut().reset(due);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    async fn after(patience: &mut Patience) -> (Ended, Duration) {
-        let begun = Instant::now();
-        let ended = poll_fn(|context| patience.poll(context)).await;
-        (ended, begun.elapsed())
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_device_is_given_up_when_it_is_silent_or_takes_nothing() {
-        let keep_alive = Duration::from_secs(15);
-        let mut patience = Patience::new(Some(keep_alive));
-        // Heard meanwhile: from then on.
-        let early = tokio::time::timeout(Duration::from_secs(10), after(&mut patience)).await;
-        assert!(early.is_err());
-        patience.heard();
-        assert_eq!(after(&mut patience).await, (Ended::Silent, keep_alive));
-
-        patience.heard();
-        patience.writes();
-        assert_eq!(after(&mut patience).await, (Ended::Lost, SEND_TIMEOUT));
-        patience.wrote();
-        let mut patience = Patience::new(None);
-        let never = tokio::time::timeout(Duration::from_secs(100_000), after(&mut patience)).await;
-        assert!(never.is_err());
-    }
 }

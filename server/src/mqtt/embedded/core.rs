@@ -29,7 +29,7 @@ use crate::mqtt::{
     acl::{Grant, carries_tunnels},
     limits::{
         AUTHENTICATIONS_MAX, CONNECTIONS_MAX, INBOUND_LARGE_MAX_BYTES, INBOUND_SMALL_MAX_BYTES,
-        TAKE_OVER_TIMEOUT_MS,
+        LOGGED_MAX_BYTES, SIGN_INS_MAX, TAKE_OVER_TIMEOUT_MS,
     },
     link::{
         AckHandle, AckWaiter, Authenticator, Denied, Ended, Inbound, InboundSender, Message, Qos,
@@ -99,31 +99,37 @@ impl Core {
     pub(super) async fn sign_in(&self, hello: &Hello, peer: SocketAddr) -> Result<Welcome, Answer> {
         let client_id = &*hello.client_id;
         if hello.asks_for_auth {
-            info!(%peer, client_id, "sign-in refused: it asks for another way to prove itself");
+            info!(%peer, client_id = excerpt(client_id), "sign-in refused: it asks for another way to prove itself");
             return Err(Answer::NoSuchAuth);
         }
         let grant = Grant::claimed(hello.user.as_deref(), client_id).map_err(|reason| {
-            info!(%peer, client_id, %reason, "sign-in refused");
+            info!(%peer, client_id = excerpt(client_id), %reason, "sign-in refused");
             Answer::BadCredentials
         })?;
         // A will is published later without asking: it must be the device's own word now.
         if let Some(LastWill { topic, payload, .. }) = &hello.last_will {
             let own = grant.may_publish(topic).is_some_and(|kind| !carries_bytes(kind));
             if !own || payload.len() > MQTT_MESSAGE_MAX_BYTES {
-                info!(%peer, client_id, %topic, "sign-in refused: foreign last will");
+                info!(%peer, client_id, topic = excerpt(topic), "sign-in refused: foreign last will");
                 return Err(Answer::NotAuthorized);
             }
         }
-        if self.is_closing() || self.registry.connected_count() >= CONNECTIONS_MAX {
-            warn!(client_id, connections_max = CONNECTIONS_MAX, "sign-in refused: no room");
-            return Err(Answer::NotAuthorized);
+        if self.is_closing() {
+            return Err(Answer::Unavailable);
+        }
+        if self.registry.connected_count() >= CONNECTIONS_MAX
+            || self.registry.signing_in_count() >= SIGN_INS_MAX
+        {
+            warn!(client_id, CONNECTIONS_MAX, SIGN_INS_MAX, "sign-in refused: no room");
+            return Err(Answer::Unavailable);
         }
         let admission = self.registry.admit(grant.clone());
         if let Err(denied) = self.check_secret(hello, &grant).await {
             info!(%peer, client_id, reason = %denied, "sign-in refused");
             return Err(match denied {
                 Denied::BadCredentials => Answer::BadCredentials,
-                Denied::Revoked | Denied::Unavailable => Answer::NotAuthorized,
+                Denied::Revoked => Answer::NotAuthorized,
+                Denied::Unavailable => Answer::Unavailable,
             });
         }
         let deadline = Instant::now() + Duration::from_millis(TAKE_OVER_TIMEOUT_MS);
@@ -139,6 +145,10 @@ impl Core {
             };
             match self.registry.connected(&admission, terms, Instant::now()) {
                 Begun::Connected { connection, session_present } => {
+                    // Whoever closes all either finds it or has said so before.
+                    if self.is_closing() {
+                        connection.mailbox.close(Ended::ByServer);
+                    }
                     return Ok(Welcome { connection, session_present });
                 }
                 // Another one was quicker; the latest counts.
@@ -195,10 +205,18 @@ impl Core {
     }
 
     /// Tells of a connection's end; its session is kept for as long as `kept`.
-    pub(super) async fn ended(&self, connection: &Arc<Connection>, ended: Ended, kept: Duration) {
+    pub(super) async fn ended(
+        &self,
+        connection: &Arc<Connection>,
+        ended: Ended,
+        kept: Duration,
+        late: Option<(Duration, Box<LastWill>)>,
+    ) {
         let grant = &connection.grant;
         debug!(device = %grant.device_id, connection = connection.id.0, ?ended, "disconnected");
-        self.registry.ended(connection, kept, Instant::now());
+        if let Some(will) = self.registry.ended(connection, kept, late, Instant::now()) {
+            self.take_last_will(connection, &will).await;
+        }
         self.tell(Inbound::Disconnected {
             project_id: grant.project_id.clone(),
             device_id: grant.device_id.clone(),
@@ -234,13 +252,15 @@ impl Core {
                 (ack, Some(waiter))
             }
         };
-        let message =
-            message(connection, kind, compact(payload), retained, false, ack.with_budget(budget));
+        // Small or budgeted, a payload is not to keep the larger buffer it was read into.
+        let payload =
+            if carries_tunnels(kind) { payload } else { Bytes::copy_from_slice(&payload) };
+        let message = message(connection, kind, payload, retained, false, ack.with_budget(budget));
         self.inbound.send(message).await.map_err(|_| NotTaken::Stopping)?;
         Ok(waiter)
     }
 
-    /// Says a last will; what comes back tells of its commit.
+    /// Says a last will.
     ///
     /// Nobody says it again, so it is said once and logged when lost.
     pub(super) async fn take_last_will(&self, connection: &Connection, will: &LastWill) {
@@ -280,9 +300,9 @@ impl Core {
     }
 }
 
-/// Takes a small payload out of the buffer it was read into, which would live as long as it.
-fn compact(payload: Bytes) -> Bytes {
-    if payload.len() > INBOUND_SMALL_MAX_BYTES { payload } else { Bytes::copy_from_slice(&payload) }
+/// As much of what a stranger says as belongs in a log.
+pub(super) fn excerpt(text: &str) -> &str {
+    &text[..text.floor_char_boundary(LOGGED_MAX_BYTES)]
 }
 
 fn message(

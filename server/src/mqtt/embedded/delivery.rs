@@ -11,12 +11,21 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use super::wire::PacketId;
-use crate::mqtt::link::Qos;
+use crate::mqtt::{limits::UNRELEASED_MAX, link::Qos};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Sent(Qos),
     Released,
+}
+
+/// What a QoS 2 message of the device is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    New,
+    /// It was said before, and not released since.
+    Again,
+    TooMany,
 }
 
 /// The messages of one connection that are not over.
@@ -62,13 +71,14 @@ impl Deliveries {
 
     /// PUBREC; whether PUBREL is to be sent.
     pub(super) fn received(&mut self, packet_id: PacketId, took_it: bool) -> bool {
+        let of_qos_1 = (packet_id, Stage::Sent(Qos::AtLeastOnce));
         if !took_it {
-            self.sent.retain(|(id, _)| *id != packet_id);
+            self.sent.retain(|sent| sent.0 != packet_id || *sent == of_qos_1);
             return false;
         }
-        for (id, stage) in &mut self.sent {
-            if *id == packet_id {
-                *stage = Stage::Released;
+        for sent in &mut self.sent {
+            if sent.0 == packet_id && *sent != of_qos_1 {
+                sent.1 = Stage::Released;
             }
         }
         true
@@ -87,9 +97,19 @@ impl Deliveries {
         self.sent.iter().any(|(_, stage)| *stage != Stage::Sent(Qos::AtLeastOnce))
     }
 
-    /// A QoS 2 message comes; whether it is a new one.
-    pub(super) fn take(&mut self, packet_id: PacketId) -> bool {
-        self.taken.insert(packet_id)
+    /// A QoS 2 message comes.
+    ///
+    /// On a new connection each is new: which were durable when the former one
+    /// broke is not kept here. The engine knows a word that it has heard before.
+    pub(super) fn take(&mut self, packet_id: PacketId) -> Taken {
+        if self.taken.contains(&packet_id) {
+            return Taken::Again;
+        }
+        if self.taken.len() >= UNRELEASED_MAX {
+            return Taken::TooMany;
+        }
+        self.taken.insert(packet_id);
+        Taken::New
     }
 
     /// PUBREL; whether there was such a message.
@@ -130,6 +150,8 @@ mod tests {
         deliveries.complete(id(1));
         deliveries.complete(id(2));
         deliveries.acked(id(9));
+        deliveries.received(id(1), true);
+        deliveries.received(id(1), false);
         assert!(!deliveries.has_room());
         deliveries.acked(id(1));
         assert!(deliveries.has_room() && deliveries.is_amid_qos_2());
@@ -163,10 +185,14 @@ mod tests {
     #[test]
     fn a_qos_2_message_of_the_device_is_new_once() {
         let mut deliveries = Deliveries::new(1);
-        assert!(deliveries.take(id(7)));
-        assert!(!deliveries.take(id(7)));
+        assert_eq!(deliveries.take(id(7)), Taken::New);
+        assert_eq!(deliveries.take(id(7)), Taken::Again);
         assert!(deliveries.release(id(7)));
         assert!(!deliveries.release(id(7)));
-        assert!(deliveries.take(id(7)));
+        for n in 1..=UNRELEASED_MAX as u16 {
+            assert_eq!(deliveries.take(id(n)), Taken::New);
+        }
+        assert_eq!(deliveries.take(id(7)), Taken::Again);
+        assert_eq!(deliveries.take(id(UNRELEASED_MAX as u16 + 1)), Taken::TooMany);
     }
 }

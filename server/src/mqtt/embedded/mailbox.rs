@@ -105,6 +105,11 @@ impl Mailbox {
         self.lock().closing.map_or(Poll::Pending, Poll::Ready)
     }
 
+    /// Whether the connection is asked to end.
+    pub(super) fn is_closing(&self) -> bool {
+        self.lock().closing.is_some()
+    }
+
     /// Says that the connection is gone; what waits is dropped.
     pub(super) fn shut(&self) {
         let left = {

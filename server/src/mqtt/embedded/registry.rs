@@ -21,7 +21,10 @@ use quarterdeck_protocol::{
 };
 use tokio::time::Instant;
 
-use super::{mailbox::Mailbox, wire};
+use super::{
+    mailbox::Mailbox,
+    wire::{self, LastWill},
+};
 use crate::mqtt::{
     acl::{Grant, carries_tunnels},
     limits::SESSIONS_MAX,
@@ -98,9 +101,17 @@ impl Connection {
 /// What is left of a session whose device is away.
 #[derive(Debug)]
 struct Kept {
-    of: ConnectionId,
     heard: Heard,
     until: Instant,
+    last_will: Option<LateWill>,
+}
+
+/// A last will that is said unless the device comes back before.
+#[derive(Debug)]
+pub(super) struct LateWill {
+    pub(super) connection: Arc<Connection>,
+    pub(super) last_will: Box<LastWill>,
+    due: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -269,7 +280,16 @@ impl Registry {
     }
 
     /// Forgets a connection, and keeps its session for as long as `kept`.
-    pub(super) fn ended(&self, connection: &Arc<Connection>, kept: Duration, now: Instant) {
+    ///
+    /// A late last will goes with it, and comes back when there is no session to wait with.
+    pub(super) fn ended(
+        &self,
+        connection: &Arc<Connection>,
+        kept: Duration,
+        late: Option<(Duration, Box<LastWill>)>,
+        now: Instant,
+    ) -> Option<Box<LastWill>> {
+        let mut late = late;
         self.connected.fetch_sub(1, Ordering::AcqRel);
         let mut known = self.write();
         let has_room = known.devices.len() <= SESSIONS_MAX;
@@ -278,33 +298,32 @@ impl Registry {
             if slot.connection.as_ref().is_some_and(|current| current.id == connection.id) {
                 slot.connection = None;
                 slot.kept = (has_room && !kept.is_zero()).then(|| Kept {
-                    of: connection.id,
                     heard: connection.heard.copied(),
                     until: now + kept,
+                    last_will: late.take().map(|(delay, last_will)| LateWill {
+                        connection: connection.clone(),
+                        last_will,
+                        due: now + delay,
+                    }),
                 });
             }
         });
+        late.map(|(_, last_will)| last_will)
     }
 
-    /// Whether the device has not come back since this connection ended.
-    pub(super) fn is_away(&self, connection: &Connection) -> bool {
-        let known = self.read();
-        let Some(slots) = known.devices.get(&connection.key()) else { return true };
-        let slot = match connection.grant.channel {
-            Channel::Main => &slots.main,
-            Channel::Tunnel => &slots.tunnel,
-        };
-        slot.connection.is_none() && slot.kept.as_ref().is_none_or(|kept| kept.of == connection.id)
-    }
-
-    /// Forgets the kept sessions whose time is over.
-    pub(super) fn expire(&self, now: Instant) {
+    /// Forgets the kept sessions whose time is over; gives the last wills that are due.
+    pub(super) fn expire(&self, now: Instant) -> Vec<LateWill> {
+        let mut due = Vec::new();
         self.write().devices.retain(|_, slots| {
             for slot in [&mut slots.main, &mut slots.tunnel] {
+                if let Some(kept) = &mut slot.kept {
+                    due.extend(kept.last_will.take_if(|will| will.due <= now));
+                }
                 slot.kept.take_if(|kept| kept.until <= now);
             }
             !slots.is_empty()
         });
+        due
     }
 
     /// Finds the connection on which a device hears `kind`.
@@ -384,14 +403,14 @@ mod tests {
         {
             let (first, _) = begin(&registry, true, now);
             first.heard.set(DeviceTopic::Commands, Some(Qos::ExactlyOnce));
-            registry.ended(&first, KEPT, now);
+            registry.ended(&first, KEPT, None, now);
             let (second, session_present) = begin(&registry, clean_start, now + after);
             assert_eq!(session_present, expected);
             assert_eq!(second.heard.get(DeviceTopic::Commands).is_some(), expected);
-            registry.ended(&second, Duration::ZERO, now);
+            registry.ended(&second, Duration::ZERO, None, now);
             let (third, session_present) = begin(&registry, false, now);
             assert!(!session_present, "resumed once");
-            registry.ended(&third, Duration::ZERO, now);
+            registry.ended(&third, Duration::ZERO, None, now);
         }
         assert_eq!(registry.connected_count(), 0);
         assert!(registry.read().devices.is_empty());
@@ -402,7 +421,7 @@ mod tests {
         let registry = Registry::default();
         let now = Instant::now();
         let (connection, _) = begin(&registry, false, now);
-        registry.ended(&connection, KEPT, now);
+        registry.ended(&connection, KEPT, None, now);
         registry.expire(now + KEPT / 2);
         assert_eq!(registry.read().devices.len(), 1);
         registry.expire(now + KEPT);
@@ -424,11 +443,36 @@ mod tests {
             panic!("overdue");
         };
         // What ends late takes nothing from the later one.
-        assert!(!registry.is_away(&first));
-        registry.ended(&first, KEPT, now);
+        registry.ended(&first, KEPT, None, now);
         assert_eq!(registry.all().iter().map(|c| c.id).collect::<Vec<_>>(), [second.id]);
-        registry.ended(&second, KEPT, now);
-        assert!(registry.is_away(&second) && !registry.is_away(&first));
+        registry.ended(&second, Duration::ZERO, None, now);
+        assert!(registry.read().devices.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_late_last_will_is_said_once_when_it_is_due_and_not_after_a_return() {
+        let registry = Registry::default();
+        let now = Instant::now();
+        let late = || {
+            let (topic, payload) = ("roboticks/p/devices/d/status".into(), "off".into());
+            let will = LastWill { topic, payload, retained: true, delay_s: 30 };
+            Some((KEPT / 2, Box::new(will)))
+        };
+        let (first, _) = begin(&registry, false, now);
+        assert!(registry.ended(&first, KEPT, late(), now).is_none());
+        assert!(registry.expire(now + KEPT / 4).is_empty());
+        assert_eq!(registry.expire(now + KEPT / 2).len(), 1);
+        assert!(registry.expire(now + KEPT).is_empty());
+
+        let (second, _) = begin(&registry, false, now);
+        registry.ended(&second, KEPT, late(), now);
+        let (third, _) = begin(&registry, false, now);
+        // It came back, and left in peace.
+        registry.ended(&third, Duration::ZERO, None, now);
+        assert!(registry.expire(now + KEPT).is_empty());
+        // Nothing to wait with: at once.
+        let (fourth, _) = begin(&registry, false, now);
+        assert!(registry.ended(&fourth, Duration::ZERO, late(), now).is_some());
     }
 
     #[tokio::test]

@@ -29,7 +29,9 @@ use rmqtt_codec::{
 use tokio_util::codec::{Decoder as _, Encoder as _};
 
 use crate::mqtt::{
-    limits::{PACKET_OVERHEAD_MAX_BYTES, SESSION_KEPT_MAX_S, SIGN_IN_PACKET_MAX_BYTES},
+    limits::{
+        PACKET_OVERHEAD_MAX_BYTES, SESSION_KEPT_MAX_S, SIGN_IN_PACKET_MAX_BYTES, UNRELEASED_MAX,
+    },
     link::Qos,
 };
 
@@ -147,9 +149,14 @@ pub(super) enum Parting {
 /// The answer to [`Hello`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answer {
-    Welcome { session_present: bool, kept_s: Option<u64> },
+    Welcome {
+        session_present: bool,
+        kept_s: Option<u64>,
+    },
     BadCredentials,
     NotAuthorized,
+    /// Not now; another time perhaps.
+    Unavailable,
     NoSuchAuth,
 }
 
@@ -160,6 +167,8 @@ pub(super) enum Broken {
     Malformed(#[from] DecodeError),
     #[error("a packet that a device may not send now")]
     OutOfPlace,
+    #[error("too many messages that are not released")]
+    TooMany,
 }
 
 impl Broken {
@@ -167,6 +176,7 @@ impl Broken {
         Parting::Malformed(match self {
             Self::Malformed(error) => error.to_reason_code(),
             Self::OutOfPlace => DisconnectReasonCode::ProtocolError,
+            Self::TooMany => DisconnectReasonCode::ReceiveMaximumExceeded,
         })
     }
 }
@@ -183,7 +193,7 @@ impl Wire {
                 ProtocolVersion::MQTT3 => {
                     MqttCodec::V3(v3::Codec::new(SIGN_IN_PACKET_MAX_BYTES as u32))
                 }
-                // What we send is bounded by `max_packet_size` of `Hello`, once it is known.
+                // How long a message to the device may be, its connection knows.
                 ProtocolVersion::MQTT5 => {
                     MqttCodec::V5(v5::Codec::new(SIGN_IN_PACKET_MAX_BYTES as u32, 0))
                 }
@@ -264,7 +274,8 @@ fn hello_3(connect: v3::Connect) -> Hello {
         packet_max_bytes: u32::MAX,
         last_will: connect.last_will.map(|will| LastWill {
             topic: (&*will.topic).into(),
-            payload: will.message,
+            // Not the buffer that it was read into, for as long as the connection.
+            payload: Bytes::copy_from_slice(&will.message),
             retained: will.retain,
             delay_s: 0,
         }),
@@ -285,7 +296,8 @@ fn hello_5(connect: v5::Connect) -> Hello {
         packet_max_bytes: connect.max_packet_size.map_or(u32::MAX, NonZeroU32::get),
         last_will: connect.last_will.map(|will| LastWill {
             topic: (&*will.topic).into(),
-            payload: will.message,
+            // Not the buffer that it was read into, for as long as the connection.
+            payload: Bytes::copy_from_slice(&will.message),
             retained: will.retain,
             delay_s: will.will_delay_interval_sec.unwrap_or(0).into(),
         }),
@@ -298,12 +310,10 @@ fn kept_s(asked_s: u32) -> u64 {
 }
 
 fn said(publish: Publish) -> Result<Incoming, Broken> {
-    // None is granted, so none can mean anything.
-    if publish.properties.as_ref().is_some_and(|properties| properties.topic_alias.is_some()) {
-        return Err(Broken::OutOfPlace);
-    }
-    let packet_id = publish.packet_id.filter(|_| publish.qos != QoS::AtMostOnce);
-    if packet_id.is_none() && publish.qos != QoS::AtMostOnce {
+    // No alias is granted, so none can mean anything; subscription ids are a server's word.
+    if publish.properties.as_ref().is_some_and(|properties| {
+        properties.topic_alias.is_some() || !properties.subscription_ids.is_empty()
+    }) {
         return Err(Broken::OutOfPlace);
     }
     Ok(Incoming::Said(Said {
@@ -311,7 +321,7 @@ fn said(publish: Publish) -> Result<Incoming, Broken> {
         payload: publish.payload,
         retained: publish.retain,
         qos: from_codec(publish.qos),
-        packet_id,
+        packet_id: publish.packet_id,
     }))
 }
 
@@ -478,6 +488,7 @@ fn answer_3(answer: Answer) -> v3::ConnectAck {
         Answer::Welcome { session_present, .. } => (Code3::ConnectionAccepted, session_present),
         Answer::BadCredentials => (Code3::BadUserNameOrPassword, false),
         Answer::NotAuthorized | Answer::NoSuchAuth => (Code3::NotAuthorized, false),
+        Answer::Unavailable => (Code3::ServiceUnavailable, false),
     };
     v3::ConnectAck { return_code, session_present }
 }
@@ -488,6 +499,7 @@ fn answer_5(answer: Answer) -> v5::ConnectAck {
         Answer::Welcome { session_present, kept_s } => v5::ConnectAck {
             session_present,
             session_expiry_interval_secs: kept_s.and_then(|s| u32::try_from(s).ok()),
+            receive_max: NonZeroU16::new(UNRELEASED_MAX as u16).unwrap_or(NonZeroU16::MAX),
             max_packet_size: Some(PACKET_MAX_BYTES),
             wildcard_subscription_available: false,
             subscription_identifiers_available: false,
@@ -496,6 +508,7 @@ fn answer_5(answer: Answer) -> v5::ConnectAck {
         },
         Answer::BadCredentials => refusal(Code5::BadUserNameOrPassword),
         Answer::NotAuthorized => refusal(Code5::NotAuthorized),
+        Answer::Unavailable => refusal(Code5::ServerUnavailable),
         Answer::NoSuchAuth => refusal(Code5::BadAuthenticationMethod),
     }
 }
