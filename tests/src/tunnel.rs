@@ -32,7 +32,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream, connect_async,
+    MaybeTlsStream, WebSocketStream, connect_async_with_config,
     tungstenite::{self, Message},
 };
 
@@ -119,7 +119,8 @@ pub async fn ticket(api: &Api, id: TunnelId, mode: &str) -> Result<String> {
 /// Opens a socket with a ticket, or says with which status that was refused.
 pub async fn open(api: &Api, id: TunnelId, ticket: &str, query: &str) -> Result<Socket, u16> {
     let url = api.url(&format!("/tunnels/{id}/stream?ticket={ticket}{query}"));
-    match Box::pin(connect_async(url.replacen("http", "ws", 1))).await {
+    // As a console does: without Nagle's wait, which would hold a key behind an acknowledgement.
+    match Box::pin(connect_async_with_config(url.replacen("http", "ws", 1), None, true)).await {
         Ok((socket, _)) => Ok(socket),
         Err(tungstenite::Error::Http(answer)) => Err(answer.status().as_u16()),
         Err(_) => Err(0),
