@@ -419,3 +419,86 @@ async fn finish(
     core.ended(&connection, ended, kept, late).await;
     connection.mailbox.shut();
 }
+
+#[cfg(test)]
+mod tests {
+    use quarterdeck_protocol::topics::{self, DeviceTopic};
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
+        time::Instant,
+    };
+
+    use super::*;
+    use crate::mqtt::{
+        embedded::{door::Door, mailbox::Letter},
+        link::{self, Authenticator, Denied, DeviceIdentity, InboundReceiver},
+    };
+
+    struct Everybody;
+
+    #[async_trait::async_trait]
+    impl Authenticator for Everybody {
+        async fn authenticate(
+            &self,
+            user: &str,
+            _: &[u8],
+            _: &str,
+        ) -> Result<DeviceIdentity, Denied> {
+            let (project_id, device_id) =
+                topics::parse_username(user).ok_or(Denied::BadCredentials)?;
+            Ok(DeviceIdentity { project_id, device_id })
+        }
+    }
+
+    fn string(text: &str) -> Vec<u8> {
+        [&(text.len() as u16).to_be_bytes(), text.as_bytes()].concat()
+    }
+
+    fn packet(kind: u8, body: &[&[u8]]) -> Vec<u8> {
+        let body = body.concat();
+        assert!(body.len() < 128, "a length of one byte");
+        [&[kind, body.len() as u8], &*body].concat()
+    }
+
+    /// A device without a keep-alive that hears `tunnel/down`, over a pipe that holds so many bytes.
+    async fn device(pipe_bytes: usize) -> (DuplexStream, Arc<Core>, InboundReceiver) {
+        let (sender, inbound) = link::inbound();
+        let core = Arc::new(Core::new(Arc::new(Everybody), sender));
+        let (mut device, ours) = tokio::io::duplex(pipe_bytes);
+        let peer = "127.0.0.1:1".parse().expect("an address");
+        tokio::spawn(serve(core.clone(), ours, peer, Door::new(1).enter()));
+        let hello: [&[u8]; 5] =
+            [&string("MQTT"), &[4, 0xC2, 0, 0], &string("p:d"), &string("p/d"), &string("s")];
+        device.write_all(&packet(0x10, &hello)).await.expect("open");
+        let filter = string("roboticks/p/devices/d/tunnel/down");
+        device.write_all(&packet(0x82, &[&[0, 1], &filter, &[0]])).await.expect("open");
+        // CONNACK and SUBACK.
+        device.read_exact(&mut [0; 4 + 5]).await.expect("open");
+        (device, core, inbound)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_device_is_not_a_stalled_one() {
+        const READ_BYTES: usize = 1_024;
+        let (mut device, core, mut inbound) = device(READ_BYTES).await;
+        let connection = core.registry.all().pop().expect("connected");
+        let payload = vec![0; 64 * READ_BYTES].into();
+        let letter = Letter { kind: DeviceTopic::TunnelDown, payload, qos: Qos::AtMostOnce };
+        connection.mailbox.post(letter).expect("room");
+        let begun = Instant::now();
+        for _ in 0..32 {
+            tokio::time::sleep(SEND_TIMEOUT / 4).await;
+            device.read_exact(&mut [0; READ_BYTES]).await.expect("still open");
+        }
+        assert!(begun.elapsed() > 4 * SEND_TIMEOUT);
+        // Now it takes nothing more.
+        let stopped = Instant::now();
+        loop {
+            if let Some(link::Inbound::Disconnected { ended, .. }) = inbound.recv().await {
+                assert_eq!(ended, Ended::Lost);
+                break;
+            }
+        }
+        assert!(stopped.elapsed() <= SEND_TIMEOUT + Duration::from_secs(1));
+    }
+}
