@@ -175,6 +175,14 @@ pub struct Sample {
     pub finished: u64,
 }
 
+/// What is shown stays as it is, by the operator's wish, until it or the screen is left.
+#[derive(Debug, Clone)]
+pub struct Frozen {
+    pub since: Timestamp,
+    pub here: Place,
+    pub tabs: Tabs,
+}
+
 /// Everything.
 #[derive(Debug)]
 pub struct App {
@@ -209,8 +217,7 @@ pub struct App {
     pub sweep: Option<Sweep>,
     pub toasts: Vec<Toast>,
     pub keymap: Keymap,
-    /// Since when nothing new is shown, by the operator's wish.
-    pub frozen: Option<Timestamp>,
+    pub frozen: Option<Frozen>,
     pub health: Option<(DeviceId, DeviceHealth)>,
     pub health_due: Option<Timestamp>,
     /// From when on the shift handover looks, by the server's clock.
@@ -317,8 +324,8 @@ impl App {
             Link::Lost { since, .. } => Freshness::Lost(self.now.millis_since(*since)),
             Link::Connected => {
                 let age = self.heard_at.map_or(0, |at| self.now.millis_since(at).max(0));
-                if let Some(since) = self.frozen {
-                    Freshness::Frozen(self.now.millis_since(since))
+                if let Some(frozen) = &self.frozen {
+                    Freshness::Frozen(self.now.millis_since(frozen.since))
                 } else if age >= STALE_AFTER_MS {
                     Freshness::Stale(age)
                 } else {

@@ -237,6 +237,17 @@ fn frozen_screens_stay_until_they_are_let_go() {
 }
 
 #[test]
+fn what_is_frozen_goes_on_when_another_screen_is_shown() {
+    let mut runner = Runner::new(120, 36);
+    runner.keys("3 p");
+    assert!(runner.shows("FROZEN"), "{}", runner.text());
+    runner.keys("j Enter").wait_for("Timeline");
+    assert!(!runner.shows("FROZEN") && !runner.shows("loading"), "{}", runner.text());
+    runner.keys("p Tab");
+    assert!(!runner.shows("FROZEN") && !runner.shows("loading"), "{}", runner.text());
+}
+
+#[test]
 fn logs_are_searched_with_n_and_capital_n() {
     let mut runner = Runner::new(100, 20);
     runner.keys("3 j Enter Tab Tab Tab").pass_ms(300);

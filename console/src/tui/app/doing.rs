@@ -11,7 +11,7 @@ use quarterdeck_protocol::{
 };
 
 use super::{
-    App,
+    App, Frozen,
     actions::{ACTIONS, Action, Context},
     calls::{Outgoing, Purpose},
     dialog::{Menu, Overlay, Then},
@@ -27,7 +27,7 @@ use super::{
     tabs::UsersTab,
     tunnels,
     update::device_mark,
-    windows::listing,
+    windows::{self, listing},
     wizard::Wizard,
 };
 use crate::tui::{
@@ -130,13 +130,10 @@ pub(super) fn undo(app: &mut App, effects: &mut Vec<Effect>) {
 }
 
 pub(super) fn freeze(app: &mut App) {
-    if app.frozen.take().is_some() {
-        // Ask for everything anew: what came meanwhile was not kept.
-        for (_, window) in app.store.iter_mut() {
-            window.subscription = None;
-        }
+    if app.frozen.is_some() {
+        windows::thaw(app);
     } else {
-        app.frozen = Some(app.now);
+        app.frozen = Some(Frozen { since: app.now, here: app.nav.here.clone(), tabs: app.tabs });
     }
 }
 

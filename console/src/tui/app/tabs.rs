@@ -51,7 +51,7 @@ tabs!(
 );
 
 /// Which tab each screen shows.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tabs {
     pub device: DeviceTab,
     pub command: CommandTab,

@@ -190,8 +190,21 @@ fn tail(app: &App, key: WindowKey, command: &str, rows: u64) -> Wanted {
     }
 }
 
+/// Shows what is new again.
+pub fn thaw(app: &mut App) {
+    app.frozen = None;
+    // Ask for everything anew: what came meanwhile was not kept.
+    for (_, window) in app.store.iter_mut() {
+        window.subscription = None;
+    }
+}
+
 /// Subscribes, moves and unsubscribes so that the server sends what is shown.
 pub fn reconcile(app: &mut App) -> Vec<Effect> {
+    // Of another screen nothing is there that could stay: it would load for ever.
+    if app.frozen.as_ref().is_some_and(|f| (&f.here, f.tabs) != (&app.nav.here, app.tabs)) {
+        thaw(app);
+    }
     if !app.link.is_connected() || app.frozen.is_some() {
         return Vec::new();
     }
