@@ -12,10 +12,13 @@ use quarterdeck_tests::{
     Fleet,
     agent::Device,
     mosquitto::{Access, Mosquitto},
+    mqtt::{Client, Qos},
     proxy::{Fault, Proxy},
     server::ServerOptions,
+    simulator::connection::{Topics, now_text},
     tunnel::{Console, MAIN, wait_tunnel},
 };
+use serde_json::{Value, json};
 
 use super::{exec, noise, terminal};
 
@@ -188,5 +191,67 @@ async fn a_flood_to_a_slow_console_is_held_back_and_stops_at_once() -> Result<()
     console.stop(false);
     console.write("\x03").await?;
     console.shows("stopped").await?;
+    Ok(())
+}
+
+/// A device that is driven by hand, on a broker of its own.
+struct ByHand {
+    client: Client,
+    control: String,
+}
+
+impl ByHand {
+    async fn new(fleet: &Fleet, id: &str, port: u16) -> Result<Self> {
+        let login = fleet.enroll(id).await?;
+        let mut client = Client::connect(port, &login).await?;
+        let topics = Topics::of(&login)?;
+        let control = topics.status.replace("/status", "/tunnel/control");
+        client.subscribe(&control, Qos::AtLeastOnce).await?;
+        let status = json!({ "schema_version": "1.0", "online": true, "sent_at": now_text() });
+        client.publish_retained(&topics.status, status.to_string().as_bytes()).await?;
+        Ok(Self { client, control })
+    }
+
+    /// The next message of this type; others are passed over, its own among them.
+    async fn asked(&mut self, what: &str) -> Result<Value> {
+        loop {
+            let message = self.client.next().await?.json()?;
+            if message["type"] == what {
+                return Ok(message);
+            }
+        }
+    }
+
+    async fn opened(&mut self, tunnel: &Value, handle: &Value) -> Result<()> {
+        let opened = json!({
+            "type": "opened", "schema_version": "1.0", "tunnel_id": tunnel, "handle": handle,
+        });
+        self.client.publish(&self.control, opened.to_string().as_bytes(), Qos::AtLeastOnce).await
+    }
+}
+
+#[tokio::test]
+async fn a_tunnel_is_open_again_once_the_device_says_so_however_often_it_must_be_asked()
+-> Result<()> {
+    let Some(mosquitto) = Mosquitto::start(Access::Open).await? else { return Ok(()) };
+    let env = vec![("QUARTERDECK_SERVER_BROKER".to_owned(), mosquitto.url())];
+    let mut fleet = Fleet::start_with(ServerOptions { env, ..ServerOptions::default() }).await?;
+    let mut device = ByHand::new(&fleet, "pi-1", mosquitto.port()).await?;
+    fleet.online("pi-1").await?;
+    let (tunnel, _console) = Console::create(fleet.api(), &exec("cat")).await?;
+    let open = device.asked("open").await?;
+    device.opened(&open["tunnel_id"], &open["handle"]).await?;
+    wait_tunnel(fleet.api(), tunnel.id, "open", |t| t.status == TunnelStatus::Open).await?;
+
+    fleet.restart_server().await?;
+    // The first questions are lost.
+    for _ in 0..2 {
+        let check = device.asked("check").await?;
+        assert_eq!(check["tunnel_id"], open["tunnel_id"]);
+    }
+    wait_tunnel(fleet.api(), tunnel.id, "stalled", |t| t.status == TunnelStatus::Stalled).await?;
+    device.asked("check").await?;
+    device.opened(&open["tunnel_id"], &open["handle"]).await?;
+    wait_tunnel(fleet.api(), tunnel.id, "open", |t| t.status == TunnelStatus::Open).await?;
     Ok(())
 }

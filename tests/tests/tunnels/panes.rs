@@ -3,7 +3,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, time::Duration};
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use quarterdeck_protocol::api::{Recording, Tunnel, TunnelStatus};
 use quarterdeck_tests::{
     Fleet,
@@ -141,9 +141,13 @@ async fn is_seen_again(fleet: &Fleet, console: &mut Terminal, last: &str) -> Res
     console.type_text("7").await?;
     let has_all = |screen: &str| DEVICES.iter().all(|id| screen.contains(id));
     console.wait_for_screen("the tunnels", has_all).await?;
-    let open = tunnels(fleet).await?;
-    let [one, ..] = &open[..] else { anyhow::bail!("no tunnels") };
-    ensure!(open.len() == 3 && open.iter().all(|t| t.status == TunnelStatus::Open), "{open:?}");
+    let open = wait_for("all three known to be open again", || async {
+        let open = tunnels(fleet).await?;
+        let are_all = open.len() == 3 && open.iter().all(|t| t.status == TunnelStatus::Open);
+        Ok(if are_all { Look::Ready(open) } else { Look::not_yet(json!(open)) })
+    })
+    .await?;
+    let one = &open[0];
     fleet.api().request(Method::POST, &format!("@/tunnels/{}/close", one.id), &Value::Null).await?;
     wait_tunnel(fleet.api(), one.id, "over", |t| t.status.is_over()).await?;
     console.wait_for_text("closed").await?;

@@ -115,7 +115,7 @@ impl Task {
         let stop = CancellationToken::new();
         let mut pump = log.map(|log| self.pump(log, stop.clone()));
         if self.life.status() != TunnelStatus::Opening {
-            self.reopen();
+            self.reopen().await;
         }
         let stopping = self.shared.stopping.clone();
         let mut log = None;
@@ -168,13 +168,15 @@ impl Task {
         })
     }
 
-    /// After a restart of this server: takes the streams up again, and asks whether it is still there.
-    fn reopen(&self) {
+    /// After a restart of this server: takes the streams up again, and asks whether it is still
+    /// there. Until it answers, nobody is told that it is.
+    async fn reopen(&self) {
+        self.store_status(self.life.status()).await;
         let Served { handle, life, id, .. } = &self.session.about;
         if let Some(terminal) = &self.session.terminal {
             self.session.way.resume_output(*handle, *life, terminal.end());
         }
-        // An answer comes when the device is there; it is asked again when it is.
+        // An answer comes when the device is there; it is asked again until then.
         let _ = self.session.way.say(&Control::check(*id));
     }
 
@@ -185,12 +187,11 @@ impl Task {
             Asked::Device { control, ack } => self.on_device(control, ack).await,
             Asked::Link { is_up } => {
                 self.is_link_up = is_up;
-                if is_up && self.life.status() != TunnelStatus::Opening {
-                    // Perhaps its agent began anew.
-                    let _ = self.session.way.say(&Control::check(self.session.about.id));
-                    self.apply(Event::Heard).await;
-                } else if !is_up {
+                if !is_up {
                     self.apply(Event::Lost).await;
+                } else if self.life.status() != TunnelStatus::Opening {
+                    // Perhaps its agent began anew, or only the broker is back: its answer tells.
+                    let _ = self.session.way.say(&Control::check(self.session.about.id));
                 }
             }
             Asked::Attach(attach, answer) => {
@@ -273,6 +274,7 @@ impl Task {
             self.stats_at = now + Duration::from_millis(STATS_INTERVAL_MS);
             self.note_activity().await;
             self.note_silence().await;
+            self.ask_again();
             if !self.consoles.is_empty() {
                 let stats = ServerMessage::Stats(self.stats());
                 self.tell_all(&stats);
@@ -312,6 +314,15 @@ impl Task {
             self.is_stalled = is_silent;
             let event = if is_silent { Event::Lost } else { Event::Heard };
             self.apply(event).await;
+        }
+    }
+
+    /// Asks a device that is connected whether it has this tunnel, until it answers: what was
+    /// asked when it came back may have been lost, since it is said at most once.
+    fn ask_again(&self) {
+        let is_stalled = self.life.status() == TunnelStatus::Stalled;
+        if is_stalled && self.is_link_up && !self.is_stalled {
+            let _ = self.session.way.say(&Control::check(self.session.about.id));
         }
     }
 
