@@ -75,8 +75,10 @@ pub(crate) fn run(folder: &str, set_up: impl FnOnce(PathBuf) -> Box<dyn Stage>) 
             "stop" => stage.stop(),
             "publish" => {
                 begun.get_or_insert(stage.elapsed());
+                // A text is published as it stands, be it JSON or not.
                 let payload = match (text("raw"), step.get("payload")) {
                     (Some(raw), _) => raw.to_owned(),
+                    (None, Some(Value::String(raw))) => raw.clone(),
                     (None, Some(payload)) => payload.to_string(),
                     (None, None) => init.to_string(),
                 };
@@ -102,7 +104,10 @@ pub(crate) fn run(folder: &str, set_up: impl FnOnce(PathBuf) -> Box<dyn Stage>) 
                 stage.until(&|_| false, Duration::from_secs_f64(seconds));
             }
             "copy" => {
-                fs::copy(path("from"), path("to")).expect("copied");
+                // In one go, so that nobody reads half of it.
+                let half = path("to").with_extension("half");
+                fs::copy(path("from"), &half).expect("copied");
+                fs::rename(half, path("to")).expect("renamed");
             }
             "remove" => fs::remove_file(path("path")).expect("removed"),
             other => panic!("{other} is no step"),

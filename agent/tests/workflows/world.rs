@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, mpsc},
     time::{Duration, Instant},
 };
@@ -12,7 +12,7 @@ use quarterdeck_agent::{
     domain::Moment,
     workflow::{
         command::Command,
-        definition::{Definition, INIT},
+        definition::{Definition, FAILED, INIT, SUCCESSFUL},
         engine::{Effect, Event, Launch, step},
         message::{Baton, Incoming, Message, Payload, read},
         topic::{CommandTopic, capability},
@@ -33,6 +33,8 @@ pub(crate) struct World {
     agent: Option<Agent>,
     begun: Instant,
     life: u32,
+    /// A workflow has asked for it.
+    is_restarting: bool,
     sender: mpsc::Sender<(u32, CommandTopic, Event)>,
     receiver: mpsc::Receiver<(u32, CommandTopic, Event)>,
 }
@@ -79,6 +81,7 @@ impl World {
             agent: None,
             begun: Instant::now(),
             life: 0,
+            is_restarting: false,
             sender,
             receiver,
         }
@@ -102,6 +105,10 @@ impl World {
         while let Some((topic, event)) = self.agent.as_mut().and_then(|a| a.queue.pop_front()) {
             self.give(&topic, event);
             self.sweep();
+            if std::mem::take(&mut self.is_restarting) {
+                self.stop();
+                self.start();
+            }
         }
     }
 
@@ -143,7 +150,11 @@ impl World {
             Effect::Launch(launch) => {
                 let result = match launch {
                     Launch::Script { program, arguments } => process::launch(&program, &arguments),
-                    Launch::RestartAgent => Ok(()),
+                    // The next run finds the command where it is.
+                    Launch::RestartAgent => {
+                        self.is_restarting = true;
+                        return;
+                    }
                 };
                 self.give(topic, Event::Launched(result));
             }
@@ -225,10 +236,21 @@ impl World {
         }
         if self.command(&topic).is_some() {
             self.push(topic, Event::Incoming(message));
-        } else if let Incoming::State(Baton { status, payload }) = message
-            && *status == *INIT
-        {
-            self.begin(topic, payload);
+        } else if let Incoming::State(baton) = message {
+            self.take(topic, baton);
+        }
+    }
+
+    /// Takes a command that is not on the board: a new one, or the end of a sub-operation
+    /// that another participant has carried out (U1).
+    fn take(&mut self, topic: CommandTopic, baton: Baton) {
+        if *baton.status == *INIT {
+            return self.begin(topic, baton.payload);
+        }
+        let Some(parent) = topic.parent() else { return };
+        let is_awaited = self.command(&parent).is_some_and(|command| command.awaits(&topic));
+        if is_awaited && matches!(&*baton.status, SUCCESSFUL | FAILED) {
+            self.push(parent, Event::OperationEnded { topic, baton });
         }
     }
 
@@ -247,11 +269,13 @@ impl World {
     /// Reads the folder: only `*.toml`, each by itself (D8, D10).
     fn sources(&self) -> Vec<Source> {
         let files = fs::read_dir(self.folder.join("workflows")).expect("a folder");
-        let paths = files.map(|file| file.expect("a file").path());
-        let paths = paths.filter(|path| path.extension().is_some_and(|ext| ext == "toml"));
-        let read = paths.filter_map(|path| {
-            let text = fs::read_to_string(&path).ok()?;
-            match Definition::parse("wf.toml", &text) {
+        let names = files.map(|file| file.expect("a file").file_name().into_string());
+        let names = names.map(|name| name.expect("UTF-8"));
+        let is_toml = |name: &String| Path::new(name).extension().is_some_and(|ext| ext == "toml");
+        let names = names.filter(|name| is_toml(name) && !name.starts_with('.'));
+        let read = names.filter_map(|name| {
+            let text = fs::read_to_string(self.folder.join("workflows").join(&name)).ok()?;
+            match Definition::parse(&name, &text) {
                 Ok(_) => Some(Source::Text(text)),
                 Err(invalid) => {
                     let reason = invalid.reason();
