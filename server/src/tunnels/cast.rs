@@ -253,7 +253,7 @@ fn cast_header(header: &Header) -> String {
         "env": { "TERM": header.term },
     });
     if !header.argv.is_empty() {
-        cast["command"] = json!(header.argv.join(" "));
+        cast["command"] = json!(shell_words::join(&header.argv));
     }
     format!("{cast}\n")
 }
@@ -270,6 +270,7 @@ fn cast_line(event: &RecordingEvent) -> String {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use quarterdeck_protocol::tunnel::mark::Size;
 
     use super::*;
 
@@ -300,6 +301,20 @@ mod tests {
             joined += &utf8.rest();
             prop_assert_eq!(joined, text);
         }
+    }
+
+    #[test]
+    fn the_command_of_a_cast_can_be_pasted_into_a_shell() {
+        let header = Header {
+            started_at: 1_800_000_000_000,
+            started_ms: 5_000,
+            size: Size::new(80, 24).expect("not 0"),
+            term: "xterm".to_owned(),
+            argv: ["sh", "-c", "echo 'a b'; id"].map(str::to_owned).into(),
+        };
+        let cast: serde_json::Value = serde_json::from_str(&cast_header(&header)).expect("JSON");
+        let command = cast["command"].as_str().expect("a text");
+        assert_eq!(shell_words::split(command).expect("quoted"), header.argv, "{command}");
     }
 
     #[test]
