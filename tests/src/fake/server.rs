@@ -264,6 +264,12 @@ fn answer(fleet: &mut FakeFleet, path: &[&str], request: &Request) -> Answer<Val
                 json_of(Ok(Ticket { ticket: "one-use".to_owned(), expires_in: 30 }))
             }
             ("GET", ["settings"]) => json_of(Ok(ProjectSettings::default())),
+            ("POST", ["tunnels"]) => Err(problem(
+                422,
+                "no_terminals",
+                "The devices of this fleet exist only in memory and have no terminals; those of cargo demo have.",
+                None,
+            )),
             ("POST", ["tunnels", id, "close"]) => match id.parse() {
                 Ok(id) => json_of(fleet.close_tunnel(id, CloseCode::ClosedByUser)),
                 Err(_) => Err(no_route()),
