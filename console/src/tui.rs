@@ -130,12 +130,12 @@ pub struct Wall {
 }
 
 /// Why [`run`] returned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Exit {
     /// The operator left.
     Quit,
-    /// The server no longer knows this login: `quarterdeck login` is next.
-    SignedOut,
+    /// The server no longer knows this login; `why` says what is next.
+    SignedOut { why: String },
     /// The terminal went away or a signal asked for the end.
     Terminated,
 }

@@ -8,7 +8,7 @@ use super::{error::CliError, input, options::GlobalArgs, output::Printer};
 use crate::net::{
     Client, ClientOptions,
     api::InProject,
-    auth::{Credentials, Keeper, Session},
+    auth::{Credentials, GivenToken, Keeper, Session},
     profile::{DEFAULT_PROFILE, Profile, Profiles, Secret},
     server::{DEFAULT_SERVER, Server},
 };
@@ -128,7 +128,7 @@ fn has_token(options: &GlobalArgs) -> bool {
     options.token_file.is_some() || std::env::var_os(TOKEN_VARIABLE).is_some_and(|v| !v.is_empty())
 }
 
-fn given_token(options: &GlobalArgs) -> Result<Option<Secret>, CliError> {
+fn given_token(options: &GlobalArgs) -> Result<Option<GivenToken>, CliError> {
     let (token, from) = if let Some(path) = &options.token_file {
         (input::secret_file("--token-file", path)?, format!("--token-file {}", path.display()))
     } else {
@@ -145,7 +145,7 @@ fn given_token(options: &GlobalArgs) -> Result<Option<Secret>, CliError> {
     let is_token =
         !token.reveal().is_empty() && token.reveal().bytes().all(|b| b.is_ascii_graphic());
     if is_token {
-        Ok(Some(token))
+        Ok(Some(GivenToken { token, from }))
     } else {
         Err(CliError::Usage(format!("{from}: expected a token")))
     }

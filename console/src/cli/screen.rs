@@ -12,7 +12,6 @@ use super::{
     input,
     login::{self, LoginArgs},
     options::{GlobalArgs, TuiArgs, allowed, where_wrong},
-    output::note,
     units::Span,
 };
 use crate::{
@@ -110,12 +109,7 @@ pub async fn run(options: &GlobalArgs, args: &TuiArgs) -> Result<(), CliError> {
     let _ = network.await;
     match exit {
         Ok(Exit::Quit | Exit::Terminated) => Ok(()),
-        Ok(Exit::SignedOut) => {
-            note(&format!(
-                "the login has ended; sign in with: quarterdeck login --server {server}"
-            ));
-            Err(CliError::Said)
-        }
+        Ok(Exit::SignedOut { why }) => Err(CliError::Failed(why)),
         Err(error) => Err(CliError::Failed(format!("{error:#}"))),
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  None ── nothing is sent
-//!  Token ── an access or service token that somebody gave: used as it is
+//!  Token ── an access or service token that somebody gave: used as it is, until the server says no
 //!  Session ── a login: refreshed shortly before it ends, or on 401
 //! ```
 //!
@@ -29,8 +29,16 @@ pub enum Credentials {
     /// Nobody yet: only `login` works.
     #[default]
     None,
-    Token(Secret),
+    Token(GivenToken),
     Session(Session),
+}
+
+/// A token that stands for a login.
+#[derive(Debug, Clone)]
+pub struct GivenToken {
+    pub token: Secret,
+    /// Where it came from, as its owner names it: that is where another one goes.
+    pub from: String,
 }
 
 /// A login that keeps itself fresh.

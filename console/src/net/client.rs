@@ -19,7 +19,12 @@ use reqwest::{Method, Response, StatusCode, header};
 use serde::de::DeserializeOwned;
 
 use super::{
-    auth::Credentials, call::Call, clock, error::ApiError, profile::Secret, server::Server,
+    auth::{Credentials, GivenToken},
+    call::Call,
+    clock,
+    error::ApiError,
+    profile::Secret,
+    server::Server,
 };
 
 /// How long a connection may take.
@@ -219,7 +224,7 @@ impl Client {
                     refused = token;
                     continue;
                 }
-                return Err((self.not_accepted(), None));
+                return Err((self.not_accepted(&self.refusal(call, response).await), None));
             }
             let wait = retry_wait(&response);
             return Err((self.refusal(call, response).await, wait));
@@ -256,7 +261,7 @@ impl Client {
     pub(super) async fn access(&self, refused: Option<&Secret>) -> Result<Secret, ApiError> {
         match &self.inner.credentials {
             Credentials::None => Err(self.signed_out("not signed in")),
-            Credentials::Token(token) => Ok(token.clone()),
+            Credentials::Token(given) => Ok(given.token.clone()),
             Credentials::Session(session) => {
                 session.access(refused, |refresh_token| self.refresh(refresh_token)).await
             }
@@ -338,18 +343,27 @@ impl Client {
     }
 
     pub(super) fn signed_out(&self, reason: &str) -> ApiError {
-        ApiError::SignedOut { server: self.inner.server.to_string(), reason: reason.to_owned() }
+        let server = &self.inner.server;
+        let what_now = format!("sign in with: quarterdeck login --server {server}");
+        ApiError::SignedOut { reason: reason.to_owned(), what_now }
     }
 
-    /// The server does not know who this is, or no more.
-    pub(super) fn not_accepted(&self) -> ApiError {
-        self.signed_out(match self.inner.credentials {
-            Credentials::Token(_) => {
-                "the server does not accept the token of QUARTERDECK_TOKEN or --token-file; give another, or \
-                 take it away"
-            }
-            _ => "the server does not accept this login any more",
-        })
+    /// The server does not know who this is, or no more: `refusal` is what it said.
+    pub(super) fn not_accepted(&self, refusal: &ApiError) -> ApiError {
+        let Credentials::Token(GivenToken { from, .. }) = &self.inner.credentials else {
+            return self.signed_out("the server does not accept this login any more");
+        };
+        let has_expired = refusal.code() == Some("token_expired");
+        let reason = if has_expired {
+            format!("the token of {from} has expired")
+        } else {
+            format!("the server does not accept the token of {from}")
+        };
+        let server = &self.inner.server;
+        let what_now = format!(
+            "put a fresh one there, or take it away and sign in with: quarterdeck login --server {server}"
+        );
+        ApiError::SignedOut { reason, what_now }
     }
 
     pub(super) fn unexpected(&self, call: &str, reason: &str) -> ApiError {

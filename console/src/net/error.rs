@@ -22,8 +22,8 @@ pub enum ApiError {
         may_be_done: bool,
     },
     /// There is no login, or it has ended.
-    #[error("{reason}; sign in with: quarterdeck login --server {server}")]
-    SignedOut { server: String, reason: String },
+    #[error("{reason}; {what_now}")]
+    SignedOut { reason: String, what_now: String },
     /// What answers is not this API, or of another version.
     #[error(
         "{server} gave an unexpected answer to {call}: {reason}; is it a quarterdeck-server of the same version?"

@@ -76,7 +76,7 @@ impl Client {
                 return Err(self.refusal(&call, response).await);
             }
             if refused.is_some() || !matches!(self.credentials(), Credentials::Session(_)) {
-                return Err(self.not_accepted());
+                return Err(self.not_accepted(&self.refusal(&call, response).await));
             }
             refused = Some(token);
         }

@@ -144,13 +144,13 @@ impl Console {
                 batch = net.mailbox.take(self.pace.rows_due()) => {
                     self.pace.took(Instant::now());
                     self.update(Msg::Net(batch)).await;
-                    if matches!(self.app.link, Link::SignedOut { .. }) && self.app.wall.is_none() {
-                        self.exit = Some(Exit::SignedOut);
+                    if let Link::SignedOut { why } = &self.app.link && self.app.wall.is_none() {
+                        self.exit = Some(Exit::SignedOut { why: why.clone() });
                     }
                 }
             }
         }
-        Ok(self.exit.unwrap_or(Exit::Quit))
+        Ok(self.exit.take().unwrap_or(Exit::Quit))
     }
 
     /// When the state changes by itself.

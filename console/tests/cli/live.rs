@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::{SinkExt as _, StreamExt as _};
 use quarterdeck_console::net::{
     Client, ClientOptions,
-    auth::Credentials,
+    auth::{Credentials, GivenToken},
     link::{self, LinkEvent},
     profile::Secret,
     server::Server,
@@ -35,7 +35,10 @@ fn tickets(request: &Request) -> Reply {
 pub(crate) fn client(stub: &Stub) -> Client {
     Client::new(ClientOptions {
         server: Server::new(&stub.url, false).expect("a server"),
-        credentials: Credentials::Token(Secret::new("t")),
+        credentials: Credentials::Token(GivenToken {
+            token: Secret::new("t"),
+            from: "QUARTERDECK_TOKEN".to_owned(),
+        }),
         ca_file: None,
     })
     .expect("a client")
@@ -143,7 +146,10 @@ async fn a_login_that_ended_is_the_end() {
     let stub = Stub::start(|_| Reply::problem(401, "unauthenticated", "no")).await;
     let mut running = start(&stub);
     let LinkEvent::SignedOut { why } = next(&mut running).await else { panic!("signed out") };
-    assert!(why.contains("quarterdeck login"), "{why}");
+    assert!(
+        why.starts_with("the server does not accept the token of QUARTERDECK_TOKEN; "),
+        "{why}"
+    );
     running.task.await.expect("ends");
 }
 

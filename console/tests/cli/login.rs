@@ -209,3 +209,17 @@ async fn a_machine_without_certificate_authorities_can_still_talk_to_itself() {
     program.env.push(("SSL_CERT_DIR", "/nonexistent".to_owned()));
     program.run(&["devices"]).await.expect(0);
 }
+
+#[tokio::test]
+async fn a_given_token_that_has_ended_names_where_it_came_from() {
+    let stub = Stub::start(|_| {
+        Reply::problem(401, "token_expired", "the access token has expired; refresh it")
+    })
+    .await;
+    let mut program = Program::new();
+    program.env.push(("QUARTERDECK_SERVER", stub.url.clone()));
+    program.env.push(("QUARTERDECK_TOKEN", "access-1".to_owned()));
+    let ended = program.run(&["devices"]).await.expect(1);
+    let said = "the token of QUARTERDECK_TOKEN has expired; put a fresh one there";
+    assert!(ended.stderr.contains(said), "{}", ended.stderr);
+}
