@@ -403,6 +403,12 @@ impl App {
         contexts
     }
 
+    /// Whether the wizard's cards are shown.
+    pub fn is_choosing_operation(&self) -> bool {
+        let in_step = |wizard: &Wizard| wizard.step == Step::Operation;
+        self.nav.here == Place::NewCommand && self.wizard.as_ref().is_some_and(in_step)
+    }
+
     /// Whether an action has to do with the screen that is shown.
     pub fn concerns(&self, spec: &Spec) -> bool {
         let contexts = self.contexts();

@@ -23,7 +23,7 @@ pub fn duration_ms(ms: i64) -> String {
     let ms = ms.max(0);
     let seconds = ms / 1000;
     match seconds {
-        0 if ms > 0 => format!("{ms}ms"),
+        0 => format!("{ms}ms"),
         ..10 => format!("{seconds}.{}s", ms % 1000 / 100),
         10..60 => format!("{seconds}s"),
         60..3600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
@@ -119,6 +119,7 @@ mod tests {
             assert_eq!(count(n), shown);
         }
         assert_eq!(bytes(4_200), "4.2 KB");
+        assert_eq!(duration_ms(0), "0ms");
         assert_eq!(duration_ms(41), "41ms");
         assert_eq!(duration_ms(185_000), "3m 05s");
         assert_eq!(percent(1, 3), "33.3 %");

@@ -148,3 +148,57 @@ fn a_form_with_an_editor_is_drawn_however_small_the_screen_is() {
         assert!(runner.app.overlay.is_some(), "{width}");
     }
 }
+
+#[test]
+fn tab_is_offered_where_it_leads_somewhere() {
+    let mut runner = Runner::new(200, 36);
+    for (keys, leads) in [
+        ("1", false),
+        ("2", false),
+        ("3", true),
+        ("4", false),
+        ("5", false),
+        ("8", false),
+        ("H", false),
+    ] {
+        runner.keys(keys).pass_ms(500);
+        assert_eq!(footer(&runner).contains("Tab focus"), leads, "{keys}\n{}", runner.text());
+    }
+    runner.keys("2 Enter").pass_ms(500);
+    assert!(footer(&runner).contains("Tab focus"), "{}", runner.text());
+}
+
+#[test]
+fn an_empty_table_offers_nothing_to_do_with_rows() {
+    let mut runner = Runner::new(200, 36);
+    runner.fleet.tunnels.clear();
+    runner.keys("7").wait_for("no tunnels");
+    for hint in ["Enter open", "w watch", "K end", "Space mark", "t terminal", "a actions"] {
+        assert!(!footer(&runner).contains(hint), "{hint}: {}", runner.text());
+    }
+    runner.keys("Enter").wait_for("there is no row here");
+    runner.keys("8").wait_for("No terminal is open");
+    for hint in ["/ search", "y copy", "a actions"] {
+        assert!(!footer(&runner).contains(hint), "{hint}: {}", runner.text());
+    }
+}
+
+#[test]
+fn what_is_not_loaded_is_not_said_to_be_none() {
+    let mut runner = Runner::new(120, 36);
+    runner.silent = true;
+    runner.keys("7").pass_ms(500);
+    assert!(runner.shows("loading ..."), "{}", runner.text());
+    assert!(!runner.shows("no tunnels"), "{}", runner.text());
+}
+
+#[test]
+fn an_audit_entry_without_a_screen_says_so() {
+    let mut runner = Runner::new(120, 36);
+    for entry in &mut runner.fleet.audit {
+        "session:1".clone_into(&mut entry.object);
+    }
+    runner.keys("5").pass_ms(500);
+    assert!(!runner.shows("Enter goes to it"), "{}", runner.text());
+    runner.keys("Enter").wait_for("what this entry is about has no screen");
+}

@@ -24,6 +24,26 @@ fn a_command_is_sent_to_marked_devices_and_seen_to_its_end() {
 }
 
 #[test]
+fn an_operation_is_found_by_typing_a_part_of_it() {
+    let mut runner = Runner::new(120, 36);
+    runner.keys("2 n").wait_for("1 of ");
+    assert!(runner.shows("/ filter"), "{}", runner.text());
+    // What is typed is no key: `q` would quit, `j` would move.
+    runner.keys("/").text_in("reb").wait_for("1 of 1");
+    assert!(runner.shows("Reboot host") && !runner.shows("Disk usage"), "{}", runner.text());
+    runner.keys("Esc").wait_for("Disk usage");
+    runner.keys("/").text_in("jq").wait_for("No operation matches");
+    runner.keys("Enter Enter").wait_for("no operation matches: Esc drops the filter");
+    runner.keys("Esc").wait_for("Disk usage");
+    runner.keys("/").text_in("disk !logs").keys("Enter").wait_for("/disk !logs   1 of 1");
+    runner.keys("Enter").wait_for("3 Configure");
+    assert!(runner.shows("Disk usage"), "{}", runner.text());
+    // In a form `/` is a character, in the review it is nothing.
+    assert!(!runner.shows("/ filter"), "{}", runner.text());
+    runner.keys("C-n").wait_for("Blast radius").keys("/").wait_for("nothing to filter");
+}
+
+#[test]
 fn a_field_that_the_server_refuses_says_so_beside_it() {
     let mut runner = Runner::new(120, 36);
     runner.keys("2 n").go_to_operation("restart_service").keys("Enter");

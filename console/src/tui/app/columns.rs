@@ -58,7 +58,7 @@ impl Column {
 const DEVICES: &[Column] = &[
     flex("id", "DEVICE", (14, 40, 4), 0),
     fixed("status", "STATUS", 9, 0),
-    flex("type", "TYPE", (8, 18, 1), 4),
+    flex("type", "TYPE", (12, 20, 2), 4),
     flex("site", "SITE", (6, 14, 1), 3).unsorted(),
     flex("tags", "TAGS", (26, 60, 4), 6).unsorted(),
     flex("health", "HEALTH", (10, 34, 5), 2).by("process_status"),
@@ -73,7 +73,7 @@ const COMMANDS: &[Column] = &[
     flex("status", "STATUS", (13, 26, 4), 0),
     flex("state", "STATE", (10, 18, 1), 5).unsorted(),
     flex("detail", "DETAIL", (26, 70, 5), 4).unsorted(),
-    flex("created_by", "BY", (8, 14, 1), 3),
+    flex("created_by", "BY", (8, 24, 2), 3),
     fixed("id", "ID", 8, 6),
     fixed("priority", "PRI", 3, 7).right(),
     fixed("created_at", "AGE", 5, 1).right(),
@@ -92,10 +92,10 @@ const ALERTS: &[Column] = &[
 ];
 
 const AUDIT: &[Column] = &[
-    fixed("seq", "SEQ", 8, 3).right(),
+    fixed("seq", "SEQ", 7, 3).right(),
     fixed("at", "TIME", 19, 1),
-    flex("actor", "WHO", (8, 24, 2), 0),
-    flex("action", "WHAT", (12, 26, 2), 0),
+    flex("actor", "WHO", (8, 40, 4), 0),
+    flex("action", "WHAT", (14, 30, 2), 0),
     flex("object", "ON WHAT", (12, 60, 4), 2),
     fixed("outcome", "OUTCOME", 9, 1),
     flex("from", "FROM", (9, 24, 1), 4),
@@ -133,7 +133,7 @@ const TOKENS: &[Column] = &[
 const TIMELINE: &[Column] = &[
     fixed("at", "TIME", 8, 0).unsorted(),
     flex("event", "EVENT", (12, 22, 1), 0).unsorted(),
-    flex("by", "BY", (7, 16, 1), 2).unsorted(),
+    flex("by", "BY", (8, 40, 4), 2).unsorted(),
     flex("detail", "DETAIL", (12, 200, 8), 1).unsorted(),
 ];
 
@@ -148,7 +148,7 @@ const DEVICE_COMMANDS: &[Column] = &[
     flex("type", "COMMAND", (14, 30, 3), 0),
     flex("status", "STATUS", (13, 26, 4), 0),
     flex("detail", "DETAIL", (20, 60, 4), 4).unsorted(),
-    flex("created_by", "BY", (7, 14, 1), 3),
+    flex("created_by", "BY", (8, 24, 2), 3),
     fixed("id", "ID", 8, 5),
     fixed("created_at", "AGE", 5, 1).right(),
     fixed("duration", "TOOK", 7, 2).right(),
@@ -157,7 +157,7 @@ const DEVICE_COMMANDS: &[Column] = &[
 const WIZARD_DEVICES: &[Column] = &[
     flex("id", "DEVICE", (12, 40, 4), 0),
     fixed("status", "STATUS", 9, 0),
-    flex("type", "TYPE", (8, 18, 1), 3),
+    flex("type", "TYPE", (12, 20, 2), 3),
     flex("site", "SITE", (6, 14, 1), 2).unsorted(),
     flex("tags", "TAGS", (12, 60, 4), 4).unsorted(),
     fixed("last_seen_at", "SEEN", 5, 1).right(),

@@ -124,6 +124,8 @@ pub struct Prompt {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PromptKind {
     Filter(WindowKey),
+    /// Of the wizard's operations; they follow what is typed.
+    Operations,
     Search,
     Jump,
     /// In the scrollback of a pane.

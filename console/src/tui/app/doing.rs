@@ -12,14 +12,13 @@ use quarterdeck_protocol::{
 
 use super::{
     App, Frozen,
-    actions::{ACTIONS, Action, Context},
     calls::{Outgoing, Purpose},
     dialog::{Menu, Overlay, Then},
     fitting,
     jobs::{self, Task},
     moving::go,
     nav::{Place, short_id},
-    perform::{ask, ask_typed, on_rows, resolve, send},
+    perform::{ask, ask_typed, on_rows, send},
     subjects::{
         command, device, mark_of, subjects, subjects_commands, subjects_devices, under_cursor,
     },
@@ -39,21 +38,7 @@ use crate::tui::{
 };
 
 pub(super) fn menu(app: &mut App) {
-    let general = [Context::Global, Context::List, Context::Viewer];
-    let mut own = app.contexts();
-    own.retain(|context| !general.contains(context));
-    let items: Vec<Action> = ACTIONS
-        .iter()
-        .filter(|spec| spec.contexts.iter().any(|context| own.contains(context)))
-        .filter(|spec| !spec.id.starts_with("move."))
-        .map(|spec| spec.action)
-        .filter(|action| fitting::on_screen(app, *action).is_ok())
-        .filter(|action| resolve(app, *action) == *action)
-        .collect();
-    if items.is_empty() {
-        app.toast("nothing can be done here", Tone::Muted);
-        return;
-    }
+    let items = fitting::menu_items(app);
     let subjects = match &app.nav.here {
         Place::Device(id) => vec![id.to_string()],
         Place::Command(id) => vec![short_id(&id.to_string())],

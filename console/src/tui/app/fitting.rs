@@ -5,20 +5,38 @@
 
 use super::{
     App,
-    actions::Action,
+    actions::{ACTIONS, Action, Context},
     columns::{columns, sort_of},
     nav::Place,
+    perform::resolve,
     subjects::{command, subjects_commands},
     tabs::{CommandTab, DeviceTab, UsersTab},
 };
-use crate::tui::store::WindowKey;
+use crate::tui::store::{State, WindowKey};
 
 /// Says why an action makes no sense on this screen and tab, whichever row is under the cursor.
 pub fn on_screen(app: &App, action: Action) -> Result<(), &'static str> {
+    if needs_row(app, action) && has_no_row(app) {
+        return Err("there is no row here");
+    }
     match action {
         Action::WizardSelectAll if app.current_list().is_none() => {
             Err("marks devices, in the first step")
         }
+        Action::Filter | Action::ClearFilter
+            if app.current_list().is_none() && !app.is_choosing_operation() =>
+        {
+            Err("there is nothing to filter in this step")
+        }
+        Action::FocusNext | Action::FocusPrevious if !has_parts(app) => {
+            Err("this screen has no tabs, and one pane")
+        }
+        Action::Search | Action::NextMatch | Action::PreviousMatch | Action::Copy
+            if app.nav.here == Place::Panes && app.panes.is_empty() =>
+        {
+            Err("there is no text here")
+        }
+        Action::Menu if menu_items(app).is_empty() => Err("nothing can be done here"),
         Action::Open if !opens(app) => Err("there is nothing to open here"),
         Action::Sort if !app.current_list().is_some_and(is_sorted) => {
             Err("this table has one order")
@@ -56,6 +74,73 @@ pub(super) fn on_row(app: &App, action: Action) -> Result<(), &'static str> {
         (Action::CommandRetry, Some(false)) => Err("it is not over yet"),
         _ => Ok(()),
     }
+}
+
+/// What the menu of this screen lists.
+pub fn menu_items(app: &App) -> Vec<Action> {
+    let general = [Context::Global, Context::List, Context::Viewer];
+    let mut own = app.contexts();
+    own.retain(|context| !general.contains(context));
+    ACTIONS
+        .iter()
+        .filter(|spec| spec.contexts.iter().any(|context| own.contains(context)))
+        .filter(|spec| !spec.id.starts_with("move."))
+        .map(|spec| spec.action)
+        .filter(|action| on_screen(app, *action).is_ok())
+        .filter(|action| resolve(app, *action) == *action)
+        .collect()
+}
+
+/// Whether an action is about a row of the table that has the keys.
+const fn needs_row(app: &App, action: Action) -> bool {
+    match action {
+        Action::Mark | Action::MarkRange | Action::MarkAll | Action::WizardSelectAll => true,
+        // From there, Enter leads to all alerts.
+        Action::Open => !matches!(app.nav.here, Place::Overview),
+        Action::DeviceCommands
+        | Action::DeviceTags
+        | Action::DeviceClearFailed
+        | Action::DeviceRetire
+        | Action::CommandDevice
+        | Action::CommandBatch
+        | Action::CommandCli
+        | Action::AlertJump
+        | Action::AlertAcknowledge
+        | Action::AlertSilence
+        | Action::Terminal
+        | Action::TunnelWatch
+        | Action::TunnelCopilot
+        | Action::TunnelKill
+        | Action::TunnelRecording
+        | Action::RecordingSave
+        | Action::UserPassword
+        | Action::UserDisable
+        | Action::UserEnable
+        | Action::MemberRemove
+        | Action::ProjectOpen
+        | Action::TokenRevoke => {
+            // There they are about what is shown, whatever its tables hold.
+            !matches!(app.nav.here, Place::Device(_) | Place::Command(_) | Place::NewCommand)
+        }
+        _ => false,
+    }
+}
+
+/// Whether the table that has the keys is known to be empty.
+fn has_no_row(app: &App) -> bool {
+    let is_empty = |table: WindowKey| {
+        let window = app.store.window(table);
+        window.total == 0 && window.state == State::Ready && app.list(table).marks.is_empty()
+    };
+    app.current_list().is_some_and(is_empty)
+}
+
+/// Whether Tab leads anywhere.
+const fn has_parts(app: &App) -> bool {
+    matches!(
+        app.nav.here,
+        Place::Commands | Place::Command(_) | Place::Device(_) | Place::Users | Place::NewCommand
+    )
 }
 
 /// Whether the table that has the keys holds commands, or some are marked in it. Asked at each

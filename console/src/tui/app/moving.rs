@@ -14,7 +14,10 @@ use super::{
     wizard::Wizard,
 };
 use crate::tui::{effects::Effect, store::WindowKey, theme::Tone};
-use quarterdeck_protocol::ids::{CommandId, DeviceId};
+use quarterdeck_protocol::{
+    api::AuditEntry,
+    ids::{CommandId, DeviceId},
+};
 
 /// How far back a shift handover looks for failures: the longest shift, in milliseconds.
 const SHIFT_MS: i64 = 12 * 3_600 * 1_000;
@@ -212,12 +215,17 @@ pub(super) fn audit_jump(app: &mut App) {
     let list = app.list(WindowKey::Audit);
     let entry = app.store.window(WindowKey::Audit).row(list.cursor).and_then(|row| row.audit());
     let Some(entry) = entry else { return };
-    let place = entry.object.split_once(':').and_then(|(kind, id)| match kind {
+    match audit_place(entry) {
+        Some(place) => go(app, place),
+        None => app.toast("what this entry is about has no screen", Tone::Muted),
+    }
+}
+
+/// The screen of what an audit entry is about.
+pub fn audit_place(entry: &AuditEntry) -> Option<Place> {
+    entry.object.split_once(':').and_then(|(kind, id)| match kind {
         "device" => DeviceId::new(id).ok().map(Place::Device),
         "command" => id.parse().ok().map(Place::Command),
         _ => None,
-    });
-    if let Some(place) = place {
-        go(app, place);
-    }
+    })
 }

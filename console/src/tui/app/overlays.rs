@@ -260,9 +260,7 @@ fn pick_input(app: &mut App, mut pick: Pick, key: Option<Key>) -> Vec<Effect> {
 fn prompt_input(app: &mut App, mut prompt: Prompt, input: &Input, key: Option<Key>) -> Vec<Effect> {
     match key.map(|key| key.code) {
         Some(Code::Esc) => {
-            if prompt.kind == PromptKind::Search {
-                app.viewer.search = prompt.before;
-            }
+            preview(app, prompt.kind, &prompt.before);
             return Vec::new();
         }
         Some(Code::Enter) => {
@@ -270,11 +268,18 @@ fn prompt_input(app: &mut App, mut prompt: Prompt, input: &Input, key: Option<Ke
         }
         _ => {
             prompt.field.edit(input);
-            if prompt.kind == PromptKind::Search {
-                prompt.field.text().clone_into(&mut app.viewer.search);
-            }
+            preview(app, prompt.kind, prompt.field.text());
         }
     }
     app.overlay = Some(Overlay::Prompt(prompt));
     Vec::new()
+}
+
+/// Shows what a text finds while it is typed, where the server need not be asked for it.
+fn preview(app: &mut App, kind: PromptKind, text: &str) {
+    match (kind, &mut app.wizard) {
+        (PromptKind::Search, _) => text.clone_into(&mut app.viewer.search),
+        (PromptKind::Operations, Some(wizard)) => wizard.search(text),
+        _ => {}
+    }
 }

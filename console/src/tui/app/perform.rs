@@ -88,6 +88,10 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Effect> {
         Action::Palette => app.overlay = Some(Overlay::Palette(Palette::open(app))),
         Action::Filter => prompt_filter(app),
         Action::ClearFilter => {
+            if let Some(wizard) = app.wizard.as_mut().filter(|_| app.nav.here == Place::NewCommand)
+            {
+                wizard.search("");
+            }
             if let Some(key) = app.current_list() {
                 let list = app.list_mut(key);
                 list.filter.clear();

@@ -1,6 +1,9 @@
 //! Tables as their reader wants them: filter, order, columns, views, matches.
 
-use quarterdeck_protocol::ids::{CommandId, DeviceId};
+use quarterdeck_protocol::{
+    ids::{CommandId, DeviceId},
+    search,
+};
 
 use super::{
     App,
@@ -26,7 +29,10 @@ pub(super) fn prompt(app: &mut App, kind: PromptKind, before: &str) {
 }
 
 pub(super) fn prompt_filter(app: &mut App) {
-    if let Some(key) = app.current_list() {
+    if app.is_choosing_operation() {
+        let before = app.wizard.as_ref().map(|wizard| wizard.filter.clone()).unwrap_or_default();
+        prompt(app, PromptKind::Operations, &before);
+    } else if let Some(key) = app.current_list() {
         if let Err(why) = filter::check("", windows::listing(key)) {
             app.toast(why, Tone::Muted);
             return;
@@ -55,6 +61,15 @@ pub fn prompted(app: &mut App, kind: PromptKind, text: &str) -> Vec<Effect> {
             if list.filter != text {
                 text.clone_into(&mut list.filter);
                 list.restart();
+            }
+        }
+        PromptKind::Operations => {
+            if let Err(why) = search::words(text) {
+                app.toast(format!("words: {why}"), Tone::Warn);
+                prompt(app, kind, text);
+            }
+            if let Some(wizard) = &mut app.wizard {
+                wizard.search(text);
             }
         }
         PromptKind::Search => {

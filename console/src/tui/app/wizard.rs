@@ -13,6 +13,7 @@ use quarterdeck_protocol::{
     device::DeviceStatus,
     limits::{EXPIRES_DEFAULT_S, TIMEOUT_DEFAULT_S},
     operations::{Operation, OperationSource},
+    search::{self, Term},
     time::Timestamp,
 };
 use serde_json::{Map, Value};
@@ -59,8 +60,10 @@ pub struct Wizard {
     pub step: Step,
     /// The devices, with what is known of each.
     pub targets: BTreeMap<String, Mark>,
-    /// The card under the cursor.
+    /// The card under the cursor, among those that the filter leaves.
     pub card: usize,
+    /// What the operations are searched for.
+    pub filter: String,
     pub operation: Option<Operation>,
     /// The operation's fields, then the wizard's own.
     pub form: Form,
@@ -81,6 +84,7 @@ impl Wizard {
             step,
             targets,
             card: 0,
+            filter: String::new(),
             operation: None,
             form: Form::default(),
             payload_fields: 0,
@@ -99,6 +103,25 @@ impl Wizard {
                 .values()
                 .filter_map(|mark| mark.own_operations.as_ref())
                 .all(|own| own.contains(&operation.name))
+    }
+
+    /// Shows the operations that a text finds, with the cursor on the first.
+    pub fn search(&mut self, text: &str) {
+        if self.filter != text {
+            text.clone_into(&mut self.filter);
+            self.card = 0;
+        }
+    }
+
+    /// Whether the search finds it: by its title, name and description, by letters in their order
+    /// in the first two alone. What is no search yet finds all.
+    pub fn finds(&self, operation: &Operation) -> bool {
+        let Operation { title, name, description, .. } = operation;
+        let stands = |word: &Term| {
+            word.is_in(title) || word.is_in(name) || (!word.fuzzy && word.is_in(description))
+        };
+        let words = search::words(&self.filter).unwrap_or_default();
+        words.iter().all(|word| stands(word) != word.inverse)
     }
 
     /// Takes an operation and makes its form.

@@ -3,7 +3,7 @@
 use quarterdeck_protocol::{
     api::{CreateCommands, Targets},
     limits::BATCH_MAX_DEVICES,
-    operations::check_payload,
+    operations::{Operation, check_payload},
 };
 
 use super::{
@@ -34,6 +34,10 @@ pub fn input(app: &mut App, input: &Input) -> Option<Vec<Effect>> {
     let code = key.map(|key| key.code);
     let step = app.wizard.as_ref()?.step;
     if code == Some(Code::Esc) && step != Step::Targets {
+        if step == Step::Operation && !app.wizard.as_ref()?.filter.is_empty() {
+            app.wizard.as_mut()?.search("");
+            return Some(Vec::new());
+        }
         back(app);
         return Some(Vec::new());
     }
@@ -48,7 +52,7 @@ pub fn input(app: &mut App, input: &Input) -> Option<Vec<Effect>> {
         }),
         Step::Operation => {
             let columns = app.layout.card_columns.max(1);
-            let last = operations(app).len().checked_sub(1)?;
+            let last = operations(app).len().saturating_sub(1);
             let at = app.wizard.as_ref()?.card;
             let to = match code? {
                 Code::Left | Code::Char('h') => at.checked_sub(1),
@@ -103,8 +107,15 @@ pub fn input(app: &mut App, input: &Input) -> Option<Vec<Effect>> {
     }
 }
 
+/// The operations that can be chosen for the devices and that the filter finds.
+pub fn operations(app: &App) -> Vec<Operation> {
+    let mut found = offered(app);
+    found.retain(|operation| app.wizard.as_ref().is_none_or(|wizard| wizard.finds(operation)));
+    found
+}
+
 /// The operations that can be chosen for the devices, the custom script last.
-pub fn operations(app: &App) -> Vec<quarterdeck_protocol::operations::Operation> {
+pub fn offered(app: &App) -> Vec<Operation> {
     let window = app.store.window(WindowKey::Operations);
     let offered =
         |operation: &&_| app.wizard.as_ref().is_none_or(|wizard| wizard.offers(operation));
@@ -137,6 +148,8 @@ pub fn next(app: &mut App) {
         Step::Operation => {
             if let Some(operation) = all.into_iter().nth(wizard.card) {
                 wizard.choose(operation);
+            } else if !wizard.filter.is_empty() {
+                app.toast("no operation matches: Esc drops the filter", Tone::Warn);
             }
         }
         Step::Configure => check(wizard),

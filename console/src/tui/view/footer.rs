@@ -23,6 +23,7 @@ use crate::tui::{
         windows::listing,
     },
     format,
+    store::State,
     theme::Tone,
 };
 
@@ -46,6 +47,7 @@ pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App) {
             PromptKind::Search | PromptKind::PlayerSearch => {
                 ("/", "Enter finds, n and N go on".to_owned())
             }
+            PromptKind::Operations => ("/", "words, !not, ~letters in order".to_owned()),
             PromptKind::PaneSearch => ("/", "Enter finds, n goes up, N down".to_owned()),
             PromptKind::PaneName => ("name ", "nothing: the device's".to_owned()),
             PromptKind::Jump if matches!(app.nav.here, Place::Player(_)) => {
@@ -153,9 +155,7 @@ pub fn progress(canvas: &mut Canvas<'_>, area: Rect, text: &str) {
 pub fn lost(canvas: &mut Canvas<'_>, area: Rect, app: &App) {
     let (text, since): (String, Option<Timestamp>) = match &app.link {
         Link::Lost { since, why } => (why.clone(), Some(*since)),
-        Link::SignedOut { why } => {
-            (format!("signed out: {why}. Run `quarterdeck login`, then start again."), None)
-        }
+        Link::SignedOut { why } => (format!("signed out: {why}; then start again"), None),
         Link::Connected => ("the server is silent".to_owned(), app.heard_at),
         Link::Connecting => return,
     };
@@ -211,7 +211,9 @@ pub fn position(app: &App, key: crate::tui::store::WindowKey) -> String {
         write!(text, "{} marked   ", format::count(list.marks.len() as u64))
             .expect("writing to a string cannot fail");
     }
-    if window.total == 0 {
+    if window.total == 0 && window.state != State::Ready {
+        // Not known to be none.
+    } else if window.total == 0 {
         write!(text, "no {}s", noun(key)).expect("writing to a string cannot fail");
     } else {
         let at = format::count(list.cursor + 1);

@@ -91,9 +91,12 @@ fn right_side(canvas: &Canvas<'_>, app: &App) -> Vec<(String, Tone, u8)> {
             app.session.role.as_str()
         };
         let may_write = !app.read_only && (app.session.admin || app.session.role > Role::Viewer);
-        parts.push((app.session.username.clone(), Tone::Muted, 2));
         let tone = if may_write { Tone::Muted } else { Tone::Warn };
-        parts.push((role.to_owned(), tone, 2));
+        parts.push((app.session.username.clone(), Tone::Muted, 2));
+        // Of an admin who is called admin, the word says both.
+        if app.session.username != role {
+            parts.push((role.to_owned(), tone, 2));
+        }
     }
     if app.low_bandwidth {
         parts.push(("low bandwidth".to_owned(), Tone::Muted, 3));

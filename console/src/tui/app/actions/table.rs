@@ -14,6 +14,7 @@ const EVERYWHERE: &[Context] = &[C::Global, C::Prefix];
 const TEXT: &[Context] = &[C::List, C::Viewer, C::Scroll];
 /// Everywhere but where a pane has the keyboard.
 const MOVING: &[Context] = &[C::Global, C::Scroll];
+const FILTERED: &[Context] = &[C::List, C::Wizard];
 const SEARCHED: &[Context] = &[C::Viewer, C::Scroll];
 const PREFIX: &[Context] = &[C::Prefix];
 const OPERATOR: Needs = Needs::Role(Role::Operator);
@@ -72,8 +73,8 @@ pub const ACTIONS: &[Spec] = &[
     // Finding.
     read(A::Palette, "palette", "Palette: any screen, any action", EVERYWHERE, &[":"])
         .foot("palette", 3),
-    read(A::Filter, "filter", "Filter the table", &[C::List], &["/"]).foot("filter", 3),
-    read(A::ClearFilter, "filter.clear", "Drop the filter", &[C::List], &["\\"]),
+    read(A::Filter, "filter", "Filter the table", FILTERED, &["/"]).foot("filter", 3),
+    read(A::ClearFilter, "filter.clear", "Drop the filter", FILTERED, &["\\"]),
     read(A::Jump, "jump", "Jump to a row number, device or command", EVERY_SCREEN, &["'"]),
     read(A::Search, "search", "Search in the text", SEARCHED, &["/"]).foot("search", 3),
     read(A::NextMatch, "search.next", "Next match", SEARCHED, &["n"]),

@@ -83,6 +83,14 @@ pub fn health(app: &App, device: &Device) -> Cell {
     }
 }
 
+/// The same where there is room for words.
+pub fn health_in_words(app: &App, device: &Device) -> (String, Tone) {
+    if device.service_failed.is_none() && device.process_status.is_none() {
+        return ("nothing reported".to_owned(), Tone::Muted);
+    }
+    health(app, device).plain()
+}
+
 pub fn command(app: &App, row: &Row, column: &Column, wide: u16) -> Cell {
     let Some(command) = row.command() else { return unreadable(column, row) };
     let now = app.server_now();
@@ -126,7 +134,7 @@ fn device_name(app: &App, sign: Cell, name: &str, tone: Tone, wide: u16) -> Cell
     Cell::text(format!("{ellipsis}{}", &name[kept..]), tone)
 }
 
-/// What an action was on. Of an id it is the end that tells it from others made in that hour:
+/// Who did something, or what it was on. Of an id it is the end that tells it from others made in that hour:
 /// `command:…31aafe06`.
 fn object(app: &App, text: &str, wide: u16) -> String {
     let Some((kind, id)) = text.split_once(':').filter(|_| text.width() > usize::from(wide)) else {
@@ -277,7 +285,7 @@ pub fn audit(app: &App, row: &Row, column: &Column, wide: u16) -> Cell {
             let time = format::utc(entry.at);
             Cell::text(time.trim_end_matches(" UTC"), Tone::Muted)
         }
-        "actor" => Cell::text(&entry.actor, Tone::Text),
+        "actor" => Cell::text(object(app, &entry.actor, wide), Tone::Text),
         "action" => Cell::text(&entry.action, Tone::Text),
         "object" => Cell::text(object(app, &entry.object, wide), Tone::Muted),
         "outcome" => Cell::badge(app.theme.audit(entry.outcome)),
@@ -287,12 +295,12 @@ pub fn audit(app: &App, row: &Row, column: &Column, wide: u16) -> Cell {
     }
 }
 
-pub fn timeline(app: &App, row: &Row, column: &Column, _: u16) -> Cell {
+pub fn timeline(app: &App, row: &Row, column: &Column, wide: u16) -> Cell {
     let Some(entry) = row.timeline() else { return unreadable(column, row) };
     match column.id {
         "at" => Cell::text(format::clock(entry.at), Tone::Muted),
         "event" => Cell::text(entry.event.replace('_', " "), event_tone(&entry.event)),
-        "by" => Cell::text(&entry.by, Tone::Muted),
+        "by" => Cell::text(object(app, &entry.by, wide), Tone::Muted),
         "detail" => {
             let mut text = compact(&without_state(&entry.detail));
             if let Some(id) = entry.command_id

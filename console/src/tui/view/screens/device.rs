@@ -88,7 +88,7 @@ pub fn overview(app: &App, device: &Device) -> Vec<Line> {
         fact(&mut out, "Retired", moment(app, device.retired_at), Tone::Warn);
     }
     heading(&mut out, "Health");
-    let (health, tone) = cells::health(app, device).plain();
+    let (health, tone) = cells::health_in_words(app, device);
     fact(&mut out, "Processes", health, tone);
     if let Some(failed) = &device.service_failed {
         let text = format!("{}: {}   {}", failed.unit, failed.reason, moment(app, Some(failed.at)));

@@ -52,7 +52,7 @@ fn draw_peek(canvas: &mut Canvas<'_>, area: Rect, app: &App, device: &Device) {
         .last_seen_at
         .map_or_else(|| "never".to_owned(), |at| format!("{} ago", format::age(Some(at), now)));
     y = panel::fact(canvas, left, y, "Last seen", &seen, Tone::Text);
-    let (health, tone) = cells::health(app, device).plain();
+    let (health, tone) = cells::health_in_words(app, device);
     y = panel::fact(canvas, left, y, "Health", &health, tone);
     let open = format::plural(device.open_commands, "command");
     y = panel::fact(canvas, left, y, "Open", &open, Tone::Text);

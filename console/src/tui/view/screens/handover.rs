@@ -48,7 +48,7 @@ pub fn lines(app: &App) -> Vec<Line> {
     tunnels(app, now, &mut out);
     failures(app, now, &mut out);
     if let Some(overview) = app.store.overview() {
-        under_way(overview, now, &mut out);
+        under_way(app, overview, now, &mut out);
         devices(overview, &mut out);
         reboots(app, overview, &mut out);
     }
@@ -171,14 +171,18 @@ fn tunnels(app: &App, now: Timestamp, out: &mut Vec<Line>) {
     beyond(out, window.total, window.rows().len() as u64, "/status:open on Tunnels");
 }
 
-fn under_way(overview: &Overview, now: Timestamp, out: &mut Vec<Line>) {
+fn under_way(app: &App, overview: &Overview, now: Timestamp, out: &mut Vec<Line>) {
     heading(out, "Under way");
     if overview.open_commands.is_empty() {
         said(out, "no command", Tone::Muted);
         return;
     }
     for (status, n) in &overview.open_commands {
-        said(out, format!("{:>5}  {}", format::count(*n), status.replace('_', " ")), Tone::Text);
+        let word = status.parse().map_or_else(
+            |_| status.replace('_', " "),
+            |status: CommandStatus| app.theme.command(status).word.to_owned(),
+        );
+        said(out, format!("{:>5}  {word}", format::count(*n)), Tone::Text);
     }
     if let Some(at) = overview.oldest_queued_at {
         let text =

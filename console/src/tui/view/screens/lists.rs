@@ -4,7 +4,7 @@ use ratatui::layout::Rect;
 
 use super::cells;
 use crate::tui::{
-    app::{App, msg::Layout},
+    app::{App, moving, msg::Layout},
     format,
     store::WindowKey,
     theme::Tone,
@@ -55,7 +55,8 @@ pub fn audit(canvas: &mut Canvas<'_>, area: Rect, app: &App, layout: &mut Layout
         let mut peek = cut_bottom(&mut rest, 5);
         if let Some(entry) = entry {
             let line = cut_top(&mut peek, 1);
-            panel::rule(canvas, line, &format!("entry {}", entry.seq), "Enter goes to it", false);
+            let note = moving::audit_place(entry).map_or("", |_| "Enter goes to it");
+            panel::rule(canvas, line, &format!("entry {}", entry.seq), note, false);
             cut_left(&mut peek, 3);
             let when = format::utc_and_local(entry.at, &app.zone);
             let mut y = panel::fact(canvas, peek, peek.y, "When", &when, Tone::Text);
@@ -63,11 +64,13 @@ pub fn audit(canvas: &mut Canvas<'_>, area: Rect, app: &App, layout: &mut Layout
                 format!("{}  {}  {}  from {}", entry.actor, entry.action, entry.object, entry.from);
             y = panel::fact(canvas, peek, y, "What", &what, Tone::Text);
             let detail = cells::compact(&entry.detail);
-            y = panel::fact(canvas, peek, y, "Detail", &detail, Tone::Text);
+            let detail = if detail.is_empty() { "-" } else { &detail };
+            y = panel::fact(canvas, peek, y, "Detail", detail, Tone::Text);
             panel::fact(canvas, peek, y, "Hash", &entry.hash, Tone::Muted);
         }
     }
     let none = ["No audit entry matches.", "Every action leaves one here, denied ones too."];
-    let look = table::Look { key: WindowKey::Audit, title: "Audit", focused: true, none: &none };
+    let look =
+        table::Look { key: WindowKey::Audit, title: "Audit (UTC)", focused: true, none: &none };
     table::draw(canvas, rest, app, look, layout, cells::audit);
 }

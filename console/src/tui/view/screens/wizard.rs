@@ -128,16 +128,26 @@ fn operations(
     let all = wizard_input::operations(app);
     let mut rest = area;
     let line = cut_top(&mut rest, 1);
-    let known = app.store.window(WindowKey::Operations).rows().len();
-    let hidden = known.saturating_sub(all.len());
-    let mut note = format!("{} operations", all.len());
-    if hidden > 0 {
+    let window = app.store.window(WindowKey::Operations);
+    let hidden = window.rows().len().saturating_sub(wizard_input::offered(app).len());
+    let mut note = String::new();
+    if !wizard.filter.is_empty() {
+        let _ = write!(note, "/{}   ", wizard.filter);
+    }
+    if !all.is_empty() {
+        let _ = write!(note, "{} of {}", wizard.card + 1, all.len());
+    }
+    if hidden > 0 && wizard.filter.is_empty() {
         let _ = write!(note, ", {hidden} more are not on all of these devices");
     }
     panel::rule(canvas, line, "What shall they do?", &note, true);
     if all.is_empty() {
-        let window = app.store.window(WindowKey::Operations);
-        panel::empty(canvas, rest, window, &["The server knows no operation."]);
+        let none: &[&str] = if wizard.filter.is_empty() {
+            &["The server knows no operation."]
+        } else {
+            &["No operation matches.", "Esc drops the filter."]
+        };
+        panel::empty(canvas, rest, window, none);
         return;
     }
     // Too low for cards: a list.
