@@ -133,6 +133,14 @@ async fn stdin_is_empty_and_the_environment_is_only_what_was_given() {
     assert_eq!(finished.stdout.replace("_ ", ""), "PATH PWD ".to_owned(), "{}", finished.stdout);
 }
 
+/// Not a shell: some of those clear what they were given.
+#[tokio::test]
+async fn a_program_begins_with_no_signal_blocked() {
+    let argv = ["grep", "SigBlk", "/proc/self/status"].map(str::to_owned).to_vec();
+    let (finished, _) = start(Spec { argv, ..sh("") }).finish().await;
+    assert_eq!(finished.stdout.trim_start_matches("SigBlk:").trim(), "0000000000000000");
+}
+
 #[tokio::test]
 async fn a_program_that_cannot_be_started_says_why() {
     for (spec, part) in [

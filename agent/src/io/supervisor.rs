@@ -261,6 +261,8 @@ fn listen(
 // --- the starter ------------------------------------------------------------
 
 fn start() -> io::Result<()> {
+    // The supervisor heeds no stop of the whole service; the program is to heed its own.
+    SigSet::empty().thread_set_mask()?;
     let mut socket = take_socket()?;
     let mut told = BufReader::new(socket.try_clone()?);
     let spec: Spec = serde_json::from_str(&read_line(&mut told)?)?;
