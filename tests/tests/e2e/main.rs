@@ -27,3 +27,4 @@ mod scripts;
 mod terminal;
 mod transfers;
 mod untrusted;
+mod workflows;
