@@ -115,6 +115,25 @@ async fn a_second_connect_on_a_connection_ends_it() {
 }
 
 #[tokio::test]
+async fn a_protocol_level_that_nobody_knows_is_refused_with_its_code() {
+    let server = Server::start();
+    for level in [0, 6, 255] {
+        let mut body = Vec::new();
+        raw_string(&mut body, "MQTT");
+        body.extend([level, 0xC2, 0, 60]);
+        raw_string(&mut body, "p:d1");
+        let mut stream = TcpStream::connect(server.broker.address()).await.expect("listens");
+        stream.write_all(&raw_packet(0x10, &body)).await.expect("open");
+        let mut answer = Vec::new();
+        soon("the end", stream.read_to_end(&mut answer)).await.expect("open");
+        assert_eq!(answer, [0x20, 2, 0, 1], "level {level}");
+    }
+    let mut stream = TcpStream::connect(server.broker.address()).await.expect("listens");
+    stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("open");
+    ends(stream, "what is not MQTT").await;
+}
+
+#[tokio::test]
 async fn who_tries_anothers_client_id_does_not_disturb_its_holder() {
     let mut server = Server::start();
     let holder = Device::to(&server, "d1").await;

@@ -27,7 +27,9 @@ use super::{
     line::Line,
     patience::Patience,
     registry::Connection,
-    wire::{Answer, Broken, Hello, Incoming, LastWill, Outgoing, Parting, Said, Wire},
+    wire::{
+        Answer, Broken, Hello, Incoming, LastWill, Outgoing, Parting, Said, Wire, refusal_of_level,
+    },
 };
 use crate::mqtt::{
     limits::{
@@ -135,7 +137,13 @@ async fn greet<Io: AsyncRead + AsyncWrite + Unpin>(line: &mut Line<Io>) -> Optio
     let mut wire = None;
     loop {
         if wire.is_none() {
-            wire = Wire::detect(&mut line.inbox).ok()?;
+            let Ok(detected) = Wire::detect(&mut line.inbox) else {
+                line.outbox.extend_from_slice(refusal_of_level(&line.inbox)?);
+                // Within the time that a sign-in may take.
+                let _ = line.flush().await;
+                return None;
+            };
+            wire = detected;
         }
         if let Some(known) = &mut wire
             && let Some(hello) = known.hello(&mut line.inbox).ok()?

@@ -185,6 +185,18 @@ impl Broken {
 #[derive(Debug)]
 pub(super) struct Wire(MqttCodec);
 
+/// CONNACK of MQTT 3.1.1 with the code 1: no such protocol level here.
+const NO_SUCH_LEVEL: [u8; 4] = [0x20, 2, 0, 1];
+
+/// The answer to a first packet of which the version could not be found out: one that says MQTT and
+/// a level that nobody knows is told so, MQTT 3.1.1 section 3.1.2.2; anything else is not MQTT.
+pub(super) fn refusal_of_level(inbox: &[u8]) -> Option<&'static [u8]> {
+    let [0x10, rest @ ..] = inbox else { return None };
+    // The length takes one to four bytes; all but the last have the high bit.
+    let last = rest.iter().take(4).position(|byte| byte & 0x80 == 0)?;
+    rest[last + 1..].starts_with(b"\0\x04MQTT").then_some(&NO_SUCH_LEVEL)
+}
+
 impl Wire {
     /// Finds out the version; `None` while there are too few bytes for it.
     pub(super) fn detect(inbox: &mut BytesMut) -> Result<Option<Self>, Broken> {
