@@ -559,7 +559,7 @@ async fn serve(
 ) -> Result<()> {
     let mut shown = None;
     loop {
-        let (frame, due) = {
+        let (frames, due) = {
             let mut state = shared.lock();
             let now = shared.now();
             state.endpoint.on_time(now);
@@ -570,12 +570,15 @@ async fn serve(
             if ack.is_some() {
                 shown = state.at;
             }
-            (ack.or(frame), due)
+            ([ack, frame], due)
         };
-        if let Some(frame) = frame {
+        let has_sent = frames.iter().any(Option::is_some);
+        for frame in frames.into_iter().flatten() {
             if socket.send(Message::Binary(frame.to_bytes())).await.is_err() {
                 return Ok(());
             }
+        }
+        if has_sent {
             continue;
         }
         let due = Instant::now() + Duration::from_micros(due.unwrap_or(1_000_000));
