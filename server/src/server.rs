@@ -28,7 +28,7 @@ use crate::{
     mqtt::{
         embedded,
         external::{self, BrokerUrl},
-        link::{InboundReceiver, Link, Qos},
+        link::{InboundReceiver, Link, Qos, TunnelsReceiver},
     },
     store::{Store, StoreError, audit::Auditor, idempotency, meta, sessions},
     tunnels::{self, Tunnels},
@@ -219,7 +219,7 @@ struct Way {
     link: Arc<dyn Link>,
     inbound: InboundReceiver,
     /// What is of tunnels, apart from the rest.
-    tunnels: Option<InboundReceiver>,
+    tunnels: Option<TunnelsReceiver>,
     /// Of an external broker: whether its connection stands.
     is_broker_up: Option<bool>,
     url: String,

@@ -34,7 +34,7 @@ mod terminal;
 mod way;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
@@ -65,7 +65,7 @@ use crate::{
     clock::Clock,
     domain::tunnel::Limits as LifeLimits,
     engine::{Change, Engine},
-    mqtt::link::{Inbound, InboundReceiver, Link, Message},
+    mqtt::link::{ConnectionId, Frames, Inbound, Link, Message, TunnelsReceiver},
     store::{
         Store, StoreError,
         audit::{Actor, Auditor, NewEntry},
@@ -138,7 +138,7 @@ struct State {
     sessions: HashMap<TunnelId, Arc<Session>>,
     ways: HashMap<DeviceKey, Weak<Way>>,
     /// On which connections the devices hear frames; with an external broker nobody tells.
-    hearing: HashMap<DeviceKey, HashSet<Channel>>,
+    hearing: HashMap<DeviceKey, HashMap<Channel, ConnectionId>>,
     /// The connection to an external broker, when there is one.
     is_broker_up: Option<bool>,
 }
@@ -179,7 +179,7 @@ impl Tunnels {
     }
 
     /// Takes up what was open before a restart, and hears the devices from now on.
-    pub async fn run(&self, inbound: InboundReceiver) -> Result<(), StoreError> {
+    pub async fn run(&self, inbound: TunnelsReceiver) -> Result<(), StoreError> {
         let open = self
             .0
             .store
@@ -189,6 +189,7 @@ impl Tunnels {
         for about in open {
             self.serve(about).await;
         }
+        inbound.pass_frames_to(Hearing(Arc::downgrade(&self.0)));
         self.0.tasks.spawn(hear(self.clone(), inbound));
         Ok(())
     }
@@ -451,7 +452,7 @@ async fn delete_all(places: Vec<Place>) {
 }
 
 /// Takes what the devices say of tunnels, until the broker is gone or the server stops.
-async fn hear(tunnels: Tunnels, mut inbound: InboundReceiver) {
+async fn hear(tunnels: Tunnels, mut inbound: TunnelsReceiver) {
     let shared = &tunnels.0;
     loop {
         let event = tokio::select! {
@@ -461,13 +462,13 @@ async fn hear(tunnels: Tunnels, mut inbound: InboundReceiver) {
         let Some(event) = event else { return };
         match event {
             Inbound::Message(message) => on_message(shared, message).await,
-            Inbound::Subscribed { project_id, device_id, channel, kind, .. } => {
+            Inbound::Subscribed { connection, project_id, device_id, channel, kind, .. } => {
                 if kind == DeviceTopic::TunnelDown {
-                    on_hearing(shared, (project_id, device_id), channel, true).await;
+                    on_hearing(shared, (project_id, device_id), (channel, connection), true).await;
                 }
             }
-            Inbound::Disconnected { project_id, device_id, channel, .. } => {
-                on_hearing(shared, (project_id, device_id), channel, false).await;
+            Inbound::Disconnected { connection, project_id, device_id, channel, .. } => {
+                on_hearing(shared, (project_id, device_id), (channel, connection), false).await;
             }
             Inbound::Connected { .. } => {}
             Inbound::LinkUp => on_broker(shared, true).await,
@@ -480,13 +481,7 @@ async fn on_message(shared: &Arc<Shared>, message: Message) {
     let Message { project_id, device_id, kind, payload, ack, .. } = message;
     if kind == DeviceTopic::TunnelUp {
         ack.committed();
-        let key = (project_id, device_id);
-        let way = shared.lock().ways.get(&key).and_then(Weak::upgrade);
-        match way {
-            Some(way) => way.on_frame(payload),
-            None => refuse(shared, key, payload),
-        }
-        return;
+        return on_frame(shared, (project_id, device_id), payload);
     }
     let control = match Control::parse(&payload) {
         Ok(control) => control,
@@ -514,6 +509,26 @@ async fn on_message(shared: &Arc<Shared>, message: Message) {
         shared.tasks.spawn(telling);
     }
     ack.committed();
+}
+
+/// Hands frames over; it does not keep the tunnels alive.
+#[derive(Debug)]
+struct Hearing(Weak<Shared>);
+
+impl Frames for Hearing {
+    fn on_frame(&self, project: &ProjectId, device: &DeviceId, frame: Bytes) {
+        if let Some(shared) = self.0.upgrade() {
+            on_frame(&shared, (project.clone(), device.clone()), frame);
+        }
+    }
+}
+
+fn on_frame(shared: &Arc<Shared>, key: DeviceKey, frame: Bytes) {
+    let way = shared.lock().ways.get(&key).and_then(Weak::upgrade);
+    match way {
+        Some(way) => way.on_frame(frame),
+        None => refuse(shared, key, frame),
+    }
 }
 
 /// Tells a device that has a tunnel which is not served how that ended.
@@ -549,14 +564,20 @@ fn refuse(shared: &Arc<Shared>, (project, device): DeviceKey, payload: Bytes) {
     }
 }
 
-async fn on_hearing(shared: &Arc<Shared>, key: DeviceKey, channel: Channel, hears: bool) {
+async fn on_hearing(
+    shared: &Arc<Shared>,
+    key: DeviceKey,
+    (channel, connection): (Channel, ConnectionId),
+    hears: bool,
+) {
     let (way, sessions, is_up) = {
         let mut state = shared.lock();
         let channels = state.hearing.entry(key.clone()).or_default();
         let heard = !channels.is_empty();
         if hears {
-            channels.insert(channel);
-        } else {
+            channels.insert(channel, connection);
+        } else if channels.get(&channel) == Some(&connection) {
+            // The end of one that was taken over says nothing of the one that took over.
             channels.remove(&channel);
         }
         let has = !channels.is_empty();

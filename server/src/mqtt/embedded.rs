@@ -57,7 +57,10 @@ use tracing::warn;
 use self::{core::Core, door::Door, mailbox::Letter};
 use super::{
     limits,
-    link::{self, Authenticator, Ended, InboundReceiver, Link, PublishError, PublishRequest},
+    link::{
+        self, Authenticator, Ended, InboundReceiver, Link, PublishError, PublishRequest,
+        TunnelsReceiver,
+    },
 };
 
 /// Says why the broker cannot start.
@@ -109,7 +112,7 @@ impl Broker {
     }
 
     /// Hears, from now on, what is of tunnels apart from the rest; `None` when that is done already.
-    pub fn tunnels(&self) -> Option<InboundReceiver> {
+    pub fn tunnels(&self) -> Option<TunnelsReceiver> {
         self.core.inbound.open_tunnels()
     }
 

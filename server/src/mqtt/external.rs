@@ -58,7 +58,10 @@ use self::{
 };
 use super::{
     limits,
-    link::{self, InboundReceiver, InboundSender, Link, PublishError, PublishRequest, Qos},
+    link::{
+        self, InboundReceiver, InboundSender, Link, PublishError, PublishRequest, Qos,
+        TunnelsReceiver,
+    },
 };
 
 /// Where the broker is and who we are there.
@@ -154,7 +157,7 @@ impl Client {
 
     /// Hears, from now on, what is of tunnels apart from the rest; `None` when that is done
     /// already. Whether the connection stands is to be asked once: that was perhaps said before.
-    pub fn tunnels(&self) -> Option<InboundReceiver> {
+    pub fn tunnels(&self) -> Option<TunnelsReceiver> {
         self.inbound.open_tunnels()
     }
 }

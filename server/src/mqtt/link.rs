@@ -23,6 +23,7 @@
 //! device's latest `Connected` says nothing about its presence.
 
 use std::{
+    fmt,
     pin::Pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll},
@@ -213,7 +214,39 @@ pub(super) struct InboundSender(Arc<Ends>);
 #[derive(Debug)]
 struct Ends {
     engine: mpsc::Sender<Inbound>,
-    tunnels: OnceLock<mpsc::Sender<Inbound>>,
+    tunnels: OnceLock<TunnelsEnd>,
+}
+
+#[derive(Debug)]
+struct TunnelsEnd {
+    events: mpsc::Sender<Inbound>,
+    frames: Arc<OnceLock<Box<dyn Frames>>>,
+}
+
+/// Takes the frames of tunnels on the task of the connection on which they came: the echo of a
+/// key is not to wait for another task. It may neither wait nor block.
+pub trait Frames: fmt::Debug + Send + Sync {
+    fn on_frame(&self, project: &ProjectId, device: &DeviceId, frame: Bytes);
+}
+
+/// The tunnels' end of a broker: what happens, and, from the moment when they are asked to be
+/// passed on, frames past it.
+#[derive(Debug)]
+pub struct TunnelsReceiver {
+    events: mpsc::Receiver<Inbound>,
+    frames: Arc<OnceLock<Box<dyn Frames>>>,
+}
+
+impl TunnelsReceiver {
+    pub async fn recv(&mut self) -> Option<Inbound> {
+        self.events.recv().await
+    }
+
+    /// Passes frames on to `frames` from now on; those that came before are events.
+    pub fn pass_frames_to(&self, frames: impl Frames + 'static) {
+        // The first stays; there is one tunnels' end.
+        let _ = self.frames.set(Box::new(frames));
+    }
 }
 
 /// Nobody listens to the broker any more.
@@ -228,9 +261,11 @@ pub(super) fn inbound() -> (InboundSender, InboundReceiver) {
 
 impl InboundSender {
     /// Gives, from now on, what is of tunnels to the receiver; `None` when another one has it.
-    pub(super) fn open_tunnels(&self) -> Option<InboundReceiver> {
-        let (sender, receiver) = mpsc::channel(limits::TUNNELS_INBOUND_MAX_EVENTS);
-        self.0.tunnels.set(sender).ok().map(|()| receiver)
+    pub(super) fn open_tunnels(&self) -> Option<TunnelsReceiver> {
+        let (sender, events) = mpsc::channel(limits::TUNNELS_INBOUND_MAX_EVENTS);
+        let frames = Arc::new(OnceLock::new());
+        let end = TunnelsEnd { events: sender, frames: Arc::clone(&frames) };
+        self.0.tunnels.set(end).ok().map(|()| TunnelsReceiver { events, frames })
     }
 
     /// Hands an event on to whom it concerns.
@@ -238,11 +273,21 @@ impl InboundSender {
         let Some(tunnels) = self.0.tunnels.get() else {
             return self.0.engine.send(event).await.map_err(|_| Unheard);
         };
-        match &event {
-            Inbound::Message(message) if carries_tunnels(message.kind) => {
+        let TunnelsEnd { events: tunnels, frames } = tunnels;
+        match event {
+            Inbound::Message(Message { project_id, device_id, kind, payload, ack, .. })
+                if kind == DeviceTopic::TunnelUp && frames.get().is_some() =>
+            {
+                ack.committed();
+                if let Some(frames) = frames.get() {
+                    frames.on_frame(&project_id, &device_id, payload);
+                }
+                return Ok(());
+            }
+            Inbound::Message(ref message) if carries_tunnels(message.kind) => {
                 return tunnels.send(event).await.map_err(|_| Unheard);
             }
-            other => {
+            ref other => {
                 if let Some(copy) = other.copied() {
                     // The engine goes on without tunnels.
                     let _ = tunnels.send(copy).await;

@@ -249,17 +249,29 @@ impl Reader {
         if self.mode == Mode::Watch {
             return Err(Goodbye::protocol("who watches does not write"));
         }
-        if let Some(new) = self.session.relay.up(&frame) {
+        if !self.is_recorded(&frame) {
+            // Lost: what is typed reaches the device no sooner than the recording.
+            metrics::counter!("quarterdeck_tunnel_lost_frames_total").increment(1);
+            return Ok(());
+        }
+        if self.session.relay.up(&frame) {
             self.session.typed();
-            if let Some(terminal) = &self.session.terminal {
-                terminal.record_typed(&new);
-            }
         }
         if self.session.way.pass_on(bytes).is_err() {
             // Lost, as on any network; the stream sends it again.
             metrics::counter!("quarterdeck_tunnel_lost_frames_total").increment(1);
         }
         Ok(())
+    }
+
+    /// Records what a frame types, where that is asked for; `false` when that must wait.
+    fn is_recorded(&self, frame: &Frame) -> bool {
+        let terminal = self.session.terminal.as_ref().filter(|terminal| terminal.records_typed());
+        let Some(terminal) = terminal else { return true };
+        match self.session.relay.next_up(frame) {
+            Some(new) => new.is_empty() || terminal.record_typed(&new),
+            None => false,
+        }
     }
 
     fn on_shown(&self, terminal: &Terminal, frame: &Frame) -> Result<(), Goodbye> {
@@ -455,31 +467,46 @@ impl Writer {
     /// Makes frames of pieces: bytes that lie together go together.
     fn messages(&mut self, pieces: Vec<(u64, Content)>) -> Vec<Message> {
         let mut messages = Vec::new();
-        let mut joined: Vec<u8> = Vec::new();
-        let mut joined_at = 0;
+        let mut together = Together::default();
         let handle = self.session.about.handle;
         for (offset, content) in pieces {
             self.at = Some(offset + content.span());
             match content {
-                Content::Bytes(bytes) => {
-                    if joined.is_empty() {
-                        joined_at = offset;
-                    }
-                    joined.extend_from_slice(&bytes);
-                }
+                Content::Bytes(bytes) => together.push(offset, bytes),
                 Content::Mark(mark) => {
-                    if !joined.is_empty() {
-                        let data = Body::Data(std::mem::take(&mut joined).into());
-                        messages.push(frame(handle, joined_at, data));
-                    }
+                    messages.extend(together.take().map(|(at, data)| frame(handle, at, data)));
                     messages.push(frame(handle, offset, Body::Mark(mark)));
                 }
             }
         }
-        if !joined.is_empty() {
-            messages.push(frame(handle, joined_at, Body::Data(joined.into())));
-        }
+        messages.extend(together.take().map(|(at, data)| frame(handle, at, data)));
         messages
+    }
+}
+
+/// Bytes that lie together; one piece alone is not copied.
+#[derive(Debug, Default)]
+struct Together {
+    at: u64,
+    pieces: Vec<Bytes>,
+}
+
+impl Together {
+    fn push(&mut self, offset: u64, bytes: Bytes) {
+        if self.pieces.is_empty() {
+            self.at = offset;
+        }
+        self.pieces.push(bytes);
+    }
+
+    fn take(&mut self) -> Option<(u64, Body)> {
+        let mut pieces = std::mem::take(&mut self.pieces);
+        let bytes = match pieces.len() {
+            0 => return None,
+            1 => pieces.remove(0),
+            _ => pieces.concat().into(),
+        };
+        Some((self.at, Body::Data(bytes)))
     }
 }
 

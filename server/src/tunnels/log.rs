@@ -13,6 +13,9 @@
 //!
 //! A crash may leave a piece of a chunk behind the last whole one: [`Log::open`]
 //! takes it off, and the device, to which it was not acknowledged, sends it again.
+//! The disk is told to keep what was written behind the writer's back ([`Unsynced`]),
+//! so a power cut may also leave a later segment behind one that ends early: what
+//! stands behind such a hole is taken off, too.
 //!
 //! Calls block: they belong on a thread that may.
 
@@ -27,6 +30,7 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use quarterdeck_protocol::{ids::TunnelId, tunnel::mark::Size};
@@ -40,8 +44,6 @@ use crate::clock::Clock;
 
 /// A segment is closed when it has as much, in bytes.
 const SEGMENT_BYTES: u64 = 1024 * 1024;
-/// The disk is told to keep what was written after so many bytes.
-const SYNC_BYTES: u64 = 4 * 1024 * 1024;
 
 /// What is known when a session begins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,12 +141,29 @@ pub(crate) struct Log {
     header: Header,
     cap: Cap,
     segments: VecDeque<Segment>,
-    file: File,
+    file: Arc<File>,
     next_chunk: u64,
     /// How far it has the output.
     end: u64,
     has_end: bool,
+    /// Segments that are full and perhaps not on the disk yet.
+    left: Vec<Arc<File>>,
     unsynced_bytes: u64,
+}
+
+/// What was written and is perhaps not on the disk: files, in the order in which
+/// they were written.
+#[derive(Debug)]
+pub(crate) struct Unsynced(Vec<Arc<File>>);
+
+impl Unsynced {
+    /// Waits until all of it is on the disk.
+    pub(crate) fn sync(self) -> Result<(), LogError> {
+        for file in self.0 {
+            file.sync_data()?;
+        }
+        Ok(())
+    }
 }
 
 impl Log {
@@ -158,7 +177,7 @@ impl Log {
         fs::create_dir_all(&place.folder)?;
         let bytes = read::HEAD_BYTES as u64;
         let segment = Segment { number: 0, first_chunk: 0, offset: 0, bytes };
-        let file = new_file(&place, &segment)?;
+        let file = Arc::new(new_file(&place, &segment)?);
         let mut log = Self {
             place,
             clock,
@@ -169,6 +188,7 @@ impl Log {
             next_chunk: 0,
             end: 0,
             has_end: false,
+            left: Vec::new(),
             unsynced_bytes: 0,
         };
         log.append(&[Entry::Header(header)])?;
@@ -177,16 +197,29 @@ impl Log {
 
     /// Takes a log up again, without what a crash left half written behind it.
     pub(crate) fn open(place: Place, clock: Clock, cap: Cap) -> Result<Self, LogError> {
-        let mut segments = VecDeque::new();
+        let mut segments: VecDeque<Segment> = VecDeque::new();
         let (mut next_chunk, mut end, mut has_end) = (0, 0, false);
         let mut header = None;
-        let numbers = place.segments()?;
-        let mut last_whole = 0;
-        for number in numbers {
+        let mut ends_early = false;
+        let mut last_number = None;
+        let mut behind_hole = Vec::new();
+        for number in place.segments()? {
+            let follows = last_number.replace(number).is_none_or(|last| last + 1 == number);
+            if !behind_hole.is_empty() {
+                behind_hole.push(number);
+                continue;
+            }
             // A crash may have come between a segment's beginning and its first chunk.
-            let Some(found) = read::survey(&place, number)? else { continue };
+            let Some(found) = read::survey(&place, number)? else {
+                ends_early = true;
+                continue;
+            };
             if !segments.is_empty() && found.first_chunk != next_chunk {
-                return Err(LogError::Broken { chunk: next_chunk });
+                if !(ends_early && follows && found.first_chunk > next_chunk) {
+                    return Err(LogError::Broken { chunk: next_chunk });
+                }
+                behind_hole.push(number);
+                continue;
             }
             segments.push_back(Segment {
                 number,
@@ -194,13 +227,18 @@ impl Log {
                 offset: found.offset,
                 bytes: found.whole_bytes,
             });
+            ends_early = found.ends_early;
             header = header.or(found.header);
             (next_chunk, end, has_end) = (found.next_chunk, found.end, found.has_end);
-            last_whole = found.whole_bytes;
         }
         let last = segments.back().ok_or(LogError::Empty)?;
+        // The last first: whatever interrupts this, no hole is left in the middle.
+        for number in behind_hole.into_iter().rev() {
+            tracing::warn!(number, "a segment behind a hole in a session's log is taken off");
+            fs::remove_file(place.file(number))?;
+        }
         let file = OpenOptions::new().append(true).open(place.file(last.number))?;
-        file.set_len(last_whole)?;
+        file.set_len(last.bytes)?;
         // The beginning may have gone already: what it said is said again in each segment.
         let header = header.ok_or(LogError::Empty)?;
         Ok(Self {
@@ -209,10 +247,11 @@ impl Log {
             header,
             cap,
             segments,
-            file,
+            file: Arc::new(file),
             next_chunk,
             end,
             has_end,
+            left: Vec::new(),
             unsynced_bytes: 0,
         })
     }
@@ -235,35 +274,33 @@ impl Log {
         self.write(entries, false)
     }
 
-    /// Writes one chunk, if there is something to write; then waits for the disk, if asked to.
-    pub(crate) fn append_and_sync(
-        &mut self,
-        entries: &[Entry],
-        waits: bool,
-    ) -> Result<(), LogError> {
-        if !entries.is_empty() {
-            self.append(entries)?;
-        }
-        if waits { self.sync() } else { Ok(()) }
-    }
-
     /// Writes the end, and waits until all of it is on the disk.
     pub(crate) fn finish(&mut self) -> Result<(), LogError> {
         if !self.has_end {
             self.write(&[], true)?;
             self.has_end = true;
         }
-        self.file.sync_data()?;
-        Ok(())
+        self.sync()
+    }
+
+    /// How much was written since it was last asked to be kept, in bytes.
+    pub(crate) const fn unsynced_bytes(&self) -> u64 {
+        self.unsynced_bytes
+    }
+
+    /// What is to be synced, if something is; from now on it counts as being synced.
+    pub(crate) fn take_unsynced(&mut self) -> Option<Unsynced> {
+        if std::mem::take(&mut self.unsynced_bytes) == 0 {
+            return None;
+        }
+        let mut files = std::mem::take(&mut self.left);
+        files.push(Arc::clone(&self.file));
+        Some(Unsynced(files))
     }
 
     /// Waits until what was written is on the disk.
     pub(crate) fn sync(&mut self) -> Result<(), LogError> {
-        if self.unsynced_bytes > 0 {
-            self.file.sync_data()?;
-            self.unsynced_bytes = 0;
-        }
-        Ok(())
+        self.take_unsynced().map_or(Ok(()), Unsynced::sync)
     }
 
     fn write(&mut self, entries: &[Entry], is_last: bool) -> Result<(), LogError> {
@@ -277,7 +314,7 @@ impl Log {
             self.clock.random(),
         );
         let Some(segment) = self.segments.back_mut() else { return Err(LogError::Empty) };
-        if let Err(error) = self.file.write_all(&chunk) {
+        if let Err(error) = (&*self.file).write_all(&chunk) {
             // A piece of a chunk would hide what comes behind it.
             self.file.set_len(segment.bytes)?;
             return Err(error.into());
@@ -286,9 +323,6 @@ impl Log {
         self.next_chunk += 1;
         self.end += entries.iter().map(Entry::span).sum::<u64>();
         self.unsynced_bytes += chunk.len() as u64;
-        if self.unsynced_bytes >= SYNC_BYTES {
-            self.sync()?;
-        }
         Ok(())
     }
 
@@ -315,8 +349,8 @@ impl Log {
             offset: self.end,
             bytes: read::HEAD_BYTES as u64,
         };
-        self.sync()?;
-        self.file = new_file(&self.place, &next)?;
+        let file = Arc::new(new_file(&self.place, &next)?);
+        self.left.push(std::mem::replace(&mut self.file, file));
         self.segments.push_back(next);
         let header = Entry::Header(self.header.clone());
         self.write(&[header], false)

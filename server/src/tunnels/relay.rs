@@ -46,23 +46,29 @@ struct Count {
 }
 
 impl Count {
-    /// Takes note of a frame; says how many of its bytes are new, and whether none is missing before them.
-    fn note(&mut self, frame: &Frame) -> (u64, bool) {
+    /// How much of a frame is new, and whether nothing is missing before it.
+    fn look(&self, frame: &Frame) -> (u64, bool) {
+        let met_at = if self.is_resumed { frame.offset } else { 0 };
+        let before = self.ends.get(&frame.key.stream).copied().unwrap_or(met_at);
+        let end = frame.offset + frame.body.span();
+        (end.saturating_sub(before), frame.offset <= before)
+    }
+
+    /// Takes note of a frame; says how much of it is new.
+    fn note(&mut self, frame: &Frame) -> u64 {
         let span = frame.body.span();
         if span == 0 {
-            return (0, true);
+            return 0;
         }
-        let met_at = if self.is_resumed { frame.offset } else { 0 };
-        let end = self.ends.entry(frame.key.stream).or_insert(met_at);
-        let before = *end;
-        *end = before.max(frame.offset + span);
-        let new = *end - before;
+        let (new, _) = self.look(frame);
+        let end = self.ends.entry(frame.key.stream).or_default();
+        *end = (*end).max(frame.offset + span);
         self.sum += new;
         if self.ends.len() > COUNTED_MAX_STREAMS {
             // Ids rise: the first is the one that ended longest ago.
             self.ends.pop_first();
         }
-        (new, frame.offset <= before)
+        new
     }
 }
 
@@ -98,7 +104,7 @@ impl Relay {
     pub(super) fn down(&self, stream: u32, bytes: Bytes) -> bool {
         let Ok(frame) = Frame::decode(bytes.clone()) else { return false };
         let mut state = self.lock();
-        let (new, _) = state.down.note(&frame);
+        let new = state.down.note(&frame);
         let console = state.whole.as_ref().or_else(|| state.writers.get(&stream));
         let is_lost = console.is_none_or(|console| console.frames.try_send(bytes).is_err());
         drop(state);
@@ -108,16 +114,21 @@ impl Relay {
         new > 0
     }
 
-    /// Takes note of a console's frame: gives what of its bytes is new, if any is.
-    pub(super) fn up(&self, frame: &Frame) -> Option<Bytes> {
-        let (new, is_next) = self.lock().up.note(frame);
-        match &frame.body {
-            Body::Data(bytes) if new > 0 => {
-                let skip = if is_next { bytes.len() - new as usize } else { 0 };
-                Some(bytes.slice(skip..))
-            }
-            _ => None,
+    /// Takes note of a console's frame; says whether it has something new.
+    pub(super) fn up(&self, frame: &Frame) -> bool {
+        let new = self.lock().up.note(frame);
+        new > 0 && matches!(frame.body, Body::Data(_))
+    }
+
+    /// What a console's frame has that did not pass before; `None` when bytes before it
+    /// did not pass yet. Notes nothing.
+    pub(super) fn next_up(&self, frame: &Frame) -> Option<Bytes> {
+        let (new, is_next) = self.lock().up.look(frame);
+        if frame.body.span() > 0 && !is_next {
+            return None;
         }
+        let Body::Data(bytes) = &frame.body else { return Some(Bytes::new()) };
+        Some(bytes.slice(bytes.len() - (new as usize).min(bytes.len())..))
     }
 
     /// Bytes to and from the device.
@@ -150,12 +161,24 @@ mod tests {
     #[test]
     fn what_is_sent_again_counts_once() {
         let relay = Relay::default();
-        assert_eq!(relay.up(&data(0, 0, b"abc")).as_deref(), Some(&b"abc"[..]));
-        assert_eq!(relay.up(&data(0, 0, b"abc")), None);
-        assert_eq!(relay.up(&data(0, 1, b"bcd")).as_deref(), Some(&b"d"[..]));
-        assert_eq!(relay.up(&data(3, 0, b"x")).as_deref(), Some(&b"x"[..]));
+        assert!(relay.up(&data(0, 0, b"abc")));
+        assert!(!relay.up(&data(0, 0, b"abc")));
+        assert!(relay.up(&data(0, 1, b"bcd")));
+        assert!(relay.up(&data(3, 0, b"x")));
         relay.down(0, data(0, 0, b"yz").to_bytes());
         assert_eq!(relay.counts(), (5, 2));
+    }
+
+    #[test]
+    fn what_passes_next_follows_what_passed() {
+        let relay = Relay::default();
+        assert_eq!(relay.next_up(&data(0, 0, b"abc")).as_deref(), Some(&b"abc"[..]));
+        assert_eq!(relay.next_up(&data(0, 3, b"def")), None, "abc did not pass yet");
+        relay.up(&data(0, 0, b"abc"));
+        assert_eq!(relay.next_up(&data(0, 0, b"abc")).as_deref(), Some(&b""[..]));
+        assert_eq!(relay.next_up(&data(0, 2, b"cd")).as_deref(), Some(&b"d"[..]));
+        let resumed = Relay::counted(100, 0);
+        assert_eq!(resumed.next_up(&data(0, 100, b"x")).as_deref(), Some(&b"x"[..]));
     }
 
     #[test]

@@ -28,7 +28,7 @@ use super::{
     log::Log,
     relay::Relay,
     terminal::Terminal,
-    way::{Route, Way},
+    way::{Resumed, Route, Way},
 };
 use crate::{
     mqtt::link::AckHandle,
@@ -135,10 +135,17 @@ impl Session {
             has_typed: AtomicBool::new(false),
             has_shown: AtomicBool::new(false),
         });
-        session.way.add(session.about.handle, Arc::clone(&session) as Arc<dyn Route>);
+        let resumed = session.resumed_output();
+        session.way.add(session.about.handle, Arc::clone(&session) as Arc<dyn Route>, resumed);
         let task = Task::new(Arc::clone(shared), Arc::clone(&session));
         shared.tasks.spawn(task.run(questions, log));
         session
+    }
+
+    /// Where the output of a terminal that was open before a restart goes on.
+    fn resumed_output(&self) -> Option<Resumed> {
+        let terminal = self.terminal.as_ref().filter(|_| self.about.was_open)?;
+        Some(Resumed { life: self.about.life, received: terminal.end() })
     }
 
     /// Asks its task; when the tunnel is over, the question comes back.
@@ -180,6 +187,12 @@ impl Route for Session {
     fn on_output(&self, changes: Changes) {
         if let Some(terminal) = &self.terminal {
             terminal.on_changes(changes);
+        }
+    }
+
+    fn take_output(&self) {
+        if let Some(terminal) = &self.terminal {
+            terminal.take();
         }
     }
 

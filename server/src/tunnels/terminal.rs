@@ -11,15 +11,14 @@
 //! Without an owner the program runs on. Nobody else slows it: who falls behind
 //! reads from the log, and who falls far behind begins anew with a snapshot.
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+mod pump;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use quarterdeck_protocol::tunnel::{
-    Content, Item, Tick,
+    Content, Tick,
     close::CloseCode,
     mark::{Exit, Mark, Size},
     session::{SNAPSHOT_MAX_BYTES, ServerMessage},
@@ -30,8 +29,9 @@ use tokio::{
     sync::{Notify, watch},
     time::Instant,
 };
-use tokio_util::sync::CancellationToken;
 
+use self::pump::Batch;
+pub(super) use self::pump::Ended;
 use super::{
     log::{Chunks, Entry, Log, LogError, Place},
     modes::Modes,
@@ -39,14 +39,10 @@ use super::{
     way::Way,
 };
 
-/// What is appended to the log at once, in bytes.
-const BATCH_BYTES: u64 = 64 * 1024;
 /// The least window of a device, so that its frames have a size.
 const DEVICE_WINDOW_MIN_BYTES: u64 = 16 * 1024;
 /// What a console's round trip counts as before it was measured, in microseconds.
 const RTT_UNKNOWN_US: u64 = 50_000;
-/// How often what was written is synced to the disk at least, in milliseconds.
-const SYNC_MS: u64 = 1_000;
 /// The most of the output that a snapshot paints, in bytes; modes stand around it.
 const PAINTED_MAX_BYTES: usize = SNAPSHOT_MAX_BYTES - 4 * 1024;
 /// What was typed and waits to be recorded, in bytes.
@@ -78,8 +74,8 @@ struct State {
     size: Size,
     exit: Option<Exit>,
     owner: Option<Owner>,
-    typed: Vec<Bytes>,
-    typed_bytes: usize,
+    /// What is to be logged next.
+    batch: Batch,
     records_typed: bool,
     shown_at: Option<Instant>,
 }
@@ -107,17 +103,6 @@ pub(super) enum Next {
     InLog,
     /// It is gone.
     Gone,
-}
-
-/// How the pump ended.
-#[derive(Debug, Clone)]
-pub(super) enum Ended {
-    /// The stream did, with this.
-    Stream(Closed),
-    /// What was shown cannot be written.
-    Log { is_disk_full: bool, why: String },
-    /// It was told to.
-    Stopped,
 }
 
 /// What the log has of a session that is taken up again.
@@ -164,8 +149,7 @@ impl Terminal {
             size: past.size.unwrap_or(log.header().size),
             exit: past.exit,
             owner: None,
-            typed: Vec::new(),
-            typed_bytes: 0,
+            batch: Batch::default(),
             records_typed,
             shown_at: None,
         };
@@ -195,8 +179,8 @@ impl Terminal {
     pub(super) fn on_changes(&self, changes: Changes) {
         if changes.closed.is_some() {
             *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = changes.closed;
+            self.wake.notify_one();
         }
-        self.wake.notify_one();
     }
 
     fn closed(&self) -> Option<Closed> {
@@ -218,114 +202,28 @@ impl Terminal {
         self.lock().shown_at
     }
 
-    /// Records what was typed, if that is asked for. What the disk cannot follow, more than
-    /// [`TYPED_MAX_BYTES`] that wait, is left out of the recording of input, which does not say so.
-    pub(super) fn record_typed(&self, bytes: &Bytes) {
-        let mut state = self.lock();
-        if !state.records_typed || state.typed_bytes + bytes.len() > TYPED_MAX_BYTES {
-            return;
-        }
-        state.typed_bytes += bytes.len();
-        state.typed.push(Bytes::copy_from_slice(bytes));
-        drop(state);
-        self.wake.notify_one();
+    /// Whether what is typed is recorded.
+    pub(super) fn records_typed(&self) -> bool {
+        self.lock().records_typed
     }
 
-    /// Moves output until the stream ends, the log cannot be written, or `stop`. The log
-    /// comes back, unless a write of it never ended.
-    pub(super) async fn pump(&self, log: Log, stop: &CancellationToken) -> (Ended, Option<Log>) {
-        let mut log = log;
-        let mut sync_at: Option<Instant> = None;
-        loop {
-            let batch = self.take();
-            let is_sync_due = sync_at.is_some_and(|at| at <= Instant::now());
-            if batch.is_something() || is_sync_due {
-                let Batch { entries, until, has_end } = batch;
-                let wrote = !entries.is_empty();
-                let appended = tokio::task::spawn_blocking(move || {
-                    let done = log.append_and_sync(&entries, is_sync_due);
-                    (log, done)
-                });
-                let done;
-                (log, done) = match appended.await {
-                    Ok(appended) => appended,
-                    Err(error) => {
-                        let ended = Ended::Log { is_disk_full: false, why: error.to_string() };
-                        return (ended, None);
-                    }
-                };
-                if let Err(error) = done {
-                    let is_disk_full = error.is_disk_full();
-                    return (Ended::Log { is_disk_full, why: error.to_string() }, Some(log));
-                }
-                if is_sync_due {
-                    sync_at = None;
-                } else if wrote {
-                    sync_at.get_or_insert(Instant::now() + Duration::from_millis(SYNC_MS));
-                }
-                self.logged(&log, until);
-                if has_end {
-                    self.way.finish(self.handle);
-                }
-                continue;
-            }
-            if let Some(closed) = self.closed() {
-                return (Ended::Stream(closed), Some(log));
-            }
-            let sync_due = sync_at.unwrap_or_else(Instant::now);
-            tokio::select! {
-                () = self.wake.notified() => {}
-                () = stop.cancelled() => return (Ended::Stopped, Some(log)),
-                () = tokio::time::sleep_until(sync_due), if sync_at.is_some() => {}
-            }
-        }
-    }
-
-    /// Takes what may be taken now, shows it to the consoles, and says what is to be logged.
-    fn take(&self) -> Batch {
-        let mut state = self.lock();
-        let mut batch = Batch::default();
-        batch.entries.extend(state.typed.drain(..).map(Entry::Typed));
-        state.typed_bytes = 0;
-        let mut taken = 0;
-        while taken < BATCH_BYTES && state.may_take() {
-            let Some((item, until)) = self.way.read(self.handle, BATCH_BYTES as usize) else {
-                break;
-            };
-            batch.until = Some(until);
-            let Item::Content(content) = item else {
-                batch.has_end = true;
-                continue;
-            };
-            taken += content.span();
-            match &content {
-                Content::Bytes(bytes) => state.modes.feed(bytes),
-                Content::Mark(Mark::Resize(size)) => state.size = *size,
-                Content::Mark(Mark::Exit(exit)) => state.exit = Some(*exit),
-                Content::Mark(Mark::Signal(_)) => {}
-            }
-            state.recent.push(content.clone());
-            batch.entries.push(Entry::Shown(content));
-        }
-        if taken > 0 {
-            state.shown_at = Some(Instant::now());
-            self.end.send_replace(state.recent.end());
-        }
-        batch
-    }
-
-    fn logged(&self, log: &Log, until: Option<u64>) {
-        let window = {
+    /// Records what was typed; `false` when the disk has to follow first, since more than
+    /// [`TYPED_MAX_BYTES`] wait: then the device must not get it yet either.
+    pub(super) fn record_typed(&self, bytes: &Bytes) -> bool {
+        let wakes = {
             let mut state = self.lock();
-            state.logged = log.end();
-            state.first = log.first();
-            state.recent.trim(log.end());
-            state.device_window()
+            let waiting = state.batch.typed_bytes;
+            if waiting > 0 && waiting + bytes.len() > TYPED_MAX_BYTES {
+                return false;
+            }
+            let had = state.batch.urgency();
+            state.batch.push_typed(Bytes::copy_from_slice(bytes));
+            state.batch.urgency() > had
         };
-        if let Some(until) = until {
-            self.way.set_window(self.handle, window);
-            self.way.make_safe(self.handle, until);
+        if wakes {
+            self.wake.notify_one();
         }
+        true
     }
 
     // --- to consoles ------------------------------------------------------------
@@ -346,7 +244,7 @@ impl Terminal {
             probe: None,
         };
         self.lock().owner = Some(owner);
-        self.wake.notify_one();
+        self.take();
     }
 
     /// Lets the program run on when the console that set the pace is gone.
@@ -356,7 +254,7 @@ impl Terminal {
         let window = state.device_window();
         drop(state);
         self.way.set_window(self.handle, window);
-        self.wake.notify_one();
+        self.take();
     }
 
     /// A console has shown all before `until`.
@@ -383,7 +281,7 @@ impl Terminal {
         let window = state.device_window();
         drop(state);
         self.way.set_window(self.handle, window);
-        self.wake.notify_one();
+        self.take();
     }
 
     /// What comes next for a console that has everything before `from`.
@@ -529,20 +427,6 @@ impl State {
         let Some(window) = self.window_bytes() else { return WINDOW_DEFAULT_BYTES };
         let left = window.saturating_sub(self.backlog());
         left.clamp(DEVICE_WINDOW_MIN_BYTES, WINDOW_DEFAULT_BYTES.into()) as u32
-    }
-}
-
-/// What is taken at once.
-#[derive(Debug, Default)]
-struct Batch {
-    entries: Vec<Entry>,
-    until: Option<u64>,
-    has_end: bool,
-}
-
-impl Batch {
-    const fn is_something(&self) -> bool {
-        !self.entries.is_empty() || self.until.is_some()
     }
 }
 

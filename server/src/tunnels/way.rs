@@ -2,7 +2,7 @@
 //! of all others, which are passed on as they are.
 //!
 //! ```text
-//!  sessions ── read, make_safe, mark ──▶ endpoint ── driver ──▶ tunnel/down
+//!  sessions ── read, logged, mark ────▶ endpoint ── driver ──▶ tunnel/down
 //!  consoles ── frames, as they are ───────────────────────────▶
 //!           ◀── frames, as they are ── by tunnel and stream ◀── tunnel/up
 //! ```
@@ -57,10 +57,19 @@ const TERMINAL: StreamConfig = StreamConfig {
 pub(super) trait Route: Send + Sync + std::fmt::Debug {
     /// Whether the output ends here.
     fn keeps_output(&self) -> bool;
-    /// Something happened to the output.
+    /// Something happened to the output; said while the machine's lock is held.
     fn on_output(&self, changes: Changes);
+    /// There may be output to be read now; said without it.
+    fn take_output(&self);
     /// A frame of another stream, to be passed on.
     fn on_frame(&self, stream: u32, frame: Bytes);
+}
+
+/// Where the output of a terminal goes on after a restart: all before `received` is in the log.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Resumed {
+    pub(super) life: u16,
+    pub(super) received: u64,
 }
 
 /// The way to one device.
@@ -78,6 +87,16 @@ pub(super) struct Way {
 struct State {
     endpoint: Endpoint,
     routes: HashMap<u32, Arc<dyn Route>>,
+    /// Until when the driver sleeps.
+    sleeps_until: Option<Tick>,
+}
+
+impl State {
+    /// Whether something is to be sent before the driver comes by itself.
+    fn is_due_earlier(&self, now: Tick) -> bool {
+        let due = self.endpoint.next_due(now);
+        due.is_some_and(|due| self.sleeps_until.is_none_or(|sleeps| due < sleeps))
+    }
 }
 
 impl Way {
@@ -93,7 +112,7 @@ impl Way {
             project,
             device,
             link,
-            state: Mutex::new(State { endpoint, routes: HashMap::new() }),
+            state: Mutex::new(State { endpoint, routes: HashMap::new(), sleeps_until: None }),
             wake: Arc::new(Notify::new()),
             began: Instant::now(),
         });
@@ -117,18 +136,37 @@ impl Way {
         let mut state = self.lock();
         let result = action(&mut state.endpoint, self.now());
         tell(&mut state);
-        drop(state);
-        self.wake.notify_one();
+        self.wake(state);
         result
+    }
+
+    /// Wakes the driver, if it has something to do that it does not know of.
+    fn wake(&self, state: MutexGuard<'_, State>) {
+        let is_due = state.is_due_earlier(self.now());
+        drop(state);
+        if is_due {
+            self.wake.notify_one();
+        }
     }
 
     // --- sessions ---------------------------------------------------------------
 
-    /// Knows a tunnel from now on.
-    pub(super) fn add(&self, handle: u32, route: Arc<dyn Route>) {
+    /// Knows a tunnel from now on. Of a terminal that was open before a restart of this server, the
+    /// output is taken up in the same moment: a frame that found the tunnel without its stream would
+    /// be told that there is none, and its program would be hung up.
+    pub(super) fn add(&self, handle: u32, route: Arc<dyn Route>, resumed: Option<Resumed>) {
         let mut state = self.lock();
         state.endpoint.add_tunnel(handle, TERMINAL);
         state.routes.insert(handle, route);
+        if let Some(Resumed { life, received }) = resumed {
+            let unsent = Unsent::Forgotten;
+            let checkpoint = Checkpoint { life, received, has_received_end: false, unsent };
+            let now = self.now();
+            if let Err(refused) = state.endpoint.resume(output(handle), TERMINAL, checkpoint, now) {
+                tracing::warn!(device = %self.device, ?refused, "a terminal's output cannot be taken up again");
+            }
+        }
+        self.wake(state);
     }
 
     /// Forgets it.
@@ -143,24 +181,20 @@ impl Way {
         self.step(|endpoint, now| endpoint.open(handle, TERMINAL, now)).is_ok()
     }
 
-    /// Takes it up again in a new life: all before `received` is in the log.
-    pub(super) fn resume_output(&self, handle: u32, life: u16, received: u64) -> bool {
-        let unsent = Unsent::Forgotten;
-        let checkpoint = Checkpoint { life, received, has_received_end: false, unsent };
-        self.step(|endpoint, now| endpoint.resume(output(handle), TERMINAL, checkpoint, now))
-            .is_ok()
-    }
-
     /// Reads the next item of output, and the offset to make safe once it is.
     pub(super) fn read(&self, handle: u32, most_bytes: usize) -> Option<(Item, u64)> {
-        // Without a wake: what follows, `make_safe`, brings one.
+        // Without a wake: what follows, `logged`, brings one.
         let mut state = self.lock();
         let now = self.now();
         state.endpoint.read(output(handle), most_bytes, now)
     }
 
-    pub(super) fn make_safe(&self, handle: u32, until: u64) {
-        self.step(|endpoint, now| endpoint.make_safe(output(handle), until, now));
+    /// Lets the device forget everything before `until`, and send so much more.
+    pub(super) fn logged(&self, handle: u32, until: u64, window_bytes: u32) {
+        self.step(|endpoint, now| {
+            endpoint.set_window(output(handle), window_bytes, now);
+            endpoint.make_safe(output(handle), until, now);
+        });
     }
 
     pub(super) fn set_window(&self, handle: u32, bytes: u32) {
@@ -216,8 +250,11 @@ impl Way {
             Ok(frame) => {
                 state.endpoint.on_frame(frame, self.now());
                 tell(&mut state);
-                drop(state);
-                self.wake.notify_one();
+                let route = state.routes.get(&key.tunnel).cloned();
+                self.wake(state);
+                if let Some(route) = route {
+                    route.take_output();
+                }
             }
             Err(error) => {
                 drop(state);
@@ -260,6 +297,7 @@ impl Way {
                 state.endpoint.on_time(now);
                 let frame = state.endpoint.poll_transmit(now);
                 let due = state.endpoint.next_due(now);
+                state.sleeps_until = due;
                 tell(&mut state);
                 (frame, due.map(|due| Duration::from_micros(due.us_since(now))))
             };

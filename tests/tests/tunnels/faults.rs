@@ -194,6 +194,33 @@ async fn a_flood_to_a_slow_console_is_held_back_and_stops_at_once() -> Result<()
     Ok(())
 }
 
+#[tokio::test]
+async fn terminals_outlive_a_server_that_is_killed_while_they_talk() -> Result<()> {
+    let mut fleet = Fleet::start().await?;
+    let _device = fleet.device("pi-1").await?;
+    let api = fleet.api().clone();
+    let script = "n=0; while :; do n=$((n+1)); echo line-$n; sleep 0.005; done";
+    let (tunnel, console) = Console::create(&api, &terminal(script)).await?;
+    // Of the other, nobody looks on.
+    let (other, alone) = Console::create(&api, &terminal(script)).await?;
+    alone.shows("line-1").await?;
+    drop(alone);
+    for round in 1..=4 {
+        console.shows(&format!("line-{}\r", round * 60)).await?;
+        fleet.server().kill_9();
+        fleet.server().start_again().await?;
+    }
+    console.shows("line-400\r").await?;
+    let lines: Vec<_> = console.output().split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
+    for (line, number) in lines.iter().zip(1..400) {
+        assert_eq!(String::from_utf8_lossy(line), format!("line-{number}\r"));
+    }
+    for id in [tunnel.id, other.id] {
+        wait_tunnel(&api, id, "open", |t| t.status == TunnelStatus::Open).await?;
+    }
+    Ok(())
+}
+
 /// A device that is driven by hand, on a broker of its own.
 struct ByHand {
     client: Client,

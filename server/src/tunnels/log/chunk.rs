@@ -21,6 +21,8 @@ pub(super) const HEAD_BYTES: usize = 4 + 1 + NONCE_LEN;
 pub(super) const SEALED_MAX_BYTES: usize = 1024 * 1024;
 /// The flag of the last chunk.
 pub(super) const LAST: u8 = 1;
+/// What an entry takes beside its bytes, about.
+const ENTRY_BYTES: usize = 8;
 /// Opens what is authenticated, so that it passes for nothing else.
 const DOMAIN: &[u8] = b"quarterdeck session log 1";
 
@@ -109,24 +111,29 @@ impl SessionKey {
         nonce: [u8; NONCE_LEN],
     ) -> Vec<u8> {
         let flags = if is_last { LAST } else { 0 };
-        let mut content = Vec::new();
-        content.put_u64(offset);
-        content.put_i64(at_ms);
+        // In one piece of memory: what is sealed stands where it will lie.
+        let room: usize = entries.iter().map(|entry| entry.span() as usize + ENTRY_BYTES).sum();
+        let mut out = Vec::with_capacity(HEAD_BYTES + 16 + room + AES_256_GCM.tag_len());
+        out.put_bytes(0, HEAD_BYTES);
+        out.put_u64(offset);
+        out.put_i64(at_ms);
         for entry in entries {
-            put(&mut content, entry);
+            put(&mut out, entry);
         }
-        self.sealing()
-            .seal_in_place_append_tag(
+        let tag = self
+            .sealing()
+            .seal_in_place_separate_tag(
                 Nonce::assume_unique_for_key(nonce),
                 self.authenticated(chunk, flags),
-                &mut content,
+                &mut out[HEAD_BYTES..],
             )
             .expect("a chunk is far shorter than may be sealed");
-        let mut out = Vec::with_capacity(HEAD_BYTES + content.len());
-        out.put_u32(content.len() as u32);
-        out.put_u8(flags);
-        out.put_slice(&nonce);
-        out.put_slice(&content);
+        out.put_slice(tag.as_ref());
+        let length = (out.len() - HEAD_BYTES) as u32;
+        let mut head = &mut out[..HEAD_BYTES];
+        head.put_u32(length);
+        head.put_u8(flags);
+        head.put_slice(&nonce);
         out
     }
 

@@ -40,6 +40,8 @@ enum Next {
     Chunk(Opened),
     /// Nothing more.
     End,
+    /// The beginning of a chunk, and then the file's end.
+    Torn,
     /// Something that is no chunk, or not this one.
     Broken,
 }
@@ -63,7 +65,7 @@ impl<'a> Segment<'a> {
         let mut head = [0; chunk::HEAD_BYTES];
         let count = read_some(&mut self.file, &mut head)?;
         if count < head.len() {
-            return Ok(if count == 0 { Next::End } else { Next::Broken });
+            return Ok(if count == 0 { Next::End } else { Next::Torn });
         }
         let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
         if length > SEALED_MAX_BYTES {
@@ -73,7 +75,7 @@ impl<'a> Segment<'a> {
         nonce.copy_from_slice(&head[5..]);
         let mut sealed = vec![0; length];
         if !read_whole(&mut self.file, &mut sealed)? {
-            return Ok(Next::Broken);
+            return Ok(Next::Torn);
         }
         match self.place.key.open(self.next_chunk, head[4], nonce, sealed) {
             None => Ok(Next::Broken),
@@ -96,13 +98,19 @@ pub(super) struct Survey {
     pub whole_bytes: u64,
     pub has_end: bool,
     pub header: Option<Header>,
+    /// Nothing but a file that ends too early keeps the next chunk away.
+    pub ends_early: bool,
 }
 
 /// Reads a segment to the last whole chunk; `None` when it has none.
 pub(super) fn survey(place: &Place, number: u64) -> io::Result<Option<Survey>> {
     let Some(mut segment) = Segment::open(place, number)? else { return Ok(None) };
     let mut found: Option<Survey> = None;
-    while let Next::Chunk(opened) = segment.next()? {
+    let stopped = loop {
+        let opened = match segment.next()? {
+            Next::Chunk(opened) => opened,
+            stopped => break stopped,
+        };
         let survey = found.get_or_insert(Survey {
             first_chunk: segment.first_chunk,
             next_chunk: 0,
@@ -111,6 +119,7 @@ pub(super) fn survey(place: &Place, number: u64) -> io::Result<Option<Survey>> {
             whole_bytes: 0,
             has_end: false,
             header: None,
+            ends_early: false,
         });
         survey.next_chunk = segment.next_chunk;
         survey.end = opened.offset + opened.entries.iter().map(Entry::span).sum::<u64>();
@@ -119,6 +128,9 @@ pub(super) fn survey(place: &Place, number: u64) -> io::Result<Option<Survey>> {
         if let Some(Entry::Header(header)) = opened.entries.first() {
             survey.header = Some(header.clone());
         }
+    };
+    if let Some(found) = &mut found {
+        found.ends_early = matches!(stopped, Next::End | Next::Torn);
     }
     Ok(found)
 }
@@ -198,7 +210,9 @@ impl<'a> Chunks<'a> {
                     return Ok(Some(opened));
                 }
                 Next::End => self.current = None,
-                Next::Broken => return Err(LogError::Broken { chunk: segment.next_chunk }),
+                Next::Torn | Next::Broken => {
+                    return Err(LogError::Broken { chunk: segment.next_chunk });
+                }
             }
         }
     }

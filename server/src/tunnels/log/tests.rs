@@ -105,6 +105,65 @@ fn a_torn_end_is_taken_off_and_the_log_goes_on() {
     assert_eq!(place(folder.path()).check(true).expect("readable").problem, None);
 }
 
+/// What a power cut may leave: a later segment reached the disk, the end of an earlier one did not.
+#[test]
+fn what_stands_behind_a_hole_is_taken_off_and_the_log_goes_on() {
+    for headless in [false, true] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut log = new(folder.path(), KEPT);
+        for _ in 0..70 {
+            log.append(&[shown(&"x".repeat(64 * 1024))]).expect("written");
+        }
+        log.finish().expect("finished");
+        let all = files(folder.path());
+        assert!(all.len() > 3, "{} segments", all.len());
+        let whole = Log::open(place(folder.path()), clock(), KEPT).expect("whole").end();
+
+        let early = OpenOptions::new().write(true).open(&all[1]).expect("there");
+        early.set_len(if headless { 3 } else { 200_000 }).expect("cut");
+        let mut log = Log::open(place(folder.path()), clock(), KEPT).expect("repaired");
+        let end = log.end();
+        assert!(end < whole, "{end} of {whole}");
+        assert!(files(folder.path()).len() <= 2, "nothing stands behind the hole");
+        log.append(&[shown("+")]).expect("written");
+        log.finish().expect("finished");
+        assert_eq!(text(&place(folder.path()), 0).len() as u64, end + 1);
+        assert_eq!(place(folder.path()).check(true).expect("readable").problem, None);
+    }
+}
+
+#[test]
+fn a_segment_that_is_not_as_it_was_written_is_no_hole() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut log = new(folder.path(), KEPT);
+    for _ in 0..40 {
+        log.append(&[shown(&"x".repeat(64 * 1024))]).expect("written");
+    }
+    log.finish().expect("finished");
+    let all = files(folder.path());
+    let mut first = fs::read(&all[0]).expect("a file");
+    first[500_000] ^= 1;
+    fs::write(&all[0], &first).expect("changed");
+    let opened = Log::open(place(folder.path()), clock(), KEPT);
+    assert!(matches!(opened, Err(LogError::Broken { .. })), "{opened:?}");
+    assert_eq!(files(folder.path()), all, "nothing is deleted");
+}
+
+#[test]
+fn what_is_to_be_synced_is_all_that_was_written_since() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut log = new(folder.path(), KEPT);
+    for _ in 0..20 {
+        log.append(&[shown(&"x".repeat(64 * 1024))]).expect("written");
+    }
+    assert!(log.unsynced_bytes() > 20 * 64 * 1024);
+    let unsynced = log.take_unsynced().expect("something");
+    assert_eq!(unsynced.0.len(), files(folder.path()).len(), "full segments, and the current one");
+    unsynced.sync().expect("synced");
+    assert_eq!(log.unsynced_bytes(), 0);
+    assert!(log.take_unsynced().is_none());
+}
+
 #[test]
 fn what_was_cut_changed_or_left_out_is_found() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -44,10 +44,7 @@ use super::{Asked, Session, target};
 use crate::{
     domain::tunnel::{Effect, Ends, Event, Session as Life, step},
     mqtt::link::AckHandle,
-    store::{
-        audit::Actor,
-        tunnels::{Progress, Served},
-    },
+    store::{audit::Actor, tunnels::Progress},
     tunnels::{
         Shared,
         console::Word,
@@ -168,16 +165,12 @@ impl Task {
         })
     }
 
-    /// After a restart of this server: takes the streams up again, and asks whether it is still
-    /// there. Until it answers, nobody is told that it is.
+    /// After a restart of this server: asks whether it is still there. Until the device answers,
+    /// nobody is told that it is.
     async fn reopen(&self) {
         self.store_status(self.life.status()).await;
-        let Served { handle, life, id, .. } = &self.session.about;
-        if let Some(terminal) = &self.session.terminal {
-            self.session.way.resume_output(*handle, *life, terminal.end());
-        }
         // An answer comes when the device is there; it is asked again until then.
-        let _ = self.session.way.say(&Control::check(*id));
+        let _ = self.session.way.say(&Control::check(self.session.about.id));
     }
 
     // --- what happens -----------------------------------------------------------

@@ -1,0 +1,323 @@
+//! Moves a terminal's output: out of the stream, to the consoles, into the log.
+//!
+//! ```text
+//!  stream ── take: shown at once ──▶ batch ── append ──▶ log ── acknowledged ──▶ device
+//!                                                         └── sync, now and then ──▶ disk
+//! ```
+//!
+//! Taking, appending and syncing go side by side, each of the latter one at a time
+//! and on a thread that may block: a slow disk holds up neither what consoles see,
+//! nor, while the next batch and [`UNSYNCED_MAX_BYTES`] have room, the program.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use quarterdeck_protocol::tunnel::{Content, Item, mark::Mark, stream::Closed};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{State, Terminal};
+use crate::tunnels::log::{Entry, Log, LogError};
+
+/// What is appended to the log at once, in bytes.
+const BATCH_BYTES: u64 = 64 * 1024;
+/// What is read of the stream at once, in bytes: as much as a frame has, or it would be copied.
+const READ_BYTES: u64 = 16 * 1024;
+/// How long what was taken waits to be logged, for more and so that what shows it goes first.
+const GATHER: Duration = Duration::from_millis(3);
+/// It is logged at once when it is so much, in bytes.
+const GATHERED_BYTES: u64 = 16 * 1024;
+/// How often what was written is synced to the disk at least, in milliseconds.
+const SYNC_MS: u64 = 1_000;
+/// It is synced earlier when it is so much, in bytes.
+const SYNC_BYTES: u64 = 4 * 1024 * 1024;
+/// Over this, in bytes, nothing more is written before what is being synced is.
+const UNSYNCED_MAX_BYTES: u64 = 16 * 1024 * 1024;
+
+/// How the pump ended.
+#[derive(Debug, Clone)]
+pub(in crate::tunnels) enum Ended {
+    /// The stream did, with this.
+    Stream(Closed),
+    /// What was shown cannot be written.
+    Log { is_disk_full: bool, why: String },
+    /// It was told to.
+    Stopped,
+}
+
+impl Ended {
+    fn of_log(error: &LogError) -> Self {
+        Self::Log { is_disk_full: error.is_disk_full(), why: error.to_string() }
+    }
+}
+
+/// What was taken, and is to be logged.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    entries: Vec<Entry>,
+    /// Of the output, and of what was typed.
+    bytes: u64,
+    pub(super) typed_bytes: usize,
+    until: Option<u64>,
+    has_end: bool,
+    /// When the first of it came.
+    since: Option<Instant>,
+}
+
+/// How soon a batch is to be logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Urgency {
+    /// There is nothing to be logged.
+    Never,
+    /// More may come first.
+    Soon,
+    Now,
+}
+
+impl Batch {
+    pub(super) fn push_typed(&mut self, bytes: Bytes) {
+        self.typed_bytes += bytes.len();
+        self.entries.push(Entry::Typed(bytes));
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    pub(super) const fn urgency(&self) -> Urgency {
+        if self.has_end || self.bytes >= GATHERED_BYTES {
+            Urgency::Now
+        } else if self.since.is_some() {
+            Urgency::Soon
+        } else {
+            Urgency::Never
+        }
+    }
+
+    /// When it is to be logged.
+    fn due(&self) -> Option<Instant> {
+        let since = self.since?;
+        Some(if self.urgency() == Urgency::Now { since } else { since + GATHER })
+    }
+}
+
+/// What an append gives back: the log, and how it went.
+type Appended = (Log, Batch, Result<(), LogError>);
+
+/// The log: here, or with a thread that appends to it; and a thread that syncs it.
+#[derive(Debug)]
+struct Writer {
+    log: Option<Log>,
+    appending: Option<JoinHandle<Appended>>,
+    syncing: Option<JoinHandle<Result<(), LogError>>>,
+    /// When what was written is to be synced at the latest.
+    sync_due: Option<Instant>,
+}
+
+/// A step of the writer came to its end.
+enum Done {
+    Appended(Batch),
+    Synced,
+}
+
+impl Writer {
+    const fn new(log: Log) -> Self {
+        Self { log: Some(log), appending: None, syncing: None, sync_due: None }
+    }
+
+    /// Whether the log may be appended to now.
+    fn is_ready(&self) -> bool {
+        let has_room = |log: &Log| log.unsynced_bytes() < UNSYNCED_MAX_BYTES;
+        self.log.as_ref().is_some_and(has_room)
+    }
+
+    /// Begins to sync, if that is due.
+    fn begin_sync(&mut self) {
+        if self.is_sync_due()
+            && let Some(log) = &mut self.log
+        {
+            self.sync_due = None;
+            self.syncing = log
+                .take_unsynced()
+                .map(|unsynced| tokio::task::spawn_blocking(move || unsynced.sync()));
+        }
+    }
+
+    /// Begins to append, when the log is ready for it.
+    fn begin_append(&mut self, batch: Batch) {
+        let Some(mut log) = self.log.take() else { return };
+        if !batch.entries.is_empty() {
+            self.sync_due.get_or_insert(Instant::now() + Duration::from_millis(SYNC_MS));
+        }
+        self.appending = Some(tokio::task::spawn_blocking(move || {
+            let appended =
+                if batch.entries.is_empty() { Ok(()) } else { log.append(&batch.entries) };
+            (log, batch, appended)
+        }));
+    }
+
+    fn is_sync_due(&self) -> bool {
+        let is_late = self.sync_due.is_some_and(|at| at <= Instant::now());
+        let is_much = self.log.as_ref().is_some_and(|log| log.unsynced_bytes() >= SYNC_BYTES);
+        self.syncing.is_none() && (is_late || is_much)
+    }
+
+    /// Waits for what was begun; for ever, when nothing was.
+    async fn done(&mut self) -> Result<Done, Ended> {
+        let panicked = |error: tokio::task::JoinError| Ended::Log {
+            is_disk_full: false,
+            why: error.to_string(),
+        };
+        tokio::select! {
+            appended = finished(&mut self.appending) => {
+                self.appending = None;
+                let (log, batch, appended) = appended.map_err(panicked)?;
+                self.log = Some(log);
+                appended.map_err(|error| Ended::of_log(&error))?;
+                Ok(Done::Appended(batch))
+            }
+            synced = finished(&mut self.syncing) => {
+                self.syncing = None;
+                synced.map_err(panicked)?.map_err(|error| Ended::of_log(&error))?;
+                Ok(Done::Synced)
+            }
+        }
+    }
+
+    /// When a sync is to begin that nothing else would begin.
+    fn wakes_at(&self) -> Option<Instant> {
+        self.sync_due.filter(|_| self.syncing.is_none() && self.log.is_some())
+    }
+
+    /// Gives the log back once nobody works on it, unless that never ended.
+    async fn give_back(mut self) -> Option<Log> {
+        if let Some(syncing) = self.syncing.take() {
+            // Whoever finishes the log syncs it again, and hears of an error.
+            let _ = syncing.await;
+        }
+        match self.appending.take() {
+            Some(appending) => appending.await.ok().map(|(log, ..)| log),
+            None => self.log,
+        }
+    }
+}
+
+/// Waits for a task that is there.
+async fn finished<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, tokio::task::JoinError> {
+    match task {
+        Some(task) => task.await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Terminal {
+    /// Moves output until the stream ends, the log cannot be written, or `stop`. The log
+    /// comes back, unless a write of it never ended.
+    pub(in crate::tunnels) async fn pump(
+        &self,
+        log: Log,
+        stop: &CancellationToken,
+    ) -> (Ended, Option<Log>) {
+        let mut writer = Writer::new(log);
+        let ended = self.move_output(&mut writer, stop).await;
+        (ended, writer.give_back().await)
+    }
+
+    async fn move_output(&self, writer: &mut Writer, stop: &CancellationToken) -> Ended {
+        loop {
+            let is_stopped = stop.is_cancelled();
+            if !is_stopped {
+                self.take();
+            }
+            writer.begin_sync();
+            let mut due = self.due();
+            let is_over = is_stopped || self.closed().is_some();
+            if writer.is_ready() && due.is_some_and(|due| is_over || due <= Instant::now()) {
+                writer.begin_append(std::mem::take(&mut self.lock().batch));
+                due = None;
+            }
+            let is_idle = due.is_none() && writer.appending.is_none();
+            if is_idle && is_stopped {
+                return Ended::Stopped;
+            }
+            if is_idle && let Some(closed) = self.closed() {
+                return Ended::Stream(closed);
+            }
+            // What is due already waits for the writer.
+            let wakes_at = [due.filter(|_| writer.is_ready()), writer.wakes_at()];
+            let wakes_at = wakes_at.into_iter().flatten().min();
+            tokio::select! {
+                done = writer.done() => match done {
+                    Ok(Done::Appended(batch)) => self.logged(writer, &batch),
+                    Ok(Done::Synced) => {}
+                    Err(ended) => return ended,
+                },
+                () = self.wake.notified() => {}
+                () = stop.cancelled(), if !is_stopped => {}
+                () = sleep_until(wakes_at.unwrap_or_else(Instant::now)), if wakes_at.is_some() => {}
+            }
+        }
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.lock().batch.due()
+    }
+
+    /// Takes what may be taken now and shows it to the consoles; the pump logs it.
+    pub(in crate::tunnels) fn take(&self) {
+        let mut state = self.lock();
+        let (had, before) = (state.batch.urgency(), state.batch.bytes);
+        while state.batch.bytes < BATCH_BYTES && state.may_take() {
+            let most = READ_BYTES.min(BATCH_BYTES - state.batch.bytes) as usize;
+            let Some((item, until)) = self.way.read(self.handle, most) else { break };
+            state.push(item, until);
+        }
+        if state.batch.urgency() > had {
+            // Before the consoles: of two tasks that are woken, the last goes first.
+            self.wake.notify_one();
+        }
+        if state.batch.bytes > before {
+            state.shown_at = Some(Instant::now());
+            self.end.send_replace(state.recent.end());
+        }
+    }
+
+    /// Acknowledges what is in the log now.
+    fn logged(&self, writer: &Writer, batch: &Batch) {
+        let Some(log) = &writer.log else { return };
+        let window = {
+            let mut state = self.lock();
+            state.logged = log.end();
+            state.first = log.first();
+            state.recent.trim(log.end());
+            state.device_window()
+        };
+        if let Some(until) = batch.until {
+            self.way.logged(self.handle, until, window);
+        }
+        if batch.has_end {
+            self.way.finish(self.handle);
+        }
+    }
+}
+
+impl State {
+    fn push(&mut self, item: Item, until: u64) {
+        let batch = &mut self.batch;
+        batch.until = Some(until);
+        batch.since.get_or_insert_with(Instant::now);
+        let Item::Content(content) = item else {
+            batch.has_end = true;
+            return;
+        };
+        batch.bytes += content.span();
+        match &content {
+            Content::Bytes(bytes) => self.modes.feed(bytes),
+            Content::Mark(Mark::Resize(size)) => self.size = *size,
+            Content::Mark(Mark::Exit(exit)) => self.exit = Some(*exit),
+            Content::Mark(Mark::Signal(_)) => {}
+        }
+        self.recent.push(content.clone());
+        batch.entries.push(Entry::Shown(content));
+    }
+}
