@@ -62,6 +62,8 @@ const FAREWELL: Duration = Duration::from_secs(3);
 /// Keys that are typed within this after the way was lost are kept for it, in
 /// milliseconds; later ones are refused with a bell, for nobody sees what they do.
 const KEPT_WHEN_LOST_MS: u64 = 3_000;
+/// The end of the input is told again after this.
+const END_AGAIN: Duration = Duration::from_secs(1);
 /// The size of a terminal when there is none.
 const NO_TERMINAL: (u16, u16) = (80, 24);
 /// A chunk of so many bytes was pasted: no local escape is looked for in it.
@@ -329,11 +331,15 @@ async fn type_all(
             None => {}
         }
     }
-    if !is_terminal && wants.mode != Mode::Watch {
-        // A terminal has no end of its input but this key.
-        send_all(attachment, b"\x04").await;
+    if is_terminal || wants.mode == Mode::Watch {
+        return std::future::pending().await;
     }
-    std::future::pending().await
+    // A terminal has no end of its input but this key. A program that sets its terminal up just
+    // then throws it away, so whoever reads next gets another.
+    loop {
+        send_all(attachment, b"\x04").await;
+        tokio::time::sleep(END_AGAIN).await;
+    }
 }
 
 /// Sends all of it, however long that takes.
