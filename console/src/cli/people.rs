@@ -142,9 +142,9 @@ enum ProjectsCommand {
         #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
         name: String,
     },
-    /// Show the project's settings, or change some: `reboot_limit=5`
+    /// Show the project's settings, or change some: `reboot_limit=5 record_terminals=true`
     Settings {
-        #[arg(value_name = "KEY=NUMBER")]
+        #[arg(value_name = "KEY=VALUE")]
         changes: Vec<Pair>,
     },
 }
@@ -173,7 +173,10 @@ pub async fn projects(context: &mut Context, args: ProjectsArgs) -> Result<(), C
                 fields
                     .iter()
                     .fold(Details::default(), |details, (key, value)| {
-                        details.field(key, value.to_string())
+                        details.field(
+                            key,
+                            value.as_str().map_or_else(|| value.to_string(), str::to_owned),
+                        )
                     })
                     .finish()
             })
@@ -184,15 +187,27 @@ pub async fn projects(context: &mut Context, args: ProjectsArgs) -> Result<(), C
 fn changed(settings: &ProjectSettings, changes: &[Pair]) -> Result<ProjectSettings, CliError> {
     let mut fields = serde_json::to_value(settings).unwrap_or_default();
     for Pair { key, value } in changes {
-        let number: u32 = value
-            .parse()
-            .map_err(|_| CliError::Usage(format!("{key}={value}: expected a number")))?;
-        if fields.get(key).is_none() {
-            let known: Vec<_> =
-                fields.as_object().into_iter().flatten().map(|(k, _)| k.as_str()).collect();
-            return Err(CliError::Usage(format!("{key}: expected one of {}", known.join(", "))));
-        }
-        fields[key] = Value::from(number);
+        let expected = |what: &str| CliError::Usage(format!("{key}={value}: expected {what}"));
+        // A setting keeps the type that it has.
+        fields[key] = match fields.get(key) {
+            Some(Value::Number(_)) => {
+                value.parse::<u32>().map_err(|_| expected("a number"))?.into()
+            }
+            Some(Value::Bool(_)) => {
+                value.parse::<bool>().map_err(|_| expected("true or false"))?.into()
+            }
+            Some(_) => Value::from(value.as_str()),
+            None => {
+                let known: Vec<_> =
+                    fields.as_object().into_iter().flatten().map(|(k, _)| k.as_str()).collect();
+                return Err(CliError::Usage(format!(
+                    "{key}: expected one of {}",
+                    known.join(", ")
+                )));
+            }
+        };
+        serde_json::from_value::<ProjectSettings>(fields.clone())
+            .map_err(|e| expected(&e.to_string()))?;
     }
     serde_json::from_value(fields).map_err(|e| CliError::Usage(e.to_string()))
 }
@@ -210,5 +225,13 @@ mod tests {
         let error = changed(&before, &[pair("reboots=5")]).expect_err("unknown").to_string();
         assert!(error.contains("reboot_limit"), "{error}");
         assert!(changed(&before, &[pair("reboot_limit=lots")]).is_err());
+        let pairs = [pair("record_terminals=true"), pair("production_tunnel_role=admin")];
+        let after = changed(&before, &pairs).expect("valid");
+        assert!(after.record_terminals);
+        assert_eq!(after.production_tunnel_role.as_str(), "admin");
+        let error = changed(&before, &[pair("record_terminals=2")]).expect_err("no truth");
+        assert!(error.to_string().contains("expected true or false"), "{error}");
+        let error = changed(&before, &[pair("production_tunnel_role=boss")]).expect_err("no role");
+        assert!(error.to_string().contains("production_tunnel_role=boss"), "{error}");
     }
 }

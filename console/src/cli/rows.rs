@@ -339,7 +339,7 @@ pub struct Details {
 
 impl Details {
     /// The width of the names' column, in cells.
-    const NAME_WIDTH: usize = 22;
+    const NAME_WIDTH: usize = 24;
 
     #[must_use]
     pub fn field(mut self, name: &str, value: impl AsRef<str>) -> Self {
