@@ -44,7 +44,12 @@ enum AlertsCommand {
 #[derive(Debug, Default, PartialEq, Args)]
 struct ListArgs {
     /// Only these: open, acknowledged, unacknowledged, resolved
-    #[arg(long, value_name = "STATUS")]
+    #[arg(
+        long,
+        value_name = "STATUS",
+        value_parser = ["open", "acknowledged", "unacknowledged", "resolved"],
+        hide_possible_values = true
+    )]
     status: Option<String>,
     /// Only of this severity
     #[arg(long, value_name = "SEVERITY", value_enum)]
@@ -62,7 +67,7 @@ struct ListArgs {
     #[arg(long, value_name = "FIELD", allow_hyphen_values = true)]
     sort: Option<String>,
     /// At most so many
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
 }
 
@@ -141,7 +146,7 @@ pub struct AuditArgs {
     #[arg(long, value_name = "TIME")]
     to: Option<Moment>,
     /// At most so many
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
 }
 

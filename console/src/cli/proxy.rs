@@ -35,13 +35,13 @@ pub struct ProxyArgs {
     #[arg(long, value_name = "HOST")]
     host: Option<String>,
     /// The port [default: 22]
-    #[arg(long = "port", value_name = "PORT", conflicts_with = "port")]
+    #[arg(long = "port", value_name = "PORT", conflicts_with = "port", value_parser = clap::value_parser!(u16).range(1..))]
     port_option: Option<u16>,
     /// The device
     #[arg(value_name = "DEVICE")]
     device: String,
     /// The port [default: 22]
-    #[arg(value_name = "PORT")]
+    #[arg(value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
 }
 

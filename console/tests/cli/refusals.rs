@@ -69,3 +69,16 @@ async fn a_project_that_is_not_there_is_refused_before_the_screen_is_taken() {
     assert_eq!(console.wait_for_end().await.expect("ends"), 1);
     assert!(!console.raw().starts_with(b"\x1b"), "the screen was taken");
 }
+
+#[tokio::test]
+async fn a_value_that_no_server_could_take_is_wrong_usage() {
+    let program = Program::new();
+    for (args, said) in [
+        (&["devices", "--limit", "0"][..], "--limit"),
+        (&["alerts", "--status", "bogus"], "unacknowledged"),
+        (&["proxy", "pi-1", "0"], "PORT"),
+    ] {
+        let ended = program.run(args).await.expect(2);
+        assert!(ended.stderr.contains(said), "{args:?}: {}", ended.stderr);
+    }
+}
