@@ -202,3 +202,44 @@ fn an_audit_entry_without_a_screen_says_so() {
     assert!(!runner.shows("Enter goes to it"), "{}", runner.text());
     runner.keys("Enter").wait_for("what this entry is about has no screen");
 }
+
+#[test]
+fn where_one_types_no_letter_is_offered_as_a_key() {
+    let mut runner = Runner::new(120, 36);
+    runner.keys("2 n").go_to_operation("restart_service").keys("Enter").wait_for("3 Configure");
+    assert!(!footer(&runner).contains(": palette"), "{}", runner.text());
+    assert!(footer(&runner).contains("F1 keys"), "{}", runner.text());
+    runner.keys("F1").wait_for("Keys of this screen");
+}
+
+#[test]
+fn help_lists_no_key_that_means_something_else_here() {
+    let mut runner = Runner::new(200, 50);
+    runner.keys("9 Enter ?").wait_for("Keys of this screen");
+    assert!(runner.shows("Play, or pause"), "{}", runner.text());
+    for other in ["Fold all", "Copy the path", "Pane or tab before"] {
+        assert!(!runner.shows(other), "{other}\n{}", runner.text());
+    }
+    runner.keys("Esc 3 j j j j j j j j j j Enter Tab ?").wait_for("Fold all");
+}
+
+#[test]
+fn enter_is_offered_where_something_opens() {
+    let mut runner = Runner::new(200, 36);
+    runner.keys("9 Enter").pass_ms(500);
+    assert!(!footer(&runner).contains("Enter open"), "{}", runner.text());
+    // A command that runs has not answered yet.
+    runner.keys("3 Enter Tab Tab").wait_for("No response yet");
+    assert!(!footer(&runner).contains("Enter open"), "{}", runner.text());
+    assert!(!runner.shows("▌ No response"), "{}", runner.text());
+}
+
+#[test]
+fn a_text_that_goes_on_says_so() {
+    let mut runner = Runner::new(80, 24);
+    runner.keys("2 Enter").wait_for("Enrolled");
+    assert!(runner.text().lines().any(|line| line.ends_with('▾')), "{}", runner.text());
+    runner.keys("G").pass_ms(100);
+    assert!(runner.text().lines().any(|line| line.ends_with('▴')), "{}", runner.text());
+    assert!(!runner.text().lines().any(|line| line.ends_with('▾')), "{}", runner.text());
+}

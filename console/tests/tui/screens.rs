@@ -141,6 +141,26 @@ fn the_wall_shows_the_fleet_and_how_old_it_is() {
 }
 
 #[test]
+fn a_small_wall_shows_less_and_cuts_nothing() {
+    for (wide, high) in [(40, 12), (80, 24)] {
+        let (mut options, caps) = caps(false, false, false);
+        options.wall = Some(Wall { rotate: std::time::Duration::from_secs(15) });
+        let mut runner = Runner::with(&options, &caps, wide, high);
+        runner.pass_ms(500);
+        let text = runner.text();
+        insta::assert_snapshot!(format!("wall_{wide}x{high}"), text);
+        let head = text.lines().next().expect("a header");
+        assert!(head.contains("1/4 fleet ") && head.contains(" 06:14:52 UTC "), "{head}");
+        assert!(!text.contains('▌'), "nobody moves on a wall\n{text}");
+        runner.silent = true;
+        runner.pass_ms(9_000);
+        let stale = runner.text().matches("STALE").count();
+        let panels = if wide == 40 { 2 } else { 7 };
+        assert_eq!(stale, panels + 1, "the header and each panel\n{}", runner.text());
+    }
+}
+
+#[test]
 fn a_lost_connection_dims_the_screen_and_says_since_when() {
     use quarterdeck_console::tui::effects::NetEvent;
     let mut runner = Runner::new(100, 24);

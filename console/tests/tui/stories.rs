@@ -3,6 +3,7 @@
 use quarterdeck_console::tui::{
     app::keymap::Keymap,
     effects::{Effect, NetEvent},
+    term::input::Input,
 };
 use quarterdeck_protocol::{api::Role, command::CommandStatus};
 
@@ -41,6 +42,18 @@ fn an_operation_is_found_by_typing_a_part_of_it() {
     // In a form `/` is a character, in the review it is nothing.
     assert!(!runner.shows("/ filter"), "{}", runner.text());
     runner.keys("C-n").wait_for("Blast radius").keys("/").wait_for("nothing to filter");
+}
+
+#[test]
+fn a_card_is_chosen_by_a_click_and_taken_by_another() {
+    let mut runner = Runner::new(120, 36);
+    runner.keys("2 n").wait_for("1 of ");
+    // The second card of the first row.
+    runner.input(Input::Click { x: 45, y: 7 });
+    assert!(runner.shows("2 of "), "{}", runner.text());
+    runner.input(Input::Click { x: 45, y: 7 });
+    runner.wait_for("3 Configure");
+    assert!(runner.shows("System info"), "{}", runner.text());
 }
 
 #[test]

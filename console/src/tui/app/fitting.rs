@@ -7,12 +7,16 @@ use super::{
     App,
     actions::{ACTIONS, Action, Context},
     columns::{columns, sort_of},
+    document,
     nav::Place,
     perform::resolve,
     subjects::{command, subjects_commands},
-    tabs::{CommandTab, DeviceTab, UsersTab},
+    tabs::{DeviceTab, UsersTab},
 };
-use crate::tui::store::{State, WindowKey};
+use crate::tui::{
+    store::{State, WindowKey},
+    view::texts,
+};
 
 /// Says why an action makes no sense on this screen and tab, whichever row is under the cursor.
 pub fn on_screen(app: &App, action: Action) -> Result<(), &'static str> {
@@ -35,6 +39,11 @@ pub fn on_screen(app: &App, action: Action) -> Result<(), &'static str> {
             if app.nav.here == Place::Panes && app.panes.is_empty() =>
         {
             Err("there is no text here")
+        }
+        Action::Fold | Action::FoldAll | Action::UnfoldAll | Action::CopyPath
+            if !document::is_shown(app) =>
+        {
+            Err("there is no JSON here; it is in a command's Payload and Response")
         }
         Action::Menu if menu_items(app).is_empty() => Err("nothing can be done here"),
         Action::Open if !opens(app) => Err("there is nothing to open here"),
@@ -127,7 +136,7 @@ const fn needs_row(app: &App, action: Action) -> bool {
 }
 
 /// Whether the table that has the keys is known to be empty.
-fn has_no_row(app: &App) -> bool {
+pub fn has_no_row(app: &App) -> bool {
     let is_empty = |table: WindowKey| {
         let window = app.store.window(table);
         window.total == 0 && window.state == State::Ready && app.list(table).marks.is_empty()
@@ -157,12 +166,12 @@ fn lists_commands(app: &App) -> bool {
 /// Whether Enter leads anywhere, or folds something.
 fn opens(app: &App) -> bool {
     match app.nav.here {
-        Place::Command(_) => {
-            matches!(app.tabs.command, CommandTab::Payload | CommandTab::Response)
-        }
+        Place::Command(_) => texts::document_value(app).is_some_and(|value| !value.is_null()),
         Place::Device(_) => app.tabs.device == DeviceTab::Commands,
         Place::Users => app.tabs.users != UsersTab::Tokens,
-        Place::Handover => false,
+        // It was left by way of the history, and is come back to.
+        Place::Player(_) => app.player.is_none(),
+        Place::Handover | Place::Panes => false,
         _ => true,
     }
 }

@@ -35,6 +35,8 @@ pub struct Layout {
     pub viewer_cursor: Option<(usize, usize)>,
     /// Cards in the wizard: how many stand side by side.
     pub card_columns: usize,
+    /// Each card that is seen, by its number.
+    pub cards: Vec<(usize, Rect)>,
     /// Where each pane that is seen has its text, and what all of them share.
     pub panes: Vec<(PaneId, Rect)>,
     pub panes_area: Option<Rect>,

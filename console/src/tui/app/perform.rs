@@ -172,12 +172,6 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Effect> {
             }
         }
         Action::CommandCli => copy_cli(app, &mut effects),
-        Action::Fold | Action::FoldAll | Action::UnfoldAll if !document::is_shown(app) => {
-            app.toast(
-                "there is no JSON here; it is in a command's Payload and Response",
-                Tone::Muted,
-            );
-        }
         Action::Fold => document::fold(app),
         Action::FoldAll => document::fold_all(app, true),
         Action::UnfoldAll => document::fold_all(app, false),

@@ -132,6 +132,15 @@ fn on_click(app: &mut App, x: u16, y: u16) -> Vec<Effect> {
         moving::show_tab(app, *tab);
         return Vec::new();
     }
+    let card = layout.cards.iter().find(|(_, area)| area.contains(at)).map(|(card, _)| *card);
+    if let (Some(card), true) = (card, app.is_choosing_operation()) {
+        // A click on the chosen card goes on with it.
+        match &mut app.wizard {
+            Some(wizard) if wizard.card != card => wizard.card = card,
+            _ => wizard_input::next(app),
+        }
+        return Vec::new();
+    }
     let Some((key, area)) = layout.lists.iter().find(|(_, area)| area.contains(at)) else {
         return Vec::new();
     };

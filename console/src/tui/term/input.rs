@@ -78,6 +78,11 @@ impl Key {
         Self::plain(Code::Char(c))
     }
 
+    /// Whether it is a character where text is typed.
+    pub const fn is_typed(&self) -> bool {
+        matches!(self.code, Code::Char(_)) && !self.ctrl && !self.alt
+    }
+
     /// Reads `g`, `G`, `Enter`, `C-x`, `A-Left`, `S-Up`, `Space`, `F5`.
     pub fn parse(text: &str) -> Option<Self> {
         let (mut ctrl, mut alt, mut shift, mut rest) = (false, false, false, text);

@@ -21,6 +21,7 @@ use crate::tui::{
         nav::Place,
         perform::resolve,
         windows::listing,
+        wizard::Step,
     },
     format,
     store::State,
@@ -68,11 +69,15 @@ pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App) {
         return;
     }
     let contexts = app.contexts();
+    let is_typing = app.nav.here == Place::NewCommand
+        && app.wizard.as_ref().is_some_and(|wizard| wizard.step == Step::Configure);
     let mut hints: Vec<(&Spec, String, &'static str, u8)> = ACTIONS
         .iter()
         .filter_map(|spec| {
             let (word, rank) = spec.footer?;
-            let first = *app.keymap.keys(spec.action).first()?;
+            // Where one types, what would be typed is no key.
+            let keys = app.keymap.keys(spec.action);
+            let first = *keys.iter().find(|key| !is_typing || !key.is_typed())?;
             let key = first.to_string();
             // A key that means something else in an inner context is not this action's here.
             let is_meant = app.keymap.actions(&contexts, first).first() == Some(&spec.action);
@@ -215,6 +220,8 @@ pub fn position(app: &App, key: crate::tui::store::WindowKey) -> String {
         // Not known to be none.
     } else if window.total == 0 {
         write!(text, "no {}s", noun(key)).expect("writing to a string cannot fail");
+    } else if app.wall.is_some() {
+        text = format::plural(window.total, noun(key));
     } else {
         let at = format::count(list.cursor + 1);
         write!(text, "{at} of {}", format::count(window.total))

@@ -10,10 +10,12 @@ use super::{
 use crate::tui::{
     app::{
         App,
-        actions::{ACTIONS, Context, Needs},
+        actions::{ACTIONS, Context, Needs, Spec},
         dialog::{Confirm, FormDialog, Menu, Overlay, Pick, Secret},
+        fitting,
         palette::Palette,
     },
+    term::input::Key,
     theme::Tone,
 };
 
@@ -332,7 +334,19 @@ fn draw_help(canvas: &mut Canvas<'_>, area: Rect, app: &App, top: u16) {
     let unicode = app.theme.unicode;
     // Sections of this screen's contexts, the innermost first, each under its title.
     let mut rows: Vec<(String, String, Tone)> = Vec::new();
-    let mut contexts = app.contexts();
+    let active = app.contexts();
+    let mut contexts = active.clone();
+    // A key that means something else in an inner context, or nothing here, is not listed.
+    let is_meant = |context: Context, spec: &Spec, key: Key| {
+        !active.contains(&context) || app.keymap.actions(&active, key).contains(&spec.action)
+    };
+    let is_general =
+        |context: Context| matches!(context, Context::Global | Context::List | Context::Viewer);
+    let is_idle = |context: Context, spec: &Spec| {
+        is_general(context)
+            && fitting::on_screen(app, spec.action).is_err()
+            && !fitting::has_no_row(app)
+    };
     if contexts.first() == Some(&Context::Prefix) {
         contexts.push(Context::Scroll);
     }
@@ -344,8 +358,15 @@ fn draw_help(canvas: &mut Canvas<'_>, area: Rect, app: &App, top: u16) {
         for spec in
             ACTIONS.iter().filter(|spec| first_context(&contexts, spec.contexts) == Some(context))
         {
-            let keys: Vec<String> =
-                app.keymap.keys(spec.action).iter().map(ToString::to_string).collect();
+            let all = app.keymap.keys(spec.action);
+            let keys: Vec<String> = all
+                .iter()
+                .filter(|key| is_meant(context, spec, **key))
+                .map(ToString::to_string)
+                .collect();
+            if is_idle(context, spec) || (keys.is_empty() && !all.is_empty()) {
+                continue;
+            }
             let mut title = spec.title.to_owned();
             let tone = if app.permitted(spec.action).is_err() {
                 title.push_str(match spec.needs {

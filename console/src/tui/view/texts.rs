@@ -97,7 +97,8 @@ fn document_folded(app: &App, folded: &BTreeSet<String>) -> Option<Vec<JsonLine>
     let command = app.store.window(WindowKey::CommandRow).find(&id.to_string())?.command()?;
     match app.tabs.command {
         CommandTab::Payload => Some(json::lines(&command.payload, folded)),
-        CommandTab::Response => Some(super::screens::command::response(app, command, folded)),
+        CommandTab::Response => Some(super::screens::command::response(app, command, folded))
+            .filter(|lines| !lines.is_empty()),
         _ => None,
     }
 }
@@ -143,10 +144,21 @@ pub fn matches(app: &App) -> Vec<usize> {
 /// Draws the part of a text that is seen.
 pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App, text: Vec<Line>, layout: &mut Layout) {
     let is_document = document(app).is_some();
+    let gutter = Rect { x: area.right().saturating_sub(1), width: area.width.min(1), ..area };
+    let area = Rect { width: area.width.saturating_sub(1), ..area };
     let (lines, starts) = wrap_from(text, usize::from(area.width));
     let last = lines.len().saturating_sub(usize::from(area.height));
     let top = if app.viewer.follow { last } else { app.viewer.top.min(last) };
     layout.viewer = Some((area, lines.len()));
+    // Whether there is more of it than is seen.
+    let faint = canvas.style(Tone::Muted);
+    let glyphs = canvas.glyphs();
+    if top > 0 {
+        canvas.text(gutter.x, gutter.y, glyphs.ascending, faint, gutter.width);
+    }
+    if top < last && gutter.height > 0 {
+        canvas.text(gutter.x, gutter.bottom() - 1, glyphs.descending, faint, gutter.width);
+    }
     // The rows of the line under the cursor, where there is one.
     let cursor = is_document.then(|| {
         let at = app.viewer.cursor.min(starts.len().saturating_sub(1));

@@ -100,13 +100,7 @@ pub const ACTIONS: &[Spec] = &[
     ),
     read(A::Unmark, "mark.clear", "Unmark all", &[C::List], &["U"]),
     read(A::Copy, "copy", "Copy id or text", MOVING, &["y"]).foot("copy", 7),
-    read(
-        A::Export,
-        "export",
-        "Export all rows, those marked, or the text to a file",
-        EVERY_SCREEN,
-        &["x"],
-    ),
+    read(A::Export, "export", "Export rows or text to a file", EVERY_SCREEN, &["x"]),
     read(A::ScreenDump, "screen.dump", "Write the screen to a file", EVERY_SCREEN, &["C-s"]),
     // Screens.
     read(A::Screen(1), "screen.overview", "Overview", EVERY_SCREEN, &["1"]),
@@ -375,22 +369,9 @@ pub const ACTIONS: &[Spec] = &[
     read(A::PaneTab(7), "pane.tab_7", "Tab 7", PREFIX, &["7"]),
     read(A::PaneTab(8), "pane.tab_8", "Tab 8", PREFIX, &["8"]),
     read(A::PaneTab(9), "pane.tab_9", "Tab 9", PREFIX, &["9"]),
-    change(
-        A::PaneSync,
-        "pane.sync",
-        "Type into all panes of the tab; again for one",
-        PREFIX,
-        &["s"],
-        OPERATOR,
-    )
-    .foot("sync", 6),
-    read(
-        A::PaneQueue,
-        "pane.queue",
-        "Keep keys while it is lost; again drops them",
-        PREFIX,
-        &["q"],
-    ),
+    change(A::PaneSync, "pane.sync", "Type into all panes, or into one", PREFIX, &["s"], OPERATOR)
+        .foot("sync", 6),
+    read(A::PaneQueue, "pane.queue", "Keep keys while it is lost, or not", PREFIX, &["q"]),
     read(A::PaneScroll, "pane.scroll", "Scroll back, and copy", PREFIX, &["[", "PageUp"])
         .foot("scroll", 4),
     read(A::PaneSearch, "pane.search", "Search the scrollback", PREFIX, &["/"]).foot("search", 6),

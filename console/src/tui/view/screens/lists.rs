@@ -60,8 +60,11 @@ pub fn audit(canvas: &mut Canvas<'_>, area: Rect, app: &App, layout: &mut Layout
             cut_left(&mut peek, 3);
             let when = format::utc_and_local(entry.at, &app.zone);
             let mut y = panel::fact(canvas, peek, peek.y, "When", &when, Tone::Text);
-            let what =
-                format!("{}  {}  {}  from {}", entry.actor, entry.action, entry.object, entry.from);
+            let from = match entry.from.as_str() {
+                "" => String::new(),
+                from => format!("  from {from}"),
+            };
+            let what = format!("{}  {}  {}{from}", entry.actor, entry.action, entry.object);
             y = panel::fact(canvas, peek, y, "What", &what, Tone::Text);
             let detail = cells::compact(&entry.detail);
             let detail = if detail.is_empty() { "-" } else { &detail };

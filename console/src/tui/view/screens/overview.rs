@@ -18,6 +18,7 @@ use crate::tui::{
 /// Titles of the panels, and of which span the commands are that have ended.
 pub const COMMANDS: &str = "Commands";
 pub const SITES: &str = "Offline by site";
+pub const FLEET: &str = "Fleet";
 pub const SPAN: &str = "15 min";
 
 /// Draws the overview; each part as the height allows.
@@ -51,10 +52,12 @@ pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App, layout: &mut Layout)
 
 /// One of the big numbers.
 struct Tile {
-    title: &'static str,
+    /// The whole one, and one for little room.
+    titles: [&'static str; 2],
     value: u64,
     tone: Tone,
-    note: String,
+    /// The whole one, and one for little room.
+    notes: [String; 2],
     values: Vec<u64>,
 }
 
@@ -67,41 +70,42 @@ fn tile_list(app: &App, overview: &Overview) -> Vec<Tile> {
     let worst = overview.offline_by_site.first().map_or_else(String::new, |site| {
         format!("   worst {} {}", site.site, format::count(site.count))
     });
+    let known_text = format!("of {}", format::count(known));
+    let share = format::percent(devices.offline, known);
+    let running = format!("{} running", format::count(running));
+    let critical = format!("{} critical", format::count(overview.alerts.critical));
+    let unacked = format::count(overview.alerts.unacknowledged);
     vec![
         Tile {
-            title: "ONLINE",
+            titles: ["ONLINE"; 2],
             value: devices.online,
             tone: Tone::Good,
-            note: format!("of {}{}", format::count(known), stale(devices.stale)),
+            notes: [format!("{known_text}{}", stale(devices.stale)), known_text],
             values: app.samples.iter().map(|sample| sample.online).collect(),
         },
         Tile {
-            title: "OFFLINE",
+            titles: ["OFFLINE"; 2],
             value: devices.offline,
             tone: if devices.offline > 0 { Tone::Bad } else { Tone::Muted },
-            note: format!("{}{worst}", format::percent(devices.offline, known)),
+            notes: [format!("{share}{worst}"), share],
             values: app.samples.iter().map(|sample| sample.offline).collect(),
         },
         Tile {
-            title: "OPEN COMMANDS",
+            titles: ["OPEN COMMANDS", "OPEN"],
             value: open,
             tone: if open > 0 { Tone::Busy } else { Tone::Muted },
-            note: format!("{} running", format::count(running)),
+            notes: [running.clone(), running],
             values: app.samples.iter().map(|sample| sample.open).collect(),
         },
         Tile {
-            title: "ALERTS",
+            titles: ["ALERTS"; 2],
             value: alerts,
             tone: match (overview.alerts.critical, alerts) {
                 (0, 0) => Tone::Muted,
                 (0, _) => Tone::Warn,
                 _ => Tone::Bad,
             },
-            note: format!(
-                "{} critical, {} unacked",
-                format::count(overview.alerts.critical),
-                format::count(overview.alerts.unacknowledged)
-            ),
+            notes: [format!("{critical}, {unacked} unacked"), critical],
             values: Vec::new(),
         },
     ]
@@ -110,6 +114,9 @@ fn tile_list(app: &App, overview: &Overview) -> Vec<Tile> {
 fn stale(n: u64) -> String {
     if n == 0 { String::new() } else { format!("   {} stale", format::count(n)) }
 }
+
+/// From this width on a tile has its whole title.
+const WIDE_TILE: u16 = 24;
 
 /// Draws the big numbers side by side; says which title stands where.
 pub fn tiles(
@@ -129,8 +136,10 @@ pub fn tiles(
         if left > 1 {
             cell.width = cell.width.saturating_sub(1);
         }
-        places.push((tile.title, cell));
-        let inside = panel::boxed(canvas, cell, tile.title, Tone::Faint);
+        // Beside the title the wall says how old the number is.
+        let title = tile.titles[usize::from(cell.width < WIDE_TILE)];
+        places.push((title, cell));
+        let inside = panel::boxed(canvas, cell, title, Tone::Faint);
         let digits = format::count(tile.value);
         let x = inside.x + 2;
         let fits = bars::big_width(&digits) + 3 <= inside.width;
@@ -150,13 +159,23 @@ pub fn tiles(
         }
         let muted = canvas.style(Tone::Muted);
         let y = inside.bottom().saturating_sub(1);
-        canvas.text(x, y, &tile.note, muted, inside.width.saturating_sub(3));
+        let room = inside.width.saturating_sub(3);
+        let fits = tile.notes.iter().find(|note| canvas.width(note) <= room);
+        canvas.text(x, y, fits.unwrap_or(&tile.notes[1]), muted, room);
     }
     places
 }
 
+/// The same numbers in lines, as a panel.
+pub fn fleet(canvas: &mut Canvas<'_>, area: Rect, app: &App, overview: &Overview) {
+    let mut rest = area;
+    let line = cut_top(&mut rest, 1);
+    panel::rule(canvas, line, FLEET, "", false);
+    compact(canvas, rest, app, overview);
+}
+
 /// Rows of the short form.
-const fn compact_rows(area: Rect) -> u16 {
+pub const fn compact_rows(area: Rect) -> u16 {
     match area.height {
         ..6 => 1,
         6..12 => 3,
@@ -238,7 +257,7 @@ fn open_tunnels(app: &App) -> Option<String> {
         .collect();
     users.sort_unstable();
     users.dedup();
-    let whose = if users.is_empty() { String::new() } else { format!("   {}", users.join(", ")) };
+    let whose = if users.is_empty() { String::new() } else { format!(": {}", users.join(", ")) };
     Some(format!("{} open{whose}", format::plural(window.total, "tunnel")))
 }
 

@@ -31,6 +31,7 @@ use crate::tui::{
     theme::Tone,
     view::{
         canvas::{Canvas, cut_bottom, cut_top, width},
+        overlay::wrapped,
         widgets::panel,
     },
 };
@@ -168,9 +169,13 @@ fn one(canvas: &mut Canvas<'_>, area: Rect, app: &App, state: &PaneState, has_fo
     };
     if let Some((said, tone)) = said {
         let style = canvas.style(tone);
-        let y = if tone == Tone::Bar { area.bottom() - 1 } else { area.y };
-        canvas.fill(Rect { y, height: 1, ..area }, style);
-        canvas.text(area.x, y, &said, style, area.width);
+        let lines = wrapped(&said, area.width);
+        let high = (lines.len() as u16).min(area.height);
+        let y = if tone == Tone::Bar { area.bottom() - high } else { area.y };
+        canvas.fill(Rect { y, height: high, ..area }, style);
+        for (y, line) in (y..area.bottom()).zip(&lines) {
+            canvas.text(area.x, y, line, style, area.width);
+        }
     }
 }
 

@@ -52,18 +52,23 @@ pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App, wall: &WallState, la
     let commands = (overview::COMMANDS, overview::SPAN.to_owned());
     let sites = (overview::SITES, String::new());
     match PAGES[wall.page % PAGES.len()] {
-        "fleet" => {
-            if body.height >= 14 && body.width >= 60 {
-                let row = cut_top(&mut body, bars::big_rows(app.theme.unicode) + 4);
-                let tiles = overview::tiles(canvas, row, app, overview);
-                panels.extend(tiles.into_iter().map(|(title, at)| (at, (title, String::new()))));
-            }
+        "fleet" if body.height >= 14 && body.width >= 60 => {
+            let row = cut_top(&mut body, bars::big_rows(app.theme.unicode) + 4);
+            let tiles = overview::tiles(canvas, row, app, overview);
+            panels.extend(tiles.into_iter().map(|(title, at)| (at, (title, String::new()))));
             let mut lines = cut_top(&mut body, 8);
             let left = cut_left(&mut lines, body.width / 2);
             overview::commands(canvas, left, app, overview);
             cut_left(&mut lines, 2);
             overview::sites(canvas, lines, app, overview);
             panels.extend([(left, commands), (lines, sites), alerts(canvas, body, app, layout)]);
+        }
+        "fleet" => {
+            let high = overview::compact_rows(body) + 1;
+            let facts = cut_top(&mut body, high);
+            overview::fleet(canvas, facts, app, overview);
+            let fleet = (overview::FLEET, String::new());
+            panels.extend([(facts, fleet), alerts(canvas, body, app, layout)]);
         }
         "commands" => {
             overview::commands(canvas, body, app, overview);
@@ -116,7 +121,15 @@ fn aged(canvas: &mut Canvas<'_>, (area, (title, note)): &Panel, app: &App) {
     let around = |text: &str| if text.is_empty() { 2 } else { canvas.width(text) + 5 };
     let (from, to) = (area.x + around(title), area.right().saturating_sub(around(note)));
     let room = to.saturating_sub(from);
-    let Some(text) = texts.iter().find(|text| canvas.width(text) <= room) else { return };
+    let fitting = texts.iter().find(|text| canvas.width(text) <= room);
+    let Some(text) = fitting else {
+        // That it is stale counts more than what it is called.
+        let wide = canvas.width(&texts[1]).min(area.width.saturating_sub(2));
+        if tone == Tone::Alarm {
+            canvas.text(area.right().saturating_sub(wide + 1), area.y, &texts[1], style, wide);
+        }
+        return;
+    };
     let wide = canvas.width(text);
     let middle = area.x + (area.width / 2).saturating_sub(wide + 3);
     canvas.text(middle.clamp(from, to - wide), area.y, text, style, wide);
@@ -125,18 +138,6 @@ fn aged(canvas: &mut Canvas<'_>, (area, (title, note)): &Panel, app: &App) {
 fn draw_head(canvas: &mut Canvas<'_>, area: Rect, app: &App, wall: &WallState) {
     let bar = canvas.style(Tone::Bar);
     canvas.fill(area, bar);
-    let session = &app.session;
-    let place = format!(
-        " {}@{} {} WALL {} {}/{} {}",
-        session.server,
-        session.project,
-        app.theme.glyphs.crumb,
-        app.theme.glyphs.crumb,
-        wall.page + 1,
-        PAGES.len(),
-        PAGES[wall.page % PAGES.len()]
-    );
-    canvas.text(area.x, area.y, &place, bar, area.width);
     let unicode = app.theme.unicode;
     let (fresh, tone, _) = header::fresh(app);
     let turn = if wall.paused {
@@ -154,4 +155,15 @@ fn draw_head(canvas: &mut Canvas<'_>, area: Rect, app: &App, wall: &WallState) {
         let style = bar.patch(canvas.style(tone));
         x = canvas.put_right(x, area.y, &text, style).saturating_sub(2);
     }
+    let (session, crumb) = (&app.session, app.theme.glyphs.crumb);
+    let page = format!("{}/{} {}", wall.page + 1, PAGES.len(), PAGES[wall.page % PAGES.len()]);
+    let room = x.saturating_sub(area.x);
+    let places = [
+        format!(" {}@{} {crumb} WALL {crumb} {page}", session.server, session.project),
+        format!(" {} {crumb} WALL {crumb} {page}", session.project),
+        format!(" WALL {page}"),
+        format!(" {page}"),
+    ];
+    let place = places.iter().find(|place| width(place, unicode) <= room);
+    canvas.text(area.x, area.y, place.unwrap_or(&places[3]), bar, room);
 }

@@ -171,6 +171,7 @@ fn operations(
             height: high,
         };
         let chosen = at == wizard.card;
+        layout.cards.push((at, card));
         if as_list {
             list_row(canvas, card, app, operation, chosen);
         } else {

@@ -107,7 +107,8 @@ pub fn draw(
     };
     let whole = app.low_bandwidth || app.theme.depth == crate::tui::theme::Depth::None;
     for (y, at) in (area.y..area.bottom()).zip(list.top..window.total) {
-        let under_cursor = at == list.cursor;
+        // Nobody moves on a wall.
+        let under_cursor = at == list.cursor && app.wall.is_none();
         if under_cursor {
             let tone = if look.focused { Tone::Accent } else { Tone::Faint };
             let style = canvas.style(if whole && look.focused { Tone::Strong } else { tone });
