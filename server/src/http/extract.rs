@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | [`SignedIn`] | any user or service token |
 //! | [`ServerAdmin`] | users who manage the server |
+//! | [`AnyAdmin`] | admins of one project at least, where the path names none |
 //! | [`Viewer`], [`Operator`], [`Admin`] | members of the project in the path, with that role or more |
 //! | [`DeviceCaller`] | a device, by its secret |
 //! | [`From`] | anybody; tells the address |
@@ -36,6 +37,7 @@ use crate::{
     store::{
         StoreError,
         audit::{Actor, NewEntry, SERVER_CHAIN},
+        members,
         projects::Reader,
         service_tokens, sessions,
     },
@@ -199,6 +201,31 @@ impl FromRequestParts<Arc<App>> for ServerAdmin {
         }
         deny(app, &caller, None, parts).await;
         Err(Error::forbidden("only a server admin may do this"))
+    }
+}
+
+/// Somebody who administers one project at least: asked before a body that names it is read.
+#[derive(Debug, Clone)]
+pub struct AnyAdmin(pub Caller);
+
+impl FromRequestParts<Arc<App>> for AnyAdmin {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self> {
+        let SignedIn(caller) = SignedIn::from_request_parts(parts, app).await?;
+        let (is_one, own) = match &caller.kind {
+            CallerKind::User { is_admin: true, .. } => (true, None),
+            CallerKind::User { user_id, .. } => {
+                let mut tx = app.store.read().await?;
+                (members::administers_any(&mut tx, user_id).await?, None)
+            }
+            CallerKind::Service { role, project, .. } => (*role == Role::Admin, Some(project)),
+        };
+        if !is_one {
+            deny(app, &caller, own, parts).await;
+            return Err(Error::forbidden("this needs the role admin in a project"));
+        }
+        Ok(Self(caller))
     }
 }
 
@@ -421,7 +448,7 @@ pub async fn record_denied(
                     at,
                     actor: &actor,
                     action,
-                    object: String::new(),
+                    object: actions::object(&path),
                     outcome: AuditOutcome::Denied,
                     detail: json!({ "path": path }),
                 };

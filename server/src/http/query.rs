@@ -10,11 +10,23 @@ use quarterdeck_protocol::{
 };
 
 use super::problem::{Error, Result};
-use crate::store::query::ListError;
+use crate::{hex, store::query::ListError};
 
 /// The parameters of one request.
 #[derive(Debug, Clone, Default)]
 pub struct Params(BTreeMap<String, String>);
+
+/// Reads percent-encoding (RFC 3986, 2.1); `None` where a `%` has no two digits after it.
+pub(crate) fn percent_decoded(text: &str) -> Option<Vec<u8>> {
+    let mut parts = text.split('%');
+    let mut decoded = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let (digits, rest) = part.split_at_checked(2)?;
+        decoded.extend(hex::decode(digits)?);
+        decoded.extend_from_slice(rest.as_bytes());
+    }
+    Some(decoded)
+}
 
 /// Which part of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +46,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Params {
 
 impl Params {
     pub(crate) fn read(text: &str) -> Result<Self> {
+        if percent_decoded(text).is_none_or(|bytes| String::from_utf8(bytes).is_err()) {
+            let detail = "the query has a % without two hexadecimal digits, or is not UTF-8";
+            return Err(Error::malformed("bad_query", detail));
+        }
         let mut params = BTreeMap::new();
         for (name, value) in url::form_urlencoded::parse(text.as_bytes()) {
             if value.contains('\0') || name.contains('\0') {
@@ -164,6 +180,25 @@ mod tests {
             ("limit=-1", false),
         ] {
             assert_eq!(Params::read(text).and_then(|mut q| q.paging()).is_ok(), is_good, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_query_that_cannot_be_read_is_malformed() {
+        for (text, is_good) in [
+            ("q=100%25", true),
+            ("q=%C3%a4+b", true),
+            ("q=", true),
+            ("q=%", false),
+            ("q=%f", false),
+            ("q=%zz", false),
+            ("q=%+1", false),
+            ("q=%é1", false),
+            ("q=%ff", false),
+            ("%ff=1", false),
+        ] {
+            let read = Params::read(text).map(drop).map_err(|error| error.code);
+            assert_eq!(read, if is_good { Ok(()) } else { Err("bad_query") }, "{text}");
         }
     }
 

@@ -28,6 +28,14 @@ pub async fn remove(tx: &mut Tx, project: &ProjectId, user_id: &str) -> Result<b
     Ok(rows == 1)
 }
 
+/// Tells whether a user is an admin of any project.
+pub async fn administers_any(tx: &mut Tx, user_id: &str) -> Result<bool, StoreError> {
+    let row: Option<(i64,)> = on!(tx, conn => sqlx::query_as(
+        "SELECT CAST(1 AS BIGINT) FROM members WHERE user_id = $1 AND role = $2 LIMIT 1",
+    ).bind(user_id).bind(Role::Admin.as_str()).fetch_optional(conn).await?);
+    Ok(row.is_some())
+}
+
 /// Reads members by username, beyond `after`.
 pub async fn list(
     tx: &mut Tx,

@@ -91,6 +91,10 @@ async fn an_unknown_parameter_and_a_bad_page_are_named() {
                 "{path}"
             );
         }
+        for unreadable in ["%ff", "%zz", "%"] {
+            let path = format!("/projects/default/{listing}?q={unreadable}");
+            fixture.get(&path, &admin).await.problem(400, "bad_query");
+        }
         let path = format!("/projects/default/{listing}?cursor=%00");
         assert_eq!(fixture.get(&path, &admin).await.problem(422, "invalid")["field"], "cursor");
     }
