@@ -6,7 +6,8 @@
 //!
 //! What a command brings has the command's id, and only its device may bring
 //! it, while the command has not ended. What a command takes has an id that the
-//! user chose, a new UUID. Bringing the same again is answered as the first
+//! user chose, a new UUID; one that is taken in another project is not found
+//! (404). Bringing the same again is answered as the first
 //! time; other content under the same id is refused: a file never changes.
 
 use std::{
@@ -321,8 +322,11 @@ async fn may_bring_in(tx: &mut crate::store::Tx, who: &Who, id: Uuid) -> Result<
                     "this is a command's id; choose a new UUID",
                 ));
             }
-            if existing.as_ref().is_some_and(|upload| upload.project_id != project.as_str()) {
-                return Err(Error::conflict("id_taken", "choose a new UUID"));
+            // What is another project's is no id here, and its own device must find it free.
+            let is_foreign =
+                existing.as_ref().is_some_and(|upload| upload.project_id != project.as_str());
+            if is_foreign || commands::is_known(tx, CommandId(id)).await? {
+                return Err(Error::not_found("command"));
             }
         }
     }

@@ -154,6 +154,14 @@ pub async fn get(
     Ok(Some(command))
 }
 
+/// Tells whether any project has a command with this id.
+pub async fn is_known(tx: &mut Tx, id: CommandId) -> Result<bool, StoreError> {
+    let row: Option<(i64,)> = on!(tx, conn => sqlx::query_as(
+        "SELECT CAST(1 AS BIGINT) FROM commands WHERE id = $1",
+    ).bind(id.to_string()).fetch_optional(conn).await?);
+    Ok(row.is_some())
+}
+
 /// One line of a timeline as it is stored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct StoredEvent {

@@ -119,6 +119,32 @@ async fn an_operator_brings_a_file_that_only_its_device_may_take() {
 }
 
 #[tokio::test]
+async fn an_id_of_another_project_is_not_found_and_stays_free_for_its_device() {
+    let fixture = Fixture::start().await;
+    let admin = fixture.admin().await;
+    fixture.project(&admin, "other").await;
+    let ops = fixture.member(&admin, "ops", "default", "operator").await;
+    let secret = fixture.device(&admin, "other", "pi-1").await;
+    let pull = fixture.command(&admin, "other", "pi-1", "file_pull", json!({ "path": "/x" })).await;
+    let bring = |id: &str, token: &str, query: &str| {
+        send(put(&fixture, id, query).bearer_auth(token).body("theirs"))
+    };
+    bring(&pull, &ops, "").await.problem(404, "not_found");
+    let own = put(&fixture, &pull, "").basic_auth("other/pi-1", Some(secret)).body("ours");
+    send(own).await.expect(201);
+    bring(&pull, &ops, "").await.problem(404, "not_found");
+    // Nor is a file that another project's operator brought.
+    let id = fixture.clock.new_uuid().to_string();
+    bring(&id, &admin, "?project=other").await.expect(201);
+    bring(&id, &ops, "").await.problem(404, "not_found");
+    let denied = "/projects/default/audit?action=file.upload&outcome=denied";
+    let viv = fixture.member(&admin, "viv", "default", "viewer").await;
+    bring(&id, &viv, "").await.problem(403, "forbidden");
+    let denied = fixture.get(denied, &admin).await.expect(200);
+    assert_eq!(denied["items"][0]["object"], format!("file:{id}"));
+}
+
+#[tokio::test]
 async fn a_file_that_is_too_long_is_refused_before_it_is_read() {
     let fixture = Fixture::start().await;
     let admin = fixture.admin().await;
