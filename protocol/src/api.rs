@@ -375,7 +375,7 @@ pub struct ChangeDevice {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct DeviceHealth {
     pub received_at: Option<Timestamp>,
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>)]
     pub report: Option<Value>,
 }
 
@@ -418,7 +418,7 @@ pub struct CreateCommands {
     #[serde(rename = "type")]
     pub kind: String,
     #[serde(default)]
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>)]
     pub payload: Value,
     /// 1 (soonest) to 10; 5 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -458,7 +458,7 @@ pub struct Command {
     pub kind: String,
     /// Left out (null) in the rows of a table.
     #[serde(default)]
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>)]
     pub payload: Value,
     pub priority: u8,
     pub timeout_s: u32,
@@ -484,7 +484,7 @@ pub struct Command {
     pub retry_of: Option<CommandId>,
     /// When a new one may go, after `blocked_safety`.
     pub blocked_until: Option<Timestamp>,
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>)]
     pub result: Option<Value>,
     pub exit_code: Option<i32>,
     pub stdout: Option<String>,
@@ -526,7 +526,7 @@ pub struct TimelineEntry {
     pub by: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command_id: Option<CommandId>,
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>)]
     pub detail: Value,
 }
 
@@ -601,7 +601,7 @@ pub struct AuditEntry {
     /// On what: `command:ID`, `device:ID`, ….
     pub object: String,
     pub outcome: AuditOutcome,
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>)]
     pub detail: Value,
     /// SHA-256 in hex, over the entry and the hash before it.
     pub hash: String,

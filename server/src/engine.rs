@@ -367,10 +367,18 @@ impl Engine {
         request: EnrollRequest,
     ) -> Result<EnrollResponse, Refused> {
         let (engine, from) = (self.clone(), from.to_owned());
-        self.write(move |tx| {
-            Box::pin(async move { enroll::enroll(&engine, tx, &from, &request).await })
-        })
-        .await
+        self.write(move |tx| Box::pin(async move { engine.enroll_in(tx, &from, &request).await }))
+            .await
+    }
+
+    /// [`Engine::enroll`] inside of a transaction of the caller's.
+    pub async fn enroll_in(
+        &self,
+        tx: &mut Tx,
+        from: &str,
+        request: &EnrollRequest,
+    ) -> Result<(EnrollResponse, After), Refused> {
+        enroll::enroll(self, tx, from, request).await
     }
 
     /// Makes or renews a secret for a device that cannot run the agent; the device is made when it is unknown.
@@ -383,9 +391,22 @@ impl Engine {
         let (engine, actor) = (self.clone(), actor.clone());
         let (project, device) = (project.clone(), device.clone());
         self.write(move |tx| {
-            Box::pin(async move { enroll::issue(&engine, tx, &actor, &project, &device).await })
+            Box::pin(
+                async move { engine.issue_credentials_in(tx, &actor, &project, &device).await },
+            )
         })
         .await
+    }
+
+    /// [`Engine::issue_credentials`] inside of a transaction of the caller's.
+    pub async fn issue_credentials_in(
+        &self,
+        tx: &mut Tx,
+        actor: &Actor,
+        project: &ProjectId,
+        device: &DeviceId,
+    ) -> Result<(EnrollResponse, After), Refused> {
+        enroll::issue(self, tx, actor, project, device).await
     }
 
     /// Checks `{project}/{device}` and its secret, over MQTT as over HTTP's Basic authentication.

@@ -22,7 +22,7 @@ use super::{
     extract::{Operator, PathId, Viewer},
     idempotency::{IdempotencyKey, once},
     json::{self, Json},
-    openapi::ListParams,
+    openapi::{CreateParams, ListParams},
     problem::{Error, Result},
     query::Params,
 };
@@ -56,7 +56,7 @@ pub(super) async fn list(
 
 /// Submits one operation for one or many devices.
 #[utoipa::path(post, path = "/projects/{project}/commands", tag = "commands",
-    responses((status = 201, body = CreatedCommands)))]
+    params(CreateParams), responses((status = 201, body = CreatedCommands)))]
 pub(super) async fn create(
     State(app): State<Arc<App>>,
     member: Operator,
@@ -127,7 +127,7 @@ pub(super) struct RetryCommand {
 
 /// Submits the same again: a new command, with `retry_of`.
 #[utoipa::path(post, path = "/projects/{project}/commands/{id}/retry", tag = "commands",
-    request_body = Option<RetryCommand>, responses((status = 201, body = Command), (status = 409)))]
+    params(CreateParams), request_body = Option<RetryCommand>, responses((status = 201, body = Command), (status = 409)))]
 pub(super) async fn retry(
     State(app): State<Arc<App>>,
     member: Operator,

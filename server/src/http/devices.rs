@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use axum::{
-    extract::State,
+    extract::{Request, State},
     http::{HeaderValue, StatusCode, header},
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use quarterdeck_protocol::{
     api::{ChangeDevice, Command, Device, DeviceHealth, EnrollResponse, Page, TimelineEntry},
@@ -16,8 +16,9 @@ use quarterdeck_protocol::{
 use super::{
     App,
     extract::{Admin, Operator, PathId, Viewer},
-    json::Json,
-    openapi::ListParams,
+    idempotency::{IdempotencyKey, once},
+    json::{self, Json},
+    openapi::{CreateParams, ListParams},
     problem::{Error, Result},
     query::Params,
 };
@@ -127,17 +128,26 @@ pub(super) async fn enroll_again(
 
 /// Makes or renews the secret of a device that cannot run the agent; an unknown device is made.
 #[utoipa::path(post, path = "/projects/{project}/devices/{device}/credentials", tag = "devices",
-    responses((status = 201, body = EnrollResponse)))]
+    params(CreateParams), responses((status = 201, body = EnrollResponse)))]
 pub(super) async fn credentials(
     State(app): State<Arc<App>>,
     member: Admin,
     PathId(device): PathId,
+    key: IdempotencyKey,
+    request: Request,
 ) -> Result<Response> {
     let device = DeviceId::new(&device).map_err(|e| Error::invalid("device", e.to_string()))?;
-    let actor = member.caller.actor();
-    let answer = app.engine.issue_credentials(&actor, &member.project, &device).await?;
+    let bytes = json::read_body(request).await?;
+    let key = key.of(member.project.as_str(), &member.caller.name, &bytes);
+    let (engine, actor, project) =
+        (app.engine.clone(), member.caller.actor(), member.project.clone());
+    let mut response = once(&app, key, StatusCode::CREATED, move |tx| {
+        Box::pin(
+            async move { Ok(engine.issue_credentials_in(tx, &actor, &project, &device).await?) },
+        )
+    })
+    .await?;
     app.audit_changed_of(&member.project);
-    let mut response = (StatusCode::CREATED, axum::Json(answer)).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use axum::{
     extract::State,
     http::{HeaderValue, StatusCode, header},
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use quarterdeck_protocol::{
     api::{
         AuditOutcome, CreateEnrollmentToken, EnrollRequest, EnrollResponse, EnrollmentToken, Page,
     },
+    ids::ProjectId,
     limits::{TAG_KEY_MAX_BYTES, TAG_VALUE_MAX_BYTES, TAGS_MAX},
     live::Listing,
 };
@@ -21,13 +22,13 @@ use super::{
     extract::{Admin, From, PathId, record_denied},
     idempotency::{IdempotencyKey, once},
     json::Json,
-    openapi::ListParams,
+    openapi::{CreateParams, ListParams},
     problem::{Error, Result},
     query::Params,
 };
 use crate::{
     auth::{hash_secret, new_secret},
-    engine::{After, Refused},
+    engine::After,
     store::{
         audit::{Actor, NewEntry},
         enrollment_tokens::{self, StoredToken},
@@ -67,7 +68,7 @@ pub(super) async fn list(
 
 /// Makes an enrolment token; the answer is the only place where it ever stands.
 #[utoipa::path(post, path = "/projects/{project}/enrollment-tokens", tag = "enrolment",
-    responses((status = 201, body = EnrollmentToken)))]
+    params(CreateParams), responses((status = 201, body = EnrollmentToken)))]
 pub(super) async fn create(
     State(app): State<Arc<App>>,
     member: Admin,
@@ -153,14 +154,16 @@ pub(super) async fn revoke(
 
 /// Makes a device one of the project that its token is of.
 ///
-/// A request that is repeated with the same `nonce` gets the same answer. A device that exists
+/// A request that is repeated with the same `nonce`, or with the same `Idempotency-Key`, gets the
+/// same answer. A device that exists
 /// already is refused (409) until an admin lets it enrol again.
 #[utoipa::path(post, path = "/enroll", tag = "enrolment", security(()),
-    responses((status = 201, body = EnrollResponse), (status = 401), (status = 409), (status = 429)))]
+    params(CreateParams), responses((status = 201, body = EnrollResponse), (status = 401), (status = 409), (status = 429)))]
 pub(super) async fn enroll(
     State(app): State<Arc<App>>,
     From(from): From,
-    Json { value: request, .. }: Json<EnrollRequest>,
+    key: IdempotencyKey,
+    Json { value: request, bytes }: Json<EnrollRequest>,
 ) -> Result<Response> {
     if request.csr_pem.as_ref().is_some_and(|csr| csr.len() > CSR_MAX_BYTES) {
         return Err(Error::invalid("csr_pem", format!("expected at most {CSR_MAX_BYTES} bytes")));
@@ -169,23 +172,35 @@ pub(super) async fn enroll(
         .machine_may_try(from, GUESSES, app.clock.steady())
         .map_err(|e| Error::too_many(e.retry_after_s, "too many wrong enrolment tokens"))?;
     let device = request.device_id.clone();
-    match app.engine.enroll(&from.to_string(), request).await {
-        Ok(answer) => {
+    let token = hash_secret(&request.token);
+    let key = key.of_bearer(&request.token, &bytes);
+    let (engine, address) = (app.engine.clone(), from.to_string());
+    let enrolled = once(&app, key, StatusCode::CREATED, move |tx| {
+        Box::pin(async move { Ok(engine.enroll_in(tx, &address, &request).await?) })
+    })
+    .await;
+    match enrolled {
+        Ok(mut response) => {
             // Its token has one use less.
-            app.changed(&answer.project_id, Listing::EnrollmentTokens, "");
-            let mut response = (StatusCode::CREATED, axum::Json(answer)).into_response();
+            let mut tx = app.store.read().await?;
+            let token = enrollment_tokens::by_hash(&mut tx, &token).await?;
+            let project = token.and_then(|token| ProjectId::new(&token.project_id).ok());
+            if let Some(project) = project {
+                app.changed(&project, Listing::EnrollmentTokens, "");
+            }
             response
                 .headers_mut()
                 .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
             Ok(response)
         }
-        Err(refused @ Refused::Unauthorized { .. }) => {
-            app.limiter.machine_failed(from, GUESSES, app.clock.steady());
-            let actor = Actor { name: format!("device:{device}"), from: from.to_string() };
-            record_denied(&app, actor, None, "device.enroll", "/api/v1/enroll").await;
-            Err(refused.into())
+        Err(refused) => {
+            if refused.status == StatusCode::UNAUTHORIZED {
+                app.limiter.machine_failed(from, GUESSES, app.clock.steady());
+                let actor = Actor { name: format!("device:{device}"), from: from.to_string() };
+                record_denied(&app, actor, None, "device.enroll", "/api/v1/enroll").await;
+            }
+            Err(refused)
         }
-        Err(refused) => Err(refused.into()),
     }
 }
 

@@ -59,6 +59,15 @@ impl IdempotencyKey {
         let key = self.key?;
         Some(Key::new(project, actor, &key, &[self.route.as_bytes(), body]))
     }
+
+    /// Names the request of somebody who shows nothing but a secret in its body.
+    ///
+    /// The secret is part of the name and of the seal: who does not have it finds nothing under
+    /// this key, and opens nothing.
+    pub fn of_bearer(self, secret: &str, body: &[u8]) -> Option<Key> {
+        let key = format!("{}\n{secret}", self.key?);
+        Some(Key::new("", "", &key, &[self.route.as_bytes(), body]))
+    }
 }
 
 /// What is answered: text where it is kept for who asks again.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     extract::Request,
-    http::{HeaderName, HeaderValue, header},
+    http::{HeaderName, HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
@@ -14,7 +14,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::{
     IntoParams, OpenApi,
     openapi::{
-        ContentBuilder, Ref, RefOr, ResponseBuilder,
+        ContentBuilder, Ref, RefOr, Required, ResponseBuilder,
         path::{Operation, Parameter, ParameterBuilder, ParameterIn},
         schema::{ObjectBuilder, Type},
         security::{Http, HttpAuthScheme, SecurityScheme},
@@ -41,6 +41,17 @@ pub(super) struct ListParams {
     cursor: Option<String>,
     /// A column, `-` before it for descending.
     sort: Option<String>,
+}
+
+/// What every `POST` that creates takes.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "read by its documentation only; idempotency.rs reads the header")]
+pub(super) struct CreateParams {
+    /// 1 to 255 visible ASCII characters, chosen by the client. The same key and body give the
+    /// same answer for two days; another body gives 409.
+    #[param(rename = "Idempotency-Key", min_length = 1, max_length = 255)]
+    idempotency_key: Option<String>,
 }
 
 #[derive(OpenApi)]
@@ -194,6 +205,7 @@ fn complete(path: &str, operation: &mut Operation) {
         let parameter = ParameterBuilder::new()
             .name(name)
             .parameter_in(ParameterIn::Path)
+            .required(Required::True)
             .schema(Some(schema))
             .build();
         parameters.push(RefOr::T(parameter));
@@ -203,7 +215,39 @@ fn complete(path: &str, operation: &mut Operation) {
         .description("A problem (RFC 9457).")
         .content("application/problem+json", content)
         .build();
-    operation.responses.responses.entry("default".to_owned()).or_insert(RefOr::T(problem));
+    let responses = &mut operation.responses.responses;
+    responses.entry("default".to_owned()).or_insert(RefOr::T(problem));
+    for (status, response) in responses {
+        if let RefOr::T(response) = response
+            && response.description.is_empty()
+        {
+            reason(status).clone_into(&mut response.description);
+        }
+    }
+    let function = operation.operation_id.take().unwrap_or_default();
+    operation.operation_id = Some(operation_id(path, &function));
+}
+
+/// Says what a status means where its route has no more to say.
+fn reason(status: &str) -> &'static str {
+    let status: Option<StatusCode> = status.parse().ok();
+    status.and_then(|status| status.canonical_reason()).unwrap_or("An answer.")
+}
+
+/// Names an operation, as a generated client will: the nouns of its path, then its handler.
+///
+/// `GET /api/v1/projects/{project}/devices` by `list` is `devices_list`. A handler that is called
+/// like the last noun is not said twice.
+fn operation_id(path: &str, function: &str) -> String {
+    let path = path.strip_prefix("/api/v1").unwrap_or(path);
+    let path = path.strip_prefix("/projects/{project}/").unwrap_or(path);
+    let nouns = path.split('/').filter(|part| !part.is_empty() && !part.starts_with('{'));
+    let mut words: Vec<String> = nouns.map(|noun| noun.replace(['-', '.'], "_")).collect();
+    let is_in_name =
+        |noun: &mut String| function.starts_with(&**noun) || function.ends_with(&**noun);
+    words.pop_if(is_in_name);
+    words.push(function.to_owned());
+    words.join("_")
 }
 
 fn is_in_path(parameter: &RefOr<Parameter>) -> bool {
@@ -273,6 +317,23 @@ fn panicked(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_operation_is_named_by_its_path_and_handler() {
+        for (path, function, id) in [
+            ("/api/v1/projects", "list", "projects_list"),
+            ("/api/v1/projects/{project}", "read", "projects_read"),
+            ("/api/v1/projects/{project}/commands", "list", "commands_list"),
+            ("/api/v1/projects/{project}/commands/{id}/output", "read", "commands_output_read"),
+            ("/api/v1/projects/{project}/commands/cancel", "cancel_many", "commands_cancel_many"),
+            ("/api/v1/projects/{project}/settings", "set_settings", "set_settings"),
+            ("/api/v1/service-tokens", "create", "service_tokens_create"),
+            ("/api/v1/openapi.json", "document", "openapi_json_document"),
+            ("/healthz", "healthz", "healthz"),
+        ] {
+            assert_eq!(operation_id(path, function), id, "{path}");
+        }
+    }
 
     #[test]
     fn each_operation_is_described_and_names_its_path_s_parameters() {

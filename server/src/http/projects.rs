@@ -15,7 +15,7 @@ use super::{
     extract::{Admin, ServerAdmin, SignedIn, Viewer},
     idempotency::{IdempotencyKey, once},
     json::Json,
-    openapi::ListParams,
+    openapi::{CreateParams, ListParams},
     problem::{Error, Result},
     query::Params,
 };
@@ -54,7 +54,8 @@ pub(super) async fn list(
 }
 
 /// Adds a project.
-#[utoipa::path(post, path = "/projects", tag = "projects", responses((status = 201, body = Project)))]
+#[utoipa::path(post, path = "/projects", tag = "projects",
+    params(CreateParams), responses((status = 201, body = Project)))]
 pub(super) async fn create(
     State(app): State<Arc<App>>,
     ServerAdmin(caller): ServerAdmin,

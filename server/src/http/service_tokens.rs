@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 
 use super::{
     App,
-    extract::{Caller, CallerKind, PathId, SERVICE_PREFIX, SignedIn, record_denied, role_now},
+    extract::{AnyAdmin, Caller, CallerKind, PathId, SERVICE_PREFIX, record_denied, role_now},
     idempotency::{IdempotencyKey, once},
     json::Json,
-    openapi::ListParams,
+    openapi::{CreateParams, ListParams},
     problem::{Error, Result},
     query::Params,
 };
@@ -75,7 +75,7 @@ impl Uses {
     responses((status = 200, body = Page<ServiceToken>)))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
-    SignedIn(caller): SignedIn,
+    AnyAdmin(caller): AnyAdmin,
     mut params: Params,
 ) -> Result<axum::Json<Page<ServiceToken>>> {
     let paging = params.paging()?;
@@ -83,16 +83,14 @@ pub(super) async fn list(
     params.finish()?;
     paging.one_order("id")?;
     let after = paging.after_key()?;
+    if let Some(project) = &project {
+        administers(&app, &caller, project, "project", "read").await?;
+    }
     let (user, project) = match &caller.kind {
         CallerKind::User { is_admin: true, .. } => (None, project),
         CallerKind::User { user_id, .. } => (Some(user_id.clone()), project),
-        // A program sees the tokens of its own project, if it administers that.
-        CallerKind::Service { project: own, role: Role::Admin, .. }
-            if project.as_ref().is_none_or(|project| project == own) =>
-        {
-            (None, Some(own.clone()))
-        }
-        CallerKind::Service { .. } => return Err(Error::forbidden("this needs the role admin")),
+        // A program sees the tokens of its own project.
+        CallerKind::Service { project: own, .. } => (None, Some(own.clone())),
     };
     let mut tx = app.store.read().await?;
     let (user, project) = (user.as_deref(), project.as_ref());
@@ -104,10 +102,10 @@ pub(super) async fn list(
 
 /// Makes a service token; the answer is the only place where it ever stands.
 #[utoipa::path(post, path = "/service-tokens", tag = "service tokens",
-    responses((status = 201, body = ServiceToken)))]
+    params(CreateParams), responses((status = 201, body = ServiceToken)))]
 pub(super) async fn create(
     State(app): State<Arc<App>>,
-    SignedIn(caller): SignedIn,
+    AnyAdmin(caller): AnyAdmin,
     key: IdempotencyKey,
     Json { value: request, bytes }: Json<CreateServiceToken>,
 ) -> Result<Response> {
@@ -162,7 +160,7 @@ pub(super) async fn create(
 #[utoipa::path(delete, path = "/service-tokens/{id}", tag = "service tokens", responses((status = 204)))]
 pub(super) async fn revoke(
     State(app): State<Arc<App>>,
-    SignedIn(caller): SignedIn,
+    AnyAdmin(caller): AnyAdmin,
     PathId(id): PathId,
 ) -> Result<StatusCode> {
     let mut tx = app.store.read().await?;

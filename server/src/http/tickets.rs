@@ -17,13 +17,16 @@ use quarterdeck_protocol::{
 use super::{
     App,
     extract::{Viewer, role_now},
+    idempotency::{IdempotencyKey, once},
     json::Json,
+    openapi::CreateParams,
     problem::{Error, Result},
     query::Params,
     tunnels,
 };
 use crate::{
     auth::tickets::{Opens, Pass, TICKET_TTL_MS},
+    engine::After,
     live,
 };
 
@@ -32,11 +35,12 @@ const WRITE_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Makes a ticket: it opens one WebSocket, once, within 30 seconds.
 #[utoipa::path(post, path = "/projects/{project}/tickets", tag = "live",
-    responses((status = 201, body = Ticket)))]
+    params(CreateParams), responses((status = 201, body = Ticket)))]
 pub(super) async fn create(
     State(app): State<Arc<App>>,
     member: Viewer,
-    Json { value: request, .. }: Json<CreateTicket>,
+    key: IdempotencyKey,
+    Json { value: request, bytes }: Json<CreateTicket>,
 ) -> Result<Response> {
     let opens = match request.purpose {
         TicketFor::Live if request.tunnel_id.is_some() => {
@@ -54,9 +58,18 @@ pub(super) async fn create(
             tunnels::may_attach(&app, &member, &id, mode).await?
         }
     };
+    let key = key.of(member.project.as_str(), &member.caller.name, &bytes);
     let pass = Pass { project: member.project, caller: member.caller, opens };
-    let ticket = issue(&app, pass)?;
-    let mut response = (StatusCode::CREATED, axum::Json(ticket)).into_response();
+    let mut response = if key.is_some() {
+        let shared = Arc::clone(&app);
+        once(&app, key, StatusCode::CREATED, move |_| {
+            Box::pin(async move { Ok((issue(&shared, pass)?, After::default())) })
+        })
+        .await?
+    } else {
+        // Nothing is stored: a full disk keeps nobody from looking.
+        (StatusCode::CREATED, axum::Json(issue(&app, pass)?)).into_response()
+    };
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }

@@ -29,7 +29,7 @@ use super::{
     extract::{Caller, Member, Operator, PathId, Viewer, record_denied, role_now},
     idempotency::{IdempotencyKey, once},
     json::Json,
-    openapi::ListParams,
+    openapi::{CreateParams, ListParams},
     problem::{Error, Result},
     query::Params,
     tickets::{Upgrade, bad_ticket, check_origin, issue, upgradable},
@@ -98,7 +98,7 @@ async fn found(app: &App, project: &ProjectId, id: &str) -> Result<Tunnel> {
 
 /// Opens a tunnel to a device; the answer has a ticket for its stream.
 #[utoipa::path(post, path = "/projects/{project}/tunnels", tag = "tunnels",
-    responses((status = 201, body = CreatedTunnel)))]
+    params(CreateParams), responses((status = 201, body = CreatedTunnel)))]
 pub(super) async fn create(
     State(app): State<Arc<App>>,
     member: Operator,

@@ -15,7 +15,7 @@ use super::{
     extract::{Caller, PathId, ServerAdmin},
     idempotency::{IdempotencyKey, once},
     json::Json,
-    openapi::ListParams,
+    openapi::{CreateParams, ListParams},
     problem::{Error, Result},
     query::Params,
 };
@@ -47,7 +47,8 @@ pub(super) async fn list(
 }
 
 /// Adds a user, who has no role anywhere yet.
-#[utoipa::path(post, path = "/users", tag = "users", responses((status = 201, body = User)))]
+#[utoipa::path(post, path = "/users", tag = "users",
+    params(CreateParams), responses((status = 201, body = User)))]
 pub(super) async fn create(
     State(app): State<Arc<App>>,
     ServerAdmin(caller): ServerAdmin,

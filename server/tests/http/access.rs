@@ -39,7 +39,7 @@ const ROUTES: &[(&str, &str, Needs)] = {
         ("GET", "/api/v1/auth/me", SignedIn),
         ("GET", "/api/v1/projects", SignedIn),
         // The project stands in the body: `service_tokens_need_the_role_in_their_project`.
-        ("GET", "/api/v1/service-tokens", SignedIn),
+        ("GET", "/api/v1/service-tokens", Admin),
         ("POST", "/api/v1/service-tokens", Other),
         ("DELETE", "/api/v1/service-tokens/{id}", Other),
         ("GET", "/api/v1/users", ServerAdmin),
@@ -188,9 +188,15 @@ async fn each_role_may_do_what_it_needs_to_and_no_more() {
             assert_eq!(foreign_body, unknown_body, "{method} {path}");
         }
     }
-    // Each refusal for want of a role is on record.
+    // Each refusal for want of a role is on record, by what it was about.
+    let about = "/projects/default/audit?outcome=denied&object=device:no-such-device";
+    let found = fixture.get(about, &viewer).await.expect(200);
+    assert!(found["total"].as_u64().unwrap() > 3, "{found}");
     let denied =
         fixture.get("/projects/default/audit?outcome=denied&limit=1000", &viewer).await.expect(200);
+    for entry in denied["items"].as_array().unwrap() {
+        assert_ne!(entry["object"], "", "{entry}");
+    }
     let actions: BTreeSet<&str> = denied["items"]
         .as_array()
         .unwrap()
@@ -225,7 +231,15 @@ async fn service_tokens_need_the_role_in_their_project() {
         fixture.post("/service-tokens", &server_admin, &create("other")).await.expect(201);
     assert_eq!(fixture.get("/service-tokens", &admin).await.expect(200)["total"], 1);
     assert_eq!(fixture.get("/service-tokens", &server_admin).await.expect(200)["total"], 2);
-    assert_eq!(fixture.get("/service-tokens", &operator).await.expect(200)["total"], 0);
+    // Who administers nothing is told so, whatever the body says.
+    let stranger = fixture.member(&server_admin, "sam", "other", "viewer").await;
+    for token in [&operator, &stranger] {
+        fixture.get("/service-tokens", token).await.problem(403, "forbidden");
+        let nonsense = json!({ "nothing": true });
+        fixture.post("/service-tokens", token, &nonsense).await.problem(403, "forbidden");
+    }
+    let of_other = "/service-tokens?project=other";
+    fixture.get(of_other, &admin).await.problem(404, "not_found");
     let path = |token: &Value| format!("/service-tokens/{}", token["id"].as_str().unwrap());
     fixture.call(Method::DELETE, &path(&foreign), &admin, None).await.problem(404, "not_found");
     fixture.call(Method::DELETE, &path(&own), &operator, None).await.problem(403, "forbidden");

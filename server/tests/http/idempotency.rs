@@ -72,16 +72,69 @@ async fn a_secret_is_answered_again_but_not_stored_in_the_clear() {
     let again = post(&fixture, "/service-tokens", &admin, "my-own-key", &body).await.expect(201);
     assert_eq!(first, again);
     let token = first["token"].as_str().unwrap().to_owned();
-    let folder = fixture.folder.path().join("data");
+    let folder = fixture.folder;
     fixture.running.shutdown().await;
-    for file in std::fs::read_dir(folder).unwrap() {
-        let path = file.unwrap().path();
-        if path.is_file() {
-            let bytes = std::fs::read(&path).unwrap();
-            for secret in [token.as_bytes(), b"my-own-key"] {
-                assert!(!bytes.windows(secret.len()).any(|w| w == secret), "{}", path.display());
-            }
-        }
+    for text in [token.as_str(), "my-own-key"] {
+        assert!(!is_stored(&folder, text), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn an_enrolment_is_done_once_for_a_key_and_its_secret_is_not_in_the_clear() {
+    let fixture = Fixture::start().await;
+    let admin = fixture.admin().await;
+    let tokens = "/projects/default/enrollment-tokens";
+    let token = fixture.post(tokens, &admin, &json!({ "uses": 3 })).await.expect(201);
+    let body = |device: &str| json!({ "token": token["token"], "device_id": device });
+    let first = post(&fixture, "/enroll", "", "k", &body("pi-1")).await.expect(201);
+    let again = post(&fixture, "/enroll", "", "k", &body("pi-1")).await.expect(201);
+    assert_eq!(first, again);
+    post(&fixture, "/enroll", "", "k", &body("pi-2")).await.problem(409, "idempotency_key_reused");
+    assert_eq!(fixture.get(tokens, &admin).await.expect(200)["items"][0]["used"], 1);
+    // Another token's key is another one, and a wrong token is refused as ever.
+    let other = fixture.post(tokens, &admin, &json!({})).await.expect(201);
+    let with = |token: &Value| json!({ "token": token, "device_id": "pi-3" });
+    post(&fixture, "/enroll", "", "k", &with(&other["token"])).await.expect(201);
+    post(&fixture, "/enroll", "", "k", &with(&json!("qde_guess")))
+        .await
+        .problem(401, "invalid_token");
+
+    let folder = fixture.folder;
+    fixture.running.shutdown().await;
+    assert!(!is_stored(&folder, first["device_secret"].as_str().unwrap()));
+}
+
+/// Tells whether a text stands anywhere in what a server leaves on its disk.
+fn is_stored(folder: &tempfile::TempDir, text: &str) -> bool {
+    let files = std::fs::read_dir(folder.path().join("data"))
+        .expect("a folder")
+        .map(|file| file.expect("a file").path());
+    files.filter(|path| path.is_file()).any(|path| {
+        let bytes = std::fs::read(&path).expect("readable");
+        bytes.windows(text.len()).any(|window| window == text.as_bytes())
+    })
+}
+
+#[tokio::test]
+async fn credentials_and_tickets_are_made_once_for_a_key() {
+    let fixture = Fixture::start().await;
+    let admin = fixture.admin().await;
+    for (path, body, other) in [
+        ("/projects/default/devices/cam-1/credentials", json!({}), json!({ "x": 1 })),
+        (
+            "/projects/default/tickets",
+            json!({ "for": "live" }),
+            json!({ "for": "live", "mode": null }),
+        ),
+    ] {
+        let first = post(&fixture, path, &admin, path, &body).await.expect(201);
+        let again = post(&fixture, path, &admin, path, &body).await.expect(201);
+        assert_eq!(first, again, "{path}");
+        let reused = post(&fixture, path, &admin, path, &other).await;
+        reused.problem(409, "idempotency_key_reused");
+        // Without a key each is a new one.
+        let new = fixture.post(path, &admin, &body).await.expect(201);
+        assert_ne!(first, new, "{path}");
     }
 }
 
