@@ -440,8 +440,10 @@ impl App {
     }
 
     pub fn toast(&mut self, text: impl Into<String>, tone: Tone) {
-        let until = self.now.plus_millis(TOAST_MS);
-        self.toasts.push(Toast { text: text.into(), tone, until });
+        let (text, until) = (text.into(), self.now.plus_millis(TOAST_MS));
+        // Said again, it stays longer; it does not stand there twice.
+        self.toasts.retain(|toast| toast.text != text);
+        self.toasts.push(Toast { text, tone, until });
         if self.toasts.len() > TOASTS_MAX {
             self.toasts.remove(0);
         }

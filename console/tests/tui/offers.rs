@@ -1,6 +1,6 @@
 //! What is offered does something, and covers nothing that matters.
 
-use quarterdeck_console::tui::{effects::ApiRequest, theme::Tone};
+use quarterdeck_console::tui::{TuiOptions, effects::ApiRequest, theme::Tone};
 use quarterdeck_protocol::api::Role;
 
 use crate::runner::{Runner, caps};
@@ -242,4 +242,26 @@ fn a_text_that_goes_on_says_so() {
     runner.keys("G").pass_ms(100);
     assert!(runner.text().lines().any(|line| line.ends_with('▴')), "{}", runner.text());
     assert!(!runner.text().lines().any(|line| line.ends_with('▾')), "{}", runner.text());
+}
+
+#[test]
+fn what_is_said_again_stands_there_once() {
+    let (options, caps) = caps(false, false, false);
+    let options = TuiOptions { read_only: true, ..options };
+    let mut runner = Runner::with(&options, &caps, 200, 36);
+    runner.keys("2 n t n").wait_for("read-only: start without");
+    let times = runner.text().matches("read-only: start without").count();
+    assert_eq!(times, 1, "{}", runner.text());
+    // Nor is offered what only says so.
+    runner.keys("6").pass_ms(500);
+    assert!(!footer(&runner).contains("Enter open"), "{}", runner.text());
+}
+
+#[test]
+fn hints_are_shortened_not_cut() {
+    let mut runner = Runner::new(40, 12);
+    runner.keys("3 n").wait_for("Space marks, A all, / filters.");
+    runner.keys("Enter").wait_for("2 of 4 Operation").keys("Enter").wait_for("3 of 4");
+    assert!(runner.shows("Tab next   C-n goes on   Esc back"), "{}", runner.text());
+    runner.keys("F1").wait_for("j k scroll   other keys close");
 }

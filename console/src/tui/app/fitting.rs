@@ -168,7 +168,11 @@ fn opens(app: &App) -> bool {
     match app.nav.here {
         Place::Command(_) => texts::document_value(app).is_some_and(|value| !value.is_null()),
         Place::Device(_) => app.tabs.device == DeviceTab::Commands,
-        Place::Users => app.tabs.users != UsersTab::Tokens,
+        Place::Users => match app.tabs.users {
+            UsersTab::Projects => true,
+            UsersTab::Users | UsersTab::Members => app.permitted(Action::MemberRole).is_ok(),
+            UsersTab::Tokens => false,
+        },
         // It was left by way of the history, and is come back to.
         Place::Player(_) => app.player.is_none(),
         Place::Handover | Place::Panes => false,

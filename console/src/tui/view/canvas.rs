@@ -92,6 +92,14 @@ impl<'a> Canvas<'a> {
         self.text(x, y, text, style, u16::MAX)
     }
 
+    /// Puts the first of some texts, from long to short, that fits at `x`; the last is cut.
+    pub fn put_fitting(&mut self, x: u16, y: u16, texts: &[&str], right: u16, tone: Tone) -> u16 {
+        let room = right.saturating_sub(x);
+        let fits = texts.iter().find(|text| self.width(text) <= room).or(texts.last());
+        let style = self.style(tone);
+        self.text(x, y, fits.unwrap_or(&""), style, room)
+    }
+
     /// Writes so that the text ends before column `right`. Returns the column where it starts.
     pub fn put_right(&mut self, right: u16, y: u16, text: &str, style: impl Into<Style>) -> u16 {
         let width = width(text, self.theme.unicode);

@@ -329,8 +329,12 @@ fn draw_help(canvas: &mut Canvas<'_>, area: Rect, app: &App, top: u16) {
     };
     let mut inside = panel::dialog(canvas, outer, "Keys of this screen", Tone::Accent);
     let foot = cut_bottom(&mut inside, 1);
-    let more = "j k scroll   any other key closes   : finds each by its title   danger needs a capital and is always confirmed";
-    canvas.put(foot.x, foot.y, more, Tone::Faint);
+    let more = [
+        "j k scroll   any other key closes   : finds each by its title   danger needs a capital and is always confirmed",
+        "j k scroll   any other key closes   : finds each by its title",
+        "j k scroll   other keys close",
+    ];
+    canvas.put_fitting(foot.x, foot.y, &more, foot.right(), Tone::Faint);
     let unicode = app.theme.unicode;
     // Sections of this screen's contexts, the innermost first, each under its title.
     let mut rows: Vec<(String, String, Tone)> = Vec::new();

@@ -105,13 +105,18 @@ fn targets(canvas: &mut Canvas<'_>, area: Rect, app: &App, layout: &mut Layout) 
     let mut rest = area;
     if rest.height > 6 {
         let hint = cut_bottom(&mut rest, 1);
-        let text = if marked == 0 {
-            "Space marks, A marks all shown, / filters. Enter goes on with the device under the cursor."
-                .to_owned()
+        let marked_text =
+            format!("Enter goes on with the {} marked.", format::plural(marked, "device"));
+        let texts: &[&str] = if marked == 0 {
+            &[
+                "Space marks, A marks all shown, / filters. Enter goes on with the device under the cursor.",
+                "Space marks, A all, / filters. Enter goes on with the cursor's device.",
+                "Space marks, A all, / filters.",
+            ]
         } else {
-            format!("Enter goes on with the {} marked.", format::plural(marked, "device"))
+            &[marked_text.as_str()]
         };
-        canvas.put(hint.x + 3, hint.y, &text, Tone::Muted);
+        canvas.put_fitting(hint.x + 3, hint.y, texts, hint.right(), Tone::Muted);
     }
     let none = ["No device matches.", "Esc drops the filter."];
     let look = table::Look { key, title: "For which devices?", focused: true, none: &none };
@@ -242,8 +247,11 @@ fn configure(canvas: &mut Canvas<'_>, area: Rect, app: &App, wizard: &Wizard) {
     }
     if rest.height > 4 {
         let hint = cut_bottom(&mut rest, 1);
-        let text = "Tab next field   Enter on the last, or C-n anywhere, goes on   Esc back";
-        canvas.put(hint.x + 2, hint.y, text, Tone::Faint);
+        let texts = [
+            "Tab next field   Enter on the last, or C-n anywhere, goes on   Esc back",
+            "Tab next   C-n goes on   Esc back",
+        ];
+        canvas.put_fitting(hint.x + 2, hint.y, &texts, hint.right(), Tone::Faint);
     }
     let wide = Rect { x: rest.x + 1, width: rest.width.saturating_sub(2), ..rest };
     form::draw(canvas, wide, &wizard.form, app.overlay.is_none());
