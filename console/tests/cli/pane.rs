@@ -41,6 +41,22 @@ async fn the_grid_is_printed_as_one_json_object() {
     assert_eq!(serde_json::from_str::<Value>(&out).expect("JSON"), expected);
 }
 
+/// HPB and VPB, ECMA-48 8.3.58 and 8.3.159; from the margins in origin mode.
+#[tokio::test]
+async fn the_cursor_goes_back_by_columns_and_rows() {
+    for (bytes, cursor) in [
+        ("\x1b[3;10H\x1b[3j", [6, 2]),
+        ("\x1b[3;2H\x1b[9j", [0, 2]),
+        ("\x1b[4;3H\x1b[2k", [2, 1]),
+        ("\x1b[4;3H\x1b[k", [2, 2]),
+        ("\x1b[2;5r\x1b[?6h\x1b[3;3H\x1b[9k", [2, 1]),
+    ] {
+        let out = grid(&["20", "6", "--cells"], bytes.as_bytes()).await;
+        let screen: Value = serde_json::from_str(&out).expect("JSON");
+        assert_eq!(screen["cursor"], json!(cursor), "{bytes:?}");
+    }
+}
+
 #[tokio::test]
 async fn no_byte_of_a_device_is_passed_on() {
     let hostile =

@@ -154,7 +154,7 @@ impl Screen {
             b'A' => self.up(n),
             b'B' => self.down(n),
             b'C' | b'a' => self.right(n),
-            b'D' => self.left(n),
+            b'D' | b'j' => self.left(n),
             b'E' => {
                 self.down(n);
                 self.carriage_return();
@@ -189,6 +189,10 @@ impl Screen {
             b'e' => {
                 let top = if self.modes.origin { self.margins.rows.start } else { 0 };
                 self.go_to_row(self.cursor.row.saturating_sub(top).saturating_add(n));
+            }
+            b'k' => {
+                let top = if self.modes.origin { self.margins.rows.start } else { 0 };
+                self.go_to_row(self.cursor.row.saturating_sub(top).saturating_sub(n));
             }
             b'g' => match csi.get(0) {
                 0 => self.set_tab(false),
