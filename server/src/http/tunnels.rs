@@ -18,6 +18,7 @@ use quarterdeck_protocol::{
     time::Timestamp,
     tunnel::{
         close::CloseCode,
+        control::CONTROL_MAX_BYTES,
         limits::FRAME_MAX_BYTES,
         session::{CLIENT_MESSAGE_MAX_BYTES, Mode},
     },
@@ -174,7 +175,16 @@ pub(super) async fn create(
             Ok((created, After::default()))
         })
     })
-    .await?;
+    .await;
+    let response = match response {
+        Err(refused) if refused.status == StatusCode::TOO_MANY_REQUESTS => {
+            let path = format!("/api/v1/projects/{project}/tunnels");
+            let actor = member.caller.actor();
+            record_denied(&app, actor, Some(&project), "tunnel.open", &path).await;
+            return Err(refused);
+        }
+        response => response?,
+    };
     // Nothing is there to start when the answer is a former one.
     app.tunnels.start(id).await?;
     app.changed(&project, Listing::Tunnels, &id.to_string());
@@ -289,12 +299,30 @@ fn check(request: &CreateTunnel) -> Result<()> {
         bytes_down: 0,
         recording_id: None,
     };
-    target(&about).check().map_err(|invalid| {
+    let target = target(&about);
+    target.check().map_err(|invalid| {
         let field = invalid.field.strip_prefix("target.").unwrap_or(&invalid.field);
         let field = if field == "user" { "run_as" } else { field };
         Error::invalid(field, invalid.expected)
-    })
+    })?;
+    // It goes to the device in one message.
+    let bytes = serde_json::to_string(&target).map_or(usize::MAX, |target| target.len());
+    if bytes > TARGET_MAX_BYTES {
+        let words =
+            |texts: &mut dyn Iterator<Item = &String>| texts.map(String::len).sum::<usize>();
+        let in_argv = words(&mut request.argv.iter());
+        let in_env = words(&mut request.env.iter().flat_map(|(name, value)| [name, value]));
+        let field = if in_argv >= in_env { "argv" } else { "env" };
+        let expected = format!(
+            "expected {TARGET_MAX_BYTES} bytes of JSON at most for command line and environment together; this has {bytes}. Send what is longer by file_push, or through stdin"
+        );
+        return Err(Error::invalid(field, expected));
+    }
+    Ok(())
 }
+
+/// What a tunnel leads to, in a message to the device beside its ids and its user, in bytes.
+const TARGET_MAX_BYTES: usize = CONTROL_MAX_BYTES - 2 * 1024;
 
 /// Ends a tunnel: one's own, or any as an admin.
 #[utoipa::path(post, path = "/projects/{project}/tunnels/{id}/close", tag = "tunnels",

@@ -4,11 +4,11 @@ use anyhow::Result;
 use quarterdeck_protocol::{
     api::{AuditEntry, CreatedTunnel, Role, Tunnel, TunnelStatus},
     ids::TunnelId,
-    tunnel::{close::CloseCode, session::ServerMessage},
+    tunnel::{close::CloseCode, mark::Exit, session::ServerMessage},
 };
 use quarterdeck_tests::{
     Fleet,
-    tunnel::{Console, open, ticket, wait_tunnel},
+    tunnel::{Console, MAIN, open, ticket, wait_tunnel},
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -38,6 +38,9 @@ async fn the_fourth_of_a_user_and_the_eleventh_of_a_device_are_refused() -> Resu
         }
     }
     assert_eq!(opened, 10);
+    let denied: Vec<AuditEntry> =
+        fleet.api().list("@/audit?action=tunnel.open&outcome=denied").await?;
+    assert_eq!(denied.len(), 4, "{denied:?}");
     // One that is closed makes room.
     let api = fleet.api();
     let some: Vec<Tunnel> = api.list("@/tunnels").await?;
@@ -205,5 +208,26 @@ async fn devices_in_production_may_need_an_admin() -> Result<()> {
     let operator = api.member("otto", Role::Operator).await?;
     operator.request(Method::POST, "@/tunnels", &terminal("cat")).await?.refused(403)?;
     assert_eq!(api.request(Method::POST, "@/tunnels", &terminal("cat")).await?.status, 201);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_command_line_that_fits_no_message_is_refused_before_anything_is_opened() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let _device = fleet.device("pi-1").await?;
+    let long = "x".repeat(70_000);
+    let post = async |request: &Value| {
+        fleet.api().request(Method::POST, "@/tunnels", request).await?.refused(422)
+    };
+    let problem = post(&exec(&long)).await?;
+    assert_eq!(problem.field.as_deref(), Some("argv"));
+    let mut request = exec("true");
+    request["env"] = json!({ "LONG": long });
+    assert_eq!(post(&request).await?.field.as_deref(), Some("env"));
+    // What just fits reaches the device.
+    let (_, console) =
+        Console::create(fleet.api(), &exec(&format!("true {}; exit 5", "x".repeat(60_000))))
+            .await?;
+    assert_eq!(console.received(MAIN).await?.exit, Some(Exit::Code(5)));
     Ok(())
 }
