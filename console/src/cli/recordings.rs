@@ -215,7 +215,10 @@ async fn export(context: &Context, args: ExportArgs) -> Result<(), CliError> {
     let saved =
         files::save(download, &path, |done, total| line.set(|| transfer(done, total))).await;
     line.clear();
-    let size = saved?;
+    let size = saved.inspect_err(|_| {
+        let id = &args.id;
+        note(&format!("nothing is saved; `quarterdeck recordings verify {id}` says whether something of it is missing"));
+    })?;
     note(&format!("{}: {size} bytes", path.display()));
     Ok(())
 }

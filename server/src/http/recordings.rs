@@ -26,8 +26,8 @@ use super::{
 use crate::{
     store::{audit::NewEntry, recordings},
     tunnels::{
-        cast::{self, Format},
-        log::{LogError, Place},
+        cast::{self, Format, Recorded},
+        log::{Check, LogError, Place},
     },
 };
 
@@ -74,6 +74,10 @@ async fn found<N>(app: &App, member: &Member<N>, id: &str) -> Result<(Recording,
     Ok((recording, place))
 }
 
+fn recorded(recording: &Recording, place: Place) -> Recorded {
+    Recorded { place, is_complete: recording.status == RecordingStatus::Complete }
+}
+
 /// Reads a recording's events, a page at a time.
 #[utoipa::path(get, path = "/projects/{project}/recordings/{id}/events", tag = "tunnels",
     params(ListParams), responses((status = 200, body = Page<RecordingEvent>)))]
@@ -97,7 +101,8 @@ pub(super) async fn events(
         viewed(&app, &member, "recording.view", &recording, &Value::Null).await?;
     }
     let limit = paging.limit as usize;
-    let read = blocking(move || cast::events(&place, skip, limit)).await?;
+    let recorded = recorded(&recording, place);
+    let read = blocking(move || cast::events(&recorded, skip, limit)).await?;
     let (items, total) = read;
     let next = skip + items.len() as u64;
     let next_cursor = (next < total).then(|| {
@@ -140,10 +145,13 @@ async fn export<N>(
         Format::Cast => ("application/x-asciicast", "cast"),
         Format::Bytes => ("application/octet-stream", "bin"),
     };
+    let recorded = Arc::new(recorded(&recording, place));
+    let opened = Arc::clone(&recorded);
+    blocking(move || opened.open()).await?;
     viewed(app, member, "recording.export", &recording, &json!({ "as": extension })).await?;
     let (pieces_to, pieces) = mpsc::channel(EXPORT_MAX_PIECES);
     // It ends with the recording, or when the client has gone.
-    tokio::task::spawn_blocking(move || cast::export(&place, format, &pieces_to));
+    tokio::task::spawn_blocking(move || cast::export(&recorded, format, &pieces_to));
     let stream = futures_util::stream::unfold(pieces, async |mut pieces| {
         pieces.recv().await.map(|piece| (piece, pieces))
     });
@@ -168,7 +176,13 @@ pub(super) async fn verify(
 ) -> Result<axum::Json<RecordingCheck>> {
     let (recording, place) = found(&app, &member, &id).await?;
     let is_over = recording.status != RecordingStatus::Recording;
-    let check = blocking(move || place.check(is_over)).await?;
+    let check = blocking(move || match place.check(is_over) {
+        Err(error) if is_gone(&error) => {
+            Ok(Check { problem: Some(GONE.to_owned()), ..Check::default() })
+        }
+        checked => checked,
+    });
+    let check = check.await?;
     let problem = match (check.problem, recording.status) {
         (Some(problem), _) => Some(problem),
         (None, RecordingStatus::Incomplete) => Some("it ended before its session did".to_owned()),
@@ -252,15 +266,23 @@ async fn viewed<N>(
     Ok(())
 }
 
+const GONE: &str = "what was recorded is gone from the server's disk";
+
+fn is_gone(error: &LogError) -> bool {
+    matches!(error, LogError::Io(io) if io.kind() == std::io::ErrorKind::NotFound)
+}
+
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> std::result::Result<T, LogError> + Send + 'static,
 ) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await.map_err(|_| Error::internal())?;
     done.map_err(|error| match &error {
-        LogError::Io(io) if io.kind() == std::io::ErrorKind::NotFound => {
-            Error::not_found("recording")
+        error if is_gone(error) => Error::conflict("recording_damaged", GONE),
+        LogError::Broken { .. } | LogError::Cut { .. } | LogError::Empty => {
+            let why = format!("the recording is damaged: {error}");
+            Error::conflict("recording_damaged", why)
         }
-        _ => {
+        LogError::Io(_) | LogError::Full { .. } => {
             tracing::error!(%error, "a recording cannot be read");
             Error::internal()
         }

@@ -2,6 +2,9 @@
 //!
 //! A recording is as long as its session wrote, so nothing here holds all of it:
 //! [`export`] reads a chunk, hands its text on, and waits until that is taken.
+//!
+//! A recording that a crash cut is given as far as it goes, and its status says
+//! that it is incomplete; one of which something else is missing ends with an error.
 
 use std::fmt::Write as _;
 
@@ -25,6 +28,21 @@ pub(crate) enum Format {
     Bytes,
 }
 
+/// A recording, as its row and its log have it.
+#[derive(Debug)]
+pub(crate) struct Recorded {
+    pub(crate) place: Place,
+    /// Its session's end is in it.
+    pub(crate) is_complete: bool,
+}
+
+impl Recorded {
+    /// Says early whether there is anything to be read. Blocks.
+    pub(crate) fn open(&self) -> Result<(), LogError> {
+        Moments::of(self)?.next().map(drop)
+    }
+}
+
 /// One thing that happened, when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Moment {
@@ -36,13 +54,19 @@ struct Moment {
 #[derive(Debug)]
 struct Moments<'a> {
     chunks: Chunks<'a>,
+    is_complete: bool,
     header: Option<Header>,
     waiting: std::vec::IntoIter<Moment>,
 }
 
 impl<'a> Moments<'a> {
-    fn of(place: &'a Place) -> Result<Self, LogError> {
-        Ok(Self { chunks: Chunks::all(place)?, header: None, waiting: Vec::new().into_iter() })
+    fn of(recorded: &'a Recorded) -> Result<Self, LogError> {
+        Ok(Self {
+            chunks: Chunks::recording(&recorded.place)?,
+            is_complete: recorded.is_complete,
+            header: None,
+            waiting: Vec::new().into_iter(),
+        })
     }
 
     /// The next; an end also where a crash cut the recording.
@@ -53,7 +77,11 @@ impl<'a> Moments<'a> {
             }
             let opened = match self.chunks.next() {
                 Ok(Some(opened)) => opened,
-                Ok(None) | Err(LogError::Broken { .. }) => return Ok(None),
+                Ok(None) if self.is_complete => {
+                    return self.chunks.must_have_ended().map(|()| None);
+                }
+                Ok(None) => return Ok(None),
+                Err(LogError::Cut { .. }) if !self.is_complete => return Ok(None),
                 Err(error) => return Err(error),
             };
             let mut moments = Vec::with_capacity(opened.entries.len());
@@ -144,11 +172,11 @@ fn shell_code(exit: Exit) -> String {
 
 /// Reads events `skip` to `skip + most`, and whether there are more. Blocks.
 pub(crate) fn events(
-    place: &Place,
+    recorded: &Recorded,
     skip: u64,
     most: usize,
 ) -> Result<(Vec<RecordingEvent>, u64), LogError> {
-    let (mut moments, mut writer) = (Moments::of(place)?, Writer::default());
+    let (mut moments, mut writer) = (Moments::of(recorded)?, Writer::default());
     let (mut found, mut count) = (Vec::new(), 0);
     while let Some(moment) = moments.next()? {
         let Some(event) = writer.event(&moment) else { continue };
@@ -174,14 +202,14 @@ struct NotWanted;
 
 /// Hands all of a recording on. Blocks, also until it is taken.
 pub(crate) fn export(
-    place: &Place,
+    recorded: &Recorded,
     format: Format,
     to: &mpsc::Sender<Result<Bytes, std::io::Error>>,
 ) {
     let give = |bytes: Bytes| to.blocking_send(Ok(bytes)).map_err(|_| NotWanted);
     let exported = match format {
-        Format::Bytes => export_bytes(place, give),
-        Format::Cast => export_cast(place, give),
+        Format::Bytes => export_bytes(recorded, give),
+        Format::Cast => export_cast(recorded, give),
     };
     if let Err(error) = exported {
         tracing::warn!(%error, "a recording could not be read to its end");
@@ -191,10 +219,10 @@ pub(crate) fn export(
 }
 
 fn export_bytes(
-    place: &Place,
+    recorded: &Recorded,
     give: impl Fn(Bytes) -> Result<(), NotWanted>,
 ) -> Result<(), LogError> {
-    let mut moments = Moments::of(place)?;
+    let mut moments = Moments::of(recorded)?;
     while let Some(moment) = moments.next()? {
         if let Entry::Shown(Content::Bytes(bytes)) = moment.entry
             && give(bytes).is_err()
@@ -206,10 +234,10 @@ fn export_bytes(
 }
 
 fn export_cast(
-    place: &Place,
+    recorded: &Recorded,
     give: impl Fn(Bytes) -> Result<(), NotWanted>,
 ) -> Result<(), LogError> {
-    let (mut moments, mut writer) = (Moments::of(place)?, Writer::default());
+    let (mut moments, mut writer) = (Moments::of(recorded)?, Writer::default());
     let mut last_ms = 0;
     let mut is_first = true;
     loop {

@@ -38,7 +38,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
     chunk::{Entry, SessionKey},
-    read::Chunks,
+    read::{Check, Chunks},
 };
 use crate::clock::Clock;
 
@@ -74,6 +74,9 @@ pub(crate) enum LogError {
     Full { bytes: u64 },
     #[error("chunk {chunk} is not as it was written")]
     Broken { chunk: u64 },
+    /// Nothing but the end is missing: what is there is as it was written.
+    #[error("its end is missing: it was cut before chunk {chunk} was whole")]
+    Cut { chunk: u64 },
     #[error("it has no beginning")]
     Empty,
 }

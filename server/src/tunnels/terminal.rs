@@ -386,7 +386,9 @@ fn read_output(place: &Place, from: u64, most: u64) -> Result<Vec<(u64, Content)
         let opened = match chunks.next() {
             Ok(Some(opened)) => opened,
             // Its tail is being written just now.
-            Ok(None) | Err(LogError::Broken { .. }) if !found.is_empty() => break,
+            Ok(None) | Err(LogError::Cut { .. } | LogError::Broken { .. }) if !found.is_empty() => {
+                break;
+            }
             Ok(None) => break,
             Err(error) => return Err(error),
         };

@@ -9,7 +9,7 @@ use quarterdeck_protocol::{
     tunnel::close::CloseCode,
 };
 use quarterdeck_tests::{
-    Fleet,
+    Fleet, cli,
     disk::SmallDisk,
     tunnel::{Console, wait_tunnel},
 };
@@ -105,6 +105,60 @@ async fn a_recording_that_a_crash_cut_goes_on_and_is_whole() -> Result<()> {
     let check: RecordingCheck = api.get(&format!("{path}/verify")).await?;
     assert!(check.is_whole, "{check:?}");
     assert!(bytes(&api, &format!("{path}/bytes")).await? == console.output());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_recording_of_which_something_is_missing_is_neither_whole_nor_given_as_if_it_were()
+-> Result<()> {
+    let mut fleet = Fleet::start().await?;
+    let _device = fleet.device("pi-1").await?;
+    let api = fleet.api().clone();
+    let mut request = terminal("head -c 3000000 /dev/zero | tr '\\0' x");
+    request["record"] = json!(true);
+    let (tunnel, console) = Console::create(&api, &request).await?;
+    console.closed().await?;
+    let id = tunnel.recording_id.expect("it is recorded");
+    let path = format!("@/recordings/{id}");
+    assert!(api.get::<RecordingCheck>(&format!("{path}/verify")).await?.is_whole);
+
+    let folder = fleet.server().data_dir().join("tunnels").join(tunnel.id.to_string());
+    let mut segments: Vec<_> =
+        std::fs::read_dir(&folder)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+    segments.sort();
+    let (first, last) = (&segments[0], &segments[segments.len() - 1]);
+    let aside = fleet.file("aside");
+    let not_whole = async || {
+        let check: RecordingCheck = api.get(&format!("{path}/verify")).await?;
+        assert!(!check.is_whole && check.problem.is_some(), "{check:?}");
+        anyhow::Ok(())
+    };
+    // Its end is gone: what is there comes, and then an error.
+    std::fs::rename(last, &aside)?;
+    not_whole().await?;
+    assert!(bytes(&api, &format!("{path}/bytes")).await.is_err());
+    let export = ["recordings", "export", &id, "-o", "cut.cast"];
+    let exported = cli::quarterdeck(&fleet, &api, &export)?.output().await?;
+    assert_eq!(exported.status.code(), Some(1), "{exported:?}");
+    assert!(
+        String::from_utf8_lossy(&exported.stderr).contains("recordings verify"),
+        "{exported:?}"
+    );
+    std::fs::rename(&aside, last)?;
+    // Its beginning is.
+    std::fs::rename(first, &aside)?;
+    not_whole().await?;
+    for part in ["bytes", "cast", "events"] {
+        let answer = api.request(Method::GET, &format!("{path}/{part}"), &Value::Null).await?;
+        assert_eq!(answer.refused(409)?.code, "recording_damaged", "{part}");
+    }
+    // All of it is.
+    std::fs::remove_dir_all(&folder)?;
+    not_whole().await?;
+    for part in ["bytes", "cast", "events"] {
+        let answer = api.request(Method::GET, &format!("{path}/{part}"), &Value::Null).await?;
+        assert_eq!(answer.refused(409)?.code, "recording_damaged", "{part}");
+    }
     Ok(())
 }
 

@@ -152,6 +152,11 @@ impl<'a> Chunks<'a> {
         Self::from(place, 0)
     }
 
+    /// All of a recording: its beginning is never given up, so the first chunk is to be there.
+    pub(crate) fn recording(place: &'a Place) -> Result<Self, LogError> {
+        Ok(Self { expected: Some(0), ..Self::all(place)? })
+    }
+
     /// From the chunk on that has the byte of output at `offset`.
     pub(crate) fn from(place: &'a Place, offset: u64) -> Result<Self, LogError> {
         let mut numbers = place.segments()?;
@@ -178,9 +183,17 @@ impl<'a> Chunks<'a> {
         })
     }
 
-    /// Whether the session's end came.
-    pub(crate) const fn has_end(&self) -> bool {
-        self.has_end
+    /// Says that the session's end must have come by now.
+    pub(crate) const fn must_have_ended(&self) -> Result<(), LogError> {
+        if self.has_end {
+            return Ok(());
+        }
+        Err(LogError::Cut {
+            chunk: match self.expected {
+                Some(chunk) => chunk,
+                None => 0,
+            },
+        })
     }
 
     /// The next chunk; an error for one that is not as it was written.
@@ -210,6 +223,9 @@ impl<'a> Chunks<'a> {
                     return Ok(Some(opened));
                 }
                 Next::End => self.current = None,
+                Next::Torn if self.segments.len() == 0 => {
+                    return Err(LogError::Cut { chunk: segment.next_chunk });
+                }
                 Next::Torn | Next::Broken => {
                     return Err(LogError::Broken { chunk: segment.next_chunk });
                 }
@@ -219,7 +235,7 @@ impl<'a> Chunks<'a> {
 }
 
 /// What a check of a whole log found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Check {
     pub chunks: u64,
     pub bytes: u64,
@@ -228,9 +244,9 @@ pub(crate) struct Check {
 }
 
 impl Place {
-    /// Goes through all of it.
+    /// Goes through all of a recording.
     pub(crate) fn check(&self, is_over: bool) -> Result<Check, LogError> {
-        let mut chunks = Chunks::all(self)?;
+        let mut chunks = Chunks::recording(self)?;
         let mut hash = digest::Context::new(&digest::SHA256);
         let (mut count, mut bytes, mut expected) = (0, 0, None);
         let problem = loop {
@@ -250,8 +266,8 @@ impl Place {
                     }
                     expected = Some(end);
                 }
-                Ok(None) if is_over && !chunks.has_end() => {
-                    break Some("its end is missing: it was cut".to_owned());
+                Ok(None) if is_over => {
+                    break chunks.must_have_ended().err().map(|cut| cut.to_string());
                 }
                 Ok(None) => break None,
                 Err(error @ LogError::Io(_)) => return Err(error),

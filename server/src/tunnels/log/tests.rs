@@ -246,3 +246,28 @@ fn a_recording_that_has_its_size_takes_nothing_more_but_its_end() {
     log.finish().expect("the end is written all the same");
     assert_eq!(place(folder.path()).check(true).expect("readable").problem, None);
 }
+
+#[test]
+fn a_recording_without_its_beginning_is_not_whole_and_one_that_was_cut_says_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut log = new(folder.path(), KEPT);
+    for _ in 0..40 {
+        log.append(&[shown(&"x".repeat(64 * 1024))]).expect("written");
+    }
+    log.finish().expect("finished");
+    let all = files(folder.path());
+    assert!(all.len() > 2, "{} segments", all.len());
+    let problem = || place(folder.path()).check(true).expect("readable").problem;
+    assert_eq!(problem(), None);
+
+    let last = all.last().expect("a file");
+    let whole = fs::read(last).expect("a file");
+    fs::write(last, &whole[..whole.len() - 3]).expect("cut");
+    let cut = problem().expect("it was cut");
+    assert!(cut.contains("its end is missing"), "{cut}");
+    fs::write(last, whole).expect("mended");
+
+    fs::remove_file(&all[0]).expect("removed");
+    let broken = problem().expect("its beginning is gone");
+    assert!(broken.contains("chunk 0"), "{broken}");
+}
