@@ -252,13 +252,13 @@ async fn open_way(
 ) -> Result<Way, StartError> {
     match broker {
         BrokerAt::Embedded(port) => {
-            let (broker, inbound) = embedded::start(port, Arc::new(engine.clone()));
+            let (broker, inbound, tunnels) =
+                embedded::start_with_tunnels(port, Arc::new(engine.clone()));
             let url = format!("mqtt://{}", broker.address());
-            let tunnels = broker.tunnels();
             Ok(Way {
                 link: Arc::new(broker),
                 inbound,
-                tunnels,
+                tunnels: Some(tunnels),
                 is_broker_up: None,
                 url,
                 is_ready: Box::new(|| true),

@@ -58,8 +58,8 @@ use self::{core::Core, door::Door, mailbox::Letter};
 use super::{
     limits,
     link::{
-        self, Authenticator, Ended, InboundReceiver, Link, PublishError, PublishRequest,
-        TunnelsReceiver,
+        self, Authenticator, Ended, InboundReceiver, InboundSender, Link, PublishError,
+        PublishRequest, TunnelsReceiver,
     },
 };
 
@@ -95,25 +95,35 @@ pub fn bind(listen: SocketAddr) -> Result<Port, StartError> {
 
 /// Starts the broker; the receiver gets what the devices say.
 pub fn start(port: Port, authenticator: Arc<dyn Authenticator>) -> (Broker, InboundReceiver) {
-    let Port { listener, address } = port;
     let (sender, receiver) = link::inbound();
-    let core = Arc::new(Core::new(authenticator, sender));
+    (serve(port, authenticator, sender), receiver)
+}
+
+/// Starts the broker; what is of tunnels is heard apart from the rest. From the first connection
+/// on: a device that came in between would hear, and nobody would know.
+pub fn start_with_tunnels(
+    port: Port,
+    authenticator: Arc<dyn Authenticator>,
+) -> (Broker, InboundReceiver, TunnelsReceiver) {
+    let (sender, receiver) = link::inbound();
+    let tunnels = sender.open_tunnels().expect("nobody else has the sender yet");
+    (serve(port, authenticator, sender), receiver, tunnels)
+}
+
+fn serve(port: Port, authenticator: Arc<dyn Authenticator>, inbound: InboundSender) -> Broker {
+    let Port { listener, address } = port;
+    let core = Arc::new(Core::new(authenticator, inbound));
     let tasks = vec![
         tokio::spawn(accept(core.clone(), listener)),
         tokio::spawn(expire_sessions(core.clone())),
     ];
-    (Broker { core, address, tasks: Mutex::new(tasks) }, receiver)
+    Broker { core, address, tasks: Mutex::new(tasks) }
 }
 
 impl Broker {
     /// The address that devices connect to, with the port that was given.
     pub fn address(&self) -> SocketAddr {
         self.address
-    }
-
-    /// Hears, from now on, what is of tunnels apart from the rest; `None` when that is done already.
-    pub fn tunnels(&self) -> Option<TunnelsReceiver> {
-        self.core.inbound.open_tunnels()
     }
 
     /// How many sign-ins are under way.
