@@ -60,7 +60,9 @@ use crate::{
     tunnels::Tunnels,
 };
 
-pub use self::{metrics::Metrics, openapi::router, service_tokens::Uses as TokenUses};
+pub use self::{
+    metrics::Metrics, openapi::router, service_tokens::Uses as TokenUses, status::Readiness,
+};
 
 /// Whether the way to the devices works: asked by `/readyz`.
 pub type BrokerReady = Box<dyn Fn() -> bool + Send + Sync>;
@@ -81,6 +83,7 @@ pub struct App {
     pub tunnels: Tunnels,
     pub metrics: Metrics,
     pub broker_ready: BrokerReady,
+    pub readiness: Readiness,
     pub stopping: CancellationToken,
 }
 

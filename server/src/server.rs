@@ -153,6 +153,7 @@ impl Server {
             tunnels,
             metrics,
             broker_ready: is_ready,
+            readiness: http::Readiness::default(),
             stopping: stop.clone(),
         });
         let requests = TaskTracker::new();

@@ -347,14 +347,18 @@ impl Store {
                     .max_connections(1)
                     .idle_timeout(None)
                     .max_lifetime(None);
+                let writer = one.clone().connect_with(options.clone()).await.map_err(open)?;
+                MIGRATIONS.run(&writer).await?;
+                // Opened now: one that is damaged is to stop the start, not the first device.
+                let beside = intake::file_beside(path);
+                let shown = beside.display().to_string();
                 let intake = one
-                    .clone()
                     .after_connect(|connection, _| {
                         Box::pin(async move { connection.execute(intake::TABLE).await.map(drop) })
                     })
-                    .connect_lazy_with(options.clone().filename(intake::file_beside(path)));
-                let writer = one.connect_with(options.clone()).await.map_err(open)?;
-                MIGRATIONS.run(&writer).await?;
+                    .connect_with(options.clone().filename(beside))
+                    .await
+                    .map_err(|source| StoreError::Open { url: shown, source })?;
                 let readers = reader_options()
                     .connect_with(options.create_if_missing(false).read_only(true))
                     .await

@@ -1,6 +1,6 @@
 //! Whether the server lives, works, and how it fares: `/healthz`, `/readyz`, `/metrics`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     extract::State,
@@ -8,8 +8,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::json;
+use tokio::{sync::Mutex, time::Instant};
 
 use super::{App, extract::SignedIn};
+use crate::store::{intake, meta};
 
 /// Tells that the process answers.
 #[utoipa::path(get, path = "/healthz", tag = "status", security(()),
@@ -35,15 +37,51 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
     (status, axum::Json(body)).into_response()
 }
 
+/// Whether the store can be read, and takes what is written: requests' part and devices'.
 async fn store_answers(app: &App) -> bool {
-    let asked = async {
-        let mut tx = app.store.read().await?;
-        crate::store::meta::get(&mut tx, "ready").await
-    };
-    let limit = std::time::Duration::from_millis(READY_TIMEOUT_MS);
-    matches!(tokio::time::timeout(limit, asked).await, Ok(Ok(_)))
+    app.readiness
+        .known(|| async {
+            let asked = async {
+                let mut tx = app.store.read().await?;
+                meta::get(&mut tx, NAME).await?;
+                drop(tx);
+                let written =
+                    app.store.write(|tx| Box::pin(async move { meta::put(tx, NAME, "").await }));
+                let heard = app
+                    .store
+                    .intake(|tx| Box::pin(async move { intake::page(tx, i64::MAX).await }));
+                let (written, heard) = tokio::try_join!(written, heard)?;
+                written.and(heard.map(drop))
+            };
+            let limit = Duration::from_millis(READY_TIMEOUT_MS);
+            matches!(tokio::time::timeout(limit, asked).await, Ok(Ok(())))
+        })
+        .await
 }
 
+/// What was found last, so that asking again and again costs nothing.
+#[derive(Debug, Default)]
+pub struct Readiness(Mutex<Option<(Instant, bool)>>);
+
+impl Readiness {
+    async fn known<F: Future<Output = bool>>(&self, ask: impl FnOnce() -> F) -> bool {
+        // Who comes while it is being found out waits for that.
+        let mut found = self.0.lock().await;
+        if let Some((at, is_ready)) = *found
+            && at.elapsed() < Duration::from_millis(READY_KNOWN_MS)
+        {
+            return is_ready;
+        }
+        let is_ready = ask().await;
+        *found = Some((Instant::now(), is_ready));
+        is_ready
+    }
+}
+
+/// What is written to find out: nothing else has this name.
+const NAME: &str = "ready";
+/// For how long an answer stands, in milliseconds.
+const READY_KNOWN_MS: u64 = 1_000;
 /// How long the store may take to answer before the server is not ready, in milliseconds.
 const READY_TIMEOUT_MS: u64 = 2_000;
 

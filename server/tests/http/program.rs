@@ -280,3 +280,19 @@ fn limits_are_shown_and_a_database_is_migrated() {
     assert_eq!(code, 1);
     assert!(err.contains("pg_dump"), "{err}");
 }
+
+#[test]
+fn a_damaged_database_is_named_and_nothing_is_served() {
+    for file in ["quarterdeck.db", "quarterdeck.db-intake"] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let serving = Serving::start(&mut program(folder.path()));
+        assert_eq!(serving.stop(Signal::SIGTERM).0, Some(0));
+        let path = folder.path().join("data").join(file);
+        assert!(path.exists(), "{file}");
+        std::fs::write(&path, [0x5a; 5_000]).expect("damaged");
+        let args = ["--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"];
+        let (code, out, err) = run(program(folder.path()).args(args));
+        assert_eq!((code, out.as_str()), (1, ""), "{err}");
+        assert!(err.contains(file), "{file}: {err}");
+    }
+}

@@ -5,7 +5,7 @@ use quarterdeck_protocol::{command::CommandStatus, ids::CommandId};
 use quarterdeck_tests::{
     Fleet,
     agent::DeviceOptions,
-    api::submission,
+    api::{Api, submission},
     disk::SmallDisk,
     server::ServerOptions,
     wait::{Look, wait_for},
@@ -14,6 +14,15 @@ use reqwest::Method;
 use serde_json::json;
 
 const DISK_BYTES: u64 = 24 << 20;
+
+async fn is_ready(api: &Api, status: u16) -> Result<()> {
+    wait_for(&format!("{status} from /readyz"), || async {
+        let answer = reqwest::get(format!("{}/readyz", api.base())).await?;
+        let is_so = answer.status().as_u16() == status;
+        Ok(if is_so { Look::Ready(()) } else { Look::not_yet(answer.text().await?) })
+    })
+    .await
+}
 
 #[tokio::test]
 async fn a_server_with_a_full_disk_refuses_and_goes_on_when_there_is_space() -> Result<()> {
@@ -47,8 +56,10 @@ async fn a_server_with_a_full_disk_refuses_and_goes_on_when_there_is_space() -> 
     }
     ensure!(refused > 0, "a full disk was never noticed");
     fleet.server().process().must_run()?;
+    is_ready(fleet.api(), 503).await?;
 
     disk.free()?;
+    is_ready(fleet.api(), 200).await?;
     let after = wait_for("the server to take commands again", || async {
         let sent = fleet.api().script("pi-1", "echo there is space").await;
         Ok(sent.map_or_else(Look::not_yet, Look::Ready))
