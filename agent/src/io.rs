@@ -5,12 +5,13 @@
 //! | [`mqtt`], [`tunnel_link`] | the broker: commands, and tunnels |
 //! | [`http`], [`transfer`], [`tls`] | the server's HTTP interface |
 //! | [`process`], [`supervisor`], [`as_user`], [`output`] | programs |
-//! | [`procfs`], [`host`] | the kernel's view of processes and the host |
+//! | [`cgroup`], [`procfs`], [`host`] | the kernel's view of processes and the host |
 //! | [`files`] | files that commands may touch |
 //! | [`durable`] | small files of the agent's own |
 //! | [`workflow_folder`] | workflows that the device's owner wrote |
 
 pub mod as_user;
+pub mod cgroup;
 pub mod durable;
 pub mod files;
 pub mod host;

@@ -8,7 +8,9 @@
 //! ```
 //!
 //! No supervisor stands between, as it does for `run_script`: a step must cost
-//! little more than its program, and a thousand may run at once. So what hides
+//! little more than its program, and a thousand may run at once. Where there are
+//! control groups, each script has one ([`crate::io::cgroup`]): it bounds how many
+//! processes there are, and holds all of them. Where there are none, what hides
 //! from its group is found by descent while its parent lives, and by a mark in
 //! its environment after that; and what a crash of the agent left behind is
 //! found by that mark at the next start, before its state runs again.
@@ -39,6 +41,7 @@ use super::own;
 use crate::{
     domain::Moment,
     io::{
+        cgroup::{Cgroup, Cgroups},
         pipe::read_from,
         procfs::{self, Stat},
     },
@@ -75,6 +78,7 @@ pub struct Host {
     environment: HashMap<OsString, OsString>,
     /// Tells this agent's scripts from those of another on the same host.
     agent: String,
+    cgroups: Cgroups,
 }
 
 /// How a script ended, with what it printed.
@@ -91,7 +95,8 @@ impl Host {
     pub fn new(environment: impl Iterator<Item = (OsString, OsString)>, agent: &str) -> Self {
         let is_private = |name: &OsString| name.to_string_lossy().starts_with(AGENTS_OWN);
         let environment = environment.filter(|(name, _)| !is_private(name)).collect();
-        Self { environment, agent: format!("{:016x}", own::hash(agent.as_bytes())) }
+        let agent = format!("{:016x}", own::hash(agent.as_bytes()));
+        Self { environment, cgroups: Cgroups::find(&agent), agent }
     }
 
     fn mark_of(&self, topic: &str) -> String {
@@ -105,12 +110,31 @@ impl Host {
         command
     }
 
+    /// Makes the control group of a script; on another thread, since the kernel may take its time.
+    async fn cgroup(self: &Arc<Self>) -> Arc<Cgroup> {
+        let host = Arc::clone(self);
+        tokio::task::spawn_blocking(move || Arc::new(host.cgroups.make())).await.unwrap_or_default()
+    }
+
+    /// Removes it when the script is over.
+    fn remove(&self, cgroup: Arc<Cgroup>) {
+        if let Some(cgroup) = Arc::into_inner(cgroup) {
+            self.cgroups.remove(cgroup);
+        }
+    }
+
     /// Starts something that nobody awaits; what was said if it cannot be.
-    pub async fn launch(&self, program: &str, arguments: &[String]) -> Result<(), String> {
+    pub async fn launch(
+        self: Arc<Self>,
+        program: &str,
+        arguments: &[String],
+    ) -> Result<(), String> {
         let mut command = self.command(program, arguments);
         command.stdout(Stdio::null()).stderr(Stdio::null());
+        let cgroup = self.cgroup().await;
         // Dropped, it is still reaped when it ends.
-        let started = spawn(command).await.map(drop);
+        let started = spawn(command, &cgroup).await.map(drop);
+        self.remove(cgroup);
         started.map_err(|error| format!("{program}: {error}"))
     }
 
@@ -125,15 +149,17 @@ impl Host {
         let mut command = self.command(&run.program, &run.arguments);
         let mark = self.mark_of(topic);
         command.env(MARK, &mark).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = match spawn(command).await {
+        let cgroup = self.cgroup().await;
+        let mut child = match spawn(command, &cgroup).await {
             Ok(child) => child,
             Err(error) => {
+                self.remove(cgroup);
                 let end = ScriptEnd::NotLaunched(error.to_string());
                 return Ended { end, excerpts: Excerpts::default(), stderr: Vec::new() };
             }
         };
-        let family =
-            Family { group: child.id().map_or(0, |pid| pid as i32), since_ticks: ticks(now), mark };
+        let group = child.id().map_or(0, |pid| pid as i32);
+        let family = Family { group, since_ticks: ticks(now), mark, cgroup: Arc::clone(&cgroup) };
         let mut output = Output::new(&mut child);
         let (status, is_late) = output.until_exit(&mut child, &run, &family, &stop).await;
         if is_late {
@@ -143,6 +169,8 @@ impl Host {
             family.kill().await;
             output.drain().await;
         }
+        drop(family);
+        self.remove(cgroup);
         let end = match status {
             _ if is_late => ScriptEnd::TimedOut,
             Some(status) => end_of(status),
@@ -162,12 +190,13 @@ impl Host {
 }
 
 /// Starts a program on another thread: its file may lie on a file system that hangs.
-async fn spawn(command: Command) -> io::Result<Child> {
+async fn spawn(command: Command, cgroup: &Arc<Cgroup>) -> io::Result<Child> {
     let mut command = command;
     let mut attempts = 0;
     loop {
+        let cgroup = Arc::clone(cgroup);
         let started = tokio::task::spawn_blocking(move || {
-            let started = command.spawn();
+            let started = cgroup.spawn(&mut command);
             (command, started)
         });
         let (again, started) = started.await.map_err(io::Error::other)?;
@@ -306,6 +335,7 @@ struct Family {
     /// None of them was born before.
     since_ticks: u64,
     mark: String,
+    cgroup: Arc<Cgroup>,
 }
 
 /// Clock ticks since the host started, as `/proc` counts them; one less, since both are cut off.
@@ -333,6 +363,12 @@ impl Family {
     async fn kill(&self) {
         let family = self.clone();
         on_another_thread(move || {
+            family.cgroup.kill();
+            // In one go, so that none of the group is born between; if it is still this one.
+            let is_in_group = |stat: &Stat| stat.group == family.group && family.has(stat);
+            if family.group > 1 && procfs::all().iter().any(is_in_group) {
+                let _ = killpg(Pid::from_raw(family.group), Signal::SIGKILL);
+            }
             for stat in procfs::descendants(family.group) {
                 let _ = kill(Pid::from_raw(stat.pid), Signal::SIGKILL);
             }

@@ -11,6 +11,7 @@
 //! value. So a block that stands word for word in a value that was filled into
 //! the script's command line is no word of the script: it is passed over.
 
+use memchr::memmem;
 use serde_json::Value;
 
 use super::message::{PAYLOAD_MAX_BYTES, Payload};
@@ -103,15 +104,7 @@ impl Scanner {
 }
 
 fn find(bytes: &[u8], marker: &[u8], from: usize) -> Option<usize> {
-    let mut at = from;
-    while let Some(offset) = bytes.get(at..)?.iter().position(|byte| *byte == marker[0]) {
-        at += offset;
-        if bytes[at..].starts_with(marker) {
-            return Some(at);
-        }
-        at += 1;
-    }
-    None
+    memmem::find(bytes.get(from..)?, marker).map(|at| from + at)
 }
 
 impl Excerpts {

@@ -122,13 +122,13 @@ fn output_of_any_size_and_kind_is_taken_in_bounded_memory() {
     let file = folder.path().join("big.sh");
     let block = ":::begin-tedge:::\\n{\"x\":1}\\n:::end-tedge:::\\n";
     let text = format!(
-        "head -c 300000000 /dev/urandom\nhead -c 3000000 /dev/urandom >&2\nprintf '\\n{block}'\nhead -c 1000000 /dev/zero\n"
+        "head -c 2000000000 /dev/zero\nhead -c 100000000 /dev/urandom\nhead -c 3000000 /dev/urandom >&2\nprintf '\\n{block}'\nhead -c 1000000 /dev/zero\n"
     );
     fs::write(&file, text).expect("written");
     agent.start();
     let idle = resident_kb(agent.pid());
     begin(&mut agent, "op", "1", json!({"file": file}));
-    // A debug build beside other tests looks through some megabytes a second.
+    // Two gigabytes, in a debug build beside other tests.
     let last = reaches_within(4 * PATIENCE, &mut agent, "op", "1", "successful");
     assert_eq!(last["x"], 1);
     let after = resident_kb(agent.pid());

@@ -22,6 +22,8 @@ pub(super) struct Reader<'a> {
     text: &'a str,
     line_starts: Vec<usize>,
     problems: Vec<Problem>,
+    /// How many of them, the first, say that it is no TOML.
+    syntax_problems: usize,
     notes: Vec<Problem>,
 }
 
@@ -29,11 +31,16 @@ impl<'a> Reader<'a> {
     pub(super) fn new(text: &'a str) -> Self {
         let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
         let line_starts = std::iter::once(0).chain(breaks.map(|(at, _)| at + 1)).collect();
-        Self { text, line_starts, problems: Vec::new(), notes: Vec::new() }
+        let (problems, notes) = (Vec::new(), Vec::new());
+        Self { text, line_starts, problems, syntax_problems: 0, notes }
     }
 
-    /// Gives problems and notes, each in the order of the file.
+    /// Gives problems and notes, each in the order of the file. Of a file that is no TOML nothing
+    /// else is told: what seems wrong or missing then may only have been read wrong.
     pub(super) fn finish(mut self) -> (Vec<Problem>, Vec<Problem>) {
+        if self.syntax_problems > 0 {
+            self.problems.truncate(self.syntax_problems);
+        }
         self.problems.sort_by_key(|problem| (problem.line, problem.column));
         (self.problems, self.notes)
     }
@@ -82,6 +89,7 @@ impl<'a> Reader<'a> {
             let span = error.span().unwrap_or(text.len()..text.len());
             self.wrong(&span, "", format!("this is no TOML: {}", error.message()));
         }
+        self.syntax_problems = self.problems.len();
         tree.into_inner()
     }
 

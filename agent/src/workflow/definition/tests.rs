@@ -223,8 +223,11 @@ fn d10_all_problems_of_a_file_are_told_at_once_and_its_commands_fail_with_them()
     assert!(reason.starts_with("Invalid operation workflow definition: wf.toml:2:1:"), "{reason}");
     let stand_in = Definition::ill_formed("op", &reason);
     assert_eq!(stand_in.reachable(), ["init", "executing", "failed"]);
-    let broken = Definition::parse("wf.toml", "operation = \"op\"\n[init\n").expect_err("invalid");
+    let broken = Definition::parse("wf.toml", "operation = \"op\"\n[init\naction = \"proceed\"\n")
+        .expect_err("invalid");
     assert_eq!(broken.operation.as_deref(), Some("op"), "also of a file that is no TOML");
+    let all_syntax = broken.problems.iter().all(|problem| problem.text.contains("no TOML"));
+    assert!(all_syntax, "nothing is made up of what was read wrong: {broken}");
 }
 
 #[test]
