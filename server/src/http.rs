@@ -17,6 +17,7 @@ pub mod actions;
 pub mod extract;
 pub mod idempotency;
 pub mod json;
+pub mod linger;
 pub mod metrics;
 pub mod openapi;
 pub mod problem;

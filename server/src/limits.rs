@@ -24,6 +24,13 @@ pub const ALL: &[Limit] = &[
     limit("http_head_bytes", http::server::HEAD_MAX_BYTES as u64, "431"),
     limit("http_headers", http::server::HEADERS_MAX as u64, "431"),
     limit("http_head_timeout_ms", http::server::HEAD_TIMEOUT_MS, "closed"),
+    limit("http_linger_ms", http::linger::LINGER_MAX_MS, "closed, and perhaps the answer lost"),
+    limit("http_linger_idle_ms", http::linger::LINGER_IDLE_MS, "closed"),
+    limit(
+        "http_linger_bytes",
+        http::linger::LINGER_MAX_BYTES,
+        "closed, and perhaps the answer lost",
+    ),
     limit("http_body_bytes", shared::HTTP_BODY_MAX_BYTES as u64, "413"),
     limit("device_configuration_bytes", shared::CONFIGURATION_MAX_BYTES as u64, "422"),
     limit("http_body_timeout_ms", http::json::BODY_TIMEOUT_MS, "408"),

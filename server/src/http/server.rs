@@ -5,6 +5,11 @@
 //!    │ all taken: wait, the kernel queues                       │
 //!    └── stopping: no more                     a peer that takes no byte for 30 s is closed
 //! ```
+//!
+//! What hyper itself refuses (a head that is no HTTP, or over a limit) it answers with 400, 414 or
+//! 431 without a body: it has no hook for a problem there. Where a head has both
+//! `Transfer-Encoding` and `Content-Length` it goes by the first (RFC 9112, 6.3), and shows no
+//! trace of the second.
 
 use std::{
     io,
@@ -27,12 +32,16 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
+use super::linger::{Lingering, Unread};
+
 /// Connections that may be open at once; more wait in the kernel's queue.
 pub const CONNECTIONS_MAX: usize = 4_096;
 /// How long a request's head may take, from an idle connection on, in milliseconds.
 pub const HEAD_TIMEOUT_MS: u64 = 20_000;
 /// The longest head of a request, in bytes.
 pub const HEAD_MAX_BYTES: usize = 64 * 1024;
+/// What a connection holds of what it reads, and of what it writes, in bytes.
+const BUFFER_MAX_BYTES: usize = 64 * 1024;
 /// The most header fields of a request.
 pub const HEADERS_MAX: usize = 100;
 /// How long a peer may take nothing of what is written to it, in milliseconds.
@@ -82,16 +91,19 @@ pub async fn serve(
 }
 
 async fn serve_one(stream: TcpStream, peer: SocketAddr, router: Router, stop: CancellationToken) {
+    let unread = Unread::default();
+    let stream = Lingering::new(StallGuard::new(stream), unread.clone());
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(Peer(peer)));
-        router.clone().oneshot(request.map(Body::new))
+        router.clone().oneshot(request.map(|body| Body::new(unread.watch(body))))
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_millis(HEAD_TIMEOUT_MS))
         .max_headers(HEADERS_MAX)
-        .max_buf_size(HEAD_MAX_BYTES)
-        .serve_connection(TokioIo::new(StallGuard::new(stream)), service)
+        .max_header_size(HEAD_MAX_BYTES)
+        .max_buf_size(BUFFER_MAX_BYTES)
+        .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     tokio::pin!(connection);
     let ended = tokio::select! {

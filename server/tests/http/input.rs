@@ -32,7 +32,14 @@ async fn a_body_that_is_no_json_is_400_and_json_of_another_shape_422() {
     ] {
         assert_eq!(post(body.to_string()).await.problem(422, "invalid")["field"], field);
     }
-    post(r#"{"targets":{},"type":"a\u0000b"}"#.to_owned()).await.problem(422, "invalid");
+    for (body, field) in [
+        (r#"{"targets":{},"type":"a\u0000b"}"#, "type"),
+        (r#"{"targets":{},"type":"ping","type":"ping"}"#, "type"),
+        (r#"{"targets":{},"type":"x","payload":{"a":[{"b":1,"b":2}]}}"#, "payload.a[0].b"),
+    ] {
+        let problem = post(body.to_owned()).await.problem(422, "invalid");
+        assert_eq!(problem["field"], field);
+    }
 }
 
 #[tokio::test]
@@ -41,6 +48,10 @@ async fn a_body_without_the_type_of_json_is_415() {
     let admin = fixture.admin().await;
     let request = fixture.request(Method::POST, COMMANDS, &admin).body("{}");
     send(request).await.problem(415, "unsupported_media_type");
+    let request = fixture.request(Method::POST, COMMANDS, &admin).json(&json!({}));
+    send(request.header(header::CONTENT_ENCODING, "gzip"))
+        .await
+        .problem(415, "unsupported_encoding");
 }
 
 #[tokio::test]
@@ -60,6 +71,57 @@ async fn a_body_over_one_mebibyte_is_413() {
         large.into_bytes().chunks(8192).map(|chunk| Ok(chunk.to_vec())).collect();
     let body = reqwest::Body::wrap_stream(futures_util::stream::iter(chunks));
     send(post().body(body)).await.problem(413, "too_large");
+}
+
+/// A sender that writes its whole request before it reads.
+async fn stubborn(fixture: &Fixture, head: &str, body_bytes: usize) -> String {
+    let mut stream = TcpStream::connect(fixture.running.http_address).await.expect("connected");
+    let head = format!("{head}Host: x\r\nContent-Length: {body_bytes}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.expect("the head is taken");
+    let chunk = vec![b' '; 64 * 1024];
+    for _ in 0..body_bytes / chunk.len() {
+        stream.write_all(&chunk).await.expect("all of the body is taken");
+    }
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.expect("the answer is not reset");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn who_sends_all_of_a_body_that_is_refused_still_gets_the_answer() {
+    let fixture = Fixture::start().await;
+    let admin = fixture.admin().await;
+    let head = format!(
+        "POST /api/v1{COMMANDS} HTTP/1.1\r\nAuthorization: Bearer {admin}\r\nContent-Type: application/json\r\n"
+    );
+    let answer = stubborn(&fixture, &head, 20 * 1024 * 1024).await;
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    assert!(answer.contains("\"too_large\""), "{answer}");
+    // And who is refused before any of it is read.
+    let nobody = "POST /api/v1/users HTTP/1.1\r\nContent-Type: application/json\r\n";
+    let answer = stubborn(&fixture, nobody, 4 * 1024 * 1024).await;
+    assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_request_names_its_host_once_and_has_a_head_within_the_limit() {
+    let fixture = Fixture::start().await;
+    let close = "Connection: close\r\n\r\n";
+    for (head, status) in [
+        (String::new(), "400"),
+        ("Host: a\r\nHost: b\r\n".to_owned(), "400"),
+        ("Host: a\r\n".to_owned(), "200"),
+        (format!("Host: a\r\nX: {}\r\n", "x".repeat(60_000)), "200"),
+        (format!("Host: a\r\nX: {}\r\n", "x".repeat(64 * 1024)), "431"),
+    ] {
+        let answer =
+            raw(&fixture, format!("GET /healthz HTTP/1.1\r\n{head}{close}").as_bytes()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+        let is_problem = answer.contains("application/problem+json");
+        assert_eq!(is_problem, status == "400", "{answer}");
+    }
+    let answer = raw(&fixture, b"GET /healthz HTTP/1.0\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
 }
 
 #[tokio::test]
