@@ -168,11 +168,16 @@ pub(super) async fn enroll(
     if request.csr_pem.as_ref().is_some_and(|csr| csr.len() > CSR_MAX_BYTES) {
         return Err(Error::invalid("csr_pem", format!("expected at most {CSR_MAX_BYTES} bytes")));
     }
-    app.limiter
-        .machine_may_try(from, GUESSES, app.clock.steady())
-        .map_err(|e| Error::too_many(e.retry_after_s, "too many wrong enrolment tokens"))?;
     let device = request.device_id.clone();
     let token = hash_secret(&request.token);
+    // A device that has its token is let in, whatever others guess behind the same router.
+    let is_guess =
+        enrollment_tokens::by_hash(&mut app.store.read().await?, &token).await?.is_none();
+    if is_guess {
+        app.limiter
+            .machine_may_try(from, GUESSES, app.clock.steady())
+            .map_err(|e| Error::too_many(e.retry_after_s, "too many wrong enrolment tokens"))?;
+    }
     let key = key.of_bearer(&request.token, &bytes);
     let (engine, address) = (app.engine.clone(), from.to_string());
     let enrolled = once(&app, key, StatusCode::CREATED, move |tx| {
@@ -195,7 +200,9 @@ pub(super) async fn enroll(
         }
         Err(refused) => {
             if refused.status == StatusCode::UNAUTHORIZED {
-                app.limiter.machine_failed(from, GUESSES, app.clock.steady());
+                if is_guess {
+                    app.limiter.machine_failed(from, GUESSES, app.clock.steady());
+                }
                 let actor = Actor { name: format!("device:{device}"), from: from.to_string() };
                 record_denied(&app, actor, None, "device.enroll", "/api/v1/enroll").await;
             }

@@ -85,6 +85,12 @@ async fn a_hall_of_devices_enrols_at_once_from_one_address() {
     let wait_s: u64 = refused.headers["retry-after"].to_str().unwrap().parse().unwrap();
     assert!((1..=15).contains(&wait_s), "{wait_s}");
     refused.problem(429, "too_many_requests");
+
+    // Who has a token is let in all the same; and one that is used up was no guess.
+    let made = fixture.post(path, &admin, &json!({ "uses": 1 })).await.expect(201);
+    let with_token = |id: &str| json!({ "token": made["token"], "device_id": id });
+    fixture.post("/enroll", "", &with_token("late")).await.expect(201);
+    fixture.post("/enroll", "", &with_token("too-late")).await.expect(401);
 }
 
 #[tokio::test]
