@@ -33,6 +33,8 @@ use crate::{
     },
 };
 
+/// The operation whose round trip is measured here.
+const PING: &str = "ping";
 /// Lines of one timeline; beyond them progress and late words are no longer noted.
 const TIMELINE_MAX_EVENTS: i64 = 500;
 
@@ -237,7 +239,11 @@ impl Working {
                 said.describe(update);
             }
             if next.is_ended() {
-                update.ended = Some(Box::new(ended(status, said, at)));
+                let mut ended = ended(status, said, at);
+                if self.loaded.kind == PING {
+                    measure(&mut ended, self.loaded.published_at);
+                }
+                update.ended = Some(Box::new(ended));
             }
         }
         self.state.phase = next;
@@ -272,6 +278,19 @@ impl Working {
     }
 }
 
+/// Adds to a ping's result how long it took from here to the device and back, in milliseconds.
+fn measure(ended: &mut Ended, published_at: Option<i64>) {
+    let Some((result, sent_at)) = ended.result.as_mut().zip(published_at) else { return };
+    let round_trip_ms = (ended.finished_at - sent_at).max(0);
+    // An object that says nothing of it: anything else is not of our agent, and stays as it is.
+    if let Some(rest) = result.trim_start().strip_prefix('{')
+        && !result.contains("\"round_trip_ms\"")
+    {
+        let comma = if rest.trim_start().starts_with('}') { "" } else { "," };
+        *result = format!("{{\"round_trip_ms\":{round_trip_ms}{comma}{rest}");
+    }
+}
+
 fn ended(status: CommandStatus, said: Option<&Said>, at: i64) -> Ended {
     let mut ended = Ended { finished_at: at, ..Ended::default() };
     if let Some(said) = said.filter(|said| said.status.is_final()) {
@@ -291,4 +310,28 @@ fn ended(status: CommandStatus, said: Option<&Said>, at: i64) -> Ended {
         ended.error_message = Some(message.to_owned());
     }
     ended
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_trip_stands_in_the_result_of_a_ping() {
+        for (result, expected) in [
+            (r#"{"at":1}"#, r#"{"round_trip_ms":25,"at":1}"#),
+            ("{}", r#"{"round_trip_ms":25}"#),
+            ("{ }", r#"{"round_trip_ms":25 }"#),
+            ("[1]", "[1]"),
+            (r#"{"round_trip_ms":0}"#, r#"{"round_trip_ms":0}"#),
+        ] {
+            let mut ended =
+                Ended { finished_at: 125, result: Some(result.to_owned()), ..Ended::default() };
+            measure(&mut ended, Some(100));
+            assert_eq!(ended.result.as_deref(), Some(expected));
+        }
+        let mut unsent = Ended { result: Some("{}".to_owned()), ..Ended::default() };
+        measure(&mut unsent, None);
+        assert_eq!(unsent.result.as_deref(), Some("{}"));
+    }
 }

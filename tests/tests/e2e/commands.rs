@@ -56,6 +56,8 @@ async fn each_operation_that_only_looks_answers_with_a_result() -> Result<()> {
         let command = fleet.api().wait_status(id, CommandStatus::Completed).await?;
         let result = command.result.with_context(|| format!("{kind} has no result"))?;
         ensure!(result.as_object().is_some_and(|it| !it.is_empty()), "{kind}: {result}");
+        let is_measured = result["round_trip_ms"].as_u64().is_some_and(|ms| ms < 60_000);
+        ensure!(is_measured == (kind == "ping"), "{kind}: {result}");
     }
     Ok(())
 }

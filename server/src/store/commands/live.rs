@@ -39,13 +39,14 @@ pub struct Loaded {
     pub step: Option<String>,
     pub state: Option<String>,
     pub events: i64,
+    pub published_at: Option<i64>,
 }
 
 /// The columns of [`Loaded`], or a statement that reads them.
 macro_rules! loaded {
     () => {
         "id, project_id, device_id, type, timeout_s, status, expires_due, ends_due, cancel_due, due, boot_id,
-         progress, step, state, events"
+         progress, step, state, events, published_at"
     };
     ($tail:literal) => {
         concat!("SELECT ", loaded!(), " FROM commands ", $tail)
