@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use quarterdeck_protocol::{
-    api::{AuditEntry, CreatedTunnel, Role, Tunnel, TunnelStatus},
+    api::{AuditEntry, AuditOutcome, CreatedTunnel, Role, Tunnel, TunnelStatus},
     ids::TunnelId,
     tunnel::{close::CloseCode, mark::Exit, session::ServerMessage},
 };
@@ -140,10 +140,19 @@ async fn an_admin_kills_any_and_the_trail_tells_all_of_it() -> Result<()> {
     assert_eq!(console.closed().await?.0, CloseCode::Killed);
     let object = format!("tunnel:{}", tunnel.id);
     let trail: Vec<AuditEntry> = fleet.api().list(&format!("@/audit?object={object}")).await?;
-    let told: Vec<_> = trail.iter().rev().map(|e| (e.actor.as_str(), e.action.as_str())).collect();
+    let told: Vec<_> = trail
+        .iter()
+        .rev()
+        .map(|e| (e.actor.as_str(), e.action.as_str(), e.outcome == AuditOutcome::Ok))
+        .collect();
     assert_eq!(
         told,
-        [("otto", "tunnel.open"), ("otto", "tunnel.attach"), ("admin", "tunnel.kill")]
+        [
+            ("otto", "tunnel.open", true),
+            ("otto", "tunnel.attach", true),
+            ("olga", "tunnel.kill", false),
+            ("admin", "tunnel.kill", true),
+        ]
     );
     // It is over, and stays as it is.
     let again: Tunnel = fleet.api().post(&path, &Value::Null).await?;

@@ -209,7 +209,8 @@ fn a_last_chunk_that_is_missing_is_known_to_be() {
     log.finish().expect("finished");
     OpenOptions::new().write(true).open(&file).expect("there").set_len(before).expect("cut");
     let check = place(folder.path()).check(true).expect("readable");
-    assert_eq!(check.problem.as_deref(), Some("its end is missing: it was cut"));
+    let problem = check.problem.unwrap_or_default();
+    assert!(problem.contains("its end is missing"), "{problem}");
     assert_eq!(check.bytes, 9);
     // While it is being written nothing is missing.
     assert_eq!(place(folder.path()).check(false).expect("readable").problem, None);
