@@ -76,6 +76,8 @@ struct State {
     owner: Option<Owner>,
     /// What is to be logged next.
     batch: Batch,
+    /// Nothing is taken any more: the pump ends.
+    is_over: bool,
     records_typed: bool,
     shown_at: Option<Instant>,
 }
@@ -150,6 +152,7 @@ impl Terminal {
             exit: past.exit,
             owner: None,
             batch: Batch::default(),
+            is_over: false,
             records_typed,
             shown_at: None,
         };

@@ -221,6 +221,24 @@ async fn terminals_outlive_a_server_that_is_killed_while_they_talk() -> Result<(
     Ok(())
 }
 
+#[tokio::test]
+async fn a_server_stops_at_once_while_a_terminal_floods_unattended() -> Result<()> {
+    let mut fleet = Fleet::start().await?;
+    let _device = fleet.device("pi-1").await?;
+    let api = fleet.api().clone();
+    let (tunnel, console) = Console::create(&api, &terminal("yes")).await?;
+    console.shows("y\r\ny").await?;
+    drop(console);
+    // Nobody holds the flood back now.
+    wait_tunnel(&api, tunnel.id, "alone", |t| t.attached == 0).await?;
+    let began = quarterdeck_tests::clock::now();
+    fleet.server().stop().await?;
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    fleet.server().start_again().await?;
+    wait_tunnel(&api, tunnel.id, "open", |t| t.status == TunnelStatus::Open).await?;
+    Ok(())
+}
+
 /// A device that is driven by hand, on a broker of its own.
 struct ByHand {
     client: Client,

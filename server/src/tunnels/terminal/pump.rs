@@ -220,13 +220,17 @@ impl Terminal {
     ) -> (Ended, Option<Log>) {
         let mut writer = Writer::new(log);
         let ended = self.move_output(&mut writer, stop).await;
+        self.lock().is_over = true;
         (ended, writer.give_back().await)
     }
 
     async fn move_output(&self, writer: &mut Writer, stop: &CancellationToken) -> Ended {
         loop {
             let is_stopped = stop.is_cancelled();
-            if !is_stopped {
+            if is_stopped {
+                // Whoever brings a frame would go on taking; what is not taken, the device keeps.
+                self.lock().is_over = true;
+            } else {
                 self.take();
             }
             writer.begin_sync();
@@ -267,7 +271,7 @@ impl Terminal {
     pub(in crate::tunnels) fn take(&self) {
         let mut state = self.lock();
         let (had, before) = (state.batch.urgency(), state.batch.bytes);
-        while state.batch.bytes < BATCH_BYTES && state.may_take() {
+        while !state.is_over && state.batch.bytes < BATCH_BYTES && state.may_take() {
             let most = READ_BYTES.min(BATCH_BYTES - state.batch.bytes) as usize;
             let Some((item, until)) = self.way.read(self.handle, most) else { break };
             state.push(item, until);
