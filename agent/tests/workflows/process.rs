@@ -4,10 +4,6 @@ use std::{
     io::Read as _,
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
     process::{Child, Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicI32, Ordering},
-    },
     thread,
     time::Duration,
 };
@@ -26,7 +22,8 @@ const POLL: Duration = Duration::from_millis(10);
 
 /// A script that runs.
 pub(crate) struct Script {
-    group: Arc<AtomicI32>,
+    /// Its process group; 0 if it could not be started.
+    group: i32,
 }
 
 impl Script {
@@ -35,14 +32,12 @@ impl Script {
         run: &Run,
         ended: impl FnOnce(ScriptEnd, Excerpts) + Send + 'static,
     ) -> Self {
-        let group = Arc::new(AtomicI32::new(0));
-        let (run, own) = (run.clone(), group.clone());
+        let started = spawn(&run.program, &run.arguments, Stdio::piped());
+        let group = started.as_ref().map_or(0, pid);
+        let timeout_ms = run.timeout_ms;
         thread::spawn(move || {
-            let (end, excerpts) = match spawn(&run.program, &run.arguments, Stdio::piped()) {
-                Ok(child) => {
-                    own.store(pid(&child), Ordering::SeqCst);
-                    await_end(child, run.timeout_ms)
-                }
+            let (end, excerpts) = match started {
+                Ok(child) => await_end(child, timeout_ms),
                 Err(error) => (ScriptEnd::NotLaunched(error), Excerpts::default()),
             };
             ended(end, excerpts);
@@ -51,7 +46,7 @@ impl Script {
     }
 
     pub(crate) fn kill(&self) {
-        signal(self.group.load(Ordering::SeqCst), Signal::SIGKILL);
+        signal(self.group, Signal::SIGKILL);
     }
 }
 

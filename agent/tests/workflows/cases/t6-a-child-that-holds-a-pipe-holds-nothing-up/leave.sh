@@ -1,3 +1,3 @@
 #!/bin/sh
-(sleep 3; echo late >$1/late) &
+(sleep 20; echo late >$1/late) &
 printf ':::begin-tedge:::\n{"x":1}\n:::end-tedge:::\n'
