@@ -7,7 +7,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use quarterdeck_protocol::tunnel::frame::{Body, Frame};
+use quarterdeck_protocol::tunnel::{
+    frame::{Body, Frame},
+    limits::WINDOW_MAX_BYTES,
+};
 use tokio::sync::mpsc;
 
 /// Frames that may wait for one console's socket; over it they are lost, and sent
@@ -51,7 +54,10 @@ impl Count {
         let met_at = if self.is_resumed { frame.offset } else { 0 };
         let before = self.ends.get(&frame.key.stream).copied().unwrap_or(met_at);
         let end = frame.offset + frame.body.span();
-        (end.saturating_sub(before), frame.offset <= before)
+        // More may not be under way: what comes from further on counts for nothing.
+        let is_possible = frame.offset <= before.saturating_add(WINDOW_MAX_BYTES.into());
+        let new = if is_possible { end.saturating_sub(before) } else { 0 };
+        (new, frame.offset <= before)
     }
 
     /// Takes note of a frame; says how much of it is new.
@@ -61,9 +67,12 @@ impl Count {
             return 0;
         }
         let (new, _) = self.look(frame);
+        if new == 0 {
+            return 0;
+        }
         let end = self.ends.entry(frame.key.stream).or_default();
         *end = (*end).max(frame.offset + span);
-        self.sum += new;
+        self.sum = self.sum.saturating_add(new);
         if self.ends.len() > COUNTED_MAX_STREAMS {
             // Ids rise: the first is the one that ended longest ago.
             self.ends.pop_first();
@@ -167,6 +176,17 @@ mod tests {
         assert!(relay.up(&data(3, 0, b"x")));
         relay.down(0, data(0, 0, b"yz").to_bytes());
         assert_eq!(relay.counts(), (5, 2));
+    }
+
+    #[test]
+    fn what_cannot_be_under_way_does_not_count() {
+        let relay = Relay::default();
+        assert!(!relay.up(&data(0, 1 << 47, b"x")));
+        relay.down(0, data(0, (1 << 48) - 1, b"x").to_bytes());
+        assert_eq!(relay.counts(), (0, 0));
+        let most = u64::from(WINDOW_MAX_BYTES);
+        assert!(relay.up(&data(0, most, b"x")));
+        assert_eq!(relay.counts(), (most + 1, 0));
     }
 
     #[test]
