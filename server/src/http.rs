@@ -40,6 +40,7 @@ mod recordings;
 mod service_tokens;
 mod status;
 mod tickets;
+pub(crate) mod tunnel_rights;
 mod tunnels;
 pub mod uploads;
 mod users;

@@ -46,7 +46,7 @@ use quarterdeck_protocol::{
     ids::{DeviceId, ProjectId, TunnelId},
     live::Listing,
     topics::Channel,
-    tunnel::close::CloseCode,
+    tunnel::{close::CloseCode, control::Control},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -283,6 +283,12 @@ impl Tunnels {
         self.0.lock().sessions.get(&id).cloned()
     }
 
+    /// The sessions of a user.
+    pub(crate) fn sessions_of(&self, user: &str) -> Vec<Arc<Session>> {
+        let state = self.0.lock();
+        state.sessions.values().filter(|session| session.about.user == user).cloned().collect()
+    }
+
     /// Ends all tunnels to a device that is retired.
     pub(crate) async fn close_all(&self, project: &ProjectId, device: &DeviceId) {
         let sessions: Vec<_> = {
@@ -400,6 +406,18 @@ impl Shared {
     /// Whether the device hears, as far as is known.
     fn is_up(&self, project: &ProjectId, device: &DeviceId) -> bool {
         self.lock().is_up(&(project.clone(), device.clone()))
+    }
+
+    /// Tells a device that a tunnel is over, if it is there; else it hears that when it is back. Not
+    /// lost behind what else it is sent: a program that says nothing would run on.
+    fn tell(&self, way: &Arc<Way>, close: Control) {
+        let (way, stopping) = (Arc::clone(way), self.stopping.clone());
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = way.say_when_possible(&close) => {}
+                () = stopping.cancelled() => {}
+            }
+        });
     }
 
     fn changed(&self, project: &ProjectId, listing: Listing, key: &str) {

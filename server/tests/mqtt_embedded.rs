@@ -17,7 +17,7 @@ use quarterdeck_server::mqtt::{
     limits,
     link::{
         AckHandle, Authenticator, Denied, DeviceIdentity, Ended, Inbound, InboundReceiver, Link,
-        Message, PublishError, PublishRequest, Qos,
+        Message, PublishError, PublishRequest, Qos, SERVER,
     },
 };
 use rumqttc::{
@@ -131,6 +131,7 @@ impl Server {
             kind,
             payload: Bytes::copy_from_slice(payload),
             qos: Qos::of(kind),
+            sender: SERVER,
         })
     }
 }

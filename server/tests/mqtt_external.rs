@@ -25,7 +25,7 @@ use quarterdeck_protocol::{
 };
 use quarterdeck_server::mqtt::{
     external::{self, BrokerUrl, Client, Config},
-    link::{Inbound, InboundReceiver, Link, Message, PublishError, PublishRequest, Qos},
+    link::{Inbound, InboundReceiver, Link, Message, PublishError, PublishRequest, Qos, SERVER},
 };
 use rumqttc::{AsyncClient, Event, LastWill, MqttOptions, Packet, QoS};
 use tempfile::TempDir;
@@ -279,6 +279,7 @@ impl Server {
             kind,
             payload,
             qos: Qos::of(kind),
+            sender: SERVER,
         })
     }
 }

@@ -281,6 +281,16 @@ impl Console {
         Ok(())
     }
 
+    /// Puts a mark into what it writes.
+    pub fn mark(&self, mark: Mark) -> Result<()> {
+        let mut state = self.lock();
+        let key = state.input_key()?;
+        state.endpoint.mark(key, mark).context("marking")?;
+        drop(state);
+        self.shared.wake.notify_one();
+        Ok(())
+    }
+
     pub fn say(&self, message: ClientMessage) {
         // It is said when there is a connection.
         let _ = self.shared.says.send(message);
@@ -295,6 +305,11 @@ impl Console {
     /// All that a terminal has shown to this console.
     pub fn output(&self) -> Vec<u8> {
         self.lock().output.clone()
+    }
+
+    /// The marks in the output that was shown.
+    pub fn marks(&self) -> Vec<Mark> {
+        self.lock().marks.clone()
     }
 
     pub fn snapshots(&self) -> usize {

@@ -41,7 +41,7 @@ pub(super) use self::wire::{Common, Outbound};
 use self::{asking::Asking, wire::message};
 use super::{After, Change, Engine, ingest::DeviceKey};
 use crate::{
-    mqtt::link::{Link, PublishError, PublishRequest, Qos},
+    mqtt::link::{Link, PublishError, PublishRequest, Qos, SERVER},
     store::{
         StoreError,
         commands::{
@@ -228,8 +228,14 @@ impl Delivery {
             let message = CancelMessage { command_id, other: serde_json::Map::new() };
             let payload = serde_json::to_vec(&message).expect("an id is JSON").into();
             let kind = DeviceTopic::CommandsCancel;
-            let request =
-                PublishRequest { project_id, device_id, kind, payload, qos: Qos::of(kind) };
+            let request = PublishRequest {
+                project_id,
+                device_id,
+                kind,
+                payload,
+                qos: Qos::of(kind),
+                sender: SERVER,
+            };
             if let Err(error) = link.publish(request) {
                 tracing::debug!(command = %command_id, %error, "cancellation waits for its device");
             }
@@ -392,6 +398,7 @@ impl Delivery {
             kind,
             payload,
             qos: Qos::of(kind),
+            sender: SERVER,
         };
         match link.publish(request) {
             Ok(()) => {

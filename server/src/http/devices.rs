@@ -15,12 +15,13 @@ use quarterdeck_protocol::{
 
 use super::{
     App,
-    extract::{Admin, Operator, PathId, Viewer},
+    extract::{Admin, Operator, PathId, Viewer, record_denied},
     idempotency::{IdempotencyKey, once},
     json::{self, Json},
     openapi::{CreateParams, ListParams},
     problem::{Error, Result},
     query::Params,
+    tunnel_rights,
 };
 use crate::store::{
     commands, device_events,
@@ -75,10 +76,37 @@ pub(super) async fn change(
     Json { value: request, .. }: Json<ChangeDevice>,
 ) -> Result<axum::Json<Device>> {
     let device = device_id(&device)?;
+    may_tag(&app, &member, &device, &request).await?;
     let actor = member.caller.actor();
     let device = app.engine.change_device(&actor, &member.project, &device, request).await?;
     app.audit_changed_of(&member.project);
     Ok(axum::Json(device))
+}
+
+/// A device that is in production is not taken out of it by who may not have a terminal on it.
+async fn may_tag(
+    app: &Arc<App>,
+    member: &Operator,
+    device: &DeviceId,
+    request: &ChangeDevice,
+) -> Result<()> {
+    let Some(tags) = &request.tags else { return Ok(()) };
+    let (before, needed) = {
+        let mut tx = app.store.read().await?;
+        let Some(before) = listing::get(&mut tx, &member.project, device).await? else {
+            return Ok(());
+        };
+        let needed = tunnel_rights::role_to_open(&mut tx, &member.project, &before).await?;
+        (before, needed)
+    };
+    let after = Device { tags: tags.clone(), ..before };
+    if member.role >= needed || tunnel_rights::is_production(&after) {
+        return Ok(());
+    }
+    let path = format!("/api/v1/projects/{}/devices/{device}", member.project);
+    let actor = member.caller.actor();
+    record_denied(app, actor, Some(&member.project), "device.change", &path).await;
+    Err(tunnel_rights::refused(device, needed))
 }
 
 /// Takes a device out of service: it is disconnected and cannot sign in any more.

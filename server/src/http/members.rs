@@ -16,6 +16,7 @@ use super::{
     openapi::ListParams,
     problem::{Error, Result},
     query::Params,
+    tunnel_rights::close_those_without,
 };
 use crate::store::{audit::NewEntry, members, users};
 
@@ -68,6 +69,7 @@ pub(super) async fn set(
     })
     .await?;
     changed(&app, &member, &username);
+    close_those_without(&app, &username).await;
     Ok(axum::Json(Member { username, role }))
 }
 
@@ -104,6 +106,7 @@ pub(super) async fn remove(
     })
     .await?;
     changed(&app, &member, &username);
+    close_those_without(&app, &username).await;
     Ok(StatusCode::NO_CONTENT)
 }
 

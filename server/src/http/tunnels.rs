@@ -9,8 +9,8 @@ use axum::{
 };
 use quarterdeck_protocol::{
     api::{
-        AuditOutcome, CreateTunnel, CreatedTunnel, Device, Page, Recording, RecordingStatus, Role,
-        Tunnel, TunnelKind, TunnelStatus,
+        AuditOutcome, CreateTunnel, CreatedTunnel, Page, Recording, RecordingStatus, Role, Tunnel,
+        TunnelKind, TunnelStatus,
     },
     device::DeviceStatus,
     ids::{ProjectId, TunnelId},
@@ -34,6 +34,7 @@ use super::{
     problem::{Error, Result},
     query::Params,
     tickets::{Upgrade, bad_ticket, check_origin, issue, upgradable},
+    tunnel_rights,
 };
 use crate::{
     auth::tickets::{Opens, Pass},
@@ -54,9 +55,6 @@ use crate::{
 const WRITE_BUFFER_BYTES: usize = FRAME_MAX_BYTES;
 /// After so long somebody over a limit may try again, in seconds.
 const LIMIT_RETRY_S: u64 = 30;
-/// The tags that say what a device is for, and what they say of one that matters.
-const STAGE_TAGS: [&str; 3] = ["environment", "env", "stage"];
-const PRODUCTION: [&str; 2] = ["production", "prod"];
 
 /// Lists tunnels, those that are over included; newest first.
 #[utoipa::path(get, path = "/projects/{project}/tunnels", tag = "tunnels",
@@ -115,19 +113,16 @@ pub(super) async fn create(
     let device = device
         .filter(|device| device.status != DeviceStatus::Retired)
         .ok_or_else(|| Error::invalid("device_id", "no such device in service in this project"))?;
-    let settings = {
+    let (settings, needed) = {
         let mut tx = app.store.read().await?;
-        projects::settings(&mut tx, &project).await?.unwrap_or_default()
+        let settings = projects::settings(&mut tx, &project).await?.unwrap_or_default();
+        (settings, tunnel_rights::role_to_open(&mut tx, &project, &device).await?)
     };
-    if is_production(&device) && member.role < settings.production_tunnel_role {
+    if member.role < needed {
         let path = format!("/api/v1/projects/{project}/tunnels");
         let actor = member.caller.actor();
         record_denied(&app, actor, Some(&project), "tunnel.open", &path).await;
-        let needed = settings.production_tunnel_role.as_str();
-        return Err(Error::forbidden(format!(
-            "device {} is in production: this needs the role {needed}",
-            device.id
-        )));
+        return Err(tunnel_rights::refused(&device.id, needed));
     }
     let id = TunnelId(app.clock.new_uuid());
     let now = app.clock.now();
@@ -226,13 +221,6 @@ fn recording(new: &NewTunnel) -> Recording {
         bytes: 0,
         expires_at: None,
     }
-}
-
-fn is_production(device: &Device) -> bool {
-    STAGE_TAGS
-        .iter()
-        .filter_map(|tag| device.tags.get(*tag))
-        .any(|stage| PRODUCTION.iter().any(|production| stage.eq_ignore_ascii_case(production)))
 }
 
 /// Checks what the types cannot say: what each kind takes.
@@ -359,20 +347,26 @@ pub(super) async fn may_attach<N>(
     mode: Mode,
 ) -> Result<Opens> {
     let tunnel = found(app, &member.project, id).await?;
+    let device = &tunnel.device_id;
+    let needed = {
+        let mut tx = app.store.read().await?;
+        tunnel_rights::role_to_attach(&mut tx, &member.project, device, mode).await?
+    };
     let refused = match mode {
         Mode::Copilot | Mode::Owner if member.role < Role::Operator => {
-            Some("a viewer may only watch")
+            Some(Error::forbidden("a viewer may only watch"))
         }
-        Mode::Owner if tunnel.user != member.caller.name => {
-            Some("only who opened the tunnel is its owner; ask for copilot or watch")
-        }
+        _ if member.role < needed => Some(tunnel_rights::refused(device, needed)),
+        Mode::Owner if tunnel.user != member.caller.name => Some(Error::forbidden(
+            "only who opened the tunnel is its owner; ask for copilot or watch",
+        )),
         Mode::Watch | Mode::Copilot | Mode::Owner => None,
     };
     if let Some(refused) = refused {
         let path = format!("/api/v1/projects/{}/tickets", member.project);
         let actor = member.caller.actor();
         record_denied(app, actor, Some(&member.project), "tunnel.attach", &path).await;
-        return Err(Error::forbidden(refused));
+        return Err(refused);
     }
     if mode != Mode::Owner && tunnel.kind != TunnelKind::Terminal {
         return Err(Error::invalid("mode", "only terminals are watched and joined"));
@@ -422,8 +416,13 @@ pub(super) async fn stream(
     let Opens::Tunnel { mode, .. } = pass.opens else { return Err(bad_ticket()) };
     // Asked again: half a minute is long enough to be revoked.
     let role = role_now(&app, &pass.caller, &pass.project).await?.ok_or_else(bad_ticket)?;
-    if mode != Mode::Watch && role < Role::Operator {
-        return Err(Error::forbidden("a viewer may only watch"));
+    let device = found(&app, &pass.project, &id.to_string()).await?.device_id;
+    let needed = {
+        let mut tx = app.store.read().await?;
+        tunnel_rights::role_to_attach(&mut tx, &pass.project, &device, mode).await?
+    };
+    if role < needed {
+        return Err(Error::forbidden(format!("this needs the role {}", needed.as_str())));
     }
     let upgrade = upgrade
         .max_message_size(FRAME_MAX_BYTES.max(CLIENT_MESSAGE_MAX_BYTES))

@@ -140,7 +140,7 @@ impl Broker {
 #[async_trait::async_trait]
 impl Link for Broker {
     fn publish(&self, request: PublishRequest) -> Result<(), PublishError> {
-        let PublishRequest { project_id, device_id, kind, payload, qos } = request;
+        let PublishRequest { project_id, device_id, kind, payload, qos, sender } = request;
         let size_bytes = payload.len();
         if !kind.device_may_subscribe() {
             return Err(PublishError::NotToDevice { kind });
@@ -152,7 +152,7 @@ impl Link for Broker {
         if size_bytes > connection.payload_max_bytes(kind) {
             return Err(PublishError::TooLong { size_bytes });
         }
-        connection.mailbox.post(Letter { kind, payload, qos: qos.min(granted) })
+        connection.mailbox.post(Letter { kind, payload, qos: qos.min(granted), sender })
     }
 
     fn disconnect(&self, project: &ProjectId, device: &DeviceId) {

@@ -165,7 +165,7 @@ impl Client {
 #[async_trait::async_trait]
 impl Link for Client {
     fn publish(&self, request: PublishRequest) -> Result<(), PublishError> {
-        let PublishRequest { project_id, device_id, kind, payload, qos } = request;
+        let PublishRequest { project_id, device_id, kind, payload, qos, .. } = request;
         let size_bytes = payload.len();
         if !kind.device_may_subscribe() {
             return Err(PublishError::NotToDevice { kind });

@@ -3,6 +3,8 @@
 //! Over each of them the answer is an explicit error, backpressure or the end
 //! of the connection, never growth (chapter 9).
 
+use quarterdeck_protocol::tunnel::limits::TUNNEL_FLIGHT_MAX_MESSAGES;
+
 /// Events that may wait for the engine; a full channel holds the devices back.
 pub const INBOUND_MAX_EVENTS: usize = 8_192;
 /// Of these, of tunnels, which go by themselves: frames of up to 128 KiB.
@@ -17,6 +19,12 @@ pub const INBOUND_LARGE_MAX_BYTES: usize = 64 * 1024 * 1024;
 pub const DEVICE_QUEUE_MAX_MESSAGES: usize = 1_024;
 /// Payloads that may wait for one connection of a device, together, in bytes.
 pub const DEVICE_QUEUE_MAX_BYTES: usize = 8 * 1024 * 1024;
+/// Of these, kept free of what is said at most once: for commands, and for the words on tunnels.
+pub const DEVICE_QUEUE_RESERVED_MESSAGES: usize = 256;
+pub const DEVICE_QUEUE_RESERVED_BYTES: usize = 1024 * 1024;
+/// Messages said at most once that one sender may have waiting: four times what a tunnel that keeps
+/// to its bounds has under way.
+pub const DEVICE_QUEUE_SENDER_MAX_MESSAGES: usize = 4 * TUNNEL_FLIGHT_MAX_MESSAGES;
 /// Messages to one device that may be sent and not yet acknowledged by it.
 pub const DEVICE_INFLIGHT_MAX_MESSAGES: u16 = 32;
 

@@ -61,6 +61,9 @@ impl Qos {
     }
 }
 
+/// The sender of all that is no tunnel's.
+pub const SERVER: u32 = 0;
+
 /// One message for one device.
 #[derive(Debug, Clone)]
 pub struct PublishRequest {
@@ -71,6 +74,9 @@ pub struct PublishRequest {
     pub payload: Bytes,
     /// Lowered to what the device asked for when it subscribed.
     pub qos: Qos,
+    /// Of what is said at most once: whose it is. None has more than its part of what may wait for
+    /// a device, so that a flood of one does not keep the others out.
+    pub sender: u32,
 }
 
 /// Says why a message was not handed to a device; the message is as if never sent.

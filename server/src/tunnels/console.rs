@@ -17,15 +17,12 @@ use futures_util::{
     SinkExt as _, StreamExt as _,
     stream::{SplitSink, SplitStream},
 };
-use quarterdeck_protocol::{
-    api::Role,
-    tunnel::{
-        Content, StreamKey,
-        close::CloseCode,
-        frame::{Body, Epoch, Frame},
-        mark::Mark,
-        session::{BEHIND_MAX_BYTES, ClientMessage, Mode, ServerMessage, close_code},
-    },
+use quarterdeck_protocol::tunnel::{
+    Content, StreamKey,
+    close::CloseCode,
+    frame::{Body, Epoch, Frame},
+    mark::Mark,
+    session::{BEHIND_MAX_BYTES, ClientMessage, Mode, ServerMessage, close_code},
 };
 use tokio::sync::mpsc;
 
@@ -40,7 +37,9 @@ use crate::{
     domain::tunnel::End,
     http::{
         App,
-        extract::{Caller, standing_now},
+        extract::{Caller, role_now},
+        problem::Error,
+        tunnel_rights::role_to_attach,
     },
 };
 
@@ -158,14 +157,18 @@ impl Console {
         metrics::gauge!("quarterdeck_tunnel_consoles").increment(1.0);
         let (sink, stream) = socket.split();
         let reader = Reader { session: Arc::clone(&session), attached, mode, words: own_words };
-        let project = session.about.project.clone();
+        let (project, device) = (session.about.project.clone(), session.about.device.clone());
         let rights = async {
             loop {
                 tokio::time::sleep(Duration::from_millis(RIGHTS_CHECK_MS)).await;
-                let standing = standing_now(&app, &caller, &project).await;
-                let needed = if mode == Mode::Watch { Role::Viewer } else { Role::Operator };
-                let has_right = match standing {
-                    Ok(standing) => standing.is_some_and(|standing| standing.role >= needed),
+                let roles = async {
+                    let mut tx = app.store.read().await?;
+                    let needed = role_to_attach(&mut tx, &project, &device, mode).await?;
+                    drop(tx);
+                    Ok::<_, Error>((role_now(&app, &caller, &project).await?, needed))
+                };
+                let has_right = match roles.await {
+                    Ok((role, needed)) => role.is_some_and(|role| role >= needed),
                     // The store may be slow: only a plain no is one.
                     Err(error) => error.status.as_u16() != 401,
                 };
@@ -249,6 +252,9 @@ impl Reader {
         if self.mode == Mode::Watch {
             return Err(Goodbye::protocol("who watches does not write"));
         }
+        if self.mode != Mode::Owner && matches!(frame.body, Body::Mark(Mark::Resize(_))) {
+            return Err(Goodbye::protocol("only the owner resizes"));
+        }
         if !self.is_recorded(&frame) {
             // Lost: what is typed reaches the device no sooner than the recording.
             metrics::counter!("quarterdeck_tunnel_lost_frames_total").increment(1);
@@ -257,7 +263,7 @@ impl Reader {
         if self.session.relay.up(&frame) {
             self.session.typed();
         }
-        if self.session.way.pass_on(bytes).is_err() {
+        if self.session.way.pass_on(about.handle, bytes).is_err() {
             // Lost, as on any network; the stream sends it again.
             metrics::counter!("quarterdeck_tunnel_lost_frames_total").increment(1);
         }

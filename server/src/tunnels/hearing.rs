@@ -125,8 +125,7 @@ async fn tell_over(shared: Arc<Shared>, (project, device): DeviceKey, id: Tunnel
     };
     let is_served = shared.lock().sessions.contains_key(&id);
     if !is_served {
-        // If this is lost: its streams are told as well when they speak.
-        let _ = shared.way(&project, &device).say(&Control::close(id, reason, &message));
+        shared.tell(&shared.way(&project, &device), Control::close(id, reason, &message));
     }
 }
 
@@ -139,7 +138,7 @@ fn refuse(shared: &Arc<Shared>, (project, device): DeviceKey, payload: Bytes) {
     if let Some(answer) = end.poll_transmit(Tick::default()) {
         let way = shared.way(&project, &device);
         // It asks again if this is lost.
-        let _ = way.pass_on(answer.to_bytes());
+        let _ = way.pass_on(answer.key.tunnel, answer.to_bytes());
     }
 }
 
@@ -194,8 +193,7 @@ async fn tell_ended(shared: Arc<Shared>, (project, device): DeviceKey) {
         Ok(ended) => {
             let way = shared.way(&project, &device);
             for stored::ToldEnd { id, reason, message } in ended {
-                // Gone again: told again.
-                let _ = way.say(&Control::close(id, reason, &message));
+                shared.tell(&way, Control::close(id, reason, &message));
             }
         }
         Err(error) => {

@@ -11,6 +11,7 @@ use std::sync::{
 use bytes::Bytes;
 use quarterdeck_protocol::{
     api::TunnelKind,
+    ids::{DeviceId, ProjectId},
     tunnel::{
         close::CloseCode,
         control::{Control, Target},
@@ -146,6 +147,11 @@ impl Session {
     fn resumed_output(&self) -> Option<Resumed> {
         let terminal = self.terminal.as_ref().filter(|_| self.about.was_open)?;
         Some(Resumed { life: self.about.life, received: terminal.end() })
+    }
+
+    /// Where it leads.
+    pub(crate) fn place(&self) -> (&ProjectId, &DeviceId) {
+        (&self.about.project, &self.about.device)
     }
 
     /// Asks its task; when the tunnel is over, the question comes back.

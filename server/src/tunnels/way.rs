@@ -31,10 +31,10 @@ use quarterdeck_protocol::{
 };
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 
-use crate::mqtt::link::{Link, PublishError, PublishRequest, Qos};
+use crate::mqtt::link::{Link, PublishError, PublishRequest, Qos, SERVER};
 
 /// The stream of a terminal's output.
 pub(super) const OUTPUT: u32 = 0;
@@ -269,22 +269,30 @@ impl Way {
     }
 
     /// Sends a frame as it is. One that cannot be sent is lost, and sent again by its end.
-    pub(super) fn pass_on(&self, frame: Bytes) -> Result<(), PublishError> {
-        self.publish(DeviceTopic::TunnelDown, frame)
+    pub(super) fn pass_on(&self, tunnel: u32, frame: Bytes) -> Result<(), PublishError> {
+        self.publish(DeviceTopic::TunnelDown, frame, tunnel)
     }
 
     /// Says something on `tunnel/control`, if the device is there.
     pub(super) fn say(&self, control: &Control) -> Result<(), PublishError> {
-        self.publish(DeviceTopic::TunnelControl, control.to_json().into())
+        self.publish(DeviceTopic::TunnelControl, control.to_json().into(), SERVER)
     }
 
-    fn publish(&self, kind: DeviceTopic, payload: Bytes) -> Result<(), PublishError> {
+    /// The same, once there is room; a device that is not there hears it when it is back.
+    pub(super) async fn say_when_possible(&self, control: &Control) {
+        while self.say(control) == Err(PublishError::QueueFull) {
+            sleep(Duration::from_millis(FULL_WAIT_MS)).await;
+        }
+    }
+
+    fn publish(&self, kind: DeviceTopic, payload: Bytes, sender: u32) -> Result<(), PublishError> {
         self.link.publish(PublishRequest {
             project_id: self.project.clone(),
             device_id: self.device.clone(),
             kind,
             payload,
             qos: Qos::of(kind),
+            sender,
         })
     }
 
@@ -304,7 +312,7 @@ impl Way {
             let Some(frame) = frame else {
                 return Instant::now() + due.unwrap_or(Duration::from_secs(IDLE_S));
             };
-            if self.pass_on(frame.to_bytes()) == Err(PublishError::QueueFull) {
+            if self.pass_on(frame.key.tunnel, frame.to_bytes()) == Err(PublishError::QueueFull) {
                 return Instant::now() + Duration::from_millis(FULL_WAIT_MS);
             }
         }

@@ -7,6 +7,7 @@ mod forwards;
 mod limits;
 mod panes;
 mod recordings;
+mod rights;
 mod sessions;
 mod ssh;
 

@@ -17,7 +17,7 @@ use quarterdeck_protocol::{
 use super::{Delivery, wire};
 use crate::{
     engine::{Engine, ingest::DeviceKey},
-    mqtt::link::{PublishError, PublishRequest, Qos},
+    mqtt::link::{PublishError, PublishRequest, Qos, SERVER},
     store::{
         StoreError,
         commands::{accepted, live::Outgoing},
@@ -90,6 +90,7 @@ impl Delivery {
                 kind,
                 payload,
                 qos: Qos::of(kind),
+                sender: SERVER,
             };
             let Err(error) = link.publish(request) else {
                 tracing::debug!(device = %device.1, command = command.id, "asked how it ended");

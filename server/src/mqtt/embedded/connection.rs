@@ -491,7 +491,8 @@ mod tests {
         let (mut device, core, mut inbound) = device(READ_BYTES).await;
         let connection = core.registry.all().pop().expect("connected");
         let payload = vec![0; 64 * READ_BYTES].into();
-        let letter = Letter { kind: DeviceTopic::TunnelDown, payload, qos: Qos::AtMostOnce };
+        let letter =
+            Letter { kind: DeviceTopic::TunnelDown, payload, qos: Qos::AtMostOnce, sender: 0 };
         connection.mailbox.post(letter).expect("room");
         let begun = Instant::now();
         for _ in 0..32 {

@@ -3,7 +3,9 @@
 //! Bounded; whoever posts over a bound is told. A message has its room until it
 //! is written to the connection. What wants no answer (QoS 0) does not wait
 //! behind what has to (QoS 1 and 2): a key in a terminal passes a command that
-//! waits for its place.
+//! waits for its place. Nor does it take all the room: some is kept for the rest,
+//! so that no flood of frames keeps out the word that ends it, and no sender of
+//! such messages has more than its part.
 
 use std::{
     collections::VecDeque,
@@ -17,7 +19,10 @@ use quarterdeck_protocol::topics::DeviceTopic;
 use tokio::sync::watch;
 
 use crate::mqtt::{
-    limits::{DEVICE_QUEUE_MAX_BYTES, DEVICE_QUEUE_MAX_MESSAGES},
+    limits::{
+        DEVICE_QUEUE_MAX_BYTES, DEVICE_QUEUE_MAX_MESSAGES, DEVICE_QUEUE_RESERVED_BYTES,
+        DEVICE_QUEUE_RESERVED_MESSAGES, DEVICE_QUEUE_SENDER_MAX_MESSAGES,
+    },
     link::{Ended, PublishError, Qos},
 };
 
@@ -27,6 +32,7 @@ pub(super) struct Letter {
     pub(super) kind: DeviceTopic,
     pub(super) payload: Bytes,
     pub(super) qos: Qos,
+    pub(super) sender: u32,
 }
 
 #[derive(Debug, Default)]
@@ -37,6 +43,20 @@ struct Waiting {
     closing: Option<Ended>,
     /// The connection is gone: nothing is taken any more.
     gone: bool,
+}
+
+impl Waiting {
+    fn has_room(&self, letter: &Letter) -> bool {
+        let messages = self.assured.len() + self.unassured.len();
+        let bytes = self.bytes + letter.payload.len();
+        if letter.qos != Qos::AtMostOnce {
+            return messages < DEVICE_QUEUE_MAX_MESSAGES && bytes <= DEVICE_QUEUE_MAX_BYTES;
+        }
+        let of_sender = self.unassured.iter().filter(|waiting| waiting.sender == letter.sender);
+        messages < DEVICE_QUEUE_MAX_MESSAGES - DEVICE_QUEUE_RESERVED_MESSAGES
+            && bytes <= DEVICE_QUEUE_MAX_BYTES - DEVICE_QUEUE_RESERVED_BYTES
+            && of_sender.count() < DEVICE_QUEUE_SENDER_MAX_MESSAGES
+    }
 }
 
 #[derive(Debug, Default)]
@@ -60,9 +80,7 @@ impl Mailbox {
             if waiting.gone || waiting.closing.is_some() {
                 return Err(PublishError::NotConnected);
             }
-            if waiting.assured.len() + waiting.unassured.len() >= DEVICE_QUEUE_MAX_MESSAGES
-                || waiting.bytes + size_bytes > DEVICE_QUEUE_MAX_BYTES
-            {
+            if !waiting.has_room(&letter) {
                 return Err(PublishError::QueueFull);
             }
             waiting.bytes += size_bytes;
@@ -143,24 +161,50 @@ mod tests {
     use super::*;
 
     fn letter(qos: Qos, size_bytes: usize) -> Letter {
-        Letter { kind: DeviceTopic::Commands, payload: vec![0; size_bytes].into(), qos }
+        of(0, qos, size_bytes)
+    }
+
+    fn of(sender: u32, qos: Qos, size_bytes: usize) -> Letter {
+        Letter { kind: DeviceTopic::Commands, payload: vec![0; size_bytes].into(), qos, sender }
     }
 
     #[test]
     fn it_holds_so_many_messages_and_so_many_bytes() {
         let mailbox = Mailbox::default();
         for _ in 0..DEVICE_QUEUE_MAX_MESSAGES {
-            mailbox.post(letter(Qos::AtMostOnce, 1)).expect("room");
+            mailbox.post(letter(Qos::AtLeastOnce, 1)).expect("room");
         }
-        assert_eq!(mailbox.post(letter(Qos::AtMostOnce, 1)), Err(PublishError::QueueFull));
+        assert_eq!(mailbox.post(letter(Qos::AtLeastOnce, 1)), Err(PublishError::QueueFull));
         assert!(mailbox.take(true).is_some());
-        mailbox.post(letter(Qos::AtMostOnce, 1)).expect("room again");
+        mailbox.post(letter(Qos::AtLeastOnce, 1)).expect("room again");
 
         let mailbox = Mailbox::default();
         mailbox.post(letter(Qos::ExactlyOnce, DEVICE_QUEUE_MAX_BYTES)).expect("room");
-        assert_eq!(mailbox.post(letter(Qos::AtMostOnce, 1)), Err(PublishError::QueueFull));
+        assert_eq!(mailbox.post(letter(Qos::AtLeastOnce, 1)), Err(PublishError::QueueFull));
         assert!(mailbox.take(true).is_some());
-        mailbox.post(letter(Qos::AtMostOnce, 1)).expect("room again");
+        mailbox.post(letter(Qos::AtLeastOnce, 1)).expect("room again");
+    }
+
+    #[test]
+    fn a_flood_of_one_sender_leaves_room_for_the_others_and_for_words() {
+        let mailbox = Mailbox::default();
+        let flood = |sender: u32| {
+            let posted = (0..=DEVICE_QUEUE_MAX_MESSAGES)
+                .take_while(|_| mailbox.post(of(sender, Qos::AtMostOnce, 1)).is_ok());
+            posted.count()
+        };
+        let free = DEVICE_QUEUE_MAX_MESSAGES - DEVICE_QUEUE_RESERVED_MESSAGES;
+        assert_eq!(flood(1), DEVICE_QUEUE_SENDER_MAX_MESSAGES);
+        mailbox.post(of(2, Qos::AtMostOnce, 1)).expect("the part of another");
+        let rest: usize = (3..10).map(flood).sum();
+        assert_eq!(rest, free - DEVICE_QUEUE_SENDER_MAX_MESSAGES - 1);
+        mailbox.post(letter(Qos::AtLeastOnce, DEVICE_QUEUE_RESERVED_BYTES)).expect("a word");
+
+        let mailbox = Mailbox::default();
+        let most = DEVICE_QUEUE_MAX_BYTES - DEVICE_QUEUE_RESERVED_BYTES;
+        mailbox.post(letter(Qos::AtMostOnce, most)).expect("room");
+        assert_eq!(mailbox.post(of(2, Qos::AtMostOnce, 1)), Err(PublishError::QueueFull));
+        mailbox.post(letter(Qos::AtLeastOnce, DEVICE_QUEUE_RESERVED_BYTES)).expect("a word");
     }
 
     #[test]

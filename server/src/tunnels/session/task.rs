@@ -356,10 +356,10 @@ impl Task {
             }
             Effect::Tell => {
                 if let Some(end) = self.life.end() {
-                    let close = Control::close(about.id, end.reason, &end.message);
-                    if self.session.way.say(&close).is_err() {
-                        tracing::debug!(tunnel_id = %about.id, "the device is told when it is back");
-                    }
+                    self.shared.tell(
+                        &self.session.way,
+                        Control::close(about.id, end.reason, &end.message),
+                    );
                 }
             }
             Effect::Warn { seconds } => self.tell_all(&ServerMessage::IdleWarning { seconds }),

@@ -1,0 +1,103 @@
+//! Who may have a tunnel, beyond the role that its route takes (chapter 7).
+//!
+//! | who | needs |
+//! | --- | --- |
+//! | opens a tunnel, or types in one as its owner or copilot | operator; to a device in production the project's `production_tunnel_role` |
+//! | takes the tag away that says "production" | the same |
+//! | watches | to be a member, as for recordings |
+//!
+//! A tunnel whose user has lost that right is closed: nobody could reach it any more.
+
+use quarterdeck_protocol::{
+    api::{Device, Role},
+    ids::{DeviceId, ProjectId},
+    tunnel::{close::CloseCode, session::Mode},
+};
+
+use super::{
+    App,
+    problem::{Error, Result},
+};
+use crate::store::{Tx, devices, projects, users};
+
+/// The tags that say what a device is for, and what they say of one that matters.
+const STAGE_TAGS: [&str; 3] = ["environment", "env", "stage"];
+const PRODUCTION: [&str; 2] = ["production", "prod"];
+
+/// Tells which role attaching to a tunnel of a device takes.
+pub(crate) async fn role_to_attach(
+    tx: &mut Tx,
+    project: &ProjectId,
+    device: &DeviceId,
+    mode: Mode,
+) -> Result<Role> {
+    if mode == Mode::Watch {
+        return Ok(Role::Viewer);
+    }
+    match devices::get(tx, project, device).await? {
+        Some(device) => role_to_open(tx, project, &device).await,
+        None => Ok(Role::Operator),
+    }
+}
+
+/// Tells which role opening a tunnel to a device takes.
+pub(super) async fn role_to_open(
+    tx: &mut Tx,
+    project: &ProjectId,
+    device: &Device,
+) -> Result<Role> {
+    if !is_production(device) {
+        return Ok(Role::Operator);
+    }
+    let settings = projects::settings(tx, project).await?.unwrap_or_default();
+    Ok(settings.production_tunnel_role.max(Role::Operator))
+}
+
+/// Says what somebody lacks for a device.
+pub(super) fn refused(device: &DeviceId, needed: Role) -> Error {
+    let needed = needed.as_str();
+    Error::forbidden(format!("device {device} is in production: this needs the role {needed}"))
+}
+
+/// Whether a device is tagged as one that matters.
+pub(super) fn is_production(device: &Device) -> bool {
+    STAGE_TAGS
+        .iter()
+        .filter_map(|tag| device.tags.get(*tag))
+        .any(|stage| PRODUCTION.iter().any(|production| stage.eq_ignore_ascii_case(production)))
+}
+
+/// Closes the tunnels that a user may not have any more, after a change of their roles.
+pub(super) async fn close_those_without(app: &App, username: &str) {
+    for session in app.tunnels.sessions_of(username) {
+        let (project, device) = session.place();
+        match may_have(app, username, project, device).await {
+            Ok(true) => {}
+            Ok(false) => {
+                let message = format!("{username} may not have it any more");
+                session.close(CloseCode::NotAllowed, message, None).await;
+            }
+            // Who is attached is asked for their right again and again.
+            Err(error) => {
+                tracing::warn!(username, ?error, "whether a tunnel may go on could not be read");
+            }
+        }
+    }
+}
+
+async fn may_have(
+    app: &App,
+    username: &str,
+    project: &ProjectId,
+    device: &DeviceId,
+) -> Result<bool> {
+    let mut tx = app.store.read().await?;
+    let needed = role_to_attach(&mut tx, project, device, Mode::Owner).await?;
+    let user = users::by_name(&mut tx, username).await?;
+    let role = match user.filter(|user| !user.disabled) {
+        None => None,
+        Some(user) if user.is_admin => Some(Role::Admin),
+        Some(user) => users::roles(&mut tx, &user.id).await?.get(project).copied(),
+    };
+    Ok(role.is_some_and(|role| role >= needed))
+}
