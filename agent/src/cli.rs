@@ -110,7 +110,7 @@ struct Options {
     /// Seconds between heartbeats [default: 30]
     #[arg(long, global = true, value_name = "SECONDS")]
     heartbeat_s: Option<String>,
-    /// A TOML file with all of these, and [exec], [files], [limits], [tunnels]
+    /// A TOML file with all of these, and [exec], [files], [limits], [tunnels], [[children]]
     #[arg(long, global = true, value_name = "FILE", env = "QUARTERDECK_AGENT_CONFIG")]
     config: Option<PathBuf>,
 }
@@ -123,8 +123,7 @@ enum Task {
         output: Output,
     },
     /// Look at this device's operations, and check files of new ones; needs no server
-    #[command(subcommand)]
-    Workflows(workflows::Task),
+    Workflows(workflows::Look),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -201,7 +200,7 @@ pub fn main() -> ExitCode {
             After::StartAnew => start_anew(),
         }),
         Some(Task::Status { output }) => show_status(&config, output).map(|()| ExitCode::SUCCESS),
-        Some(Task::Workflows(task)) => workflows::run(&config, &task),
+        Some(Task::Workflows(look)) => workflows::run(&config, &look),
     };
     done.unwrap_or_else(|error| {
         eprintln!("quarterdeck-agent: {error:#}");

@@ -59,6 +59,10 @@
 //! script_grace_s = 5                      # between SIGTERM and SIGKILL, 0–60
 //! reboot_ceiling_s = 150                  # how long a reboot may take
 //!
+//! [[children]]                            # further targets on the bus, 64 at most
+//! target = "device/child1//"
+//! workflows = "/etc/quarterdeck/child1"   # its operations: a folder that is no other target's
+//!
 //! [tunnels]                               # terminals and connections, for operators
 //! enabled = true
 //! max = 10                                # open at once, 1–100
@@ -69,6 +73,7 @@
 //! ```
 
 mod bus;
+mod children;
 pub(crate) mod layers;
 mod owned;
 mod tunnels;
@@ -207,6 +212,8 @@ struct Raw {
     bus_root: Option<String>,
     target: Option<String>,
     #[serde(default)]
+    children: Vec<children::RawChild>,
+    #[serde(default)]
     offline: bool,
     ca_file: Option<PathBuf>,
     #[serde(default)]
@@ -319,7 +326,7 @@ impl Config {
             }
             None => None,
         };
-        let scope = bus::scope(raw.bus_root, raw.target, &wrong)?;
+        let mut scope = bus::scope(raw.bus_root, raw.target, &wrong)?;
         check_exec(&raw.exec, &wrong)?;
         let allowed_paths = raw.files.allow;
         if allowed_paths.iter().any(|path| !is_plain_absolute(path)) {
@@ -346,6 +353,8 @@ impl Config {
             Some(path) => absolute("workflows", path, &wrong)?,
             None => data_dir.join("workflows"),
         };
+        scope.children =
+            children::children(raw.children, &scope, &workflows, bus.is_some(), &wrong)?;
         Ok(Self {
             server,
             token,
@@ -376,14 +385,14 @@ fn default_data_dir() -> Result<PathBuf, ConfigError> {
 }
 
 fn absolute(
-    key: &'static str,
+    key: &str,
     path: PathBuf,
     wrong: &impl Fn(&str, &str) -> ConfigError,
 ) -> Result<PathBuf, ConfigError> {
     if path.as_os_str().is_empty() || path.is_file() {
         return Err(wrong(key, "a folder, or the path of a new one"));
     }
-    std::path::absolute(&path).map_err(|source| ConfigError::File { key, path, source })
+    std::path::absolute(path).map_err(|_| wrong(key, "a path that this process can resolve"))
 }
 
 /// Takes a secret as such or from a file; only one of the two.

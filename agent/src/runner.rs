@@ -25,7 +25,7 @@
 //! | [`outbox`], [`own`] | what was said and is not acknowledged; which messages are our own |
 //! | [`log`], [`saver`], [`version`] | what survives a crash |
 //! | [`scripts`] | running scripts |
-//! | [`folder`] | the workflow files |
+//! | [`targets`], [`folder`] | whose commands are ours, and the workflow files of each |
 //! | [`bus`] | a broker, or the bus inside the agent |
 
 pub mod board;
@@ -40,6 +40,7 @@ pub mod own;
 pub mod requests;
 pub mod saver;
 pub mod scripts;
+mod targets;
 pub mod version;
 
 use std::{
@@ -67,13 +68,12 @@ use crate::{
         catalogue::Catalogue,
         command::{Command, Phase},
         engine::{Effect, Event, Step, step},
-        topic::CommandTopic,
+        topic::{self, CommandTopic},
     },
 };
-use board::Board;
+use board::{Board, is_remembered};
 use bus::{BusEvent, Events, Link, Scope};
 use effects::{Message, Report, Then, Waiting};
-use folder::{Folder, News};
 use handlers::{Handlers, Since};
 use intake::Arrivals;
 use log::{Item, Log, LogError, Replay, Saved};
@@ -82,6 +82,7 @@ use own::Own;
 use requests::{Request, Watcher, Workflows};
 use saver::{Progress, Saver, Ticket};
 use scripts::Host;
+use targets::Targets;
 use version::{Source, Version};
 
 /// Reports of scripts that may wait for the loop; more hold up the scripts' tasks.
@@ -101,6 +102,7 @@ const STOP_FAREWELL_MS: i64 = 300;
 #[derive(Debug)]
 pub struct Setup {
     pub scope: Scope,
+    /// The folder of the operations of the device that the agent runs on.
     pub workflows: PathBuf,
     pub log: Arc<dyn LogFolder>,
     pub here: Lifetime,
@@ -122,7 +124,6 @@ pub enum StartError {
 /// The runner at work.
 #[derive(Debug)]
 pub struct Runner {
-    scope: Scope,
     here: Lifetime,
     clock: Arc<dyn Clock>,
     host: Arc<Host>,
@@ -143,14 +144,14 @@ pub struct Runner {
     /// Counts connections.
     connection: u64,
     outbox: Outbox,
+    /// Topics that say what a target can do.
     announced: BTreeSet<String>,
     /// Topics that are being cleared, by which message.
     clearing: HashMap<CommandTopic, u64>,
     /// Our own messages on topics that hold no command, until all is quiet there.
     echoes: HashMap<CommandTopic, Own>,
 
-    folder: Folder,
-    catalogue: Arc<Catalogue>,
+    targets: Targets,
     versions: HashMap<Arc<str>, Arc<Version>>,
     arrivals: Arrivals,
 
@@ -179,12 +180,11 @@ impl Runner {
     ) -> Result<(Self, Workflows), StartError> {
         let (log, replay) = Log::open(setup.log)?;
         let saver = Saver::start(log).map_err(|source| StartError::Thread { source })?;
-        let (folder, catalogue) = Folder::watch(setup.workflows);
+        let targets = Targets::watch(setup.scope, setup.workflows);
         let (reports_to, reports) = mpsc::channel(REPORTS_WAITING_MAX);
         let (requests_to, requests) = mpsc::channel(REQUESTS_WAITING_MAX);
         let (known, known_there) = watch::channel(Arc::default());
         let mut runner = Self {
-            scope: setup.scope,
             here: setup.here,
             clock: setup.clock,
             host: Arc::new(setup.host),
@@ -202,8 +202,7 @@ impl Runner {
             announced: BTreeSet::new(),
             clearing: HashMap::new(),
             echoes: HashMap::new(),
-            folder,
-            catalogue: Arc::default(),
+            targets,
             versions: HashMap::new(),
             arrivals: Arrivals::default(),
             running: HashMap::new(),
@@ -218,7 +217,7 @@ impl Runner {
             after: None,
         };
         runner.replay(replay);
-        runner.take_catalogue(catalogue);
+        runner.told_of_catalogues();
         Ok((runner, Workflows::new(requests_to, known_there)))
     }
 
@@ -259,7 +258,7 @@ impl Runner {
                 "the end of the board's log was not written whole, and is cut off"
             );
         }
-        self.announced = replay.announced.into_iter().collect();
+        self.announced = replay.announced.into_iter().map(|said| self.said_on(said)).collect();
         let working = replay.commands.iter().filter_map(|kept| {
             let is_working = matches!(kept.command.phase, Phase::Working { .. });
             is_working.then(|| kept.command.topic.to_string())
@@ -270,9 +269,16 @@ impl Runner {
         }
         for kept in replay.commands {
             let topic = kept.command.topic.clone();
+            let is_foreign = !self.targets.has(&topic);
+            if is_foreign && is_remembered(&kept.command) {
+                // Nobody tells this agent any more that it is cleared.
+                self.items.push(Item::Forgotten(topic));
+                continue;
+            }
             let is_same_boot = *kept.boot_id == *self.here.boot_id;
             let read = kept.source.clone().read();
             let event = match &read {
+                Ok(_) if is_foreign => Event::Abort(no_target(&topic).into()),
                 Ok(_) => Event::AgentStarted { same_boot: is_same_boot },
                 // A restart of its own cannot mend it (R7).
                 Err(reason) => Event::Abort(format!("Fail to resume on start: {reason}").into()),
@@ -297,6 +303,13 @@ impl Runner {
         }
     }
 
+    /// The topic on which an operation was announced; an earlier agent kept the name alone,
+    /// and had one target.
+    fn said_on(&self, said: String) -> String {
+        let (root, target) = self.targets.own();
+        if said.contains('/') { said } else { topic::capability(root, target, &said) }
+    }
+
     /// Gives the one copy of a definition that all its commands share.
     fn shared(&mut self, version: Version) -> Arc<Version> {
         let id = version.id.clone();
@@ -318,7 +331,7 @@ impl Runner {
             Some(report) = self.reports.recv() => self.on_report(report),
             Some(event) = self.events.recv() => self.on_events(event),
             Some(request) = self.requests.recv(), if is_working => self.on_request(request),
-            news = self.folder.news(), if is_working => self.on_news(news),
+            news = self.targets.news(), if is_working => self.on_news(news),
             () = sleep_until(due_at.unwrap_or_else(Instant::now)), if due_at.is_some() => {
                 self.on_due();
             }
@@ -469,13 +482,6 @@ impl Runner {
         }
     }
 
-    fn on_news(&mut self, news: News) {
-        if let Some(catalogue) = news.catalogue {
-            self.take_catalogue(catalogue);
-        }
-        self.arrivals.served(news.served);
-    }
-
     // --- stopping -------------------------------------------------------------
 
     fn begin_stop(&mut self, after: After) {
@@ -541,6 +547,10 @@ fn started_by(command: &Command) -> Option<CommandTopic> {
         Some(crate::workflow::command::Sub::Operation { topic, .. }) => Some(topic.clone()),
         _ => None,
     }
+}
+
+fn no_target(topic: &CommandTopic) -> String {
+    format!("Fail to resume on start: {} is no target of this agent any more", topic.target())
 }
 
 fn unreadable(topic: &CommandTopic, reason: &str) -> Source {

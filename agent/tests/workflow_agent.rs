@@ -12,6 +12,8 @@ mod builtin;
 mod case;
 #[path = "workflows/check.rs"]
 mod check;
+#[path = "workflows/children.rs"]
+mod children;
 #[cfg(debug_assertions)]
 #[path = "workflows/crashes.rs"]
 mod crashes;

@@ -189,3 +189,46 @@ fn what_a_workflow_file_says_cannot_act_on_the_terminal() {
         }
     }
 }
+
+#[test]
+fn a_childs_operations_are_those_of_its_folder() {
+    let folder = folder(&[("flash.toml", FLASH)]);
+    let child = folder.path().join("child1");
+    let config = folder.path().join("agent.toml");
+    let settings = format!(
+        "bus = \"mqtt://127.0.0.1\"\n[[children]]\ntarget = \"device/child1//\"\nworkflows = {child:?}\n"
+    );
+    fs::write(&config, settings).unwrap();
+    let of_child = |args: &[&str]| {
+        let config = config.to_str().unwrap();
+        let child = ["--child", "device/child1//", "--config", config];
+        workflows(folder.path(), &[args, &child].concat())
+    };
+    let output = of_child(&["list", "--output", "json"]);
+    assert_eq!(json(&output), Vec::<Value>::new());
+    let told = text(&output.stderr);
+    assert!(told.contains("child1 is not there: make it"), "{told}");
+
+    fs::create_dir(&child).unwrap();
+    let own = FLASH.replace("/bin/flash", "/bin/flash-child");
+    fs::write(child.join("f.toml"), &own).unwrap();
+    let odd = child.join("restart.toml");
+    fs::write(&odd, "operation = \"restart\"\n[init]\naction = \"builtin\"\n").unwrap();
+    let rows = json(&of_child(&["list", "--output", "json"]));
+    let names: Vec<_> = rows.iter().map(|row| row["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["flash", "restart"]);
+    assert_eq!(rows[1]["valid"], false);
+    assert_eq!(text(&of_child(&["show", "flash"]).stdout), own);
+    assert!(text(&of_child(&["graph", "flash"]).stdout).contains("runs /bin/flash-child"));
+
+    let odd = odd.to_str().unwrap();
+    let refused = of_child(&["check", odd]);
+    assert_eq!(refused.status.code(), Some(1));
+    let told = text(&refused.stderr);
+    assert!(told.contains("restart.toml:2:1: init: what is built in acts on"), "{told}");
+    assert_eq!(workflows(folder.path(), &["check", odd]).status.code(), Some(0));
+
+    let unknown = workflows(folder.path(), &["list", "--child", "device/child9//"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(text(&unknown.stderr).contains("in [[children]] of --config there are: none"));
+}

@@ -8,7 +8,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use quarterdeck_protocol::text;
 use serde_json::{Value, json};
 
@@ -18,14 +18,23 @@ use crate::{
     io::workflow_folder,
     workflow::{
         card,
-        catalogue::{self, BUILTIN, Catalogue, Entry, Origin, Workflow},
+        catalogue::{self, BUILTIN, Catalogue, Entry, Origin, Whose, Workflow},
         definition::InvalidDefinition,
         graph,
     },
 };
 
+#[derive(Debug, Args)]
+pub(super) struct Look {
+    /// Look at a child's operations: its target in [[children]], such as device/child1//
+    #[arg(long, global = true, value_name = "TARGET")]
+    child: Option<String>,
+    #[command(subcommand)]
+    task: Task,
+}
+
 #[derive(Debug, Subcommand)]
-pub(super) enum Task {
+enum Task {
     /// Read workflow files, and cards (.json), and say what is wrong in them
     ///
     /// Exits with 0 when all are valid, else with 1.
@@ -56,31 +65,54 @@ pub(super) enum Task {
 }
 
 /// Does it; the exit code says whether what was asked for is so.
-pub(super) fn run(config: &Config, task: &Task) -> anyhow::Result<ExitCode> {
-    Ok(match task {
-        Task::Check { files, output } => check(files, *output),
+pub(super) fn run(config: &Config, look: &Look) -> anyhow::Result<ExitCode> {
+    let (whose, folder) = meant(config, look.child.as_deref())?;
+    let read = || read(whose, folder);
+    Ok(match &look.task {
+        Task::Check { files, output } => check(whose, files, *output),
         Task::Show { name, builtin } => {
-            let text = if *builtin { own_text(name) } else { text_of(&read(config)?, name) };
+            let text = if *builtin { own_text(name) } else { text_of(&read()?, name) };
             // To a file it goes as it is, to be edited and used.
             let is_seen = io::stdout().is_terminal();
             give(text.map(|text| if is_seen { text::block(&text).into_owned() } else { text }))
         }
         Task::List { output } => {
-            list(&read(config)?, *output);
+            list(&read()?, *output);
             ExitCode::SUCCESS
         }
         Task::Graph { name } if Path::new(name).extension().is_some_and(|e| e == "toml") => {
-            give(graph_of_file(Path::new(name)))
+            give(graph_of_file(whose, Path::new(name)))
         }
-        Task::Graph { name } => give(graph_of(&read(config)?, name)),
+        Task::Graph { name } => give(graph_of(&read()?, name)),
     })
 }
 
-fn read(config: &Config) -> anyhow::Result<Catalogue> {
-    let files = workflow_folder::read_or_none(&config.workflows).map_err(|error| {
-        anyhow::anyhow!("cannot read the workflows in {}: {error}", config.workflows.display())
+/// Finds whose operations are meant, and the folder of their files.
+fn meant<'a>(config: &'a Config, child: Option<&str>) -> anyhow::Result<(Whose, &'a Path)> {
+    let Some(target) = child else { return Ok((Whose::Device, &config.workflows)) };
+    let children = &config.scope.children;
+    let found = children.iter().find(|child| child.target == target);
+    let child = found.ok_or_else(|| {
+        let names: Vec<&str> = children.iter().map(|child| child.target.as_str()).collect();
+        let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        anyhow::anyhow!(
+            "there is no child {target:?}; in [[children]] of --config there are: {names}"
+        )
     })?;
-    Ok(Catalogue::of(BUILTIN, files))
+    Ok((Whose::Child, &child.workflows))
+}
+
+fn read(whose: Whose, folder: &Path) -> anyhow::Result<Catalogue> {
+    if whose == Whose::Child && !folder.exists() {
+        complain(&format!(
+            "{} is not there: make it, with this child's operations",
+            folder.display()
+        ));
+    }
+    let files = workflow_folder::read_or_none(folder).map_err(|error| {
+        anyhow::anyhow!("cannot read the workflows in {}: {error}", folder.display())
+    })?;
+    Ok(Catalogue::of(whose, files))
 }
 
 /// Whoever reads may have gone: `list | head -1`.
@@ -117,11 +149,11 @@ struct Checked {
     valid_as: String,
 }
 
-fn check(files: &[PathBuf], output: Output) -> ExitCode {
+fn check(whose: Whose, files: &[PathBuf], output: Output) -> ExitCode {
     let mut rows = Vec::new();
     let mut is_valid = true;
     for path in files {
-        let checked = check_file(path);
+        let checked = check_file(whose, path);
         is_valid &= checked.problems.is_empty();
         match output {
             Output::Json => rows.push(json!({
@@ -155,7 +187,7 @@ fn tell(path: &Path, checked: &Checked) {
     print(&out);
 }
 
-fn check_file(path: &Path) -> Checked {
+fn check_file(whose: Whose, path: &Path) -> Checked {
     let file = path.to_string_lossy();
     let is_card = path.extension().is_some_and(|extension| extension == "json");
     let wrong = |operation, problems| Checked {
@@ -180,7 +212,7 @@ fn check_file(path: &Path) -> Checked {
             Err(invalid) => wrong(Some(operation), vec![invalid.to_string()]),
         };
     }
-    match catalogue::read(&file, &bytes).1 {
+    match catalogue::read(whose, &file, &bytes).1 {
         Workflow::Valid { definition, .. } => Checked {
             operation: Some(definition.operation.to_string()),
             problems: Vec::new(),
@@ -226,11 +258,11 @@ fn graph_of(catalogue: &Catalogue, name: &str) -> Result<String, String> {
     }
 }
 
-fn graph_of_file(path: &Path) -> Result<String, String> {
+fn graph_of_file(whose: Whose, path: &Path) -> Result<String, String> {
     let file = path.to_string_lossy();
     let bytes = workflow_folder::read_file(path)
         .map_err(|error| format!("{file}: cannot be read: {error}"))?;
-    match catalogue::read(&file, &bytes).1 {
+    match catalogue::read(whose, &file, &bytes).1 {
         Workflow::Valid { definition, .. } => Ok(graph::draw(&definition)),
         Workflow::Invalid(invalid) => Err(invalid.to_string()),
     }

@@ -57,20 +57,28 @@ fn unescaped(text: &str) -> String {
     pairs.next().map_or_else(String::new, |(_, value)| value.into_owned())
 }
 
-/// Checks the topics' root and this agent's target.
+/// Checks the topics' root and this agent's target; the children come later.
 pub(super) fn scope(
     root: Option<String>,
     target: Option<String>,
     wrong: &impl Fn(&str, &str) -> ConfigError,
 ) -> Result<Scope, ConfigError> {
-    let is_plain = |text: &str| !text.contains(['+', '#']) && !text.chars().any(char::is_control);
     let root = root.unwrap_or_else(|| DEFAULT_ROOT.to_owned());
     if root.is_empty() || root.starts_with('/') || root.ends_with('/') || !is_plain(&root) {
         return Err(wrong("bus_root", "a topic's beginning such as te, without + and #"));
     }
     let target = target.unwrap_or_else(|| DEFAULT_TARGET.to_owned());
-    if target.split('/').count() != TARGET_SEGMENTS || target == "///" || !is_plain(&target) {
+    if !is_target(&target) {
         return Err(wrong("target", "four segments such as device/main//, without + and #"));
     }
-    Ok(Scope { root, target })
+    Ok(Scope { root, target, children: Vec::new() })
+}
+
+/// Whether a text can stand for a target in topics.
+pub(super) fn is_target(text: &str) -> bool {
+    text.split('/').count() == TARGET_SEGMENTS && text != "///" && is_plain(text)
+}
+
+fn is_plain(text: &str) -> bool {
+    !text.contains(['+', '#']) && !text.chars().any(char::is_control)
 }

@@ -139,3 +139,74 @@ fn a_mistyped_variable_is_noticed() {
     let found = layers::unknown_variables(names.into_iter().map(Into::into));
     assert_eq!(found, ["QUARTERDECK_AGENT_DEVICEID"]);
 }
+
+const CHILD: &str =
+    "bus = 'mqtt://127.0.0.1'\n[[children]]\ntarget = 'device/c1//'\nworkflows = '/wf/c1'\n";
+
+#[test]
+fn children_have_a_target_and_a_folder_each() {
+    let config = layers(
+        &format!("{CHILD}[[children]]\ntarget='device/c2/service/s'\nworkflows='/wf/c2'"),
+        &[],
+        &[],
+    );
+    let scope = config.unwrap().scope;
+    let targets: Vec<_> = scope.targets().collect();
+    assert_eq!(targets, ["device/main//", "device/c1//", "device/c2/service/s"]);
+    assert_eq!(scope.children[1].workflows, Path::new("/wf/c2"));
+    let of_environment = r#"[{ target = "device/e//", workflows = "/wf/e" }]"#;
+    let config = layers(CHILD, &[("QUARTERDECK_AGENT_CHILDREN", of_environment)], &[]).unwrap();
+    assert_eq!(config.scope.targets().collect::<Vec<_>>(), ["device/main//", "device/e//"]);
+}
+
+#[test]
+fn what_is_wrong_with_a_child_says_which_and_where() {
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink("/tmp", folder.path().join("link")).unwrap();
+    let link = folder.path().join("link").display().to_string();
+    let other = |text: &str| format!("{CHILD}[[children]]\n{text}");
+    for (file, expected) in [
+        (CHILD.replace("bus = 'mqtt://127.0.0.1'", ""), "line 2: children = ["),
+        (CHILD.replace("bus = 'mqtt://127.0.0.1'", ""), "a bus beside them"),
+        (
+            CHILD.replace("device/c1//", "device/c1"),
+            "line 3: children[0].target = \"device/c1\": expected four segments",
+        ),
+        (CHILD.replace("device/c1//", "device/+//"), "expected four segments"),
+        (CHILD.replace("device/c1//", "device/main//"), "another target than the agent's own"),
+        (
+            other("target='device/c1//'\nworkflows='/wf/c2'"),
+            "line 6: children[1].target = \"device/c1//\": expected a target that no other child has",
+        ),
+        (other("target='device/c2//'\nworkflows='/wf/./c1'"), "a folder that no other child has"),
+        (other("target='device/c2//'"), "children[1].workflows = (none): expected the folder"),
+        (
+            other("workflows='/wf/c2'"),
+            "line 5: children[1].target = (none): expected four segments",
+        ),
+        (
+            other("target='device/c2//'\nworkflows='/etc/passwd'"),
+            "a folder, or the path of a new one",
+        ),
+        (
+            other("target='device/c2//'\nworkflows=3"),
+            "line 7: children[1].workflows = 3: expected a text",
+        ),
+        (
+            other("target='device/c2//'\nfolder='x'"),
+            "line 7: children[1].folder: there is no such key",
+        ),
+        (
+            format!("workflows = '/tmp'\n{}", CHILD.replace("/wf/c1", &link)),
+            "another folder than the agent's own",
+        ),
+        ("children = 'x'".to_owned(), "line 1: children = \"x\""),
+    ] {
+        let error = layers(&file, &[], &[]).expect_err(&file);
+        assert!(error.contains(expected), "{error:?} lacks {expected:?}");
+    }
+    let many =
+        (0..65).map(|n| format!("[[children]]\ntarget='device/n{n}//'\nworkflows='/wf/{n}'\n"));
+    let error = layers(&many.collect::<String>(), &[], &[]).expect_err("too many");
+    assert!(error.contains("at most 64 children"), "{error}");
+}

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ffi::OsString, fs, path::Path};
 
 use serde::de::DeserializeOwned;
 use toml::{
-    Table, Value,
+    Spanned, Table, Value,
     de::{DeTable, DeValue},
 };
 
@@ -28,7 +28,7 @@ pub enum Kind {
 }
 
 /// Every key there is, with dots for tables.
-pub const KEYS: [(&str, Kind); 39] = [
+pub const KEYS: [(&str, Kind); 40] = [
     ("server", Kind::Text),
     ("token", Kind::Text),
     ("token_file", Kind::Text),
@@ -42,6 +42,7 @@ pub const KEYS: [(&str, Kind); 39] = [
     ("bus_password_file", Kind::Text),
     ("bus_root", Kind::Text),
     ("target", Kind::Text),
+    ("children", Kind::Toml),
     ("offline", Kind::Toml),
     ("ca_file", Kind::Text),
     ("allow_plaintext", Kind::Toml),
@@ -105,6 +106,7 @@ impl Layers {
             None => path.display().to_string(),
         };
         for (key, value) in table {
+            let within = format!("{key}[");
             match value {
                 Value::Table(inner) if key != "tags" => {
                     for (inner_key, value) in inner {
@@ -113,6 +115,9 @@ impl Layers {
                     }
                 }
                 value => self.set(&key, value, &origin(&key)),
+            }
+            for inner in lines.keys().filter(|known| known.starts_with(&within)) {
+                self.origins.insert(inner.clone(), origin(inner));
             }
         }
         Ok(())
@@ -135,6 +140,8 @@ impl Layers {
     }
 
     fn set(&mut self, key: &str, value: Value, origin: &str) {
+        let within = format!("{key}[");
+        self.origins.retain(|known, _| !known.starts_with(&within));
         self.origins.insert(key.to_owned(), origin.to_owned());
         match key.split_once('.') {
             Some((table, inner)) => {
@@ -172,8 +179,12 @@ impl Layers {
     pub(super) fn wrong(&self, key: &str, expected: &str) -> ConfigError {
         let mut value = Some(&self.table).map(|table| Value::Table(table.clone()));
         for part in key.split('.') {
-            let part = part.split('[').next().unwrap_or(part);
-            value = value.and_then(|value| value.get(part).cloned());
+            let mut steps = part.split(['[', ']']).filter(|step| !step.is_empty());
+            let name = steps.next().unwrap_or(part);
+            value = value.and_then(|value| value.get(name).cloned());
+            for at in steps.filter_map(|step| step.parse::<usize>().ok()) {
+                value = value.and_then(|value| value.get(at).cloned());
+            }
         }
         let shown = match value {
             // A wrong token is still a token.
@@ -193,12 +204,13 @@ impl Layers {
         }
     }
 
-    /// Says where a key, or what it is in, was set.
+    /// Says where a key, or the innermost that it is in, was set.
     fn origin(&self, key: &str) -> String {
-        let origin = self.origins.iter().find(|(known, _)| {
-            key == known.as_str()
-                || key.strip_prefix(known.as_str()).is_some_and(|rest| rest.starts_with(['.', '[']))
-        });
+        let within = |rest: &str| rest.is_empty() || rest.starts_with(['.', '[']);
+        let origins = self.origins.iter();
+        let origin = origins
+            .filter(|(known, _)| key.strip_prefix(known.as_str()).is_some_and(within))
+            .max_by_key(|(known, _)| known.len());
         origin.map_or_else(|| "settings".to_owned(), |(_, origin)| origin.clone())
     }
 }
@@ -208,7 +220,8 @@ fn line_of(text: &str, at: usize) -> usize {
     text.as_bytes()[..at.min(text.len())].split(|byte| *byte == b'\n').count()
 }
 
-/// The lines, from 1, that the keys of a file stand in; those of tables with a dot.
+/// The lines, from 1, that the keys of a file stand in; those of tables with a dot, those of
+/// tables in a list with its number.
 fn lines_of(text: &str) -> Result<BTreeMap<String, usize>, toml::de::Error> {
     let mut lines = BTreeMap::new();
     for (key, value) in DeTable::parse(text)?.get_ref() {
@@ -219,8 +232,21 @@ fn lines_of(text: &str) -> Result<BTreeMap<String, usize>, toml::de::Error> {
                 lines.insert(name, line_of(text, key_within.span().start));
             }
         }
+        for (at, item) in array_of(value.get_ref()).iter().enumerate() {
+            let name = format!("{}[{at}]", key.get_ref());
+            lines.insert(name.clone(), line_of(text, item.span().start));
+            let DeValue::Table(inner) = item.get_ref() else { continue };
+            for key_within in inner.keys() {
+                let line = line_of(text, key_within.span().start);
+                lines.insert(format!("{name}.{}", key_within.get_ref()), line);
+            }
+        }
     }
     Ok(lines)
+}
+
+fn array_of<'a, 'i>(value: &'a DeValue<'i>) -> &'a [Spanned<DeValue<'i>>] {
+    if let DeValue::Array(items) = value { items } else { &[] }
 }
 
 /// Says in plain words what the parser expected.

@@ -155,7 +155,7 @@ impl Board {
 
 /// Whether it is kept only so that its id is not taken for a new one; ours are cleared
 /// by ourselves, and until then their end is asked for.
-fn is_remembered(command: &Command) -> bool {
+pub(super) fn is_remembered(command: &Command) -> bool {
     let is_ours = requests::is_ours(&command.topic) || command.topic.parent().is_some();
     matches!(command.phase, Phase::Ended { told: true }) && !is_ours
 }

@@ -6,10 +6,12 @@
 //! | [`local`] | inside the agent, when no broker is named |
 //!
 //! Both tell the same events. A connection begins with [`BusEvent::Up`], and
-//! after it come the retained messages of the target's commands.
+//! after it come the retained messages of the targets' commands.
 
 pub mod local;
 pub mod mqtt;
+
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -19,8 +21,26 @@ use tokio::sync::mpsc;
 pub struct Scope {
     /// E.g. `te`.
     pub root: String,
-    /// E.g. `device/main//`.
+    /// Of the device that the agent runs on, e.g. `device/main//`.
     pub target: String,
+    pub children: Vec<Child>,
+}
+
+/// Something that the agent carries out operations for, beside its own device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Child {
+    /// E.g. `device/child1//`.
+    pub target: String,
+    /// The folder of its operations; it need not be there yet.
+    pub workflows: PathBuf,
+}
+
+impl Scope {
+    /// All targets, the agent's own first.
+    pub fn targets(&self) -> impl Iterator<Item = &str> {
+        let children = self.children.iter().map(|child| child.target.as_str());
+        std::iter::once(self.target.as_str()).chain(children)
+    }
 }
 
 /// What comes from a bus.

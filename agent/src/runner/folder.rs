@@ -7,7 +7,8 @@
 //! ```
 //!
 //! A new command waits until the folder was read after it came, so it runs the
-//! files as they are now (V1, V2), whether the kernel told of them or not.
+//! files as they are now (V1, V2), whether the kernel told of them or not. A folder that
+//! is not there is one without files, and is waited for.
 
 use std::{
     path::{Path, PathBuf},
@@ -29,7 +30,7 @@ use tokio::{
 
 use crate::{
     io::workflow_folder,
-    workflow::catalogue::{BUILTIN, Catalogue, FolderFile},
+    workflow::catalogue::{Catalogue, FolderFile, Whose},
 };
 
 /// How often the folder is read although nobody told of a change, in milliseconds.
@@ -40,6 +41,8 @@ const READ_EVERY_UNTOLD_MS: u64 = 5_000;
 /// What reading the folder came to.
 #[derive(Debug)]
 pub struct News {
+    /// Which folder it is.
+    pub at: usize,
     /// Requests up to this one have been served.
     pub served: u64,
     /// The operations, if they are others than before.
@@ -50,36 +53,30 @@ pub struct News {
 #[derive(Debug)]
 pub struct Folder {
     wanted: watch::Sender<u64>,
-    news: mpsc::Receiver<News>,
 }
 
 impl Folder {
-    /// Reads the folder for the first time, and begins to watch it.
-    pub fn watch(path: PathBuf) -> (Self, Catalogue) {
-        let mut reader = Reader { path, before: Vec::new(), error: None };
-        let catalogue = reader.read().unwrap_or_else(Catalogue::builtin);
-        let (wanted, requests) = watch::channel(0);
-        let (to, news) = mpsc::channel(1);
-        tokio::spawn(run(reader, requests, to));
-        (Self { wanted, news }, catalogue)
-    }
-
-    /// Asks for the folder to be read anew; gives the number of the request.
-    pub fn ask(&self) -> u64 {
-        let mut number = 0;
-        self.wanted.send_modify(|wanted| {
-            *wanted += 1;
-            number = *wanted;
-        });
-        number
-    }
-
-    /// Waits for what reading it came to.
-    pub async fn news(&mut self) -> News {
-        match self.news.recv().await {
-            Some(news) => news,
-            None => std::future::pending().await,
+    /// Reads the folder for the first time, and begins to watch it; `at` stands in its news.
+    pub fn watch(
+        at: usize,
+        whose: Whose,
+        path: PathBuf,
+        to: mpsc::Sender<News>,
+    ) -> (Self, Catalogue) {
+        let mut reader = Reader { at, whose, path, before: Vec::new(), error: None };
+        if whose == Whose::Child && !reader.path.is_dir() {
+            let folder = reader.path.display();
+            tracing::warn!(%folder, "make this folder, with the operations of a child: it has none until then");
         }
+        let catalogue = reader.read().unwrap_or_else(|| Catalogue::of(whose, Vec::new()));
+        let (wanted, requests) = watch::channel(0);
+        tokio::spawn(run(reader, requests, to));
+        (Self { wanted }, catalogue)
+    }
+
+    /// Asks for the folder to be read anew; `request` rises.
+    pub fn ask(&self, request: u64) {
+        self.wanted.send_replace(request);
     }
 }
 
@@ -100,7 +97,8 @@ async fn run(mut reader: Reader, mut requests: watch::Receiver<u64>, to: mpsc::S
         });
         let Ok((again, catalogue)) = read.await else { return };
         reader = again;
-        if to.send(News { served, catalogue }).await.is_err() {
+        let at = reader.at;
+        if to.send(News { at, served, catalogue }).await.is_err() {
             return;
         }
     }
@@ -108,6 +106,8 @@ async fn run(mut reader: Reader, mut requests: watch::Receiver<u64>, to: mpsc::S
 
 #[derive(Debug)]
 struct Reader {
+    at: usize,
+    whose: Whose,
     path: PathBuf,
     before: Vec<FolderFile>,
     /// Why it could not be read the last time.
@@ -134,7 +134,7 @@ impl Reader {
             return None;
         }
         self.before.clone_from(&files);
-        let catalogue = Catalogue::of(BUILTIN, files);
+        let catalogue = Catalogue::of(self.whose, files);
         for rejected in &catalogue.rejected {
             tracing::warn!(%rejected, "a file of the workflow folder counts for nothing");
         }

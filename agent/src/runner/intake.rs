@@ -16,18 +16,18 @@ use super::{
     Runner,
     board::PENDING_MAX_COMMANDS,
     bus::BusEvent,
+    folder::News,
     log::Item,
     own, requests,
     version::{Source, Version},
 };
-use crate::domain::operation::Owner;
 use crate::workflow::{
-    catalogue::{Catalogue, Workflow},
+    catalogue::Workflow,
     command::{Command, Phase},
     definition::{FAILED, INIT, SUCCESSFUL},
     engine::Event,
     message::{self, Baton, Incoming, Payload},
-    topic::{self, CommandTopic},
+    topic::CommandTopic,
 };
 
 /// Commands that may wait to begin; beyond, they stay on the bus and are found at the next connection.
@@ -38,14 +38,12 @@ const LIVE_MAX_BYTES: u64 = 64 * 1024 * 1024;
 /// Built-in operations that only the server starts, or a workflow of the device's owner: on a
 /// broker of the device they would hand the agent's rights to all who may publish there. A file
 /// of the same name in the owner's folder opens one.
-const NOT_OPEN_TO_BUS: [&str; 3] = ["file_pull", "file_push", "run_script"];
+pub(super) const NOT_OPEN_TO_BUS: [&str; 3] = ["file_pull", "file_push", "run_script"];
 
 /// Commands that have come and not begun.
 #[derive(Debug, Default)]
 pub(super) struct Arrivals {
     waiting: HashMap<CommandTopic, Arrival>,
-    /// The folder was read for requests up to this one.
-    served: u64,
     /// Something has changed: it is worth a look.
     is_changed: bool,
     /// Some could begin, were there room.
@@ -62,8 +60,8 @@ struct Arrival {
 }
 
 impl Arrivals {
-    pub(super) fn served(&mut self, request: u64) {
-        self.served = self.served.max(request);
+    /// A folder was read.
+    pub(super) const fn look(&mut self) {
         self.is_changed = true;
     }
 
@@ -79,15 +77,6 @@ impl Arrivals {
 
     pub(super) fn forget(&mut self, topic: &CommandTopic) {
         self.waiting.remove(topic);
-    }
-
-    /// Topics that wait for a workflow, though the folder was read for them.
-    fn without(&self, served: u64, is_known: impl Fn(&str) -> bool) -> Vec<CommandTopic> {
-        let waiting = self
-            .waiting
-            .iter()
-            .filter(|(topic, arrival)| arrival.request <= served && !is_known(topic.operation()));
-        waiting.map(|(topic, _)| topic.clone()).collect()
     }
 }
 
@@ -155,7 +144,7 @@ impl Runner {
 
     fn on_message(&mut self, topic: &str, payload: &Bytes, is_retained: bool) {
         let Ok(topic) = CommandTopic::parse(topic) else { return };
-        if topic.root() != self.scope.root || topic.target() != self.scope.target {
+        if !self.targets.has(&topic) {
             return;
         }
         // What is about to be cleared may stand there for a while.
@@ -201,7 +190,7 @@ impl Runner {
             // crash, or forged: who needs one starts it again.
             Incoming::State(_)
                 if is_init && (topic.parent().is_some() || requests::is_ours(&topic)) => {}
-            Incoming::State(_) if is_init && !self.is_open_to_bus(topic.operation()) => {
+            Incoming::State(_) if is_init && !self.targets.is_open_to_bus(&topic) => {
                 tracing::warn!(%topic, "not started: this operation is not open to the bus");
             }
             Incoming::State(baton) if is_init => self.arrive(topic, baton.payload, hash),
@@ -230,7 +219,7 @@ impl Runner {
         if self.arrivals.waiting.get(&topic).is_some_and(|arrival| arrival.hash == hash) {
             return;
         }
-        let request = self.folder.ask();
+        let Some(request) = self.targets.ask(&topic) else { return };
         self.arrivals.waiting.insert(topic, Arrival { payload, hash, request });
     }
 
@@ -239,10 +228,10 @@ impl Runner {
         if !std::mem::take(&mut self.arrivals.is_changed) || self.after.is_some() {
             return;
         }
-        let served = self.arrivals.served;
-        self.refuse_unknown(served);
+        self.refuse_unknown();
+        let targets = &self.targets;
         let is_ready = |(topic, arrival): &(&CommandTopic, &Arrival)| {
-            arrival.request <= served && self.catalogue.get(topic.operation()).is_some()
+            targets.has_read(topic, arrival.request) && targets.entry(topic).is_some()
         };
         let ready = self.arrivals.waiting.iter().filter(is_ready);
         let mut ready: Vec<_> = ready.map(|(t, a)| (a.request, t.clone())).collect();
@@ -255,7 +244,7 @@ impl Runner {
                 self.arrivals.is_held = true;
                 return;
             }
-            if let Some(version) = self.version_of(topic.operation())
+            if let Some(version) = self.version_of(&topic)
                 && let Some(arrival) = self.arrivals.waiting.remove(&topic)
             {
                 let command = Command::new(topic.clone(), arrival.payload);
@@ -269,29 +258,30 @@ impl Runner {
     }
 
     /// Tells who asked for a command that there is no workflow for it.
-    fn refuse_unknown(&mut self, served: u64) {
-        if self.watchers.is_empty() {
-            return;
-        }
-        let catalogue = self.catalogue.clone();
-        for topic in self.arrivals.without(served, |operation| catalogue.get(operation).is_some()) {
-            if self.is_watched(&topic) {
-                self.arrivals.forget(&topic);
-                self.end_watch(&topic, "this device has no workflow for it any more");
-            }
+    fn refuse_unknown(&mut self) {
+        let (arrivals, targets) = (&self.arrivals.waiting, &self.targets);
+        let watched = self.watchers.keys().filter(|topic| {
+            let arrival = arrivals.get(topic);
+            arrival.is_some_and(|arrival| targets.has_read(topic, arrival.request))
+                && targets.entry(topic).is_none()
+        });
+        for topic in watched.cloned().collect::<Vec<_>>() {
+            self.arrivals.forget(&topic);
+            self.end_watch(&topic, "this device has no workflow for it any more");
         }
     }
 
     /// Finds the workflow that a new command of this operation runs.
-    fn version_of(&mut self, operation: &str) -> Option<Arc<Version>> {
-        let entry = self.catalogue.get(operation)?;
+    fn version_of(&mut self, topic: &CommandTopic) -> Option<Arc<Version>> {
+        let entry = self.targets.entry(topic)?;
         let source = match &entry.workflow {
             Workflow::Valid { text, .. } => {
                 Source::File { name: entry.origin.to_string().into(), text: text.clone() }
             }
-            Workflow::Invalid(invalid) => {
-                Source::Invalid { operation: operation.into(), reason: invalid.reason().into() }
-            }
+            Workflow::Invalid(invalid) => Source::Invalid {
+                operation: topic.operation().into(),
+                reason: invalid.reason().into(),
+            },
         };
         let definition = entry.definition();
         let id = definition.version.as_str().into();
@@ -300,10 +290,17 @@ impl Runner {
 
     // --- what the device can do ---------------------------------------------------
 
-    pub(super) fn take_catalogue(&mut self, catalogue: Catalogue) {
-        self.catalogue = Arc::new(catalogue);
-        self.known.send_replace(self.catalogue.clone());
-        self.arrivals.is_changed = true;
+    /// Takes what reading a folder came to.
+    pub(super) fn on_news(&mut self, news: News) {
+        if self.targets.take(news) {
+            self.told_of_catalogues();
+        }
+        self.arrivals.look();
+    }
+
+    /// Lets all know that the operations are others.
+    pub(super) fn told_of_catalogues(&mut self) {
+        self.known.send_replace(self.targets.own_catalogue());
         // Without a connection, all is announced when there is one.
         if self.link.is_some() {
             self.announce(false);
@@ -315,26 +312,15 @@ impl Runner {
         self.announce(true);
     }
 
-    /// Whether who takes part in the bus may start an operation: those of the device's owner,
-    /// and of the agent's own those that take no free text to run and no path to write.
-    fn is_open_to_bus(&self, operation: &str) -> bool {
-        self.catalogue.owner_of(operation) != Some(Owner::Agent)
-            || !NOT_OPEN_TO_BUS.contains(&operation)
-    }
-
     /// Publishes what is new, or all of it, and withdraws what is gone (P2).
     fn announce(&mut self, all: bool) {
-        let open = self.catalogue.entries().filter(|(name, _)| self.is_open_to_bus(name));
-        let valid = open.filter(|(_, entry)| {
-            entry.workflow.is_valid() && (entry.is_file() || self.handlers.is_some())
-        });
-        let now: BTreeSet<String> = valid.map(|(operation, _)| operation.to_string()).collect();
+        let now: BTreeSet<String> = self.targets.capabilities(self.handlers.is_some()).collect();
         for gone in self.announced.difference(&now).cloned().collect::<Vec<_>>() {
             self.publish_capability(&gone, Bytes::new());
         }
-        for operation in &now {
-            if all || !self.announced.contains(operation) {
-                self.publish_capability(operation, Bytes::from_static(b"{}"));
+        for capability in &now {
+            if all || !self.announced.contains(capability) {
+                self.publish_capability(capability, Bytes::from_static(b"{}"));
             }
         }
         if now != self.announced {
@@ -343,9 +329,8 @@ impl Runner {
         }
     }
 
-    fn publish_capability(&mut self, operation: &str, payload: Bytes) {
-        let topic = topic::capability(&self.scope.root, &self.scope.target, operation);
+    fn publish_capability(&mut self, topic: &str, payload: Bytes) {
         let is_up = self.link.is_some();
-        self.outbox.push(&topic, payload, is_up);
+        self.outbox.push(topic, payload, is_up);
     }
 }

@@ -9,7 +9,7 @@
 //! | command | what a command has become; the last of each topic counts |
 //! | clearing | a sub-operation is off the board, and its topic is to be cleared |
 //! | forgotten | a command is off the board, or its topic is cleared |
-//! | announced | the operations that were announced on the bus |
+//! | announced | the topics on which operations were announced |
 //!
 //! A torn tail is cut off: nothing was done on its word. When most of the file
 //! is out of date it is rewritten with what counts, so a definition that no

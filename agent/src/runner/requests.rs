@@ -195,7 +195,8 @@ impl Runner {
     }
 
     fn topic_of(&self, operation: &str, cmd_id: &str) -> Option<CommandTopic> {
-        CommandTopic::new(&self.scope.root, &self.scope.target, operation, cmd_id).ok()
+        let (root, target) = self.targets.own();
+        CommandTopic::new(root, target, operation, cmd_id).ok()
     }
 
     fn start_for(&mut self, operation: &str, cmd_id: &str, payload: Payload, watcher: Watcher) {
@@ -244,10 +245,6 @@ impl Runner {
         self.watchers.remove(topic);
         self.arrivals.forget(topic);
         self.clear(topic);
-    }
-
-    pub(super) fn is_watched(&self, topic: &CommandTopic) -> bool {
-        self.watchers.contains_key(topic)
     }
 
     /// Tells who asked for a command that it will never begin.

@@ -88,7 +88,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::workflow::catalogue::{BUILTIN, FolderFile};
+    use crate::workflow::catalogue::{FolderFile, Whose};
 
     fn file(name: &str, text: impl Into<Vec<u8>>) -> FolderFile {
         FolderFile { path: PathBuf::from(name), content: Ok(text.into()) }
@@ -112,7 +112,7 @@ mod tests {
     fn a_workflow_of_the_devices_owner_is_announced_with_its_card() {
         let card = json!({ "name": "Flash it", "reboots": true }).to_string();
         let files = vec![workflow("flash"), file("flash.json", card), workflow("ping")];
-        let said = announce(&Catalogue::of(BUILTIN, files));
+        let said = announce(&Catalogue::of(Whose::Device, files));
         assert!(said.capabilities.contains(&"flash".to_owned()));
         let (cards, problems) = read_announced(&said.operations);
         assert_eq!(problems, []);
@@ -122,7 +122,8 @@ mod tests {
 
     #[test]
     fn an_invalid_workflow_says_beforehand_that_it_fails() {
-        let said = announce(&Catalogue::of(&[], vec![file("a.toml", "operation = \"bad\"\n")]));
+        let said =
+            announce(&Catalogue::of(Whose::Child, vec![file("a.toml", "operation = \"bad\"\n")]));
         let (cards, problems) = read_announced(&said.operations);
         assert!(cards[0].description.contains("init: is missing"), "{cards:?}");
         assert_eq!((said.capabilities, problems), (vec!["bad".to_owned()], vec![]));
@@ -138,7 +139,7 @@ mod tests {
             files.push(workflow(&name));
         }
         files.push(workflow(&"y".repeat(200)));
-        let said = announce(&Catalogue::of(BUILTIN, files));
+        let said = announce(&Catalogue::of(Whose::Device, files));
         let bytes = serde_json::to_vec(&(&said.capabilities, &said.operations)).expect("JSON");
         assert!(bytes.len() <= ANNOUNCED_MAX_BYTES, "{}", bytes.len());
         assert!(said.capabilities.contains(&"ping".to_owned()));

@@ -14,6 +14,8 @@
 //!   fail with its problems, rather than do something else than it was meant to.
 //! - Of several files for one operation the first valid one counts.
 //! - `<operation>.json` is the operation's card ([`super::card`]).
+//! - A child's operations are the files of its folder alone. What is built in acts on the
+//!   device that the agent runs on, so a file of a child's that asks for it is invalid.
 //!
 //! Nothing here reads a file: [`crate::io::workflow_folder`] does.
 
@@ -34,7 +36,7 @@ use crate::domain::operation::Owner;
 
 use super::{
     card::{self, InvalidCard},
-    definition::{Definition, InvalidDefinition, Problem},
+    definition::{Action, BuiltinCall, Definition, InvalidDefinition, Problem},
 };
 
 /// The longest workflow file.
@@ -42,6 +44,15 @@ pub const WORKFLOW_MAX_BYTES: usize = 256 * 1024;
 
 /// How deep brackets may stand open in one.
 const NESTING_MAX_LEVELS: usize = 100;
+
+/// Whose operations a folder holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// Of the device that the agent runs on: they stand over the agent's own.
+    Device,
+    /// Of a child: there are no others.
+    Child,
+}
 
 /// A workflow that is part of the agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,13 +153,20 @@ pub enum Rejected {
 }
 
 impl Catalogue {
-    /// Makes the catalogue of some built-in workflows and all files of a folder.
-    pub fn of(builtin: &[Embedded], mut files: Vec<FolderFile>) -> Self {
+    /// Makes the catalogue of all files of a folder, over what is built in.
+    pub fn of(whose: Whose, files: Vec<FolderFile>) -> Self {
+        match whose {
+            Whose::Device => Self::over(BUILTIN, whose, files),
+            Whose::Child => Self::over(&[], whose, files),
+        }
+    }
+
+    fn over(builtin: &[Embedded], whose: Whose, mut files: Vec<FolderFile>) -> Self {
         files.sort_by(|a, b| a.path.cmp(&b.path));
         let mut catalogue = Self::default();
         for embedded in builtin {
             let name = format!("builtin:{}", embedded.operation);
-            let (operation, workflow) = read(&name, embedded.text.as_bytes());
+            let (operation, workflow) = read(whose, &name, embedded.text.as_bytes());
             let card = card::default_of(embedded.operation);
             debug_assert_eq!(operation.as_deref(), Some(embedded.operation));
             let entry = Entry { origin: Origin::Builtin, overrides_builtin: false, workflow, card };
@@ -156,7 +174,7 @@ impl Catalogue {
         }
         for FolderFile { path, content } in &files {
             if has_extension(path, "toml") {
-                catalogue.add(path, content.as_deref());
+                catalogue.add(whose, path, content.as_deref());
             }
         }
         for FolderFile { path, content } in &files {
@@ -169,7 +187,7 @@ impl Catalogue {
 
     /// The agent's own workflows alone.
     pub fn builtin() -> Self {
-        Self::of(BUILTIN, Vec::new())
+        Self::of(Whose::Device, Vec::new())
     }
 
     pub fn get(&self, operation: &str) -> Option<&Entry> {
@@ -186,12 +204,12 @@ impl Catalogue {
         self.entries.iter()
     }
 
-    fn add(&mut self, path: &Path, content: Result<&[u8], &String>) {
+    fn add(&mut self, whose: Whose, path: &Path, content: Result<&[u8], &String>) {
         let bytes = match content {
             Ok(bytes) => bytes,
             Err(error) => return self.unreadable(path, error),
         };
-        let (operation, workflow) = read(&path.to_string_lossy(), bytes);
+        let (operation, workflow) = read(whose, &path.to_string_lossy(), bytes);
         let operation = match (operation, &workflow) {
             (Some(operation), _) => operation,
             (None, Workflow::Invalid(invalid)) => {
@@ -297,7 +315,7 @@ fn nesting(text: &str) -> usize {
 }
 
 /// Reads the bytes of a workflow file, and tells for which operation it is.
-pub fn read(file: &str, bytes: &[u8]) -> (Option<Arc<str>>, Workflow) {
+pub fn read(whose: Whose, file: &str, bytes: &[u8]) -> (Option<Arc<str>>, Workflow) {
     let invalid = |operation: Option<String>, problem: Problem| {
         let name = operation.as_deref().map(Arc::from);
         let file = file.to_owned();
@@ -333,9 +351,34 @@ pub fn read(file: &str, bytes: &[u8]) -> (Option<Arc<str>>, Workflow) {
     match Definition::parse(file, text) {
         Ok(definition) => {
             let name = definition.operation.clone();
+            if let Some(invalid) = unfit_for(whose, file, &definition) {
+                return (Some(name), Workflow::Invalid(invalid));
+            }
             let definition = Arc::new(definition);
             (Some(name), Workflow::Valid { definition, text: text.into() })
         }
         Err(invalid) => (invalid.operation.as_deref().map(Arc::from), Workflow::Invalid(invalid)),
     }
+}
+
+/// Says which states of a workflow the agent cannot do for whom it is meant.
+fn unfit_for(whose: Whose, file: &str, definition: &Definition) -> Option<InvalidDefinition> {
+    if whose == Whose::Device {
+        return None;
+    }
+    let is_own = |action: &Action| match action {
+        Action::BuiltinOperation { .. } => true,
+        Action::Builtin { call, .. } => matches!(call, BuiltinCall::Own | BuiltinCall::Step { .. }),
+        _ => false,
+    };
+    let states = definition.states().iter().filter(|state| is_own(&state.action));
+    let problems: Vec<_> = states
+        .map(|state| {
+            let text = "what is built in acts on the device that the agent runs on, \
+                        not on a child: expected a script, or an operation of the child's own";
+            Problem::new(state.line, &state.name, text)
+        })
+        .collect();
+    let operation = Some(definition.operation.to_string());
+    (!problems.is_empty()).then(|| InvalidDefinition { file: file.to_owned(), operation, problems })
 }

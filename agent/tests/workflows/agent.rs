@@ -36,6 +36,8 @@ pub(crate) struct BuiltAgent {
     begun: Instant,
     /// For the agent's next start.
     pub environment: Vec<(String, String)>,
+    /// … and its settings, beside those of the stage.
+    pub settings: String,
 }
 
 /// What was heard on the bus.
@@ -53,8 +55,9 @@ impl BuiltAgent {
         let broker = Broker::start(&own);
         let heard: Arc<Heard> = Arc::default();
         let others = listen(&broker, &heard);
-        let (agent, environment) = (None, Vec::new());
-        Self { folder, broker, heard, others, agent, starts: 0, begun: Instant::now(), environment }
+        let (agent, environment, settings) = (None, Vec::new(), String::new());
+        let (starts, begun) = (0, Instant::now());
+        Self { folder, broker, heard, others, agent, starts, begun, environment, settings }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -81,12 +84,16 @@ impl BuiltAgent {
         let log = OpenOptions::new().create(true).append(true).open(self.log_file());
         let workflows = self.folder.join("workflows");
         fs::create_dir_all(&workflows).expect("a folder");
+        let config = self.folder.join("agent/config.toml");
+        fs::write(&config, &self.settings).expect("written");
         let child = Command::new(env!("CARGO_BIN_EXE_quarterdeck-agent"))
             .args(["--offline", "--bus", &self.broker.url()])
             .arg("--workflows")
             .arg(workflows)
             .arg("--data-dir")
             .arg(self.data_dir())
+            .arg("--config")
+            .arg(config)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .env("QUARTERDECK_LOG", "debug")
             .stdin(Stdio::null())

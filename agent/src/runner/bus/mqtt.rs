@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use rumqttc::{
     AsyncClient, ConnectionError, Event, MqttOptions, NetworkOptions, Outgoing, Packet, QoS,
-    SubscribeReasonCode, TlsConfiguration, Transport,
+    SubscribeFilter, SubscribeReasonCode, TlsConfiguration, Transport,
 };
 use tokio::sync::mpsc;
 use url::Url;
@@ -153,16 +153,21 @@ async fn connection(
         };
         let told = match event {
             Event::Incoming(Packet::ConnAck(_)) => {
-                let filter = topic::commands_filter(&scope.root, &scope.target);
-                if let Err(error) = link.client.try_subscribe(filter, QoS::AtLeastOnce) {
+                let filters = scope.targets().map(|target| {
+                    let filter = topic::commands_filter(&scope.root, target);
+                    SubscribeFilter::new(filter, QoS::AtLeastOnce)
+                });
+                if let Err(error) = link.client.try_subscribe_many(filters) {
                     return error.to_string();
                 }
                 continue;
             }
             Event::Incoming(Packet::SubAck(ack)) => {
                 let is_refused = |code| matches!(code, SubscribeReasonCode::Failure);
-                if ack.return_codes.into_iter().any(is_refused) {
-                    return "the broker refuses the subscription".to_owned();
+                let mut answers = scope.targets().zip(ack.return_codes);
+                if let Some((target, _)) = answers.find(|(_, code)| is_refused(*code)) {
+                    let filter = topic::commands_filter(&scope.root, target);
+                    return format!("the broker refuses the subscription to {filter}");
                 }
                 BusEvent::Up(Link::Mqtt(link.clone()))
             }

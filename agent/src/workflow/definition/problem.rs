@@ -21,7 +21,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    pub(super) fn new(line: usize, key: &str, text: impl Into<String>) -> Self {
+    pub(in crate::workflow) fn new(line: usize, key: &str, text: impl Into<String>) -> Self {
         Self { line, column: 1, key: key.to_owned(), text: text.into() }
     }
 }

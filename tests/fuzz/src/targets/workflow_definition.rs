@@ -3,7 +3,7 @@
 use quarterdeck_agent::{
     domain::Moment,
     workflow::{
-        catalogue::{self, Workflow},
+        catalogue::{self, Whose, Workflow},
         command::Command,
         definition::{Action, Definition, FAILED, INIT, SUCCESSFUL},
         engine::{Event, step},
@@ -17,7 +17,13 @@ use quarterdeck_agent::{
 const STEPS_MAX: usize = 30;
 
 pub(super) fn run(input: &[u8]) {
-    match catalogue::read("fuzz.toml", input) {
+    for whose in [Whose::Device, Whose::Child] {
+        run_for(whose, input);
+    }
+}
+
+fn run_for(whose: Whose, input: &[u8]) {
+    match catalogue::read(whose, "fuzz.toml", input) {
         (_, Workflow::Invalid(invalid)) => {
             let lines = input.split(|byte| *byte == b'\n').count();
             assert!(!invalid.problems.is_empty(), "a refusal says what is wrong");
