@@ -33,6 +33,8 @@ use tokio::{sync::mpsc, task::JoinHandle};
 
 /// How long a condition may take; reached by a failing test alone.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Messages that Mosquitto lets be under way with one client, by default.
+const MOSQUITTO_INFLIGHT: usize = 20;
 /// How long something that must not happen is given to happen.
 const QUIET: Duration = Duration::from_millis(150);
 
@@ -200,8 +202,10 @@ fn run(program: &Path, folder: &TempDir, port: u16) -> Option<Child> {
 
 // ---------------------------------------------------------------- the server's side
 
+const CLIENT_ID: &str = "quarterdeck-test";
+
 fn config(broker: BrokerUrl, tls: Option<Arc<rustls::ClientConfig>>) -> Config {
-    let client_id = "quarterdeck-test".into();
+    let client_id = CLIENT_ID.into();
     Config { broker, client_id, tls, qos_max: Qos::ExactlyOnce, random: || 0.1 }
 }
 
@@ -539,6 +543,40 @@ async fn a_broker_that_goes_and_returns_is_found_again() {
     device.hears("commands").await;
     server.publish(DeviceTopic::Commands, b"go").expect("connected");
     assert_eq!(&device.heard().await.payload[..], b"go");
+}
+
+/// A handshake of QoS 2 that a killed server began is ended by nobody: kept, it would count for
+/// ever against what the broker lets be under way.
+#[tokio::test]
+async fn servers_that_are_killed_while_they_publish_leave_nothing_behind() {
+    let Some(broker) =
+        Mosquitto::start("servers_that_are_killed_while_they_publish_leave_nothing_behind")
+    else {
+        return;
+    };
+    let mut device = Device::connect(&broker, None).await;
+    device.hears("commands").await;
+    for _ in 0..MOSQUITTO_INFLIGHT {
+        let server = Server::connect(&broker).await;
+        for _ in 0..MOSQUITTO_INFLIGHT {
+            server.publish(DeviceTopic::Commands, b"before").expect("connected");
+        }
+        // What arrives has been sent, and its handshake is not over.
+        device.heard().await;
+    }
+    let server = Server::connect(&broker).await;
+    for n in 0..2 * MOSQUITTO_INFLIGHT {
+        server.publish(DeviceTopic::Commands, format!("after {n}").as_bytes()).expect("connected");
+    }
+    for n in 0..2 * MOSQUITTO_INFLIGHT {
+        loop {
+            let heard = device.heard().await.payload;
+            if heard == format!("after {n}") {
+                break;
+            }
+            assert_eq!(&heard[..], b"before");
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,34 +1,36 @@
 //! The same [`Link`] over a broker elsewhere: Mosquitto, EMQX, NATS, AWS IoT Core.
 //!
 //! ```text
-//!   connecting --CONNACK--> up: subscribe, LinkUp --error, failed commit--> down: LinkDown
-//!        ^                                                                    |
-//!        +--------------------- full jitter, longer each time ----------------+
+//!   hearing:  a session that is kept ◀── what devices say          both up: LinkUp
+//!   speaking: one that is not        ──▶ what they are told        one down: LinkDown
 //! ```
 //!
-//! Two tasks: one owns the connection and hands publishes to the engine; the
-//! other waits for their commits in the order they came, many at a time, and
-//! acknowledges. MQTT has no "not acknowledged": when a commit fails, the
-//! connection is dropped, and the broker sends again what was not acknowledged.
-//!
-//! The session is kept by the broker under a steady client id, so that what
-//! devices say while the server is away waits there. What a broker lets wait
-//! is its own setting (Mosquitto: `max_queued_messages`, 1000 by default).
+//! Two connections. The session of the one that hears is kept by the broker under
+//! a steady client id, so that what devices say while the server is away waits
+//! there; what a broker lets wait is its own setting (Mosquitto:
+//! `max_queued_messages`, 1000 by default). Of the one that speaks nothing is to be
+//! kept: a handshake of QoS 2 that a killed server began would never be ended by
+//! the next one, and would count for ever against what the broker lets be under
+//! way, until it takes nothing more. What is lost with it the engine says again.
 //!
 //! | module | subject |
 //! | --- | --- |
 //! | `address` | the broker's URL, and whom to trust |
-//! | `connection` | the two tasks |
+//! | `hearing` | the connection that hears, and what acknowledges |
+//! | `speaking` | the connection that publishes |
 //! | `manner` | what a broker's behaviour tells: no QoS 2, a session that does not fit |
+//! | `standing` | whether both stand, and how long to wait before the next try |
 //! | `echoes` | our own words, which come back |
 //!
 //! Connections are not visible from here: presence comes from `status`, last
 //! will included, and ACLs are the broker's. [`Link::disconnect`] does nothing.
 
 mod address;
-mod connection;
 mod echoes;
+mod hearing;
 mod manner;
+mod speaking;
+mod standing;
 
 use std::{
     sync::{
@@ -52,9 +54,11 @@ use tracing::debug;
 
 pub use self::address::{BrokerUrl, ConfigError, trust};
 use self::{
-    connection::{Reader, acknowledge},
     echoes::Echoes,
-    manner::Manner,
+    hearing::{Hearing, acknowledge},
+    manner::{Kept, Manner},
+    speaking::Speaking,
+    standing::Standing,
 };
 use super::{
     limits,
@@ -64,11 +68,15 @@ use super::{
     },
 };
 
+/// What the client id of the connection that speaks ends with.
+const SPEAKER: &str = "-out";
+
 /// Where the broker is and who we are there.
 #[derive(Debug, Clone)]
 pub struct Config {
     pub broker: BrokerUrl,
     /// Steady over restarts, and of this server alone: a broker lets one connection have it.
+    /// The connection that speaks has the same with `-out` behind it.
     pub client_id: String,
     /// Needed for `mqtts`; [`trust`] makes one from a CA.
     pub tls: Option<Arc<rustls::ClientConfig>>,
@@ -82,6 +90,7 @@ pub struct Config {
 #[derive(Debug)]
 pub struct Client {
     shared: Arc<Shared>,
+    /// What is to be published.
     requests: AsyncClient,
     inbound: InboundSender,
     tasks: Vec<JoinHandle<()>>,
@@ -89,7 +98,7 @@ pub struct Client {
 
 #[derive(Debug, Default)]
 struct Shared {
-    up: AtomicBool,
+    standing: Standing,
     /// The broker has no QoS 2.
     no_qos_2: AtomicBool,
     /// A commit failed: drop the connection, so that the broker sends again.
@@ -97,42 +106,60 @@ struct Shared {
     echoes: Mutex<Echoes>,
 }
 
-/// Starts the client. It connects in the background, and again whenever the connection breaks.
+/// Starts the client. It connects in the background, and again whenever a connection breaks.
 pub fn start(config: Config) -> Result<(Client, InboundReceiver), ConfigError> {
-    let options = options(&config)?;
+    let to_hear = options(&config, &config.client_id)?
+        .set_clean_session(false)
+        .set_manual_acks(true)
+        .set_inflight(limits::EXTERNAL_INFLIGHT_MAX_MESSAGES)
+        .to_owned();
+    let to_speak = options(&config, &format!("{}{SPEAKER}", config.client_id))?
+        .set_clean_session(true)
+        .set_inflight(limits::EXTERNAL_SPOKEN_MAX_MESSAGES)
+        .to_owned();
     let (sender, receiver) = link::inbound();
-    let (outstanding, taken) = mpsc::channel(usize::from(limits::EXTERNAL_INFLIGHT_MAX_MESSAGES));
-    let (client, connection) = AsyncClient::new(options, limits::EXTERNAL_QUEUE_MAX_MESSAGES);
+    let acks_max = limits::EXTERNAL_INFLIGHT_MAX_MESSAGES.into();
+    let (outstanding, taken) = mpsc::channel(acks_max);
+    let (acks, hears) = AsyncClient::new(to_hear, acks_max);
+    let (requests, speaks) = AsyncClient::new(to_speak, limits::EXTERNAL_QUEUE_MAX_MESSAGES);
     let manner = Manner::new(config.qos_max);
     let shared = Arc::new(Shared::default());
     if manner.most() < Qos::ExactlyOnce {
         shared.lower_qos();
     }
-    let reader = Reader {
+    let Config { broker, random, .. } = config;
+    let hearing = Hearing {
         shared: shared.clone(),
-        broker: config.broker,
-        random: config.random,
-        connection,
-        manner,
+        broker: broker.clone(),
+        random,
+        connection: hears,
+        kept: Kept::default(),
         epoch: 0,
         inbound: sender.clone(),
         outstanding,
     };
+    let speaking = Speaking {
+        shared: shared.clone(),
+        broker,
+        random,
+        connection: speaks,
+        manner,
+        inbound: sender.clone(),
+    };
     let tasks = vec![
-        tokio::spawn(reader.run()),
-        tokio::spawn(acknowledge(taken, client.clone(), shared.clone())),
+        tokio::spawn(hearing.run()),
+        tokio::spawn(acknowledge(taken, acks, shared.clone())),
+        tokio::spawn(speaking.run()),
     ];
-    Ok((Client { shared, requests: client, inbound: sender, tasks }, receiver))
+    Ok((Client { shared, requests, inbound: sender, tasks }, receiver))
 }
 
-fn options(config: &Config) -> Result<MqttOptions, ConfigError> {
+/// What both connections have in common.
+fn options(config: &Config, client_id: &str) -> Result<MqttOptions, ConfigError> {
     let BrokerUrl { tls, host, port, credentials } = &config.broker;
-    let mut options = MqttOptions::new(&config.client_id, host, *port);
+    let mut options = MqttOptions::new(client_id, host, *port);
     options
         .set_keep_alive(Duration::from_secs(limits::EXTERNAL_KEEP_ALIVE_S))
-        .set_clean_session(false)
-        .set_manual_acks(true)
-        .set_inflight(limits::EXTERNAL_INFLIGHT_MAX_MESSAGES)
         // What comes in may be longer than we take: refused here, it would come
         // again after each reconnect.
         .set_max_packet_size(
@@ -150,9 +177,9 @@ fn options(config: &Config) -> Result<MqttOptions, ConfigError> {
 }
 
 impl Client {
-    /// Whether the connection to the broker stands.
+    /// Whether the broker can be reached.
     pub fn is_up(&self) -> bool {
-        self.shared.up.load(Ordering::Acquire)
+        self.shared.standing.is_up()
     }
 
     /// Hears, from now on, what is of tunnels apart from the rest; `None` when that is done
@@ -173,7 +200,7 @@ impl Link for Client {
         if size_bytes > MQTT_MESSAGE_MAX_BYTES {
             return Err(PublishError::TooLong { size_bytes });
         }
-        if !self.shared.up.load(Ordering::Acquire) {
+        if !self.is_up() {
             return Err(PublishError::BrokerUnreachable);
         }
         let topic = topics::topic(kind, &project_id, &device_id);
@@ -194,7 +221,7 @@ impl Link for Client {
     }
 
     async fn shutdown(&self) {
-        self.shared.up.store(false, Ordering::Release);
+        self.shared.standing.give_up();
         for task in &self.tasks {
             task.abort();
         }

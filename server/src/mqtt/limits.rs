@@ -76,6 +76,9 @@ pub const SHUTDOWN_TIMEOUT_MS: u64 = 5_000;
 
 /// Messages of an external broker that are handed to the engine and not yet acknowledged.
 pub const EXTERNAL_INFLIGHT_MAX_MESSAGES: u16 = 1_024;
+/// Messages that an external broker was sent and has not acknowledged: as many as Mosquitto takes
+/// of one client by default. Over it brokers drop messages, or end the connection.
+pub const EXTERNAL_SPOKEN_MAX_MESSAGES: u16 = 20;
 /// Publishes that may wait for the connection to an external broker.
 pub const EXTERNAL_QUEUE_MAX_MESSAGES: usize = 4_096;
 /// The longest packet read from an external broker, in bytes; over it the connection breaks.

@@ -8,14 +8,17 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::mpsc,
+    task::JoinSet,
 };
+
+use std::sync::Mutex;
 
 use super::*;
 
 /// What a broker does with a packet: answers, or ends the connection.
 type Behaviour = Box<dyn FnMut(&Packet) -> Option<Vec<Packet>> + Send>;
 
-/// A broker of one client, and what it heard.
+/// A broker of one server, and what it heard.
 struct Strange {
     url: String,
     heard: mpsc::UnboundedReceiver<Packet>,
@@ -33,10 +36,11 @@ impl Strange {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("mqtt://127.0.0.1:{}", listener.local_addr().expect("bound").port());
         let (sender, heard) = mpsc::unbounded_channel();
-        let mut behaviour: Behaviour = Box::new(behaviour);
+        let behaviour: Arc<Mutex<Behaviour>> = Arc::new(Mutex::new(Box::new(behaviour)));
         let serving = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                serve(stream, &mut behaviour, &sender).await;
+                connections.spawn(serve(stream, Arc::clone(&behaviour), sender.clone()));
             }
         });
         Self { url, heard, serving }
@@ -58,8 +62,8 @@ impl Strange {
 /// Serves one connection to its end.
 async fn serve(
     mut stream: TcpStream,
-    behaviour: &mut Behaviour,
-    heard: &mpsc::UnboundedSender<Packet>,
+    behaviour: Arc<Mutex<Behaviour>>,
+    heard: mpsc::UnboundedSender<Packet>,
 ) {
     let mut bytes = BytesMut::new();
     loop {
@@ -73,7 +77,7 @@ async fn serve(
             }
             Err(error) => panic!("no MQTT: {error}"),
         };
-        let answer = behaviour(&packet);
+        let answer = (behaviour.lock().expect("no panic"))(&packet);
         heard.send(packet).ok();
         let Some(answer) = answer else { return };
         let mut out = BytesMut::new();
@@ -160,8 +164,10 @@ async fn a_broker_that_is_said_to_have_no_qos_2_never_gets_it() {
 
 #[tokio::test]
 async fn a_session_that_breaks_each_connection_is_given_up_once() {
+    let hears = |client_id: &str| client_id == CLIENT_ID;
     let mut is_stale = true;
     let mut broker = Strange::start(move |packet| match packet {
+        Packet::Connect(connect) if !hears(&connect.client_id) => Some(vec![accepted(false)]),
         // A handshake goes on that a former process began.
         Packet::Connect(connect) if !connect.clean_session && is_stale => {
             Some(vec![accepted(true), Packet::PubRel(PubRel::new(7))])
@@ -170,21 +176,38 @@ async fn a_session_that_breaks_each_connection_is_given_up_once() {
             is_stale &= !connect.clean_session;
             Some(vec![accepted(!connect.clean_session)])
         }
-        Packet::Publish(publish) if publish.payload == "end" => None,
         other => Some(usual(other)),
     })
     .await;
     let mut server = server(&broker, Qos::ExactlyOnce);
-    let clean = |packet: &Packet| matches!(packet, Packet::Connect(c) if c.clean_session);
-    broker.hears("a new session", clean).await;
+    let begins = |packet: &Packet| match packet {
+        Packet::Connect(connect) if hears(&connect.client_id) => Some(connect.clean_session),
+        _ => None,
+    };
+    broker.hears("a new session", |packet| begins(packet) == Some(true)).await;
     broker.hears("a subscription", |packet| matches!(packet, Packet::Subscribe(_))).await;
+    server.next("a connection", |event| matches!(event, Inbound::LinkUp)).await;
+    drop(server);
     // It stays, and the next one is resumed as usual.
-    loop {
-        server.next("a connection", |event| matches!(event, Inbound::LinkUp)).await;
-        if server.publish(DeviceTopic::CommandsCancel, b"end").is_ok() {
-            break;
-        }
+    let _again = self::server(&broker, Qos::ExactlyOnce);
+    broker.hears("the session resumed", |packet| begins(packet) == Some(false)).await;
+    broker.hears("a subscription", |packet| matches!(packet, Packet::Subscribe(_))).await;
+}
+
+#[tokio::test]
+async fn only_the_session_that_hears_is_kept() {
+    let mut broker = Strange::start(|packet| match packet {
+        Packet::Connect(_) => Some(vec![accepted(false)]),
+        other => Some(usual(other)),
+    })
+    .await;
+    let _server = server(&broker, Qos::ExactlyOnce);
+    let mut kept = std::collections::BTreeMap::new();
+    while kept.len() < 2 {
+        let connect = broker.hears("both", |packet| matches!(packet, Packet::Connect(_))).await;
+        let Packet::Connect(connect) = connect else { unreachable!("filtered") };
+        kept.insert(connect.client_id, !connect.clean_session);
     }
-    let again = broker.hears("another connection", |p| matches!(p, Packet::Connect(_))).await;
-    assert!(!clean(&again), "{again:?}");
+    let expected = [(CLIENT_ID.to_owned(), true), (format!("{CLIENT_ID}-out"), false)];
+    assert_eq!(kept.into_iter().collect::<Vec<_>>(), expected);
 }

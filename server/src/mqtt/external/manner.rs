@@ -31,15 +31,6 @@ pub(super) enum End {
     Otherwise,
 }
 
-/// What to do on the next connection.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Next {
-    /// Begin a new session.
-    pub(super) clean: bool,
-    /// From now on nothing leaves with more than QoS 1.
-    pub(super) lower: bool,
-}
-
 /// Whether the broker takes QoS 2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ExactlyOnce {
@@ -48,27 +39,23 @@ enum ExactlyOnce {
     Refused,
 }
 
-/// What is known of a broker.
+/// What is known of a broker that we publish to.
 #[derive(Debug)]
-pub(super) struct Manner {
-    exactly_once: ExactlyOnce,
-    unsolicited: u32,
-}
+pub(super) struct Manner(ExactlyOnce);
 
 impl Manner {
     /// Knows nothing yet but the most that the operator says the broker has.
     pub(super) fn new(most: Qos) -> Self {
-        let exactly_once = if most < Qos::ExactlyOnce {
+        Self(if most < Qos::ExactlyOnce {
             ExactlyOnce::Refused
         } else {
             ExactlyOnce::Untried { unanswered: 0 }
-        };
-        Self { exactly_once, unsolicited: 0 }
+        })
     }
 
     /// The highest QoS to publish with.
     pub(super) fn most(&self) -> Qos {
-        match self.exactly_once {
+        match self.0 {
             ExactlyOnce::Refused => Qos::AtLeastOnce,
             ExactlyOnce::Untried { .. } | ExactlyOnce::Works => Qos::ExactlyOnce,
         }
@@ -76,32 +63,42 @@ impl Manner {
 
     /// The broker took a QoS 2 publish.
     pub(super) fn received(&mut self) {
-        if self.exactly_once != ExactlyOnce::Refused {
-            self.exactly_once = ExactlyOnce::Works;
+        if self.0 != ExactlyOnce::Refused {
+            self.0 = ExactlyOnce::Works;
         }
     }
 
-    /// A connection ended; `is_waiting` when a QoS 2 publish had been sent on it and not answered.
-    pub(super) fn ended(&mut self, end: End, is_waiting: bool) -> Next {
-        let mut next = Next::default();
-        if let ExactlyOnce::Untried { unanswered } = &mut self.exactly_once
-            && is_waiting
-        {
-            *unanswered += 1;
-            if *unanswered >= RESENDS_MAX {
-                self.exactly_once = ExactlyOnce::Refused;
-                next.lower = true;
-            }
+    /// A connection ended; `is_waiting` when a QoS 2 publish had been sent on it and not
+    /// answered. Whether from now on nothing is to leave with more than QoS 1.
+    pub(super) fn ended(&mut self, is_waiting: bool) -> bool {
+        let ExactlyOnce::Untried { unanswered } = &mut self.0 else { return false };
+        *unanswered += u32::from(is_waiting);
+        let is_refused = *unanswered >= RESENDS_MAX;
+        if is_refused {
+            self.0 = ExactlyOnce::Refused;
         }
-        match end {
-            End::Unsolicited => self.unsolicited += 1,
-            End::Otherwise => self.unsolicited = 0,
-        }
-        if self.unsolicited >= UNSOLICITED_MAX {
+        is_refused
+    }
+}
+
+/// What is known of the session that a broker keeps for us.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    unsolicited: u32,
+}
+
+impl Kept {
+    /// A connection ended; whether the next one is to begin a new session.
+    pub(super) fn ended(&mut self, end: End) -> bool {
+        self.unsolicited = match end {
+            End::Unsolicited => self.unsolicited + 1,
+            End::Otherwise => 0,
+        };
+        let is_given_up = self.unsolicited >= UNSOLICITED_MAX;
+        if is_given_up {
             self.unsolicited = 0;
-            next.clean = true;
         }
-        next
+        is_given_up
     }
 }
 
@@ -109,22 +106,18 @@ impl Manner {
 mod tests {
     use super::*;
 
-    const CLEAN: Next = Next { clean: true, lower: false };
-    const LOWER: Next = Next { clean: false, lower: true };
-    const AS_BEFORE: Next = Next { clean: false, lower: false };
-
     #[test]
     fn a_broker_that_never_answers_qos_2_counts_as_one_without_it() {
         let mut manner = Manner::new(Qos::ExactlyOnce);
         for _ in 1..RESENDS_MAX {
-            assert_eq!(manner.ended(End::Otherwise, true), AS_BEFORE);
+            assert!(!manner.ended(true));
             // It was away, or nothing was under way: that says nothing.
-            assert_eq!(manner.ended(End::Otherwise, false), AS_BEFORE);
+            assert!(!manner.ended(false));
             assert_eq!(manner.most(), Qos::ExactlyOnce);
         }
-        assert_eq!(manner.ended(End::Otherwise, true), LOWER);
+        assert!(manner.ended(true));
         assert_eq!(manner.most(), Qos::AtLeastOnce);
-        assert_eq!(manner.ended(End::Otherwise, true), AS_BEFORE);
+        assert!(!manner.ended(true), "it is said once");
     }
 
     #[test]
@@ -132,7 +125,7 @@ mod tests {
         let mut manner = Manner::new(Qos::ExactlyOnce);
         manner.received();
         for _ in 0..3 * RESENDS_MAX {
-            assert_eq!(manner.ended(End::Otherwise, true), AS_BEFORE);
+            assert!(!manner.ended(true));
         }
         assert_eq!(manner.most(), Qos::ExactlyOnce);
     }
@@ -146,15 +139,15 @@ mod tests {
 
     #[test]
     fn a_session_that_breaks_each_connection_is_left_behind_once() {
-        let mut manner = Manner::new(Qos::ExactlyOnce);
+        let mut kept = Kept::default();
         for _ in 0..2 {
             for _ in 1..UNSOLICITED_MAX {
-                assert_eq!(manner.ended(End::Unsolicited, false), AS_BEFORE);
+                assert!(!kept.ended(End::Unsolicited));
             }
-            assert_eq!(manner.ended(End::Unsolicited, false), CLEAN);
+            assert!(kept.ended(End::Unsolicited));
         }
-        assert_eq!(manner.ended(End::Unsolicited, false), AS_BEFORE);
-        assert_eq!(manner.ended(End::Otherwise, false), AS_BEFORE);
-        assert_eq!(manner.ended(End::Unsolicited, false), AS_BEFORE);
+        assert!(!kept.ended(End::Unsolicited));
+        assert!(!kept.ended(End::Otherwise));
+        assert!(!kept.ended(End::Unsolicited));
     }
 }

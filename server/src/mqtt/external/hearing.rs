@@ -1,9 +1,17 @@
-//! The connection to an external broker: one task owns it, one acknowledges.
+//! The connection that hears: one task owns it and hands publishes to the engine,
+//! one waits for their commits in the order they came, many at a time, and
+//! acknowledges.
+//!
+//! ```text
+//!   connecting --CONNACK--> up: subscribe --error, failed commit--> down
+//!        ^                                                            |
+//!        +---------------- full jitter, longer each time -------------+
+//! ```
+//!
+//! MQTT has no "not acknowledged": when a commit fails, the connection is dropped,
+//! and the broker sends again what was not acknowledged.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::sync::Arc;
 
 use quarterdeck_protocol::{
     limits::MQTT_MESSAGE_MAX_BYTES,
@@ -18,12 +26,10 @@ use tracing::{debug, info, warn};
 
 use super::{
     BrokerUrl, Shared,
-    manner::{End, Manner, Next},
+    manner::{End, Kept},
+    standing::{Pauses, Side},
 };
-use crate::mqtt::{
-    limits,
-    link::{AckHandle, AckWaiter, Inbound, InboundSender, Message, Qos, Unheard},
-};
+use crate::mqtt::link::{AckHandle, AckWaiter, Inbound, InboundSender, Message, Qos, Unheard};
 
 /// A publish that the engine has and the broker does not know it has.
 pub(super) struct Outstanding {
@@ -34,20 +40,20 @@ pub(super) struct Outstanding {
 }
 
 /// Owns the connection, and hands publishes to the engine.
-pub(super) struct Reader {
+pub(super) struct Hearing {
     pub(super) shared: Arc<Shared>,
     pub(super) broker: BrokerUrl,
     pub(super) random: fn() -> f64,
     pub(super) connection: EventLoop,
-    pub(super) manner: Manner,
+    pub(super) kept: Kept,
     pub(super) epoch: u64,
     pub(super) inbound: InboundSender,
     pub(super) outstanding: mpsc::Sender<Outstanding>,
 }
 
-impl Reader {
+impl Hearing {
     pub(super) async fn run(mut self) {
-        let mut attempt = 0;
+        let mut pauses = Pauses::new(self.random);
         loop {
             let event = tokio::select! {
                 event = self.connection.poll() => event,
@@ -55,7 +61,7 @@ impl Reader {
                     warn!(broker = ?self.broker, "a message could not be made durable: taking it again");
                     self.connection.clean();
                     if self.down().await.is_err() { return }
-                    wait(&mut attempt, self.random).await;
+                    pauses.wait().await;
                     continue;
                 }
             };
@@ -63,21 +69,17 @@ impl Reader {
                 Ok(Event::Incoming(Packet::ConnAck(_))) => self.up().await,
                 // A connection that only breaks again is no success.
                 Ok(Event::Incoming(Packet::SubAck(_))) => {
-                    attempt = 0;
+                    pauses.reset();
                     Ok(())
                 }
                 Ok(Event::Incoming(Packet::Publish(publish))) => self.take(publish).await,
-                Ok(Event::Incoming(Packet::PubRec(_))) => {
-                    self.manner.received();
-                    Ok(())
-                }
                 Ok(_) => Ok(()),
                 Err(ConnectionError::RequestsDone) => return,
                 Err(error) => {
                     let listened = self.down().await;
-                    info!(broker = ?self.broker, %error, attempt, "no connection to the broker");
+                    info!(broker = ?self.broker, %error, attempt = pauses.attempt(), "no connection to the broker");
                     self.learn(&error);
-                    wait(&mut attempt, self.random).await;
+                    pauses.wait().await;
                     listened
                 }
             };
@@ -96,8 +98,7 @@ impl Reader {
         self.connection
             .pending
             .push_front(Request::Subscribe(Subscribe::new_many(subscriptions())));
-        self.shared.up.store(true, Ordering::Release);
-        self.inbound.send(Inbound::LinkUp).await
+        self.shared.standing.set(Side::Hearing, true, &self.inbound).await
     }
 
     async fn down(&mut self) -> Result<(), Unheard> {
@@ -105,10 +106,7 @@ impl Reader {
         self.connection
             .pending
             .retain(|request| !matches!(request, Request::PubAck(_) | Request::PubRec(_)));
-        if self.shared.up.swap(false, Ordering::AcqRel) {
-            self.inbound.send(Inbound::LinkDown).await?;
-        }
-        Ok(())
+        self.shared.standing.set(Side::Hearing, false, &self.inbound).await
     }
 
     /// Makes the next connection one that the broker bears.
@@ -117,25 +115,9 @@ impl Reader {
             ConnectionError::MqttState(StateError::Unsolicited(_)) => End::Unsolicited,
             _ => End::Otherwise,
         };
-        // What was sent has a packet id; what only waited to be sent has none.
-        let is_waiting = self.connection.pending.iter().any(|request| {
-            matches!(request, Request::Publish(publish) if publish.qos == QoS::ExactlyOnce && publish.pkid != 0)
-        });
-        let Next { clean, lower } = self.manner.ended(end, is_waiting);
-        if clean {
+        if self.kept.ended(end) {
             warn!(broker = ?self.broker, "the session that the broker keeps does not fit any more: beginning a new one");
             self.connection.mqtt_options.set_clean_session(true);
-        }
-        if lower {
-            warn!(broker = ?self.broker, "the broker does not take QoS 2: publishing with QoS 1 from now on");
-            self.shared.lower_qos();
-            for request in &mut self.connection.pending {
-                if let Request::Publish(publish) = request
-                    && publish.qos == QoS::ExactlyOnce
-                {
-                    publish.qos = QoS::AtLeastOnce;
-                }
-            }
         }
     }
 
@@ -223,32 +205,9 @@ fn subscriptions() -> impl Iterator<Item = SubscribeFilter> {
     })
 }
 
-async fn wait(attempt: &mut u32, random: fn() -> f64) {
-    tokio::time::sleep(pause(*attempt, random())).await;
-    *attempt = attempt.saturating_add(1);
-}
-
-/// Full jitter: anywhere between at once and a bound that doubles.
-fn pause(attempt: u32, random: f64) -> Duration {
-    let bound_ms = limits::RECONNECT_FIRST_MS
-        .saturating_mul(1 << attempt.min(20))
-        .min(limits::RECONNECT_MAX_MS);
-    Duration::from_millis(bound_ms).mul_f64(random.clamp(0.0, 1.0))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn reconnects_wait_longer_and_never_beyond_the_bound() {
-        assert_eq!(pause(0, 0.0), Duration::ZERO);
-        assert_eq!(pause(0, 1.0), Duration::from_millis(limits::RECONNECT_FIRST_MS));
-        assert_eq!(pause(3, 0.5), Duration::from_millis(limits::RECONNECT_FIRST_MS * 4));
-        for attempt in [20, 64, u32::MAX] {
-            assert_eq!(pause(attempt, 1.0), Duration::from_millis(limits::RECONNECT_MAX_MS));
-        }
-    }
 
     #[test]
     fn all_that_devices_say_is_subscribed_to() {
