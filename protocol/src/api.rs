@@ -333,6 +333,10 @@ pub struct Device {
     pub tags: BTreeMap<String, String>,
     pub status: DeviceStatus,
     pub last_seen_at: Option<Timestamp>,
+    /// When the server last could not hear (it, or its broker, was down), if the device has not come again since:
+    /// then `status` is what it was before that.
+    #[serde(default)]
+    pub unheard_since: Option<Timestamp>,
     pub agent_version: Option<String>,
     #[schema(value_type = Object)]
     pub facts: BTreeMap<String, Value>,
@@ -451,7 +455,7 @@ pub struct Command {
     pub id: CommandId,
     pub batch_id: BatchId,
     pub device_id: DeviceId,
-    /// Its device's status now.
+    /// Its device's status now; left out while the device is `unheard_since`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_status: Option<DeviceStatus>,
     #[serde(rename = "type")]
@@ -671,6 +675,9 @@ pub struct RebootBudget {
 pub struct DeviceCounts {
     pub online: u64,
     pub stale: u64,
+    /// Of those online or stale: not heard of since the server could not hear.
+    #[serde(default)]
+    pub unheard: u64,
     pub offline: u64,
     pub retired: u64,
     pub service_failed: u64,

@@ -31,7 +31,7 @@ mod sweep;
 
 use std::sync::{
     Arc, Mutex, PoisonError,
-    atomic::{AtomicI64, Ordering},
+    atomic::{AtomicBool, AtomicI64, Ordering},
 };
 
 use quarterdeck_protocol::{
@@ -80,6 +80,8 @@ struct Shared {
     delivery: delivery::Delivery,
     progress: ingest::Progress,
     last_event_seq: AtomicI64,
+    /// Whether devices can be heard, so that their silence means something.
+    hears: AtomicBool,
 }
 
 /// What is to be done once a transaction is committed; without the commit, drop it.
@@ -139,6 +141,7 @@ impl Engine {
             delivery: delivery::Delivery::default(),
             progress: ingest::Progress::default(),
             last_event_seq: AtomicI64::new(0),
+            hears: AtomicBool::new(false),
         }))
     }
 

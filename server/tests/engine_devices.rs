@@ -5,17 +5,18 @@ mod support;
 use std::collections::BTreeMap;
 
 use quarterdeck_protocol::{
-    api::{ChangeDevice, EnrollRequest},
+    api::{ChangeDevice, EnrollRequest, Overview},
     command::CommandStatus,
     device::DeviceStatus as D,
     ids::ProjectId,
     live::Listing,
+    time::Timestamp,
     topics::DeviceTopic,
 };
 use quarterdeck_server::{
     engine::token_hash,
     mqtt::link::{ConnectionId, Denied, Inbound},
-    store::{Location, audit, device_events, enrollment_tokens as tokens},
+    store::{Location, audit, device_events, enrollment_tokens as tokens, overview},
 };
 use serde_json::{Value, json};
 use support::{Harness, device, eventually};
@@ -26,6 +27,8 @@ on_both_engines! {
     each_entry_of_a_timeline_is_on_one_page_whatever_the_clock_does,
     what_an_older_connection_says_of_presence_is_ignored,
     after_a_restart_everybodys_silence_begins_anew,
+    after_a_restart_nobody_is_taken_for_there_before_it_is_heard,
+    while_the_broker_is_away_nobody_falls_silent,
     a_mass_event_raises_one_alert,
     a_clock_that_is_off_raises_an_alert_until_it_is_right,
     a_failed_service_is_shown_until_somebody_clears_it,
@@ -180,19 +183,76 @@ async fn after_a_restart_everybodys_silence_begins_anew(location: Location) {
     h.stop().await;
     clock.advance(3_600_000);
     let h = Harness::start_with(&location, clock).await;
-    eventually("the engine listens", || async {
-        let mut tx = h.store.read().await.expect("a reader");
-        quarterdeck_server::store::devices::live::due(&mut tx, h.clock.steady(), 1)
-            .await
-            .expect("a read")
-            .is_empty()
-            .then_some(())
-    })
-    .await;
+    let since = h.clock.wall();
+    eventually("the engine listens", || async { unheard_since(&h, "pi-1").await }).await;
+    let known = h.device("pi-1").await;
+    assert_eq!((known.status, known.unheard_since), (D::Online, Some(since)), "as it was before");
     h.pass(89_000).await;
     assert_eq!(status(&h, "pi-1").await, D::Online, "nobody could hear it");
+    assert!(h.open_alerts().await.is_empty());
     h.pass(1_000).await;
     assert_eq!(status(&h, "pi-1").await, D::Offline, "it has not come back");
+    assert_eq!(unheard_since(&h, "pi-1").await, None, "that is known");
+}
+
+async fn after_a_restart_nobody_is_taken_for_there_before_it_is_heard(location: Location) {
+    let h = Harness::start(&location).await;
+    h.add_devices(&["pi-1", "pi-2", "pi-3"]).await;
+    for name in ["pi-1", "pi-2", "pi-3"] {
+        h.connect(name, "b1").await;
+    }
+    h.pass(90_000).await;
+    health(&h, "pi-1", json!({})).await;
+    health(&h, "pi-2", json!({})).await;
+    let clock = h.clock.clone();
+    h.stop().await;
+    let h = Harness::start_with(&location, clock).await;
+    eventually("the engine listens", || async { unheard_since(&h, "pi-3").await }).await;
+    let overview = overview(&h).await.devices;
+    assert_eq!((overview.online, overview.stale, overview.unheard), (2, 1, 3));
+    assert_eq!(status(&h, "pi-3").await, D::Stale, "it was so before");
+
+    h.connect("pi-1", "b1").await;
+    health(&h, "pi-2", json!({})).await;
+    for name in ["pi-1", "pi-2"] {
+        assert_eq!((status(&h, name).await, unheard_since(&h, name).await), (D::Online, None));
+    }
+    h.pass(90_000).await;
+    assert_eq!(status(&h, "pi-1").await, D::Stale);
+    assert_eq!(status(&h, "pi-3").await, D::Offline);
+}
+
+async fn while_the_broker_is_away_nobody_falls_silent(location: Location) {
+    let h = Harness::start(&location).await;
+    h.add_devices(&["pi-1"]).await;
+    h.connect("pi-1", "b1").await;
+    let mut changes = h.engine.changes();
+    h.event(Inbound::LinkDown).await;
+    eventually("it is unheard", || async { unheard_since(&h, "pi-1").await }).await;
+    let told = changes.try_recv().expect("told at once");
+    assert!(told.iter().any(|change| change.listing == Listing::Devices && change.key == "pi-1"));
+    h.pass(3_600_000).await;
+    assert_eq!(status(&h, "pi-1").await, D::Online);
+    assert!(h.open_alerts().await.is_empty(), "it could not be heard");
+
+    h.event(Inbound::LinkUp).await;
+    h.respond("pi-1", h.submit(&["pi-1"], "ping", json!({})).await[0].id, "accepted", json!({}))
+        .await;
+    h.pass(89_000).await;
+    assert_eq!(status(&h, "pi-1").await, D::Online, "its silence began anew");
+    h.pass(1_000).await;
+    assert_eq!(status(&h, "pi-1").await, D::Offline);
+    health(&h, "pi-1", json!({})).await;
+    assert_eq!((status(&h, "pi-1").await, unheard_since(&h, "pi-1").await), (D::Online, None));
+}
+
+async fn unheard_since(h: &Harness, name: &str) -> Option<Timestamp> {
+    h.device(name).await.unheard_since
+}
+
+async fn overview(h: &Harness) -> Overview {
+    let mut tx = h.store.read().await.expect("a reader");
+    overview::read(&mut tx, &h.project, h.clock.now()).await.expect("an overview")
 }
 
 async fn a_mass_event_raises_one_alert(location: Location) {

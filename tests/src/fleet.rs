@@ -113,8 +113,13 @@ impl Fleet {
         Ok(device)
     }
 
+    /// Waits until the server says that a device is online, and has heard so itself.
     pub async fn online(&self, id: &str) -> Result<()> {
-        self.api.wait_device(id, "online", |device| device.status == DeviceStatus::Online).await?;
+        self.api
+            .wait_device(id, "online", |device| {
+                device.status == DeviceStatus::Online && device.unheard_since.is_none()
+            })
+            .await?;
         Ok(())
     }
 

@@ -215,6 +215,7 @@ fn show(device: &Device, now: Timestamp) -> String {
         .field("type", &device.kind)
         .field("tags", rows::tags(&device.tags))
         .maybe("last seen", when(device.last_seen_at))
+        .maybe("not heard since", when(device.unheard_since))
         .maybe("agent version", device.agent_version.as_ref())
         .field("contract", &device.contract)
         .maybe("processes", device.process_status.as_ref())

@@ -34,7 +34,7 @@ impl Row for Device {
         let failed = self.service_failed.as_ref().map(|failed| &failed.unit);
         vec![
             Cell::new(&self.id),
-            Cell::new(self.status.as_str()).tone(device_tone(self.status)),
+            presence(self),
             Cell::new(&self.kind),
             Cell::maybe(self.last_seen_at.map(|at| age(at, now))),
             Cell::maybe(self.agent_version.as_ref()),
@@ -297,7 +297,15 @@ pub const fn command_tone(status: CommandStatus) -> Tone {
     }
 }
 
-pub const fn device_tone(status: DeviceStatus) -> Tone {
+/// A device's status, with a question mark while the server has not heard of it again.
+fn presence(device: &Device) -> Cell {
+    match device.unheard_since {
+        Some(_) => Cell::new(format!("{}?", device.status.as_str())).tone(Tone::Warning),
+        None => Cell::new(device.status.as_str()).tone(device_tone(device.status)),
+    }
+}
+
+const fn device_tone(status: DeviceStatus) -> Tone {
     match status {
         DeviceStatus::Online => Tone::Good,
         DeviceStatus::Stale => Tone::Warning,

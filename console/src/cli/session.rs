@@ -116,14 +116,16 @@ async fn explain_silence(context: &Context, device: &DeviceId) {
 
 /// Why a device does not answer, when it is known.
 fn absence(device: &Device, now: Timestamp) -> Option<String> {
-    if device.status == DeviceStatus::Online {
-        return None;
-    }
+    let state = match (device.status, device.unheard_since) {
+        (DeviceStatus::Online, None) => return None,
+        (status, None) => format!("is {}", status.as_str()),
+        (_, Some(_)) => "has not come back to the server yet".to_owned(),
+    };
     let last = device.last_seen_at.map_or_else(
         || "never heard of".to_owned(),
         |at| format!("last heard of {} ago", units::age(at, now)),
     );
-    Some(format!("{} is {}, {last}", device.id, device.status.as_str()))
+    Some(format!("{} {state}, {last}", device.id))
 }
 
 /// Why a session did not come to its own end.

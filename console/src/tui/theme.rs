@@ -10,7 +10,7 @@
 
 use clap::ValueEnum;
 use quarterdeck_protocol::{
-    api::{AuditOutcome, RecordingStatus, Severity, TunnelStatus},
+    api::{AuditOutcome, Device, RecordingStatus, Severity, TunnelStatus},
     command::CommandStatus,
     device::DeviceStatus,
 };
@@ -363,6 +363,15 @@ impl Theme {
             DeviceStatus::Stale => self.badge("◐", "~", "stale", Tone::Warn),
             DeviceStatus::Offline => self.badge("○", "o", "offline", Tone::Bad),
             DeviceStatus::Retired => self.badge("⊖", "-", "retired", Tone::Muted),
+        }
+    }
+
+    /// A device's status, with a question mark while the server has not heard of it again.
+    pub const fn presence(&self, device: &Device) -> Badge {
+        match (device.unheard_since, device.status) {
+            (Some(_), DeviceStatus::Online) => self.badge("◌", "?", "online?", Tone::Warn),
+            (Some(_), DeviceStatus::Stale) => self.badge("◌", "?", "stale?", Tone::Warn),
+            (_, status) => self.device(status),
         }
     }
 

@@ -5,9 +5,9 @@ use quarterdeck_console::tui::{
     effects::{Effect, NetEvent},
     term::input::Input,
 };
-use quarterdeck_protocol::{api::Role, command::CommandStatus};
+use quarterdeck_protocol::{api::Role, command::CommandStatus, device::DeviceStatus::Online};
 
-use crate::runner::{Runner, caps};
+use crate::runner::{Runner, caps, start};
 
 #[test]
 fn a_command_is_sent_to_marked_devices_and_seen_to_its_end() {
@@ -480,4 +480,20 @@ fn a_command_is_sent_again_with_changes_from_its_own_screen() {
     runner.keys("'").text_in(&id).keys("Enter").wait_for("restart_service on");
     runner.keys("n").go_to_operation("restart_service").keys("Enter");
     assert!(runner.shows("mqtt-bridge"), "{}", runner.text());
+}
+
+#[test]
+fn a_device_that_is_not_heard_again_is_not_shown_as_there() {
+    let mut runner = Runner::new(120, 36);
+    for device in runner.fleet.devices.iter_mut().filter(|device| device.status == Online) {
+        device.unheard_since = Some(start().plus_seconds(-5));
+    }
+    runner.connect();
+    runner.wait_for("of 240   200 unheard").keys("2").wait_for("online?");
+    assert!(!runner.text().lines().any(|line| line.contains("● online ")), "{}", runner.text());
+    runner.keys("/").text_in("status:online").keys("Enter Enter").wait_for("Not heard since");
+    assert!(runner.shows("5s ago"), "{}", runner.text());
+    // What it would be sent to is counted among those not known.
+    runner.keys("n").go_to_operation("ping").keys("Enter C-n").wait_for("Blast radius");
+    assert!(runner.shows("1 whose state is not known here"), "{}", runner.text());
 }

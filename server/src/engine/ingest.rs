@@ -20,12 +20,17 @@ mod intake;
 mod reader;
 mod record;
 
+use std::{collections::BTreeSet, sync::atomic::Ordering};
+
 use futures_util::{
     FutureExt, StreamExt,
     future::{BoxFuture, OptionFuture},
     stream::FuturesOrdered,
 };
-use quarterdeck_protocol::ids::{DeviceId, ProjectId};
+use quarterdeck_protocol::{
+    ids::{DeviceId, ProjectId},
+    live::Listing,
+};
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -34,7 +39,7 @@ use self::{
     message::{Failed, Health, Said, Status},
     reader::Reader,
 };
-use super::Engine;
+use super::{After, Engine};
 use crate::{
     clock::Now,
     domain::presence,
@@ -83,9 +88,7 @@ pub(super) enum What {
 /// Takes in what devices say until it is told to stop, or the broker is gone.
 pub(super) async fn run(engine: Engine, mut inbound: InboundReceiver, stop: CancellationToken) {
     let Some(mut last_seq) = intake::recover(&engine, &stop).await else { return };
-    if let Err(error) = listen_again(&engine, true).await {
-        tracing::error!(%error, "the devices' presence could not be started anew");
-    }
+    listens(&engine, true).await;
     let mut reader = Reader::default();
     let mut events = Vec::with_capacity(BATCH_MAX_EVENTS);
     let mut backlog = Backlog::default();
@@ -135,6 +138,9 @@ pub(super) async fn run(engine: Engine, mut inbound: InboundReceiver, stop: Canc
                 }
                 metrics::histogram!("quarterdeck_ingest_batch_events").record(count as f64);
                 let read = reader.read(&engine, events.drain(..));
+                if let Some(is_up) = read.link {
+                    listens(&engine, is_up).await;
+                }
                 last_seq += 1;
                 keeping.push_back(intake::keep(engine.clone(), last_seq, read));
             }
@@ -155,21 +161,39 @@ async fn rest(engine: &Engine, wait_ms: Option<u64>) {
     }
 }
 
-/// Lets everybody's silence begin anew: the server could not hear until now.
-pub(super) async fn listen_again(
-    engine: &Engine,
-    forgets_connections: bool,
-) -> Result<(), StoreError> {
-    let stale_due = engine.clock().steady() + presence::SILENCE_MAX_MS;
-    engine
+/// The server hears from now on, or cannot any more: either way, what is known of presence is from before.
+async fn listens(engine: &Engine, hears: bool) {
+    // Nobody is told silent of while nobody can be heard.
+    engine.0.hears.store(false, Ordering::Release);
+    if let Err(error) = deaf(engine).await {
+        tracing::error!(%error, "the devices' presence could not be started anew");
+    }
+    engine.0.hears.store(hears, Ordering::Release);
+}
+
+/// Takes nobody for heard any more, and lets everybody's silence begin anew: the server cannot hear, or could not.
+async fn deaf(engine: &Engine) -> Result<(), StoreError> {
+    let now = engine.clock().now();
+    let stale_due = now.steady_ms + presence::SILENCE_MAX_MS;
+    let unheard = engine
         .0
         .store
         .write(move |tx| {
-            Box::pin(async move {
-                stored_devices::live::listen_again(tx, stale_due, forgets_connections).await
-            })
+            Box::pin(async move { stored_devices::live::deaf(tx, stale_due, now.wall).await })
         })
-        .await?
+        .await??;
+    let mut after = After::default();
+    let mut projects = BTreeSet::new();
+    for (project, device) in unheard {
+        let Ok(project) = ProjectId::new(&project) else { continue };
+        after.changed(&project, Listing::Devices, device);
+        projects.insert(project);
+    }
+    for project in projects {
+        after.changed(&project, Listing::Overview, "overview");
+    }
+    engine.after_commit(after);
+    Ok(())
 }
 
 pub(super) use self::{decide::ceilings, devices::fall_silent, intake::Progress};

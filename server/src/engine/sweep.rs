@@ -3,6 +3,8 @@
 //! Each second, by due time from a partial index, in bounded chunks: what is
 //! not due costs nothing, and a million overdue commands hold nobody up.
 
+use std::sync::atomic::Ordering;
+
 use quarterdeck_protocol::{
     api::Severity,
     ids::{DeviceId, ProjectId},
@@ -122,6 +124,9 @@ impl Engine {
     }
 
     async fn sweep_devices(&self) -> Result<bool, StoreError> {
+        if !self.0.hears.load(Ordering::Acquire) {
+            return Ok(false);
+        }
         let now_ms = self.clock().steady();
         if devices::due(&mut self.0.store.read().await?, now_ms, 1).await?.is_empty() {
             return Ok(false);

@@ -66,7 +66,7 @@ struct Row {
 /// The columns of [`Row`]; the heavy ones are left out in lists.
 macro_rules! columns {
     (full) => {
-        "c.id, c.batch_id, c.device_id, d.status AS device_status, c.type AS kind, b.payload, c.priority, c.timeout_s, b.notes, c.status,
+        "c.id, c.batch_id, c.device_id, CASE WHEN d.unheard_since IS NULL THEN d.status END AS device_status, c.type AS kind, b.payload, c.priority, c.timeout_s, b.notes, c.status,
          c.progress, c.step, c.state, c.created_by, c.created_at, c.expires_at, c.published_at, c.accepted_at,
          c.started_at, c.finished_at, c.cancel_requested_at, c.attempt, c.retry_of, c.blocked_until,
          c.result, c.exit_code, c.stdout, c.stderr, c.error_code, c.error_message
@@ -74,7 +74,7 @@ macro_rules! columns {
          LEFT JOIN devices d ON d.project_id = c.project_id AND d.id = c.device_id"
     };
     (lean) => {
-        "c.id, c.batch_id, c.device_id, d.status AS device_status, c.type AS kind, NULL AS payload, c.priority, c.timeout_s, b.notes, c.status,
+        "c.id, c.batch_id, c.device_id, CASE WHEN d.unheard_since IS NULL THEN d.status END AS device_status, c.type AS kind, NULL AS payload, c.priority, c.timeout_s, b.notes, c.status,
          c.progress, c.step, c.state, c.created_by, c.created_at, c.expires_at, c.published_at, c.accepted_at,
          c.started_at, c.finished_at, c.cancel_requested_at, c.attempt, c.retry_of, c.blocked_until,
          NULL AS result, c.exit_code, NULL AS stdout, NULL AS stderr, c.error_code, c.error_message

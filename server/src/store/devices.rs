@@ -70,7 +70,7 @@ pub async fn enroll(tx: &mut Tx, new: &Enrolled<'_>) -> Result<(), StoreError> {
          VALUES ($1, $2, COALESCE($3, ''), '{}', $4, $5, $6, FALSE, $7, 'offline', FALSE, '{}', '[]', 0)
          ON CONFLICT (project_id, id) DO UPDATE SET type = COALESCE($3, devices.type), secret_hash = $5,
            enroll_nonce = $6, enroll_again = FALSE, enrolled_at = $7, retired_at = NULL, connected = FALSE,
-           stale_due = NULL, status = 'offline'",
+           stale_due = NULL, unheard_since = NULL, status = 'offline'",
     ).bind(new.project.as_str()).bind(new.device.as_str()).bind(new.kind).bind(CONTRACT).bind(new.secret_hash)
      .bind(new.nonce).bind(new.at.as_millis()).execute(conn).await?.rows_affected());
     Ok(())
@@ -84,7 +84,8 @@ pub async fn retire(
     at: Timestamp,
 ) -> Result<bool, StoreError> {
     let rows = on!(tx, conn => sqlx::query(
-        "UPDATE devices SET retired_at = $3, status = 'retired', connected = FALSE, stale_due = NULL, enroll_again = FALSE
+        "UPDATE devices SET retired_at = $3, status = 'retired', connected = FALSE, stale_due = NULL,
+           unheard_since = NULL, enroll_again = FALSE
          WHERE project_id = $1 AND id = $2 AND retired_at IS NULL",
     ).bind(project.as_str()).bind(device.as_str()).bind(at.as_millis()).execute(conn).await?.rows_affected());
     Ok(rows == 1)

@@ -80,12 +80,16 @@ async fn devices(tx: &mut Tx, project: &str) -> Result<DeviceCounts, StoreError>
     let (failed,): (i64,) = on!(tx, conn => sqlx::query_as(
         "SELECT COUNT(*) FROM devices WHERE project_id = $1 AND service_failed_at IS NOT NULL",
     ).bind(project).fetch_one(conn).await?);
+    let (unheard,): (i64,) = on!(tx, conn => sqlx::query_as(
+        "SELECT COUNT(*) FROM devices WHERE project_id = $1 AND unheard_since IS NOT NULL AND status IN ('online', 'stale')",
+    ).bind(project).fetch_one(conn).await?);
     let of = |wanted: &str| {
         rows.iter().find(|(status, _)| status == wanted).map_or(0, |(_, count)| *count as u64)
     };
     Ok(DeviceCounts {
         online: of("online"),
         stale: of("stale"),
+        unheard: unheard as u64,
         offline: of("offline"),
         retired: of("retired"),
         service_failed: failed as u64,

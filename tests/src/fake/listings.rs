@@ -276,6 +276,7 @@ impl FakeFleet {
             devices: DeviceCounts {
                 online: count(DeviceStatus::Online),
                 stale: count(DeviceStatus::Stale),
+                unheard: self.devices.iter().filter(|d| d.unheard_since.is_some()).count() as u64,
                 offline: count(DeviceStatus::Offline),
                 retired: 0,
                 service_failed: self.devices.iter().filter(|d| d.service_failed.is_some()).count()

@@ -105,6 +105,7 @@ impl FakeFleet {
             active_deployment: Some(format!("fw-2.{}.{}", 11 + r % 4, r % 9)),
             enrolled_at: self.now.plus_seconds(-86_400 * 90 - (r % 100_000) as i64),
             retired_at: None,
+            unheard_since: None,
             clock_offset_ms: Some((r % 900) as i64 - 450),
             open_commands: if r.is_multiple_of(9) { r % 3 + 1 } else { 0 },
         }

@@ -1,7 +1,7 @@
 //! Devices that are away: what waits for them, and for how long.
 
 use anyhow::Result;
-use quarterdeck_protocol::{command::CommandStatus, device::DeviceStatus};
+use quarterdeck_protocol::{api::Overview, command::CommandStatus, device::DeviceStatus};
 use quarterdeck_tests::{Fleet, api::submission};
 use serde_json::json;
 
@@ -79,4 +79,25 @@ async fn presence_follows_the_device_through_stop_kill_and_return() -> Result<()
         .wait_device("pi-1", "online again", |device| device.status == DeviceStatus::Online)
         .await?;
     Ok(())
+}
+
+#[tokio::test]
+async fn a_device_that_died_while_the_server_was_down_is_not_taken_for_there() -> Result<()> {
+    let mut fleet = Fleet::start().await?;
+    let mut dead = fleet.device("pi-1").await?;
+    let _alive = fleet.device("pi-2").await?;
+    fleet.server().kill_9();
+    dead.kill_9();
+    fleet.server().start_again().await?;
+
+    fleet.online("pi-2").await?;
+    let device = fleet.api().device("pi-1").await?;
+    assert_eq!(device.status, DeviceStatus::Online, "its silence has only begun");
+    let since = device.unheard_since.expect("the server has not heard of it since its start");
+    assert!(device.last_seen_at.expect("it was there") < since);
+    let counts = fleet.api().get::<Overview>("@/overview").await?.devices;
+    assert_eq!((counts.online, counts.unheard), (2, 1));
+
+    dead.start_again()?;
+    fleet.online("pi-1").await
 }

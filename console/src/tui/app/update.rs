@@ -289,10 +289,10 @@ pub fn device_mark(device: &quarterdeck_protocol::api::Device) -> Mark {
         .filter_map(tag)
         .any(|value| matches!(value.to_ascii_lowercase().as_str(), "production" | "prod"));
     Mark {
-        status: Some(device.status),
+        status: device.unheard_since.is_none().then_some(device.status),
         site: tag("site"),
         production,
-        last_seen_at: (device.status != DeviceStatus::Online)
+        last_seen_at: (device.status != DeviceStatus::Online || device.unheard_since.is_some())
             .then_some(device.last_seen_at)
             .flatten(),
         own_operations: Some(

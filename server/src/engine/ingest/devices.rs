@@ -217,6 +217,8 @@ impl Devices {
             work.heard.status = work.presence.status().as_str();
             work.heard.connected = work.presence.is_connected();
             work.heard.stale_due = work.presence.due();
+            work.heard.unheard_since =
+                work.row.unheard_since.filter(|_| work.presence.is_unheard());
             heard.push(work.heard);
             if let Some(announcement) = work.announced {
                 announced.push((project, device, announcement));

@@ -42,6 +42,8 @@ pub(super) struct Read {
     pub(super) words: Words,
     pub(super) bytes: usize,
     pub(super) acks: Vec<AckHandle>,
+    /// Whether the way to the broker stands now, if that changed.
+    pub(super) link: Option<bool>,
 }
 
 impl Reader {
@@ -85,9 +87,13 @@ impl Reader {
                 | Inbound::Subscribed { .. }
                 | Inbound::Disconnected { .. } => {}
                 Inbound::Message(message) => self.message(engine, &mut read, message, now),
-                Inbound::LinkUp => engine.0.delivery.link_is_up(),
+                Inbound::LinkUp => {
+                    engine.0.delivery.link_is_up();
+                    read.link = Some(true);
+                }
                 Inbound::LinkDown => {
-                    tracing::warn!("the broker cannot be reached; devices may seem silent");
+                    tracing::warn!("the broker cannot be reached; nothing is heard of devices");
+                    read.link = Some(false);
                 }
             }
         }

@@ -268,7 +268,7 @@ async fn rows(
         return Ok(Vec::new());
     }
     let mut sql = Sql::new(
-        "SELECT id, type AS kind, tags, contract, enrolled_at, retired_at, status, last_seen_at, agent_version, facts,
+        "SELECT id, type AS kind, tags, contract, enrolled_at, retired_at, status, last_seen_at, unheard_since, agent_version, facts,
            capabilities, clock_offset_ms, reconnect_count, last_disconnect_at, process_status, service_failed_unit,
            service_failed_reason, service_failed_at, active_deployment,
            (SELECT COUNT(*) FROM commands o WHERE o.project_id = devices.project_id AND o.device_id = devices.id
@@ -292,6 +292,7 @@ struct Row {
     retired_at: Option<i64>,
     status: String,
     last_seen_at: Option<i64>,
+    unheard_since: Option<i64>,
     agent_version: Option<String>,
     facts: String,
     capabilities: String,
@@ -330,6 +331,7 @@ impl Row {
                 _ => None,
             },
             last_seen_at: at(self.last_seen_at),
+            unheard_since: at(self.unheard_since),
             enrolled_at: Timestamp::from_millis(self.enrolled_at),
             retired_at: at(self.retired_at),
             id: DeviceId::new(&self.id).map_err(|_| corrupt("id"))?,

@@ -1,9 +1,12 @@
 //! What the devices' messages change, in bulk.
 
-use quarterdeck_protocol::ids::{DeviceId, ProjectId};
+use quarterdeck_protocol::{
+    ids::{DeviceId, ProjectId},
+    time::Timestamp,
+};
 
 use crate::{
-    domain::presence::{Presence, SILENCE_MAX_MS},
+    domain::presence::{Before, Presence, SILENCE_MAX_MS},
     store::{
         StoreError, Tx,
         bulk::{GATHERED_MAX_KEYS, keys, placeholders, sizes},
@@ -19,6 +22,8 @@ pub struct Known {
     pub status: String,
     pub connected: bool,
     pub stale_due: Option<i64>,
+    /// When the server last could not hear, by its wall clock, if it has not heard of the device since.
+    pub unheard_since: Option<i64>,
     pub boot_id: Option<String>,
     pub agent_version: Option<String>,
     pub announcement_hash: Option<String>,
@@ -30,7 +35,7 @@ pub struct Known {
 macro_rules! known {
     ($tail:literal) => {
         concat!(
-            "SELECT project_id, id, status, connected, stale_due, boot_id, agent_version, announcement_hash, clock_offset_ms,
+            "SELECT project_id, id, status, connected, stale_due, unheard_since, boot_id, agent_version, announcement_hash, clock_offset_ms,
              service_failed_unit, process_status FROM devices ",
             $tail
         )
@@ -40,15 +45,15 @@ macro_rules! known {
 impl Known {
     pub fn presence(&self) -> Result<Presence, StoreError> {
         let connected = self.connected;
-        Ok(match self.status.as_str() {
-            "online" => Presence::Online {
-                heard_ms: self.stale_due.unwrap_or_default().saturating_sub(SILENCE_MAX_MS),
-                connected,
-            },
-            "stale" => Presence::Stale { connected },
-            "offline" => Presence::Offline,
-            "retired" => Presence::Retired,
-            other => {
+        let since_ms = self.stale_due.unwrap_or_default().saturating_sub(SILENCE_MAX_MS);
+        Ok(match (self.status.as_str(), self.unheard_since) {
+            ("online", None) => Presence::Online { heard_ms: since_ms, connected },
+            ("online", Some(_)) => Presence::Unheard { since_ms, was: Before::Online },
+            ("stale", None) => Presence::Stale { connected },
+            ("stale", Some(_)) => Presence::Unheard { since_ms, was: Before::Stale },
+            ("offline", _) => Presence::Offline,
+            ("retired", _) => Presence::Retired,
+            (other, _) => {
                 return Err(StoreError::Corrupt {
                     what: format!("status {other:?} of device {}", self.id),
                 });
@@ -80,20 +85,20 @@ pub async fn due(tx: &mut Tx, now_ms: i64, limit: u32) -> Result<Vec<Known>, Sto
     )
 }
 
-/// Starts everybody's silence anew, for the server could not hear; optionally forgets who was connected.
-pub async fn listen_again(
+/// Lets [`Event::Deaf`](crate::domain::presence::Event::Deaf) happen to everybody at once, and names them.
+pub async fn deaf(
     tx: &mut Tx,
     stale_due: i64,
-    forgets_connections: bool,
-) -> Result<(), StoreError> {
-    on!(tx, conn => sqlx::query(
-        "UPDATE devices SET status = 'online', stale_due = $1, connected = (connected AND NOT $2)
-         WHERE status = 'online' OR (status = 'stale' AND $2)",
-    ).bind(stale_due).bind(forgets_connections).execute(conn).await?.rows_affected());
-    Ok(())
+    since: Timestamp,
+) -> Result<Vec<(String, String)>, StoreError> {
+    Ok(on!(tx, conn => sqlx::query_as(
+        "UPDATE devices SET stale_due = $1, connected = FALSE, unheard_since = COALESCE(unheard_since, $2)
+         WHERE status IN ('online', 'stale') RETURNING project_id, id",
+    ).bind(stale_due).bind(since.as_millis()).fetch_all(conn).await?))
 }
 
-/// What changed of one device's presence and facts. What is `None` stays as it is, save `stale_due`.
+/// What changed of one device's presence and facts. What is `None` stays as it is, save
+/// `stale_due` and `unheard_since`.
 #[derive(Debug, Clone, Default)]
 pub struct Heard {
     pub project_id: String,
@@ -101,6 +106,7 @@ pub struct Heard {
     pub status: &'static str,
     pub connected: bool,
     pub stale_due: Option<i64>,
+    pub unheard_since: Option<i64>,
     pub last_seen_at: Option<i64>,
     pub boot_id: Option<String>,
     pub agent_version: Option<String>,
@@ -143,13 +149,14 @@ pub async fn update(tx: &mut Tx, heard: &[Heard]) -> Result<(), StoreError> {
 }
 
 async fn presence(tx: &mut Tx, heard: &[Heard]) -> Result<(), StoreError> {
-    const COLUMNS: usize = 12;
+    const COLUMNS: usize = 13;
     let mut start = 0;
     for size in sizes(heard.len(), COLUMNS) {
         let sql = tx.dialect(format!(
-            "WITH v (project_id, id, status, connected, stale_due, last_seen_at, boot_id, agent_version, facts,
+            "WITH v (project_id, id, status, connected, stale_due, unheard_since, last_seen_at, boot_id, agent_version, facts,
                capabilities, announcement_hash, clock_offset_ms) AS (VALUES {})
              UPDATE devices SET status = v.status, connected = v.connected, stale_due = v.stale_due,
+               unheard_since = v.unheard_since,
                last_seen_at = COALESCE(v.last_seen_at, devices.last_seen_at),
                boot_id = COALESCE(v.boot_id, devices.boot_id),
                agent_version = COALESCE(v.agent_version, devices.agent_version),
@@ -166,7 +173,7 @@ async fn presence(tx: &mut Tx, heard: &[Heard]) -> Result<(), StoreError> {
             let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
             for one in chunk {
                 query = query.bind(one.project_id.as_str()).bind(one.id.as_str()).bind(one.status).bind(one.connected)
-                    .bind(one.stale_due).bind(one.last_seen_at).bind(one.boot_id.as_deref())
+                    .bind(one.stale_due).bind(one.unheard_since).bind(one.last_seen_at).bind(one.boot_id.as_deref())
                     .bind(one.agent_version.as_deref()).bind(one.facts.as_deref()).bind(one.capabilities.as_ref().map(|(text, _)| text.as_str()))
                     .bind(one.capabilities.as_ref().map(|(_, hash)| hash.as_str()))
                     .bind(one.clock_offset_ms);

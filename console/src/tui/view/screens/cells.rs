@@ -50,7 +50,7 @@ pub fn device(app: &App, row: &Row, column: &Column, wide: u16) -> Cell {
                 None => name,
             }
         }
-        "status" => Cell::badge(app.theme.device(device.status)),
+        "status" => Cell::badge(app.theme.presence(device)),
         "type" => Cell::text(&device.kind, Tone::Muted),
         "site" => Cell::text(device.tags.get("site").map_or("", String::as_str), Tone::Muted),
         "tags" => Cell::text(tags(&device.tags, "site"), Tone::Muted),

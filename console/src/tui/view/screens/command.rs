@@ -127,11 +127,11 @@ pub fn overview(app: &App, command: &Command) -> Vec<Line> {
     }
     let mut device = vec![("Device        ".to_owned(), Tone::Muted)];
     device.push((command.device_id.to_string(), Tone::Accent));
-    let status = command
-        .device_status
-        .or_else(|| subjects::device(app, command.device_id.as_str()).map(|device| device.status));
-    if let Some(status) = status {
-        let badge = app.theme.device(status);
+    let status = command.device_status.map(|status| app.theme.device(status)).or_else(|| {
+        let device = subjects::device(app, command.device_id.as_str())?;
+        Some(app.theme.presence(device))
+    });
+    if let Some(badge) = status {
         device.push((format!("   {} {}", badge.glyph, badge.word), badge.tone));
     }
     out.push(Line(device));

@@ -76,10 +76,14 @@ fn moment(app: &App, at: Option<Timestamp>) -> String {
 /// Everything that the server knows of a device, as lines.
 pub fn overview(app: &App, device: &Device) -> Vec<Line> {
     let mut out = Vec::new();
-    let badge = app.theme.device(device.status);
+    let badge = app.theme.presence(device);
     heading(&mut out, "Device");
     fact(&mut out, "Status", format!("{} {}", badge.glyph, badge.word), badge.tone);
     fact(&mut out, "Last seen", moment(app, device.last_seen_at), Tone::Text);
+    if device.unheard_since.is_some() {
+        let text = format!("{}: the server was cut off", moment(app, device.unheard_since));
+        fact(&mut out, "Not heard since", text, Tone::Warn);
+    }
     fact(&mut out, "Type", &device.kind, Tone::Text);
     fact(&mut out, "Agent", device.agent_version.as_deref().unwrap_or("-"), Tone::Text);
     fact(&mut out, "Contract", &device.contract, Tone::Muted);

@@ -43,7 +43,7 @@ fn draw_peek(canvas: &mut Canvas<'_>, area: Rect, app: &App, device: &Device) {
     panel::rule(canvas, line, device.id.as_str(), "Enter opens", false);
     cut_left(&mut rest, 3);
     let now = app.server_now();
-    let badge = app.theme.device(device.status);
+    let badge = app.theme.presence(device);
     let mut right = rest;
     let left = cut_left(&mut right, rest.width / 2);
     let status = format!("{} {}", badge.glyph, badge.word);

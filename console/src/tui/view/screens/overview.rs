@@ -1,6 +1,6 @@
 //! The fleet at a glance: big numbers, commands, sites, open alerts.
 
-use quarterdeck_protocol::api::Overview;
+use quarterdeck_protocol::api::{DeviceCounts, Overview};
 use ratatui::layout::Rect;
 
 use super::cells;
@@ -70,7 +70,6 @@ fn tile_list(app: &App, overview: &Overview) -> Vec<Tile> {
     let worst = overview.offline_by_site.first().map_or_else(String::new, |site| {
         format!("   worst {} {}", site.site, format::count(site.count))
     });
-    let known_text = format!("of {}", format::count(known));
     let share = format::percent(devices.offline, known);
     let running = format!("{} running", format::count(running));
     let critical = format!("{} critical", format::count(overview.alerts.critical));
@@ -79,8 +78,8 @@ fn tile_list(app: &App, overview: &Overview) -> Vec<Tile> {
         Tile {
             titles: ["ONLINE"; 2],
             value: devices.online,
-            tone: Tone::Good,
-            notes: [format!("{known_text}{}", stale(devices.stale)), known_text],
+            tone: if devices.unheard > 0 { Tone::Warn } else { Tone::Good },
+            notes: of_known(devices, known),
             values: app.samples.iter().map(|sample| sample.online).collect(),
         },
         Tile {
@@ -111,8 +110,17 @@ fn tile_list(app: &App, overview: &Overview) -> Vec<Tile> {
     ]
 }
 
-fn stale(n: u64) -> String {
-    if n == 0 { String::new() } else { format!("   {} stale", format::count(n)) }
+/// What is said of the devices that are online, and in a narrow tile: that some may not be there counts more.
+fn of_known(devices: &DeviceCounts, known: u64) -> [String; 2] {
+    let known = format!("of {}", format::count(known));
+    match (devices.unheard, devices.stale) {
+        (0, 0) => [known.clone(), known],
+        (0, stale) => [format!("{known}   {} stale", format::count(stale)), known],
+        (unheard, _) => {
+            let unheard = format!("{} unheard", format::count(unheard));
+            [format!("{known}   {unheard}"), unheard]
+        }
+    }
 }
 
 /// From this width on a tile has its whole title.
@@ -200,7 +208,10 @@ fn compact(canvas: &mut Canvas<'_>, area: Rect, app: &App, overview: &Overview) 
                 format!("{} {} offline", offline.glyph, format::count(devices.offline)),
                 if devices.offline > 0 { Tone::Bad } else { Tone::Muted },
             ),
-            (format!("{} stale", format::count(devices.stale)), Tone::Muted),
+            match devices.unheard {
+                0 => (format!("{} stale", format::count(devices.stale)), Tone::Muted),
+                n => (format!("{} unheard", format::count(n)), Tone::Warn),
+            },
         ],
         vec![
             (format!("{} running", format::count(get(open, "execution_started"))), Tone::Busy),
