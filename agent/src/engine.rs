@@ -34,9 +34,7 @@ use std::{
     time::Duration,
 };
 
-use quarterdeck_protocol::{
-    command::Response, device::BrokerConnection, ids::CommandId, topics::DeviceTopic,
-};
+use quarterdeck_protocol::{device::BrokerConnection, ids::CommandId, topics::DeviceTopic};
 use tokio::{
     sync::mpsc,
     task::JoinHandle,
@@ -58,7 +56,7 @@ use crate::{
     runner::requests::Workflows,
     work::{REPORTS_WAITING_MAX, Report},
 };
-use commands::Live;
+use commands::{Live, UnsavedEnd};
 use outbox::Outbox;
 use saving::Saving;
 
@@ -90,8 +88,7 @@ pub struct Engine {
     schedule: Schedule,
     /// Accepted, but their start could not be saved; tried again with the heartbeat.
     stalled: Vec<CommandId>,
-    /// Final replies that could not be saved, and are tried again.
-    unsaved: BTreeMap<CommandId, Response>,
+    unsaved: BTreeMap<CommandId, UnsavedEnd>,
     /// Payloads of commands that have not ended, in bytes.
     payload_bytes: usize,
     outbox: Outbox,

@@ -1,8 +1,10 @@
-//! Where a test can have the agent die: at each write and before each effect.
+//! Where a test can have the agent die, at each write and before each effect, and
+//! where it can have its disk fail.
 //!
 //! In a debug build with `QUARTERDECK_AGENT_DIE_AT=N` the process kills itself
-//! when it reaches its Nth point, as a power cut would. In a release build
-//! there is nothing here.
+//! when it reaches its Nth point, as a power cut would; with
+//! `QUARTERDECK_AGENT_JOURNAL_FAILS=write:N` (or `sync:N`) its journal takes nothing
+//! from the Nth write on. In a release build there is nothing here.
 
 #[cfg(debug_assertions)]
 use std::sync::{
@@ -25,6 +27,32 @@ pub fn reach(point: &str) {
         let me = nix::unistd::Pid::this();
         let _ = nix::sys::signal::kill(me, nix::sys::signal::Signal::SIGKILL);
     }
+}
+
+/// The variable that says from which write, or sync, on the journal fails, from 1.
+pub const JOURNAL_FAILS: &str = "QUARTERDECK_AGENT_JOURNAL_FAILS";
+
+/// Passes a write or a sync of the journal, or fails it as a full disk does.
+#[cfg(debug_assertions)]
+pub fn fails(operation: &str) -> std::io::Result<()> {
+    static FROM: LazyLock<Option<(String, u64)>> = LazyLock::new(|| {
+        let text = std::env::var(JOURNAL_FAILS).ok()?;
+        let (operation, from) = text.split_once(':')?;
+        Some((operation.to_owned(), from.parse().ok()?))
+    });
+    static REACHED: AtomicU64 = AtomicU64::new(0);
+    let Some((failing, from)) = &*FROM else { return Ok(()) };
+    if failing != operation || REACHED.fetch_add(1, Ordering::SeqCst) + 1 < *from {
+        return Ok(());
+    }
+    eprintln!("failing a {operation} of the journal");
+    Err(std::io::ErrorKind::StorageFull.into())
+}
+
+/// Passes a write or a sync of the journal.
+#[cfg(not(debug_assertions))]
+pub const fn fails(_operation: &str) -> std::io::Result<()> {
+    Ok(())
 }
 
 /// Passes a point.

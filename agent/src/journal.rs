@@ -308,7 +308,9 @@ impl Journal {
         if takes_new && self.index.entries.len() >= REMEMBERED_MAX_COMMANDS {
             return Err(JournalError::Full("it remembers as many commands as it may"));
         }
-        if let Err(source) = self.file.write_all_at(&bytes, self.len) {
+        let written =
+            failpoint::fails("write").and_then(|()| self.file.write_all_at(&bytes, self.len));
+        if let Err(source) = written {
             // What was written in part must not stand before the next record.
             self.is_broken = self.file.truncate(self.len).is_err();
             return Err(JournalError::Io { what: "write", file: "journal", source });

@@ -314,3 +314,57 @@ fn killed_at_every_point_what_may_be_repeated_completes() {
     });
     assert!(died >= 12, "the agent died at {died} points only");
 }
+
+/// The journal takes nothing from its `n`th write, or sync, on; then the agent is killed, and its disk
+/// is well again.
+#[cfg(debug_assertions)]
+fn journal_fails_from(bench: &mut Bench, operation: &str, n: u64) {
+    let ran = bench.path(&format!("ran-{operation}-{n}"));
+    let mut message =
+        message("run_script", json!({"script": format!("echo x >>{}", ran.display())}));
+    let id = id_of(&message);
+    bench.environment =
+        vec![("QUARTERDECK_AGENT_JOURNAL_FAILS".to_owned(), format!("{operation}:{n}"))];
+    let logged = bench.log().len();
+    bench.start_online();
+    bench.publish("commands", message.to_string());
+    wait_for("an answer, or a stand-still", || {
+        let stands = ["stands still", "the journal cannot be saved"];
+        let is_still = stands.iter().any(|words| bench.log()[logged..].contains(words));
+        (is_still || bench.finals(&id) > 0).then_some(())
+    });
+    bench.kill_agent();
+    bench.environment.clear();
+    let before = bench.finals(&id);
+    bench.start_online();
+    // As the server asks after what it knows to be accepted.
+    message["known"] = json!(true);
+    bench.publish("commands", message.to_string());
+    wait_for("the answer", || (bench.finals(&id) > before).then_some(()));
+    assert!(bench.agent.as_mut().unwrap().terminate().success());
+    let times = std::fs::read_to_string(ran).unwrap_or_default().lines().count();
+    assert!(times <= 1, "{operation} {n}: it ran {times} times");
+    for said in bench.responses(&id) {
+        let is_true = match (said["status"].as_str(), said["error_code"].as_str()) {
+            (Some("completed"), _) => times == 1,
+            (_, Some("disk_full")) => times == 0,
+            _ => true,
+        };
+        assert!(is_true, "{operation} {n}: it ran {times} times, and {said} was said");
+    }
+}
+
+#[cfg(debug_assertions)]
+#[test]
+fn whatever_the_journal_refuses_a_script_runs_at_most_once_and_what_was_said_is_true() {
+    let mut bench = bench_or_skip!();
+    bench.start_online();
+    assert!(bench.agent.as_mut().unwrap().terminate().success());
+    // A script makes some seven writes.
+    for n in 1..=9 {
+        journal_fails_from(&mut bench, "write", n);
+    }
+    for n in 1..=6 {
+        journal_fails_from(&mut bench, "sync", n);
+    }
+}

@@ -18,8 +18,8 @@
 //! the time-out rests.
 //!
 //! The caller saves [`Step::next`] and the replies among the effects before it
-//! runs any effect; a step that could not be saved is answered with
-//! [`Event::SaveFailed`]. This file knows no clock, no task and no file.
+//! runs any effect; a step that could not be saved is not taken. This file knows no
+//! clock, no task and no file.
 
 use std::borrow::Cow;
 
@@ -146,8 +146,6 @@ pub enum Event {
     AgentStarted {
         boot_id: String,
     },
-    /// Its start could not be saved, so it was not begun.
-    SaveFailed,
 }
 
 /// What the caller does once the step is saved.
@@ -252,7 +250,7 @@ fn from_init(plan: Plan, expires_at: Moment, event: Event, now: Moment) -> Resul
         Event::AgentStarted { .. } => {
             Ok(Step { next: State::Init { expires_at }, effects: Vec::new() })
         }
-        Event::Ended(Ok(_)) | Event::StateEntered { .. } | Event::GoesDown | Event::SaveFailed => {
+        Event::Ended(Ok(_)) | Event::StateEntered { .. } | Event::GoesDown => {
             Err(Refused::OutOfPlace)
         }
     }
@@ -288,9 +286,6 @@ fn from_running(plan: Plan, running: &Running, event: Event, now: Moment) -> Res
             let timeout_at = if is_same_boot { running.timeout_at } else { anew };
             stay(Running { boot_id, timeout_at, ..running.clone() }, vec![Effect::Follow])
         }
-        Event::SaveFailed => {
-            Ok(failed(error_code::DISK_FULL, "the device cannot save the command; it was not run"))
-        }
         Event::Start { .. } => Err(Refused::OutOfPlace),
     }
 }
@@ -299,7 +294,7 @@ fn from_ending(why: Why, give_up_at: Moment, event: Event, now: Moment) -> Resul
     match event {
         Event::Ended(Ok(outcome) | Err((_, outcome))) => Ok(failed_with(why.failure(), outcome)),
         Event::Due if now < give_up_at => Err(Refused::NotDue),
-        Event::Due | Event::SaveFailed => Ok(failed_with(why.failure(), Outcome::default())),
+        Event::Due => Ok(failed_with(why.failure(), Outcome::default())),
         Event::Cancel => Err(Refused::Ending),
         Event::Start { .. }
         | Event::StateEntered { .. }

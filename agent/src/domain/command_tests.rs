@@ -104,7 +104,6 @@ fn each_event_leads_where_the_diagram_says() {
         (init(), broken(), 0, Expect::Fails("script_failed")),
         (running("init", false), entered("work"), 5, Expect::Starts("work")),
         (running("init", false), ok(), 5, Expect::Succeeds),
-        (running("init", false), Event::SaveFailed, 5, Expect::Fails("disk_full")),
         (work(), entered("work"), 5, Expect::Stays),
         (work(), entered("restarting"), 5, Expect::Enters("restarting")),
         (work(), ok(), 5, Expect::Succeeds),
@@ -164,7 +163,6 @@ fn any_event() -> impl Strategy<Value = Event> {
         Just(Event::Cancel),
         Just(Event::Due),
         (1..3_u32).prop_map(|boot| restarted(&format!("b{boot}"))),
-        Just(Event::SaveFailed),
     ]
 }
 

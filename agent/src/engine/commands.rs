@@ -22,6 +22,14 @@ use crate::{
     workflow::message::Payload,
 };
 
+/// An end that could not be saved, and is tried again.
+#[derive(Debug)]
+pub(super) struct UnsavedEnd {
+    pub(super) response: Response,
+    /// Its workflow, which is kept until then; if it had begun.
+    pub(super) operation: Option<Arc<str>>,
+}
+
 /// How long what is ended may take beyond the script's grace, in milliseconds.
 const ENDING_MARGIN_MS: i64 = 12_000;
 
@@ -81,6 +89,10 @@ impl Engine {
         };
         let wall = self.context.clock.wall();
         let (records, mut then) = to_save(id, live, &step, wall);
+        if step.next.is_final() && live.has_begun {
+            // Not before: the workflow is all that tells the next run of the agent that it ended.
+            then.push(Then::Clear { id, operation: live.operation.clone() });
+        }
         then.extend(last);
         let replies =
             records.iter().filter(|record| matches!(record, Record::Reply { .. })).count();
@@ -117,33 +129,37 @@ impl Engine {
         self.once_saved(at_once);
     }
 
-    /// What cannot be saved is not done; what has ended is told all the same.
+    /// What cannot be saved is not done. What has ended is told all the same, if its workflow
+    /// says so to the next run of the agent too; else only once it is saved, since that run
+    /// would begin it.
     fn on_step_not_saved(&mut self, id: CommandId, step: &Step, records: Vec<Record>) {
         if step.next.is_final() {
+            let Some(live) = self.forget(id) else { return };
             for record in records {
                 if let Record::Reply { response, .. } = record {
-                    self.outbox.push_unsaved(&response);
-                    self.unsaved.insert(id, *response);
+                    if live.has_begun {
+                        self.outbox.push_unsaved(&response);
+                    }
+                    let operation = live.has_begun.then(|| live.operation.clone());
+                    self.unsaved.insert(id, UnsavedEnd { response: *response, operation });
                 }
             }
-            return self.forget(id);
+            return;
         }
         if self.live.get(&id).is_some_and(|live| matches!(live.state, State::Init { .. })) {
+            tracing::warn!(command_id = %id, "stands still until its start can be saved");
             self.schedule.remove(id);
             self.stalled.push(id);
         }
         // Otherwise its workflow goes on, and the next state is told.
     }
 
-    fn forget(&mut self, id: CommandId) {
+    fn forget(&mut self, id: CommandId) -> Option<Live> {
         self.schedule.remove(id);
-        if let Some(live) = self.live.remove(&id) {
-            if live.has_begun {
-                self.context.workflows.clear(&live.operation, &id.to_string());
-            }
-            self.payload_bytes -= live.payload_bytes;
-        }
         operations::clean_up(&self.context.paths, id);
+        let live = self.live.remove(&id)?;
+        self.payload_bytes -= live.payload_bytes;
+        Some(live)
     }
 
     /// A number that no reply of the command has.

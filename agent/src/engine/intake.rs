@@ -54,8 +54,11 @@ impl Engine {
             }
         };
         let id = message.command_id;
-        if let Some(response) = self.unsaved.get(&id) {
-            self.outbox.push_unsaved(response);
+        if let Some(end) = self.unsaved.get(&id) {
+            // What had not begun is told once that is saved.
+            if end.operation.is_some() {
+                self.outbox.push_unsaved(&end.response);
+            }
             return self.acknowledge(receipt);
         }
         match self.journal.seen(id) {

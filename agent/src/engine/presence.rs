@@ -7,7 +7,7 @@ use quarterdeck_protocol::{
 };
 use serde_json::Map;
 
-use super::Engine;
+use super::{Engine, saving::Then};
 use crate::{
     domain::{Lifetime, Moment},
     io::{host, mqtt::Link},
@@ -124,15 +124,14 @@ impl Engine {
     /// Tries again what a full disk refused.
     fn retry_saving(&mut self) {
         let wall = self.context.clock.wall();
-        let unsaved: Vec<_> = self.unsaved.keys().copied().collect();
-        for id in unsaved {
-            let Some(response) = self.unsaved.get(&id) else { continue };
+        while let Some((id, end)) = self.unsaved.pop_first() {
             let n = self.next_free_n(id);
-            let record = Record::Reply { n, response: Box::new(response.clone()), wall };
-            if self.save(&[record], []).is_err() {
+            let record = Record::Reply { n, response: Box::new(end.response.clone()), wall };
+            let clear = end.operation.clone().map(|operation| Then::Clear { id, operation });
+            if self.save(&[record], [Then::Send { id, n }].into_iter().chain(clear)).is_err() {
+                self.unsaved.insert(id, end);
                 return;
             }
-            self.unsaved.remove(&id);
         }
         for id in std::mem::take(&mut self.stalled) {
             if let Some(live) = self.live.get(&id) {

@@ -1,13 +1,12 @@
 //! Save, then act: what waits for the journal, and the threads that save it.
 
-use std::{collections::VecDeque, io};
+use std::{collections::VecDeque, io, sync::Arc};
 
 use quarterdeck_protocol::ids::CommandId;
 use tokio::{sync::oneshot, task::JoinHandle};
 
 use super::Engine;
 use crate::{
-    domain::command::Event,
     failpoint,
     io::mqtt::{Link, Receipt},
     journal::{JournalError, Lsn, compact::Compacted, record::Record},
@@ -34,6 +33,11 @@ pub(super) enum Then {
     /// What was said last of a command that came again.
     SayAgain {
         id: CommandId,
+    },
+    /// Forget a workflow: the journal knows its end.
+    Clear {
+        id: CommandId,
+        operation: Arc<str>,
     },
 }
 
@@ -117,11 +121,14 @@ impl Engine {
     /// Begins an fsync if something waits for one and none is under way: all
     /// that was written by now is saved by it.
     pub(super) fn save_on(&mut self) {
-        if self.saving.sync.is_some() || self.saving.waiting.is_empty() {
+        let has_nothing_to_do = self.saving.sync.is_some() || self.saving.waiting.is_empty();
+        // After a failure the kernel may call a later one a success; only a new file is one.
+        if has_nothing_to_do || self.journal.is_broken() {
             return;
         }
         let (lsn, file) = self.journal.to_sync();
-        self.saving.sync = Some((lsn, tokio::task::spawn_blocking(move || file.sync())));
+        let sync = move || failpoint::fails("sync").and_then(|()| file.sync());
+        self.saving.sync = Some((lsn, tokio::task::spawn_blocking(sync)));
     }
 
     /// Begins to rewrite the journal if it is worth it.
@@ -161,8 +168,8 @@ impl Engine {
         }
     }
 
-    /// Nothing that waited may be done: whether it was saved is not known. The
-    /// journal takes nothing more until it could be rewritten.
+    /// Nothing that waits may be done: whether it was saved is not known. It waits on, and the
+    /// journal takes nothing more, until it could be rewritten.
     fn on_save_failed(&mut self, error: &io::Error) {
         tracing::error!(%error, "the journal cannot be saved");
         self.journal.sync_failed();
@@ -170,15 +177,7 @@ impl Engine {
         if let Some(link) = &self.link {
             link.disconnect();
         }
-        for (_, then) in std::mem::take(&mut self.saving.waiting) {
-            match then {
-                Then::Follow { id } => self.apply(id, Event::SaveFailed),
-                // Saying it harms nothing, and the broker's acknowledgement is asked for again.
-                Then::Send { id, n } => self.outbox.push_saved(id, n),
-                // A message without acknowledgement is sent again; a program is not let go.
-                Then::Acknowledge { .. } | Then::LetGo(_) | Then::SayAgain { .. } => {}
-            }
-        }
+        self.saving.waiting.retain(|(_, then)| !matches!(then, Then::Acknowledge { .. }));
         self.compact_on();
     }
 
@@ -193,6 +192,9 @@ impl Engine {
             Then::Send { id, n } => self.outbox.push_saved(id, n),
             Then::Follow { id } => self.follow(id),
             Then::SayAgain { id } => self.say_again(id),
+            Then::Clear { id, operation } => {
+                self.context.workflows.clear(&operation, &id.to_string());
+            }
             Then::LetGo(go) => {
                 // Work that was ended meanwhile no longer waits for it.
                 let _ = go.send(());

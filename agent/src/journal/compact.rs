@@ -23,6 +23,7 @@ use super::{
     record::Record,
     storage::{LogFile, LogFolder},
 };
+use crate::failpoint;
 
 /// How long a command is remembered after it ended: its longest life in the
 /// server (30 days), its longest run (7 days) and a margin, in milliseconds.
@@ -166,7 +167,8 @@ impl Compaction {
             }
         }
         written = flush(&*file, &mut out, written)?;
-        file.sync().map_err(JournalError::io("save", "journal.next"))?;
+        let synced = failpoint::fails("sync").and_then(|()| file.sync());
+        synced.map_err(JournalError::io("save", "journal.next"))?;
         Ok(Compacted { file, len: written, moved, until: self.until })
     }
 }
