@@ -2,7 +2,7 @@
 
 use std::sync::Once;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use quarterdeck_protocol::{
     api::{
         CancelledCommands, Command, CreateCommands, CreateEnrollmentToken, CreateUser,
@@ -243,6 +243,15 @@ impl Api {
     // --- commands -------------------------------------------------------------------
 
     /// Submits; see [`submission`] for what to submit.
+    /// Brings a file to the server, for devices to fetch; gives its id.
+    pub async fn upload(&self, bytes: Vec<u8>) -> Result<String> {
+        let id = uuid::Uuid::new_v4().to_string();
+        let path = format!("/uploads/{id}?project={}", self.project);
+        let request = self.builder(Method::PUT, &path).body(bytes);
+        ensure!(send(request).await?.status < 300, "the upload is refused");
+        Ok(id)
+    }
+
     pub async fn submit(&self, create: &CreateCommands) -> Result<CreatedCommands> {
         self.post("@/commands", create).await
     }

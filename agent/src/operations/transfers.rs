@@ -21,7 +21,7 @@ use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Context, fail, io_failure, owner, result, tail::begin_of_last_lines};
+use super::{Context, io_failure, owner, result, tail::begin_of_last_lines};
 use crate::{
     domain::command::Outcome,
     io::{
@@ -85,19 +85,32 @@ pub(super) async fn collect(
     reports: &Reports,
 ) -> WorkEnd {
     let folder = work_folder(context, reports.id)?;
-    let name = match payload.source {
-        LogSource::Journald => collect_journal(context, payload, &folder, end, reports).await?,
-        LogSource::File => {
-            let path = PathBuf::from(payload.path.clone().unwrap_or_default());
-            let allowed = context.config.allowed_paths.clone();
-            let (lines, into, name) =
-                (u64::from(payload.lines), folder.join(COLLECTED), name_of(&path));
-            off_the_loop(move || copy_tail(&allowed, &path, lines, &into)).await?;
-            name
-        }
+    let collecting = async {
+        let name = match payload.source {
+            LogSource::Journald => collect_journal(context, payload, &folder, end, reports).await?,
+            LogSource::File => {
+                let path = PathBuf::from(payload.path.clone().unwrap_or_default());
+                let allowed = context.config.allowed_paths.clone();
+                let (lines, into, name) =
+                    (u64::from(payload.lines), folder.join(COLLECTED), name_of(&path));
+                off_the_loop(move || copy_tail(&allowed, &path, lines, &into)).await?;
+                name
+            }
+        };
+        fs::write(folder.join(NAME), name).map_err(|error| io_failure("cannot write", &error))
     };
-    fs::write(folder.join(NAME), name).map_err(|error| io_failure("cannot write", &error))?;
-    Ok(Outcome::default())
+    whole_or_gone(collecting.await, &folder)
+}
+
+/// What was brought in part is of no use, and may be what fills the disk: beside it not even
+/// that it failed could be saved.
+fn whole_or_gone(brought: Result<(), Failed>, folder: &Path) -> WorkEnd {
+    if brought.is_err()
+        && let Err(error) = fs::remove_dir_all(folder)
+    {
+        tracing::warn!(folder = %folder.display(), %error, "cannot remove what was brought in part");
+    }
+    brought.map(|()| Outcome::default())
 }
 
 /// Has `journalctl` write into the file itself.
@@ -131,17 +144,19 @@ pub(super) async fn collect_log(
     let folder = work_folder(context, id)?;
     let (allowed, lines, name) = (vec![path.clone()], u64::from(payload.lines), name_of(&path));
     let (search, into) = (payload.search_text.clone(), folder.join(COLLECTED));
-    off_the_loop(move || match search {
-        None => copy_tail(&allowed, &path, lines, &into),
-        Some(text) => {
-            let matching = into.with_extension("matching");
-            copy_matching(&allowed, &path, text.as_bytes(), &matching)?;
-            copy_tail(std::slice::from_ref(&matching), &matching, lines, &into)
-        }
-    })
-    .await?;
-    fs::write(folder.join(NAME), name).map_err(|error| io_failure("cannot write", &error))?;
-    Ok(Outcome::default())
+    let named = folder.join(NAME);
+    let collected = off_the_loop(move || {
+        match search {
+            None => copy_tail(&allowed, &path, lines, &into),
+            Some(text) => {
+                let matching = into.with_extension("matching");
+                copy_matching(&allowed, &path, text.as_bytes(), &matching)?;
+                copy_tail(std::slice::from_ref(&matching), &matching, lines, &into)
+            }
+        }?;
+        fs::write(named, name).map_err(|error| io_failure("cannot write", &error))
+    });
+    whole_or_gone(collected.await, &folder)
 }
 
 /// Copies the lines of a log's end that hold a text; longer ones than a line may be are cut.
@@ -263,30 +278,34 @@ pub(super) async fn fetch_content(
             .map_err(|error| file_failure(&error))
     })
     .await?;
+    let brought = bring(context, content, &fetched).await;
+    whole_or_gone(brought, &context.paths.work_of(id))
+}
+
+async fn bring(context: &Context, content: Content<'_>, into: &Path) -> Result<(), Failed> {
     if let Some(upload_id) = content.upload_id {
-        let mut file = File::create(&fetched).map_err(|error| io_failure("cannot save", &error))?;
+        let mut file = File::create(into).map_err(|error| io_failure("cannot save", &error))?;
         let server = context.server()?;
         let done = server.download(&upload_id.to_string(), &mut file, content.sha256).await;
-        done.map_err(|error| transfer_failure(&error))?;
-        return Ok(Outcome::default());
+        return done.map(drop).map_err(|error| transfer_failure(&error));
     }
     let bytes = match (content.text, content.base64) {
         (Some(text), _) => text.as_bytes().to_vec(),
         (None, Some(text)) => match base64::engine::general_purpose::STANDARD.decode(text) {
             Ok(bytes) => bytes,
             Err(error) => {
-                return fail(
-                    error_code::REJECTED,
-                    format!("payload.content_base64: expected Base64: {error}"),
-                );
+                let why = format!("payload.content_base64: expected Base64: {error}");
+                return Err(Failed::because(error_code::REJECTED, why));
             }
         },
-        (None, None) => return fail(error_code::REJECTED, "payload.content: expected a content"),
+        (None, None) => {
+            let why = "payload.content: expected a content";
+            return Err(Failed::because(error_code::REJECTED, why));
+        }
     };
     let found = transfer::hex(&Sha256::digest(&bytes));
     transfer::check_sha256(content.sha256, &found).map_err(|error| transfer_failure(&error))?;
-    fs::write(&fetched, bytes).map_err(|error| io_failure("cannot save", &error))?;
-    Ok(Outcome::default())
+    fs::write(into, bytes).map_err(|error| io_failure("cannot save", &error))
 }
 
 /// Where a fetched file lies until it is installed.

@@ -45,8 +45,11 @@ async fn store_answers(app: &App) -> bool {
                 let mut tx = app.store.read().await?;
                 meta::get(&mut tx, NAME).await?;
                 drop(tx);
-                let written =
-                    app.store.write(|tx| Box::pin(async move { meta::put(tx, NAME, "").await }));
+                // Never the same: a page that does not change is not written.
+                let probe = app.clock.new_uuid().to_string().repeat(PROBE_REPEATS);
+                let written = app
+                    .store
+                    .write(move |tx| Box::pin(async move { meta::put(tx, NAME, &probe).await }));
                 let heard = app
                     .store
                     .intake(|tx| Box::pin(async move { intake::page(tx, i64::MAX).await }));
@@ -78,6 +81,9 @@ impl Readiness {
     }
 }
 
+/// How often 36 bytes are written to find out: more than is left free in files that are there
+/// already, where little fits on a full disk too.
+const PROBE_REPEATS: usize = 2_048;
 /// What is written to find out: nothing else has this name.
 const NAME: &str = "ready";
 /// For how long an answer stands, in milliseconds.

@@ -119,3 +119,27 @@ async fn a_device_with_a_full_disk_runs_nothing_that_it_could_not_note() -> Resu
     fleet.api().wait_status(after, CommandStatus::Completed).await?;
     Ok(())
 }
+
+#[tokio::test]
+async fn a_file_that_is_larger_than_the_devices_disk_fails_and_nothing_else_waits_for_it()
+-> Result<()> {
+    let Some(disk) = SmallDisk::mount(DISK_BYTES)? else { return Ok(()) };
+    let fleet = Fleet::start().await?;
+    let data_dir = Some(disk.path().join("agent"));
+    let options = DeviceOptions { data_dir, ..DeviceOptions::default() };
+    let device = fleet.device_with("pi-1", options).await?;
+    let api = fleet.api();
+    let upload = api.upload(vec![b'x'; DISK_BYTES as usize]).await?;
+    let target = device.folder().join("target");
+    let payload = json!({ "path": target, "upload_id": upload });
+    // More than one: what the journal has in reserve is used up by some of them.
+    for n in 0..4 {
+        let pushed = api.send("pi-1", "file_push", payload.clone()).await?;
+        let failed = api.wait_status(pushed, CommandStatus::Failed).await?;
+        ensure!(failed.error_code.as_deref() == Some("disk_full"), "{n}: {failed:?}");
+    }
+    ensure!(!target.exists());
+    let ping = api.send("pi-1", "ping", json!({})).await?;
+    api.wait_status(ping, CommandStatus::Completed).await?;
+    Ok(())
+}
