@@ -15,6 +15,7 @@
 
 pub mod actions;
 pub mod extract;
+pub mod head;
 pub mod idempotency;
 pub mod json;
 pub mod linger;

@@ -21,8 +21,9 @@ const fn limit(name: &'static str, value: u64, over: &'static str) -> Limit {
 /// Lists the bounds.
 pub const ALL: &[Limit] = &[
     limit("http_connections", http::server::CONNECTIONS_MAX as u64, "new ones wait in the kernel"),
-    limit("http_head_bytes", http::server::HEAD_MAX_BYTES as u64, "431"),
-    limit("http_headers", http::server::HEADERS_MAX as u64, "431"),
+    limit("http_target_bytes", http::head::TARGET_MAX_BYTES as u64, "414"),
+    limit("http_head_bytes", http::head::HEAD_MAX_BYTES as u64, "431"),
+    limit("http_headers", http::head::FIELDS_MAX as u64, "431"),
     limit("http_head_timeout_ms", http::server::HEAD_TIMEOUT_MS, "closed"),
     limit("http_linger_ms", http::linger::LINGER_MAX_MS, "closed, and perhaps the answer lost"),
     limit("http_linger_idle_ms", http::linger::LINGER_IDLE_MS, "closed"),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     extract::Request,
-    http::{HeaderName, HeaderValue, StatusCode, Version, header},
+    http::{HeaderName, HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
@@ -25,7 +25,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     App, alerts, audit, auth, commands, configuration, devices, enrollment,
     extract::SignedIn,
-    members, metrics, operations, output, overview,
+    head, members, metrics, operations, output, overview,
     problem::{self, Error, RequestId},
     projects, recordings, service_tokens, status, tickets, tunnels, uploads, users,
 };
@@ -158,7 +158,7 @@ pub fn router(app: Arc<App>) -> Router {
         .fallback(|| async { Error::not_found("path") })
         .layer(axum::Extension(Document(text.into())))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), settled))
-        .layer(middleware::from_fn(one_host))
+        .layer(middleware::from_fn(head::check))
         .layer(middleware::from_fn(security_headers))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn(metrics::observe))
@@ -281,17 +281,6 @@ async fn settled(
     let is_asked = request.uri().path().starts_with("/api/");
     if is_asked && !app.engine.settled(SETTLE_MAX_MS).await {
         tracing::warn!("an answer may lack what devices said last: it waits to be decided");
-    }
-    next.run(request).await
-}
-
-/// A request of HTTP/1.1 names its host once (RFC 9112, 3.2): of none or two, programs before us
-/// may have understood another one.
-async fn one_host(request: Request, next: Next) -> Response {
-    let hosts = request.headers().get_all(header::HOST).iter().count();
-    if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
-        let detail = format!("expected one Host header, found {hosts}");
-        return Error::malformed("bad_host", detail).into_response();
     }
     next.run(request).await
 }

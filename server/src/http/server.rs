@@ -6,10 +6,11 @@
 //!    └── stopping: no more                     a peer that takes no byte for 30 s is closed
 //! ```
 //!
-//! What hyper itself refuses (a head that is no HTTP, or over a limit) it answers with 400, 414 or
-//! 431 without a body: it has no hook for a problem there. Where a head has both
-//! `Transfer-Encoding` and `Content-Length` it goes by the first (RFC 9112, 6.3), and shows no
-//! trace of the second.
+//! What hyper itself refuses (a head that is no HTTP, or over twice our limits) it answers with 400,
+//! 414 or 431 without a body: it has no hook for a problem there. Where a head has both
+//! `Transfer-Encoding` and `Content-Length` it goes by the first, answers and closes the connection
+//! (RFC 9112, 6.1): what follows is read by nobody. It shows us no trace of the second, so we
+//! cannot refuse it, and a parser of our own before hyper's would be one more to disagree with.
 
 use std::{
     io,
@@ -32,18 +33,21 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
-use super::linger::{Lingering, Unread};
+use super::{
+    head::{FIELDS_MAX, HEAD_MAX_BYTES},
+    linger::{Lingering, Unread},
+};
 
 /// Connections that may be open at once; more wait in the kernel's queue.
 pub const CONNECTIONS_MAX: usize = 4_096;
 /// How long a request's head may take, from an idle connection on, in milliseconds.
 pub const HEAD_TIMEOUT_MS: u64 = 20_000;
-/// The longest head of a request, in bytes.
-pub const HEAD_MAX_BYTES: usize = 64 * 1024;
+/// The longest head that is parsed, in bytes: room to say of one over the limit that it is.
+const HEAD_PARSED_MAX_BYTES: usize = 2 * HEAD_MAX_BYTES;
 /// What a connection holds of what it reads, and of what it writes, in bytes.
 const BUFFER_MAX_BYTES: usize = 64 * 1024;
-/// The most header fields of a request.
-pub const HEADERS_MAX: usize = 100;
+/// The most header fields that are parsed.
+const FIELDS_PARSED_MAX: usize = 2 * FIELDS_MAX;
 /// How long a peer may take nothing of what is written to it, in milliseconds.
 pub const WRITE_STALL_MS: u64 = 30_000;
 /// The wait after an accept that failed, e.g. for want of file descriptors, in milliseconds.
@@ -100,8 +104,8 @@ async fn serve_one(stream: TcpStream, peer: SocketAddr, router: Router, stop: Ca
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_millis(HEAD_TIMEOUT_MS))
-        .max_headers(HEADERS_MAX)
-        .max_header_size(HEAD_MAX_BYTES)
+        .max_headers(FIELDS_PARSED_MAX)
+        .max_header_size(HEAD_PARSED_MAX_BYTES)
         .max_buf_size(BUFFER_MAX_BYTES)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();

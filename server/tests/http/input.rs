@@ -107,18 +107,30 @@ async fn who_sends_all_of_a_body_that_is_refused_still_gets_the_answer() {
 async fn a_request_names_its_host_once_and_has_a_head_within_the_limit() {
     let fixture = Fixture::start().await;
     let close = "Connection: close\r\n\r\n";
-    for (head, status) in [
-        (String::new(), "400"),
-        ("Host: a\r\nHost: b\r\n".to_owned(), "400"),
-        ("Host: a\r\n".to_owned(), "200"),
-        (format!("Host: a\r\nX: {}\r\n", "x".repeat(60_000)), "200"),
-        (format!("Host: a\r\nX: {}\r\n", "x".repeat(64 * 1024)), "431"),
+    for (head, status, code) in [
+        (String::new(), "400", "bad_host"),
+        ("Host: a\r\nHost: b\r\n".to_owned(), "400", "bad_host"),
+        ("Host: a\r\n".to_owned(), "200", "ok"),
+        (format!("Host: a\r\nX: {}\r\n", "x".repeat(32_000)), "200", "ok"),
+        (format!("Host: a\r\nX: {}\r\n", "x".repeat(32 * 1024)), "431", "headers_too_large"),
+        (format!("Host: a\r\n{}", "X: y\r\n".repeat(98)), "200", "ok"),
+        (format!("Host: a\r\n{}", "X: y\r\n".repeat(99)), "431", "headers_too_large"),
+        // Over what is parsed at all.
+        (format!("Host: a\r\nX: {}\r\n", "x".repeat(64 * 1024)), "431", ""),
     ] {
         let answer =
             raw(&fixture, format!("GET /healthz HTTP/1.1\r\n{head}{close}").as_bytes()).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+        assert!(answer.contains(code), "{answer}");
         let is_problem = answer.contains("application/problem+json");
-        assert_eq!(is_problem, status == "400", "{answer}");
+        assert_eq!(is_problem, status != "200" && !code.is_empty(), "{answer}");
+    }
+    for (length, status) in [(16_000, "401"), (17_000, "414")] {
+        let path = format!("/api/v1/projects/default/devices?q={}", "x".repeat(length));
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n{close}");
+        let answer = raw(&fixture, request.as_bytes()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+        assert!(answer.contains("application/problem+json"), "{answer}");
     }
     let answer = raw(&fixture, b"GET /healthz HTTP/1.0\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
@@ -202,6 +214,41 @@ async fn raw(fixture: &Fixture, request: &[u8]) -> String {
     // The server may reset a connection whose request it did not read to the end.
     stream.read_to_end(&mut answer).await.ok();
     String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn what_two_programs_may_read_differently_is_refused_or_ends_the_connection() {
+    let fixture = Fixture::start().await;
+    let body = r#"{"username":"a","password":"b"}"#;
+    let chunks = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+    let smuggled = "GET /readyz HTTP/1.1\r\nHost: smuggled\r\nConnection: close\r\n\r\n";
+    for (fields, body, status) in [
+        // By the chunks; what follows them is not read.
+        ("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", &chunks, "401"),
+        ("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", &chunks, "401"),
+        ("Content-Length: 5\r\nContent-Length: 31\r\n", &body.to_owned(), "400"),
+        ("Content-Length: 31, 31\r\n", &body.to_owned(), "400"),
+        ("Content-Length: +31\r\n", &body.to_owned(), "400"),
+        ("Content-Length: 31\r\nX: a\r\n b\r\n", &body.to_owned(), "400"),
+        ("Content-Length : 31\r\n", &body.to_owned(), "400"),
+        ("Transfer-Encoding: xchunked\r\n", &chunks, "400"),
+        ("Transfer-Encoding: chunked, identity\r\n", &chunks, "400"),
+    ] {
+        let head =
+            "POST /api/v1/auth/login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n";
+        let answer = raw(&fixture, format!("{head}{fields}\r\n{body}{smuggled}").as_bytes()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{fields}: {answer}");
+        let answers = answer.matches("HTTP/1.1 ").count();
+        assert_eq!(answers, 1, "{fields}: the rest was taken for a request: {answer}");
+    }
+    for coding in ["gzip, chunked", "chunked\r\nTransfer-Encoding: chunked"] {
+        let request = format!(
+            "POST /api/v1/auth/login HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: {coding}\r\n\r\n{chunks}"
+        );
+        let answer = raw(&fixture, request.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 501"), "{coding}: {answer}");
+        assert!(answer.contains("unknown_transfer_encoding"), "{coding}: {answer}");
+    }
 }
 
 #[tokio::test]
