@@ -17,7 +17,7 @@ use quarterdeck_protocol::{
 use super::{
     context::Context,
     error::CliError,
-    listing::{query, wanted, when},
+    listing::{one_of, query, wanted, when},
     output::{Printer, StatusLine, note},
     rows::{self, Details},
     units::{Moment, moment},
@@ -80,7 +80,13 @@ enum CommandsCommand {
 #[derive(Debug, Default, PartialEq, Args)]
 struct ListArgs {
     /// Only these, such as queued, completed, failed, timed_out
-    #[arg(long, value_name = "STATUS", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "STATUS",
+        value_delimiter = ',',
+        value_parser = one_of::<CommandStatus>(CommandStatus::ALL.map(CommandStatus::as_str)),
+        hide_possible_values = true
+    )]
     status: Vec<CommandStatus>,
     /// Only of this operation
     #[arg(long = "type", value_name = "TYPE")]

@@ -14,7 +14,7 @@ use super::{
     context::Context,
     error::CliError,
     input,
-    listing::{query, wanted},
+    listing::{one_of, query, wanted},
     rows::{self, Details},
     units::{Pair, moment},
 };
@@ -85,7 +85,13 @@ enum DevicesCommand {
 #[derive(Debug, Default, PartialEq, Args)]
 struct ListArgs {
     /// Only these: online, stale, offline, retired
-    #[arg(long, value_name = "STATUS", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "STATUS",
+        value_delimiter = ',',
+        value_parser = one_of::<DeviceStatus>(DeviceStatus::ALL.map(DeviceStatus::as_str)),
+        hide_possible_values = true
+    )]
     status: Vec<DeviceStatus>,
     /// Only of this type
     #[arg(long = "type", value_name = "TYPE")]

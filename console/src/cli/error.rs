@@ -46,8 +46,8 @@ impl From<InvalidServer> for CliError {
 }
 
 impl CliError {
-    /// The exit code of chapter 1: 1 when the thing asked for failed, 2 on wrong usage; what ran on
-    /// a device passes its own on.
+    /// The exit code of chapter 1: 1 when the thing asked for failed, 2 on wrong usage, whether we see
+    /// that a value is wrong or the server does; what ran on a device passes its own on.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Unread | Self::Api(ApiError::Write { broken_pipe: true, .. }) => {
@@ -56,6 +56,9 @@ impl CliError {
             Self::Usage(_)
             | Self::Api(ApiError::Server(_) | ApiError::BadId(_))
             | Self::Profile(ProfileError::BadName(_)) => ExitCode::from(2),
+            Self::Api(ApiError::Refused(problem)) if matches!(problem.status, 400 | 422) => {
+                ExitCode::from(2)
+            }
             Self::Interrupted => ExitCode::from(130),
             Self::Exit(code) => ExitCode::from(*code),
             Self::Api(_) | Self::Profile(_) | Self::Failed(_) | Self::Said | Self::Io(_) => {

@@ -1,11 +1,23 @@
 //! What all subcommands that list have in common: their filters.
 
+use std::{error::Error, str::FromStr};
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
 use super::{error::CliError, units::Moment};
 use crate::net::api::Query;
 
 /// The filters that were given, as the API takes them.
 pub fn query<const N: usize>(fields: [(&str, Option<String>); N]) -> Query {
     fields.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
+}
+
+/// Takes one of these names alone, and offers them where a shell completes.
+pub fn one_of<T>(names: impl IntoIterator<Item = &'static str>) -> impl TypedValueParser<Value = T>
+where
+    T: FromStr<Err: Error + Send + Sync> + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(names).try_map(|name| name.parse())
 }
 
 /// A moment as the API takes it.

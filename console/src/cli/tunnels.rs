@@ -46,11 +46,23 @@ enum TunnelsCommand {
 #[derive(Debug, Default, PartialEq, Args)]
 struct ListArgs {
     /// Only these: opening, open, stalled, closed, failed; several with commas
-    #[arg(long, value_name = "STATUS")]
-    status: Option<String>,
+    #[arg(
+        long,
+        value_name = "STATUS",
+        value_delimiter = ',',
+        value_parser = ["opening", "open", "stalled", "closed", "failed"],
+        hide_possible_values = true
+    )]
+    status: Vec<String>,
     /// Only these: terminal, exec, ssh, port_forward
-    #[arg(long, value_name = "KIND")]
-    kind: Option<String>,
+    #[arg(
+        long,
+        value_name = "KIND",
+        value_delimiter = ',',
+        value_parser = ["terminal", "exec", "ssh", "port_forward"],
+        hide_possible_values = true
+    )]
+    kind: Vec<String>,
     /// Only to this device
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
@@ -73,9 +85,10 @@ struct ListArgs {
 
 impl ListArgs {
     fn query(&self) -> Query {
+        let some = |names: &[String]| (!names.is_empty()).then(|| names.join(","));
         query([
-            ("status", self.status.clone()),
-            ("kind", self.kind.clone()),
+            ("status", some(&self.status)),
+            ("kind", some(&self.kind)),
             ("device", self.device.clone()),
             ("user", self.user.clone()),
             ("from", when(self.from)),

@@ -61,6 +61,13 @@ impl<'a> Call<'a> {
         self.method == Method::GET || self.idempotency_key.is_some()
     }
 
+    /// The id in its route that names one of these, such as a `device`.
+    pub(super) fn id_of(&self, what: &str) -> Option<&'a str> {
+        let mut pairs =
+            self.segments.windows(2).filter_map(|pair| <[&str; 2]>::try_from(pair).ok());
+        pairs.find(|[listing, _]| listing.strip_suffix('s') == Some(what)).map(|[_, id]| id)
+    }
+
     pub(super) fn name(&self) -> String {
         format!("{} /api/v1/{}", self.method, text::line(&self.segments.join("/")))
     }

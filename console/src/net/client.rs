@@ -335,6 +335,11 @@ impl Client {
                         said => format!("{said} ({again})"),
                     };
                 }
+                if let Some(what) = problem.detail.strip_prefix("no such ")
+                    && let Some(id) = call.id_of(what)
+                {
+                    problem.detail = format!("no such {what}: {id}");
+                }
                 ApiError::Refused(Box::new(problem))
             }
             // Something on the way answered, or nothing of ours.

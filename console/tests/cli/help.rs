@@ -35,6 +35,23 @@ async fn completions_exist_for_each_shell() {
         let ended = program.run(&["completions", shell]).await.expect(0);
         assert!(ended.stdout.contains("clear-service-failed"), "{shell}");
     }
+    let ended = program.run(&["completions", "bash"]).await.expect(0);
+    let of = |subcommand: &str| {
+        let (_, rest) = ended
+            .stdout
+            .split_once(&format!("quarterdeck__subcmd__{subcommand})"))
+            .expect(subcommand);
+        let (_, rest) = rest.split_once("--status)").expect(subcommand);
+        rest.split_once(";;").expect(subcommand).0.to_owned()
+    };
+    for (subcommand, statuses) in [
+        ("devices", "online stale offline retired"),
+        ("commands", "execution_started awaiting_reconnect"),
+        ("tunnels", "opening open stalled closed failed"),
+        ("alerts", "unacknowledged"),
+    ] {
+        assert!(of(subcommand).contains(statuses), "{subcommand}: {}", of(subcommand));
+    }
     program.run(&["completions", "perl"]).await.expect(2);
 }
 

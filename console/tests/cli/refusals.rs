@@ -82,3 +82,60 @@ async fn a_value_that_no_server_could_take_is_wrong_usage() {
         assert!(ended.stderr.contains(said), "{args:?}: {}", ended.stderr);
     }
 }
+
+#[tokio::test]
+async fn each_exit_code_means_what_chapter_1_says() {
+    let stub = Stub::start(|request| match request.route().as_str() {
+        "GET /projects/default/devices" if request.query("type").is_none() => {
+            Reply::page(&[], None, 0)
+        }
+        "GET /projects/default/devices" => Reply::problem(422, "invalid", "no such type"),
+        "GET /projects/default/audit" => Reply::problem(400, "bad_query", "a stray %"),
+        "GET /projects/default/devices/pi-9" => Reply::problem(404, "not_found", "no such device"),
+        "GET /projects/default/alerts" => Reply::problem(403, "forbidden", "needs the role viewer"),
+        "GET /projects/default/recordings" => Reply::problem(500, "internal", "the server failed"),
+        _ => Reply::problem(409, "conflict", "not now"),
+    })
+    .await;
+    let program = Program::with_token(&stub.url);
+    for (args, code) in [
+        // It worked.
+        (&["devices"][..], 0),
+        (&["--help"], 0),
+        // What was asked for failed.
+        (&["devices", "show", "pi-9"], 1),
+        (&["alerts"], 1),
+        (&["recordings"], 1),
+        (&["devices", "retire", "pi-9", "--yes"], 1),
+        // Wrong usage: seen here, or by the server.
+        (&["devices", "--status", "asleep"], 2),
+        (&["devices", "--colour", "red"], 2),
+        (&["nonsense"], 2),
+        (&["devices", "show", "a b"], 2),
+        (&["devices", "--type", "x"], 2),
+        (&["audit"], 2),
+        // What runs a program keeps its codes: the way to the device failed.
+        (&["exec", "pi-9", "--", "true"], 255),
+    ] {
+        let ended = program.run(args).await.expect(code);
+        assert_eq!(ended.stderr.is_empty(), code == 0, "{args:?}: {}", ended.stderr);
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_named() {
+    let stub = Stub::start(|request| {
+        let what = if request.path.contains("/alerts/") { "alert" } else { "device" };
+        Reply::problem(404, "not_found", &format!("no such {what}"))
+    })
+    .await;
+    let program = Program::with_token(&stub.url);
+    for (args, said) in [
+        (&["devices", "show", "pi-9"][..], "quarterdeck: no such device: pi-9\n"),
+        (&["devices", "timeline", "pi-9"], "quarterdeck: no such device: pi-9\n"),
+        (&["alerts", "ack", "a\u{1b}[31m"], "no such alert: a^[[31m"),
+    ] {
+        let ended = program.run(args).await.expect(1);
+        assert!(ended.stderr.contains(said), "{args:?}: {}", ended.stderr);
+    }
+}

@@ -153,7 +153,7 @@ async fn a_dangerous_operation_that_was_not_confirmed_says_how() {
     })
     .await;
     let program = Program::with_token(&stub.url);
-    let ended = program.run(&["run", "reboot_host", "pi-1"]).await.expect(1);
+    let ended = program.run(&["run", "reboot_host", "pi-1"]).await.expect(2);
     assert!(ended.stderr.contains("add --confirm"), "{}", ended.stderr);
 }
 
