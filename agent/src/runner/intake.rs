@@ -18,7 +18,8 @@ use super::{
     bus::BusEvent,
     folder::News,
     log::Item,
-    own, requests,
+    own::{self, Own},
+    requests,
     version::{Source, Version},
 };
 use crate::workflow::{
@@ -152,13 +153,14 @@ impl Runner {
             return;
         }
         let hash = own::hash(payload);
+        let is_own = |own: &mut Own| if is_retained { own.finds(hash) } else { own.hears(hash) };
         if let Some(entry) = self.board.get_mut(&topic) {
-            if entry.own.hears(hash) {
+            if is_own(&mut entry.own) {
                 entry.seen_on = self.connection;
                 return;
             }
         } else if let Some(own) = self.echoes.get_mut(&topic)
-            && own.hears(hash)
+            && is_own(own)
         {
             if own.is_quiet() {
                 self.echoes.remove(&topic);

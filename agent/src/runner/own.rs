@@ -8,6 +8,9 @@
 //! or one published after it. So these are remembered, by hash, together with
 //! the command, and also those whose echo is still to come: they outlive the
 //! command, for another may begin on the same topic before.
+//!
+//! What stood there when a connection subscribed may come late, after the broker has
+//! acknowledged what took its place: that is remembered for as long as the connection.
 
 use std::collections::VecDeque;
 
@@ -22,9 +25,14 @@ pub fn hash(message: &[u8]) -> u64 {
     digest.iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
 }
 
-/// Our own messages of one topic, oldest first.
+/// Our own messages of one topic.
 #[derive(Debug, Default)]
-pub struct Own(VecDeque<Word>);
+pub struct Own {
+    /// Oldest first.
+    words: VecDeque<Word>,
+    /// What may have stood there when this connection subscribed.
+    stood: Box<[u64]>,
+}
 
 #[derive(Debug)]
 struct Word {
@@ -42,35 +50,35 @@ impl Own {
             let (is_acknowledged, is_echoed, is_from_before) = (at == 0, true, true);
             Word { hash, is_acknowledged, is_echoed, is_from_before }
         };
-        Self(hashes.into_iter().enumerate().map(word).collect())
+        Self { words: hashes.into_iter().enumerate().map(word).collect(), stood: Box::default() }
     }
 
     /// Notes that a message stands on the topic, by whomever: the command begins with it.
     pub fn stands(&mut self, hash: u64) {
-        if self.0.iter().all(|word| word.hash != hash) {
+        if self.words.iter().all(|word| word.hash != hash) {
             let (is_acknowledged, is_echoed, is_from_before) = (true, true, true);
-            self.0.push_back(Word { hash, is_acknowledged, is_echoed, is_from_before });
+            self.words.push_back(Word { hash, is_acknowledged, is_echoed, is_from_before });
         }
     }
 
     /// Whether nothing of it is under way.
     pub fn is_quiet(&self) -> bool {
-        self.0.iter().all(|word| word.is_acknowledged && word.is_echoed)
+        self.words.iter().all(|word| word.is_acknowledged && word.is_echoed)
     }
 
     /// Notes that a message will be published.
     pub fn say(&mut self, hash: u64) {
         let (is_acknowledged, is_echoed, is_from_before) = (false, false, false);
-        self.0.push_back(Word { hash, is_acknowledged, is_echoed, is_from_before });
-        if self.0.len() > REMEMBERED_MAX {
-            self.0.pop_front();
+        self.words.push_back(Word { hash, is_acknowledged, is_echoed, is_from_before });
+        if self.words.len() > REMEMBERED_MAX {
+            self.words.pop_front();
         }
     }
 
     /// Notes that the broker has a message, and so none before it any more.
     pub fn acknowledged(&mut self, hash: u64) {
         let waiting = |word: &&mut Word| word.hash == hash && !word.is_acknowledged;
-        if let Some(word) = self.0.iter_mut().find(waiting) {
+        if let Some(word) = self.words.iter_mut().find(waiting) {
             word.is_acknowledged = true;
         }
         self.prune();
@@ -78,19 +86,25 @@ impl Own {
 
     /// Says whether a message that came is our own.
     pub fn hears(&mut self, hash: u64) -> bool {
-        let echo = self.0.iter().position(|word| word.hash == hash && !word.is_echoed);
-        let known = echo.or_else(|| self.0.iter().position(|word| word.hash == hash));
+        let echo = self.words.iter().position(|word| word.hash == hash && !word.is_echoed);
+        let known = echo.or_else(|| self.words.iter().position(|word| word.hash == hash));
         if let Some(at) = known {
-            self.0[at].is_echoed = true;
+            self.words[at].is_echoed = true;
             self.prune();
         }
         known.is_some()
     }
 
+    /// Says whether a message that stood on the topic when we subscribed is our own.
+    pub fn finds(&mut self, hash: u64) -> bool {
+        self.stood.contains(&hash) || self.hears(hash)
+    }
+
     /// Notes that the connection is a new one: no echo of the last comes any more, and
     /// what was not acknowledged is said again.
     pub fn reconnected(&mut self) {
-        for word in &mut self.0 {
+        self.stood = self.hashes().into();
+        for word in &mut self.words {
             word.is_echoed = word.is_acknowledged || word.is_from_before;
         }
         self.prune();
@@ -98,16 +112,16 @@ impl Own {
 
     /// What is to be saved with the command.
     pub fn hashes(&self) -> Vec<u64> {
-        let last = self.0.iter().rposition(|word| word.is_acknowledged).unwrap_or(0);
-        self.0.iter().skip(last).map(|word| word.hash).collect()
+        let last = self.words.iter().rposition(|word| word.is_acknowledged).unwrap_or(0);
+        self.words.iter().skip(last).map(|word| word.hash).collect()
     }
 
     fn prune(&mut self) {
-        let Some(mut standing) = self.0.iter().rposition(|word| word.is_acknowledged) else {
+        let Some(mut standing) = self.words.iter().rposition(|word| word.is_acknowledged) else {
             return;
         };
-        while standing > 0 && self.0.front().is_some_and(|word| word.is_echoed) {
-            self.0.pop_front();
+        while standing > 0 && self.words.front().is_some_and(|word| word.is_echoed) {
+            self.words.pop_front();
             standing -= 1;
         }
     }
@@ -171,12 +185,31 @@ mod tests {
     }
 
     #[test]
+    fn what_stood_there_when_we_subscribed_may_come_late() {
+        let mut own = Own::default();
+        own.stands(1);
+        // While there was no connection.
+        own.say(2);
+        own.say(3);
+        own.reconnected();
+        own.acknowledged(2);
+        own.acknowledged(3);
+        assert!(own.finds(1), "the init that it began with");
+        assert!(own.hears(2) && own.hears(3) && own.is_quiet());
+        assert!(own.finds(2), "one that the broker had got, and not acknowledged");
+        assert!(!own.finds(4));
+        // On the next connection another init is somebody's.
+        own.reconnected();
+        assert!(!own.finds(1) && own.finds(3));
+    }
+
+    #[test]
     fn memory_is_bounded_when_nothing_is_heard() {
         let mut own = Own::default();
         for hash in 0..1_000 {
             own.say(hash);
         }
-        assert_eq!(own.0.len(), REMEMBERED_MAX);
+        assert_eq!(own.words.len(), REMEMBERED_MAX);
     }
 
     #[test]
