@@ -28,3 +28,5 @@ mod sessions;
 mod stories;
 #[path = "tui/svg.rs"]
 mod svg;
+#[path = "tui/truth.rs"]
+mod truth;

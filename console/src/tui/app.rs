@@ -231,7 +231,7 @@ pub struct App {
     /// A screen dump is to be written of what is drawn next.
     pub dump: bool,
     pub(crate) next_window_id: u32,
-    /// Of which subject the rows of a window are.
+    /// Which filter the rows of a window match.
     pub(crate) subjects: BTreeMap<WindowKey, BTreeMap<String, String>>,
     /// Critical alerts that were there already.
     pub(crate) criticals: u64,

@@ -200,6 +200,8 @@ impl Window {
     /// Takes what came for it.
     pub fn apply(&mut self, slot: Slot, at: Option<Timestamp>) {
         if let Some(refusal) = slot.refused {
+            // Rows that nobody sees are no rows to act on.
+            self.clear();
             self.state = State::Refused(refusal);
             return;
         }
@@ -257,6 +259,12 @@ impl Store {
     /// The window of a table; an empty one while nothing was asked.
     pub fn window(&self, key: WindowKey) -> &Window {
         self.windows.get(&key).unwrap_or_else(|| EMPTY.get_or_init(Window::default))
+    }
+
+    /// The window of a table, while the server sends it. One that the screen has left holds what
+    /// was so then, which is no source for anything that is shown or done now.
+    pub fn live(&self, key: WindowKey) -> Option<&Window> {
+        self.windows.get(&key).filter(|window| window.subscription.is_some())
     }
 
     pub fn window_mut(&mut self, key: WindowKey) -> &mut Window {

@@ -236,7 +236,7 @@ fn kind_of(app: &App, key: &str) -> Option<String> {
     let marked = || tables.iter().find_map(|table| app.list(*table).marks.get(key)?.kind.clone());
     tables
         .iter()
-        .find_map(|table| Some(app.store.window(*table).find(key)?.command()?.kind.clone()))
+        .find_map(|table| Some(app.store.live(*table)?.find(key)?.command()?.kind.clone()))
         .or_else(marked)
 }
 

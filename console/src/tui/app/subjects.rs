@@ -19,7 +19,7 @@ use super::{
 use crate::tui::{
     effects::Effect,
     format,
-    store::{Row, WindowKey},
+    store::{Row, State, WindowKey},
     theme::Tone,
 };
 
@@ -88,11 +88,11 @@ pub fn devices_under(app: &App) -> Vec<DeviceId> {
     named.iter().filter_map(|id| DeviceId::new(id).ok()).collect()
 }
 
-/// A device that some window holds.
+/// A device as the server has it now, where the screen shows one that may be it.
 pub fn device<'a>(app: &'a App, id: &str) -> Option<&'a Device> {
-    [WindowKey::Devices, WindowKey::DeviceRow, WindowKey::WizardDevices]
+    [WindowKey::DeviceRow, WindowKey::Devices, WindowKey::WizardDevices]
         .into_iter()
-        .find_map(|key| app.store.window(key).find(id)?.device())
+        .find_map(|key| app.store.live(key)?.find(id)?.device())
 }
 
 /// The command that the screen is about: the one shown, or the cursor's.
@@ -103,7 +103,7 @@ pub fn command(app: &App) -> Option<Command> {
             let list = app.list(WindowKey::Commands);
             app.store.window(WindowKey::Commands).row(list.cursor)
         }
-        Place::Device(_) => {
+        Place::Device(_) if app.current_list() == Some(WindowKey::DeviceCommands) => {
             let list = app.list(WindowKey::DeviceCommands);
             app.store.window(WindowKey::DeviceCommands).row(list.cursor)
         }
@@ -164,6 +164,10 @@ pub(super) fn mark_range(app: &mut App, effects: &mut Vec<Effect>) {
 pub(super) fn mark_all(app: &mut App, effects: &mut Vec<Effect>) {
     let Some(key) = app.current_list() else { return };
     let window = app.store.window(key);
+    if window.state == State::Loading {
+        app.toast("the rows are still loading", Tone::Muted);
+        return;
+    }
     let (loaded, total) = (window.rows().len() as u64, window.total);
     let marks = &app.list(key).marks;
     let is_all =

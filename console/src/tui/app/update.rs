@@ -384,7 +384,8 @@ fn peek_after_a_rest(app: &mut App) {
     if app.peek.of != of {
         app.peek = Peek { hidden: app.peek.hidden, of, ..Peek::default() };
     }
-    let Some(key) = of.filter(|_| !app.peek.hidden) else {
+    // What is frozen stays: of another row nothing would come.
+    let Some(key) = of.filter(|_| !app.peek.hidden && app.frozen.is_none()) else {
         app.peek.due = None;
         return;
     };

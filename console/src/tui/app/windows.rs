@@ -29,12 +29,10 @@ struct Wanted {
     sort: Option<String>,
     /// The first row that is seen, and how many.
     seen: (u64, u64),
-    /// Rows of another filter are of another subject, not to be shown meanwhile.
-    by_subject: bool,
 }
 
 fn whole(listing: Listing, filter: BTreeMap<String, String>, rows: u64) -> Wanted {
-    Wanted { listing, filter, sort: None, seen: (0, rows), by_subject: true }
+    Wanted { listing, filter, sort: None, seen: (0, rows) }
 }
 
 fn one(key: &str, value: &str) -> BTreeMap<String, String> {
@@ -99,13 +97,12 @@ fn wanted(app: &App) -> BTreeMap<WindowKey, Wanted> {
     let mut list = |key: WindowKey, fixed: BTreeMap<String, String>| {
         let state = app.list(key);
         let listing = listing(key);
-        let by_subject = !fixed.is_empty();
         let mut filter = filter::parameters(&state.filter, listing);
         filter.extend(fixed);
         let sort = state.sort.clone().or_else(|| default_sort(key).map(str::to_owned));
         let height = u64::from(state.height.max(20));
         let seen = (state.top, height);
-        all.insert(key, Wanted { listing, filter, sort, seen, by_subject });
+        all.insert(key, Wanted { listing, filter, sort, seen });
     };
     match &app.nav.here {
         Place::Overview => list(WindowKey::OpenAlerts, one("status", "open")),
@@ -128,6 +125,12 @@ fn wanted(app: &App) -> BTreeMap<WindowKey, Wanted> {
         Place::Command(id) => {
             let id = id.to_string();
             all.insert(WindowKey::CommandRow, whole(Listing::Commands, one("id", &id), 1));
+            // A new command may be for its device.
+            let row = app.store.window(WindowKey::CommandRow).find(&id);
+            if let Some(command) = row.and_then(|row| row.command()) {
+                let device = one("id", command.device_id.as_str());
+                all.insert(WindowKey::DeviceRow, whole(Listing::Devices, device, 1));
+            }
             match app.tabs.command {
                 CommandTab::Logs => {
                     let rows = u64::from(LIVE_WINDOW_MAX_ROWS);
@@ -205,10 +208,23 @@ pub fn reconcile(app: &mut App) -> Vec<Effect> {
     if app.frozen.as_ref().is_some_and(|f| (&f.here, f.tabs) != (&app.nav.here, app.tabs)) {
         thaw(app);
     }
+    let wanted = wanted(app);
+    // Rows that another filter found are no answer to this one: no key may act on them.
+    let other: Vec<WindowKey> = wanted
+        .iter()
+        .filter(|(key, want)| app.subjects.get(key) != Some(&want.filter))
+        .map(|(key, _)| *key)
+        .collect();
+    if app.frozen.is_some() && other.iter().any(|key| app.subjects.contains_key(key)) {
+        thaw(app);
+    }
+    for key in other {
+        app.store.window_mut(key).clear();
+        app.subjects.insert(key, wanted[&key].filter.clone());
+    }
     if !app.link.is_connected() || app.frozen.is_some() {
         return Vec::new();
     }
-    let wanted = wanted(app);
     let mut messages = Vec::new();
     for (key, window) in app.store.iter_mut() {
         if !wanted.contains_key(&key)
@@ -235,10 +251,6 @@ pub fn reconcile(app: &mut App) -> Vec<Effect> {
         }
         if let Some(before) = window.subscription.take() {
             messages.push(ClientMessage::Unsubscribe { id: before.id });
-        }
-        if want.by_subject && app.subjects.get(&key) != Some(&want.filter) {
-            window.clear();
-            app.subjects.insert(key, want.filter.clone());
         }
         window.state = State::Loading;
         let range = around(want.seen);

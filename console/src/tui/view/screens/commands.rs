@@ -65,7 +65,9 @@ fn draw_peek(
         text.push(texts::Line::new(format!("{code}: {message}"), Tone::Bad));
     }
     if text.is_empty() {
-        text.push(texts::Line::new("no output", Tone::Faint));
+        let is_known = app.store.window(WindowKey::PeekOutput).is_known();
+        let none = if is_known { "no output" } else { "loading ..." };
+        text.push(texts::Line::new(none, Tone::Faint));
     }
     texts::draw(canvas, rest, app, text, layout);
 }
