@@ -24,6 +24,7 @@ pub mod api;
 pub mod command;
 pub mod device;
 pub mod ids;
+pub mod json;
 pub mod limits;
 pub mod live;
 pub mod operations;

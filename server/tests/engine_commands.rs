@@ -181,8 +181,11 @@ async fn one_end_for_ever_and_what_comes_later_is_evidence(location: Location) {
     let ended = h.command(id).await;
     assert_eq!((ended.status, ended.error_code.as_deref()), (S::TimedOut, Some("timeout")));
     h.respond("pi-1", id, "completed", json!({"exit_code": 0, "stdout": "late"})).await;
+    let chunk = json!({"stdout": "more", "stdout_offset": 0, "stderr": "x", "stderr_offset": 0});
+    h.respond("pi-1", id, "progress", chunk).await;
     assert_eq!(h.command(id).await, ended, "nothing changes");
-    assert_eq!(h.events(id).await, ["created", "execution_started", "timed_out", "late"]);
+    let events = ["created", "execution_started", "timed_out", "late", "late"];
+    assert_eq!(h.events(id).await, events, "both are kept as evidence");
     let refused = h.engine.cancel(&h.actor, &h.project, id).await.expect_err("it has ended");
     assert_eq!(refused.code(), "already_finished");
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use quarterdeck_protocol::{
     command::{CancelMessage, CommandMessage, Response, SCHEMA_VERSION, error_code},
     ids::CommandId,
-    text,
+    json, text,
 };
 
 use super::{Engine, commands::Live, saving::Then};
@@ -227,6 +227,11 @@ pub(crate) fn read_command(payload: &[u8]) -> Result<CommandMessage, (Option<Com
     let value: serde_json::Value = serde_json::from_slice(payload)
         .map_err(|error| (find_command_id(payload), format!("the message is no JSON: {error}")))?;
     let id = value["command_id"].as_str().and_then(|id| id.parse().ok());
+    // Of a name that stands twice another program took the other one, and checked that.
+    let text = std::str::from_utf8(payload).unwrap_or_default();
+    if let Ok(Some(fault)) = json::check(text) {
+        return Err((id, format!("{}: {}", fault.field, fault.expected)));
+    }
     match value["schema_version"].as_str() {
         Some(SCHEMA_VERSION) => {}
         Some(other) => {
@@ -277,6 +282,11 @@ mod tests {
             (with("expires_at", json!("soon")), true, "expires_at"),
             (with("command_id", json!("x")), false, "command_id"),
             (good.to_string()[..good.to_string().len() - 1].to_owned(), true, "no JSON"),
+            (
+                good.to_string().replacen('{', "{\"type\":\"reboot_host\",", 1),
+                true,
+                "type: given twice",
+            ),
             ("[]".to_owned(), false, "schema_version"),
             (String::new(), false, "no JSON"),
             ("[".repeat(100_000), false, "no JSON"),

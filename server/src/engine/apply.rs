@@ -89,6 +89,11 @@ impl Batch {
         self.by_id.get(id).map(|index| &self.works[*index].loaded)
     }
 
+    /// Whether a command has ended: nothing of it changes any more.
+    pub(super) fn has_ended(&self, id: &str) -> bool {
+        self.by_id.get(id).is_some_and(|index| self.works[*index].state.phase.is_ended())
+    }
+
     /// The reboots that a device has begun.
     pub(super) fn reboots_of(&self, project: &str, device: &str) -> Vec<String> {
         self.works

@@ -333,9 +333,7 @@ impl FromRequestParts<Arc<App>> for DeviceCaller {
         let (user, secret) = basic(&parts.headers).ok_or_else(|| {
             Error::unauthorized("unauthorized", "a device signs in with Basic authentication")
         })?;
-        app.limiter
-            .machine_may_try(from, &user, app.clock.steady())
-            .map_err(|e| Error::too_many(e.retry_after_s, "too many wrong secrets"))?;
+        // Whatever others guess from the same address: who brings the secret is let in.
         match app.engine.authenticate_device(&user, secret.as_bytes()).await {
             Ok(identity) => {
                 Ok(Self { project: identity.project_id, device: identity.device_id, from })
@@ -344,6 +342,9 @@ impl FromRequestParts<Arc<App>> for DeviceCaller {
                 Err(Error::unavailable("credentials cannot be checked now"))
             }
             Err(Denied::BadCredentials | Denied::Revoked) => {
+                app.limiter
+                    .machine_may_try(from, &user, app.clock.steady())
+                    .map_err(|e| Error::too_many(e.retry_after_s, "too many wrong secrets"))?;
                 app.limiter.machine_failed(from, &user, app.clock.steady());
                 deny_device(app, &user, from, parts).await;
                 Err(Error::unauthorized("unauthorized", "unknown device or wrong secret"))

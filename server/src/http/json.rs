@@ -8,7 +8,6 @@
 //! | no JSON, not UTF-8, deeper than 64 | 400 |
 //! | JSON of another shape, a name twice in one object | 422, with the field |
 
-mod shape;
 mod words;
 
 use std::time::Duration;
@@ -19,7 +18,10 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
 };
 use http_body_util::{BodyExt as _, Limited};
-use quarterdeck_protocol::limits::{HTTP_BODY_MAX_BYTES, JSON_MAX_DEPTH};
+use quarterdeck_protocol::{
+    json,
+    limits::{HTTP_BODY_MAX_BYTES, JSON_MAX_DEPTH},
+};
 use serde::de::DeserializeOwned;
 
 use super::problem::Error;
@@ -105,7 +107,7 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     // Whether it is JSON at all does not hang on what is expected of it.
     let text = std::str::from_utf8(bytes)
         .map_err(|error| Error::malformed("malformed_json", format!("not UTF-8: {error}")))?;
-    if let Some(fault) = shape::check(text).map_err(malformed)? {
+    if let Some(fault) = json::check(text).map_err(malformed)? {
         return Err(Error::invalid(fault.field, fault.expected));
     }
     // serde would also take an array, its items in the order of the fields.

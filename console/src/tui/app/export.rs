@@ -76,6 +76,7 @@ pub const fn fields(listing: Listing) -> &'static [&'static str] {
             "status",
             "tags",
             "last_seen_at",
+            "unheard_since",
             "agent_version",
             "facts",
             "capabilities",

@@ -100,10 +100,13 @@ fn respond(
         state: said.state.as_deref(),
         boot_id,
     });
+    // After its end nothing changes, its output neither.
+    if !commands.has_ended(&said.command_id) {
+        chunks.extend(said.chunks(now.wall));
+    }
     if let Err(refused) = commands.apply(&said.command_id, event, Some(said), now, "", after) {
         tracing::trace!(command = %said.command_id, %refused, "response changes nothing");
     }
-    chunks.extend(said.chunks(now.wall));
 }
 
 /// What a device's coming or going means to the reboots that it has begun.

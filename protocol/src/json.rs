@@ -13,17 +13,17 @@ use serde::{
 
 /// What is wrong with a text that is JSON, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Fault {
+pub struct Fault {
     /// The path of the field; empty when it is the whole.
-    pub(super) field: String,
-    pub(super) expected: &'static str,
+    pub field: String,
+    pub expected: &'static str,
 }
 
 const ONCE: &str = "given twice; expected once";
 const NO_NUL: &str = "a text may not have the character U+0000";
 
 /// Finds the first fault of a text; an error when it is no JSON at all.
-pub(super) fn check(text: &str) -> serde_json::Result<Option<Fault>> {
+pub fn check(text: &str) -> serde_json::Result<Option<Fault>> {
     let mut walk = Walk::default();
     let mut deserializer = serde_json::Deserializer::from_str(text);
     deserializer.deserialize_any(&mut walk)?;
