@@ -226,6 +226,8 @@ fn serve(config: Config) -> anyhow::Result<After> {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(false)
+        // It would say on stderr that stderr is closed, and panic over it.
+        .log_internal_errors(false)
         .init();
     for key in layers::unknown_variables(std::env::vars_os().map(|(key, _)| key)) {
         tracing::warn!(key, "no such option; the variable is ignored");

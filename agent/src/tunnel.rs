@@ -22,6 +22,7 @@
 //! | [`mux`] | the pure machine of `protocol`, made awaitable |
 //! | [`terminal`], [`exec`], [`forward`] | the kinds |
 
+mod away;
 pub mod driver;
 mod exec;
 mod forward;

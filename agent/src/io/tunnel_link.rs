@@ -8,7 +8,10 @@
 use std::{sync::Arc, time::Duration};
 
 use quarterdeck_protocol::topics::{self, Channel, DeviceTopic};
-use rumqttc::{AsyncClient, Event, EventLoop, Packet, QoS, SubscribeFilter, SubscribeReasonCode};
+use rumqttc::{
+    AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, Packet, QoS,
+    SubscribeFilter, SubscribeReasonCode,
+};
 use tokio::sync::mpsc;
 
 use super::mqtt::{self, Device};
@@ -40,7 +43,7 @@ pub async fn run(
     let mut backoff = Backoff::new(RETRY_FIRST_MS, RETRY_MOST_MS);
     while !incoming.is_closed() {
         let began = clock.now();
-        let reason = match mqtt::options(&credentials, &device, Channel::Tunnel) {
+        let down = match mqtt::options(&credentials, &device, Channel::Tunnel) {
             Ok(options) => {
                 let (client, mut event_loop) = AsyncClient::new(options, REQUESTS_MAX);
                 event_loop
@@ -49,7 +52,7 @@ pub async fn run(
                     .set_tcp_nodelay(true);
                 event_loop.network_options.set_tcp_send_buffer_size(SEND_BUFFER_BYTES);
                 tokio::select! {
-                    reason = receive(&client, &mut event_loop, &device, &incoming) => reason,
+                    down = receive(&client, &mut event_loop, &device, &incoming) => down,
                     () = send(&client, &device, &mut outgoing) => {
                         // What was handed over last is still to leave.
                         let _ = client.try_disconnect();
@@ -58,10 +61,11 @@ pub async fn run(
                     }
                 }
             }
-            Err(error) => error.to_string(),
+            Err(error) => Down::because(error),
         };
+        let Down { reason, is_refused } = down;
         tracing::info!(reason, "the connection for tunnels is down");
-        if incoming.send(Incoming::Down).await.is_err() {
+        if incoming.send(Incoming::Down { is_refused }).await.is_err() {
             return;
         }
         if clock.now().millis_since(began) > STABLE_AFTER_MS {
@@ -88,26 +92,48 @@ async fn send(client: &AsyncClient, device: &Device, outgoing: &mut mpsc::Receiv
     }
 }
 
+/// Why there is no connection.
+struct Down {
+    reason: String,
+    /// The broker does not let this device in.
+    is_refused: bool,
+}
+
+impl Down {
+    fn because(why: impl ToString) -> Self {
+        Self { reason: why.to_string(), is_refused: false }
+    }
+
+    fn of(error: &ConnectionError) -> Self {
+        use ConnectReturnCode::{BadUserNamePassword, NotAuthorized};
+        let is_refused = matches!(
+            error,
+            ConnectionError::ConnectionRefused(BadUserNamePassword | NotAuthorized)
+        );
+        Self { reason: mqtt::explain(error), is_refused }
+    }
+}
+
 /// Takes messages until the connection ends; returns why it did.
 async fn receive(
     client: &AsyncClient,
     event_loop: &mut EventLoop,
     device: &Device,
     incoming: &mpsc::Sender<Incoming>,
-) -> String {
+) -> Down {
     loop {
         let message = match event_loop.poll().await {
             Ok(Event::Incoming(Packet::ConnAck(_))) => {
                 let filters = [DeviceTopic::TunnelControl, DeviceTopic::TunnelDown]
                     .map(|kind| SubscribeFilter::new(device.topic(kind), mqtt::qos(kind)));
                 if let Err(error) = client.try_subscribe_many(filters) {
-                    return error.to_string();
+                    return Down::because(error);
                 }
                 continue;
             }
             Ok(Event::Incoming(Packet::SubAck(ack))) => {
                 if ack.return_codes.contains(&SubscribeReasonCode::Failure) {
-                    return "the broker refuses the subscriptions".to_owned();
+                    return Down::because("the broker refuses the subscriptions");
                 }
                 Incoming::Up
             }
@@ -121,7 +147,7 @@ async fn receive(
                 }
             }
             Ok(_) => continue,
-            Err(error) => return mqtt::explain(&error),
+            Err(error) => return Down::of(&error),
         };
         // Nobody listens when the agent stops; its last words leave all the same.
         let _ = incoming.send(message).await;

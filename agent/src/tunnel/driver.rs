@@ -37,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     BULK, TERMINAL,
+    away::Away,
     exec::Exec,
     forward,
     mux::{Mux, Streams},
@@ -61,7 +62,10 @@ const BUFFERS_MAX_BYTES: usize = 16 * 1024 * 1024;
 #[derive(Debug)]
 pub enum Incoming {
     Up,
-    Down,
+    /// `is_refused`: the broker does not let this device in.
+    Down {
+        is_refused: bool,
+    },
     Frame(Bytes),
     Control(Bytes),
 }
@@ -86,6 +90,7 @@ pub struct Driver {
     /// Of which the server is to be told that they are there.
     owed: VecDeque<TunnelId>,
     is_up: bool,
+    away: Away,
 }
 
 #[derive(Debug)]
@@ -149,6 +154,7 @@ pub async fn run(
         tasks: JoinSet::new(),
         owed: VecDeque::new(),
         is_up: false,
+        away: Away::default(),
     };
     loop {
         tokio::select! {
@@ -169,6 +175,8 @@ impl Driver {
     /// Lets one thing happen; `false` when the connection's side is gone.
     async fn turn(&mut self, incoming: &mut mpsc::Receiver<Incoming>) -> bool {
         let (due, is_full) = self.send();
+        let end_at = self.end_unreachable();
+        let due = due.into_iter().chain(end_at).min();
         let due_at = due.unwrap_or_else(|| Instant::now() + Duration::from_hours(1));
         tokio::select! {
             message = incoming.recv() => match message {
@@ -212,12 +220,14 @@ impl Driver {
             Incoming::Up => {
                 tracing::debug!("connected for tunnels");
                 self.is_up = true;
+                self.away.on_up();
                 // One may have ended there while we were away, with none to tell us.
                 self.owed = self.tunnels.keys().copied().collect();
                 self.mux.on_link_up();
             }
-            Incoming::Down => {
+            Incoming::Down { is_refused } => {
                 self.is_up = false;
+                self.away.on_down(is_refused, Instant::now());
                 self.mux.on_link_down();
             }
             Incoming::Frame(bytes) => match Frame::decode(bytes) {
@@ -226,6 +236,18 @@ impl Driver {
             },
             Incoming::Control(bytes) => self.on_control(&bytes),
         }
+    }
+
+    /// Ends what nobody can reach any more; says when that is to be looked at again.
+    fn end_unreachable(&self) -> Option<Instant> {
+        let (at, closed) = self.away.end()?;
+        if at > Instant::now() {
+            return Some(at);
+        }
+        for open in self.tunnels.values() {
+            open.hangup.hang_up(closed.clone());
+        }
+        None
     }
 
     fn on_control(&mut self, bytes: &[u8]) {

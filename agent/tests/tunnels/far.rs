@@ -173,7 +173,7 @@ impl Far {
         } else {
             self.mux.on_link_up();
         }
-        let told = if is_cut { Incoming::Down } else { Incoming::Up };
+        let told = if is_cut { Incoming::Down { is_refused: false } } else { Incoming::Up };
         self.to_device.try_send(told).expect("room for a word");
     }
 

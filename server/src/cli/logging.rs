@@ -25,7 +25,11 @@ pub(super) fn install() -> Result<(), ConfigError> {
         )
     })?;
     let format = std::env::var(FORMAT).unwrap_or_else(|_| "text".to_owned());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        // It would say on stderr that stderr is closed, and panic over it.
+        .log_internal_errors(false);
     match format.as_str() {
         "text" => log.with_ansi(false).init(),
         "json" => log.json().flatten_event(true).init(),

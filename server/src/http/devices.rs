@@ -118,10 +118,23 @@ pub(super) async fn delete(
     PathId(device): PathId,
 ) -> Result<StatusCode> {
     let device = device_id(&device)?;
-    app.engine.retire(&member.caller.actor(), &member.project, &device).await?;
-    app.tunnels.close_all(&member.project, &device).await;
+    take_out(&app, &member, &device).await?;
     app.audit_changed_of(&member.project);
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Its tunnels end first, while it can be told; and then those that were opened meanwhile.
+async fn take_out(app: &App, member: &Admin, device: &DeviceId) -> Result<Device> {
+    let is_there = {
+        let mut tx = app.store.read().await?;
+        devices::get(&mut tx, &member.project, device).await?.is_some()
+    };
+    if is_there {
+        app.tunnels.close_all(&member.project, device).await;
+    }
+    let retired = app.engine.retire(&member.caller.actor(), &member.project, device).await?;
+    app.tunnels.close_all(&member.project, device).await;
+    Ok(retired)
 }
 
 /// Takes a device out of service: the same as `DELETE`.
@@ -133,8 +146,7 @@ pub(super) async fn retire(
     PathId(device): PathId,
 ) -> Result<axum::Json<Device>> {
     let device = device_id(&device)?;
-    let device = app.engine.retire(&member.caller.actor(), &member.project, &device).await?;
-    app.tunnels.close_all(&member.project, &device.id).await;
+    let device = take_out(&app, &member, &device).await?;
     app.audit_changed_of(&member.project);
     Ok(axum::Json(device))
 }

@@ -59,12 +59,14 @@ pub(super) fn refused(device: &DeviceId, needed: Role) -> Error {
     Error::forbidden(format!("device {device} is in production: this needs the role {needed}"))
 }
 
-/// Whether a device is tagged as one that matters.
+/// Whether a device is tagged as one that matters; people spell it in their ways.
 pub(super) fn is_production(device: &Device) -> bool {
-    STAGE_TAGS
+    let is_one_of =
+        |word: &str, all: &[&str]| all.iter().any(|known| word.trim().eq_ignore_ascii_case(known));
+    device
+        .tags
         .iter()
-        .filter_map(|tag| device.tags.get(*tag))
-        .any(|stage| PRODUCTION.iter().any(|production| stage.eq_ignore_ascii_case(production)))
+        .any(|(tag, stage)| is_one_of(tag, &STAGE_TAGS) && is_one_of(stage, &PRODUCTION))
 }
 
 /// Closes the tunnels that a user may not have any more, after a change of their roles.

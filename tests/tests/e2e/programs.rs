@@ -133,6 +133,34 @@ async fn a_graceful_stop_exits_0_and_the_next_start_goes_on() -> Result<()> {
 }
 
 #[tokio::test]
+async fn nobody_has_to_read_what_the_server_logs() -> Result<()> {
+    use std::{
+        io::{BufRead as _, BufReader},
+        process::{Command, Stdio},
+    };
+    let folder = tempfile::tempdir()?;
+    let (reader, writer) = std::io::pipe()?;
+    let mut server = Command::new(&binaries::find()?.server)
+        .arg("--data-dir")
+        .arg(folder.path())
+        .args(["--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"])
+        .env("QUARTERDECK_ADMIN_PASSWORD", "a long password")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(writer)
+        .spawn()?;
+    let mut ready = String::new();
+    BufReader::new(server.stdout.take().context("stdout")?).read_line(&mut ready)?;
+    ensure!(ready.contains("http"), "{ready}");
+    drop(reader);
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(server.id())?);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM)?;
+    let ended = tokio::task::spawn_blocking(move || server.wait()).await??;
+    ensure!(ended.code() == Some(0), "{ended:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_first_start_without_a_password_prints_one_once() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let options = ServerOptions { without_admin_password: true, ..ServerOptions::default() };

@@ -1,5 +1,7 @@
 //! Who may open a tunnel, attach to it and end it, and what a right that is lost takes along.
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result};
 use futures_util::{SinkExt as _, StreamExt as _};
 use quarterdeck_protocol::{
@@ -52,7 +54,7 @@ async fn a_viewer_opens_none_and_writes_to_none() -> Result<()> {
 async fn in_production(fleet: &Fleet) -> Result<()> {
     let api = fleet.api();
     api.put::<Value>("@/settings", &json!({ "production_tunnel_role": "admin" })).await?;
-    let tags = json!({ "tags": { "environment": "Production" } });
+    let tags = json!({ "tags": { "Environment": " Production" } });
     api.request(Method::PATCH, "@/devices/pi-1", &tags).await?.read::<Value>()?;
     Ok(())
 }
@@ -157,6 +159,36 @@ fn stray(handle: u32, stream: u32) -> Message {
     Message::Binary(frame.to_bytes())
 }
 
+async fn pid_in(file: &Path) -> Result<u32> {
+    wait_for("the program", || async {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        Ok(text.trim().parse().map_or_else(|_| Look::not_yet(text), Look::Ready))
+    })
+    .await
+}
+
+async fn gone(pid: u32) -> Result<()> {
+    wait_for("the program to be gone", || async {
+        let is_there = Path::new(&format!("/proc/{pid}")).exists();
+        Ok(if is_there { Look::not_yet(pid) } else { Look::Ready(()) })
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_device_that_is_retired_is_told_first_that_its_tunnels_are_over() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let device = fleet.device("pi-1").await?;
+    let pid_file = device.data_dir().join("pid");
+    let silent = exec(&format!("echo $$ >{}; exec sleep 1000", pid_file.display()));
+    let (tunnel, _console) = Console::create(fleet.api(), &silent).await?;
+    let pid = pid_in(&pid_file).await?;
+    fleet.api().post::<Value>("@/devices/pi-1/retire", &Value::Null).await?;
+    let over = wait_tunnel(fleet.api(), tunnel.id, "over", |t| t.status.is_over()).await?;
+    assert_eq!(over.close_reason, Some(CloseCode::Killed));
+    gone(pid).await
+}
+
 #[tokio::test]
 async fn a_tunnel_that_floods_its_device_is_ended_there_too() -> Result<()> {
     let fleet = Fleet::start().await?;
@@ -184,20 +216,12 @@ async fn a_tunnel_that_floods_its_device_is_ended_there_too() -> Result<()> {
             }
         }
     });
-    let pid: u32 = wait_for("the program", || async {
-        let text = std::fs::read_to_string(&pid_file).unwrap_or_default();
-        Ok(text.trim().parse().map_or_else(|_| Look::not_yet(text), Look::Ready))
-    })
-    .await?;
+    let pid = pid_in(&pid_file).await?;
     let path = format!("@/tunnels/{id}/close");
     let killed: Tunnel = api.post(&path, &Value::Null).await?;
     assert_eq!(killed.status, TunnelStatus::Closed);
     assert_eq!((killed.bytes_up, killed.close_reason), (0, Some(CloseCode::Killed)));
-    wait_for("the program to be gone", || async {
-        let is_there = std::path::Path::new(&format!("/proc/{pid}")).exists();
-        Ok(if is_there { Look::not_yet(pid) } else { Look::Ready(()) })
-    })
-    .await?;
+    gone(pid).await?;
     flood.abort();
     drained.abort();
     Ok(())
