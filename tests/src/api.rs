@@ -245,7 +245,7 @@ impl Api {
     /// Submits; see [`submission`] for what to submit.
     /// Brings a file to the server, for devices to fetch; gives its id.
     pub async fn upload(&self, bytes: Vec<u8>) -> Result<String> {
-        let id = uuid::Uuid::new_v4().to_string();
+        let id = clock::new_uuid().to_string();
         let path = format!("/uploads/{id}?project={}", self.project);
         let request = self.builder(Method::PUT, &path).body(bytes);
         ensure!(send(request).await?.status < 300, "the upload is refused");

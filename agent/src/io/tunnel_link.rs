@@ -61,7 +61,7 @@ pub async fn run(
                     }
                 }
             }
-            Err(error) => Down::because(error),
+            Err(error) => Down::because(&error),
         };
         let Down { reason, is_refused } = down;
         tracing::info!(reason, "the connection for tunnels is down");
@@ -100,7 +100,7 @@ struct Down {
 }
 
 impl Down {
-    fn because(why: impl ToString) -> Self {
+    fn because(why: &(impl ToString + ?Sized)) -> Self {
         Self { reason: why.to_string(), is_refused: false }
     }
 
@@ -127,7 +127,7 @@ async fn receive(
                 let filters = [DeviceTopic::TunnelControl, DeviceTopic::TunnelDown]
                     .map(|kind| SubscribeFilter::new(device.topic(kind), mqtt::qos(kind)));
                 if let Err(error) = client.try_subscribe_many(filters) {
-                    return Down::because(error);
+                    return Down::because(&error);
                 }
                 continue;
             }
