@@ -16,6 +16,7 @@ pub mod durable;
 pub mod files;
 pub mod host;
 pub mod http;
+pub mod live;
 pub mod mqtt;
 pub mod output;
 pub mod pipe;

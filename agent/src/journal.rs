@@ -34,7 +34,7 @@ use compact::{Compacted, Compaction, REMEMBERED_MAX_COMMANDS};
 use frame::HEADER_BYTES;
 use index::{Entry, Index};
 pub use index::{Kept, Place};
-use record::{ProcessMark, Received, Record};
+use record::{ProcessMark, Received, Record, Told};
 use storage::{LogFile, LogFolder};
 
 /// The log's first bytes: name and version of the format.
@@ -85,6 +85,8 @@ pub struct OpenCommand {
     pub received: Received,
     pub running: Option<Running>,
     pub process: Option<ProcessMark>,
+    /// Of its output.
+    pub told: Told,
     /// Number of the next reply.
     pub next_n: u32,
 }
@@ -247,11 +249,12 @@ impl Journal {
             let Record::Received(received) = read_record(&*self.file, open.received)? else {
                 return Err(JournalError::Damaged { offset: open.received.offset });
             };
-            let (mut running, mut process) = (None, None);
-            for place in [open.running, open.process].into_iter().flatten() {
+            let (mut running, mut process, mut told) = (None, None, Told::default());
+            for place in [open.running, open.process, open.told].into_iter().flatten() {
                 match read_record(&*self.file, place)? {
                     Record::Running { running: found, .. } => running = Some(found),
                     Record::Process { process: mark, .. } => process = Some(mark),
+                    Record::Told { told: so_far, .. } => told = so_far,
                     _ => return Err(JournalError::Damaged { offset: place.offset }),
                 }
             }
@@ -259,6 +262,7 @@ impl Journal {
                 received: *received,
                 running,
                 process,
+                told,
                 next_n: open.last.n.saturating_add(1),
             });
         }

@@ -62,6 +62,7 @@ use crate::{
     clock::Clock,
     domain::{Lifetime, Moment},
     engine::After,
+    io::live::LiveOutput,
     journal::storage::LogFolder,
     operations::steps::work_id,
     workflow::{
@@ -164,6 +165,9 @@ pub struct Runner {
     requests: mpsc::Receiver<Request>,
     /// Who asked for a command and hears how it goes.
     watchers: HashMap<CommandTopic, Watcher>,
+    /// What the scripts of the server's commands write; after a restart they may run before
+    /// anybody has asked for their command again.
+    outputs: HashMap<CommandTopic, Arc<LiveOutput>>,
     /// What the catalogue is, for the agent's other parts.
     known: watch::Sender<Arc<Catalogue>>,
 
@@ -212,6 +216,7 @@ impl Runner {
             handlers: None,
             requests,
             watchers: HashMap::new(),
+            outputs: HashMap::new(),
             known,
             stop,
             after: None,

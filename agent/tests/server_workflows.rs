@@ -43,10 +43,11 @@ fn steps(bench: &Bench) -> String {
     fs::read_to_string(bench.path("steps")).unwrap_or_default()
 }
 
-/// Status and state of each response, each once.
+/// Status and state of each response, each once; pieces of output apart.
 fn told(bench: &Bench, id: &str) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let responses = bench.responses(id);
+    let mut responses = bench.responses(id);
+    responses.retain(|r| r["stdout_offset"].is_null() && r["stderr_offset"].is_null());
     let mut told: Vec<_> =
         responses.iter().map(|r| (text(&r["status"]), text(&r["state"]))).collect();
     told.dedup();
@@ -350,4 +351,126 @@ fn a_thousand_commands_of_all_kinds_are_pending_and_hold_up_no_other() {
     assert!(busy < idle + 30_000, "{busy} KB with a thousand commands, {idle} KB without");
     // In order, so that nothing is left running.
     assert!(bench.agent.as_mut().unwrap().terminate().success());
+}
+
+/// Writes to both streams, and waits; then another writes.
+const TALK: &str = r#"
+operation = "talk"
+[init]
+script = "sh -c 'echo one; echo odd >&2; while [ ! -e {folder}/go ]; do sleep 0.02; done'"
+on_success = "second"
+[second]
+script = "sh -c 'echo two; echo even >&2'"
+on_success = "part"
+[part]
+operation = "part"
+on_exec = "wait"
+[wait]
+action = "await-operation-completion"
+on_success = "successful"
+"#;
+const PART: &str =
+    "operation = \"part\"\n[init]\nscript = \"echo three\"\non_success = \"successful\"\n";
+
+/// What was told live of a stream: each piece with its offset.
+fn pieces(bench: &Bench, id: &str, stream: &str) -> Vec<(u64, String)> {
+    let responses = bench.responses(id).into_iter();
+    let pieces = responses.filter_map(|response| {
+        let offset = response[format!("{stream}_offset")].as_u64()?;
+        Some((offset, response[stream].as_str()?.to_owned()))
+    });
+    pieces.collect()
+}
+
+/// Puts pieces together; none repeats another or goes back.
+fn assembled(pieces: &[(u64, String)]) -> String {
+    let mut whole = String::new();
+    for (offset, text) in pieces {
+        assert_eq!(*offset, whole.len() as u64, "{pieces:?}");
+        whole += text;
+    }
+    whole
+}
+
+#[test]
+fn what_the_scripts_of_a_workflow_write_is_told_while_they_run() {
+    let mut bench = bench_or_skip!();
+    write(&bench, "data/workflows/talk.toml", TALK);
+    write(&bench, "data/workflows/part.toml", PART);
+    bench.start_online();
+    let id = bench.send("talk", json!({}));
+    for (stream, text) in [("stdout", "one\n"), ("stderr", "odd\n")] {
+        wait_for("the first output", || {
+            (pieces(&bench, &id, stream) == [(0, text.to_owned())]).then_some(())
+        });
+    }
+    assert_eq!(bench.finals(&id), 0, "it must still run");
+    write(&bench, "go", "");
+    let last = bench.wait_final(&id);
+    assert_eq!(assembled(&pieces(&bench, &id, "stdout")), "one\ntwo\nthree\n");
+    assert_eq!(assembled(&pieces(&bench, &id, "stderr")), "odd\neven\n");
+    assert_eq!(
+        (&last["stdout"], &last["stderr"]),
+        (&json!("one\ntwo\nthree\n"), &json!("odd\neven\n"))
+    );
+    // Each piece is told in the state that it is of, after what began that.
+    let told: Vec<_> =
+        bench.responses(&id).into_iter().filter(|r| r["stdout_offset"] == 4).collect();
+    assert!(told[0]["stdout"].as_str().is_some_and(|text| text.starts_with("two")), "{told:?}");
+}
+
+#[test]
+fn offsets_of_output_go_on_after_a_crash() {
+    let mut bench = bench_or_skip!();
+    write(&bench, "data/workflows/talk.toml", TALK);
+    write(&bench, "data/workflows/part.toml", PART);
+    bench.start_online();
+    let id = bench.send("talk", json!({}));
+    wait_for("the first output", || {
+        let has = |stream| !pieces(&bench, &id, stream).is_empty();
+        (has("stdout") && has("stderr")).then_some(())
+    });
+    bench.kill_agent();
+    write(&bench, "go", "");
+    bench.start_online();
+    let last = bench.wait_final(&id);
+    assert_eq!(last["status"], "completed", "{last}");
+    // The script that was cut off runs again, and what both runs wrote is told.
+    assert_eq!(assembled(&pieces(&bench, &id, "stdout")), "one\none\ntwo\nthree\n");
+    assert_eq!(assembled(&pieces(&bench, &id, "stderr")), "odd\nodd\neven\n");
+    assert!(last["stdout"].is_null(), "the whole is what the server has: {last}");
+}
+
+#[test]
+fn a_flood_of_output_is_told_up_to_its_cap_and_its_block_still_counts() {
+    let mut bench = bench_or_skip!();
+    let flood = "operation = \"flood\"\n[init]\nscript = \"sh {folder}/flood.sh\"\non_success = \"successful\"\n";
+    write(&bench, "data/workflows/flood.toml", flood);
+    let script = "yes 0123456789abcdef | head -c 20000000\n\
+                  printf '\\n:::begin-tedge:::\\n{\"slot\":\"b\"}\\n:::end-tedge:::\\nthe end\\n'\n";
+    write(&bench, "flood.sh", script);
+    bench.start_online();
+    let id = bench.send("flood", json!({}));
+    let last = bench.wait_final(&id);
+    assert_eq!(last["result"]["slot"], "b", "{last}");
+    let whole = last["stdout"].as_str().unwrap();
+    assert!(
+        whole.len() <= 8 * 1024 && whole.contains(" bytes cut …]") && whole.ends_with("the end\n")
+    );
+    let told = assembled(&pieces(&bench, &id, "stdout"));
+    assert!(told.len() <= 256 * 1024 && told.len() > 256 * 1024 - 4, "{}", told.len());
+}
+
+#[test]
+fn output_of_a_built_in_step_goes_on_where_that_of_scripts_ends() {
+    let mut bench = bench_or_skip!();
+    let both = "operation = \"both\"\n[init]\nscript = \"echo before\"\non_success = \"step\"\n\
+                [step]\naction = \"builtin:run_script:executing\"\ninput.script = \"echo within\"\n\
+                on_success = \"after\"\n[after]\nscript = \"echo after\"\non_success = \"successful\"\n";
+    write(&bench, "data/workflows/both.toml", both);
+    bench.start_online();
+    let id = bench.send("both", json!({}));
+    let last = bench.wait_final(&id);
+    assert_eq!(last["status"], "completed", "{last}");
+    assert_eq!(assembled(&pieces(&bench, &id, "stdout")), "before\nwithin\nafter\n");
 }

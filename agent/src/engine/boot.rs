@@ -37,7 +37,7 @@ impl Engine {
     }
 
     fn bring_back(&mut self, command: OpenCommand) {
-        let OpenCommand { received, running, process, next_n } = command;
+        let OpenCommand { received, running, process, told, next_n } = command;
         let message = &received.message;
         let id = message.command_id;
         let is_waiting = running.is_none();
@@ -71,6 +71,7 @@ impl Engine {
                 None => State::Init { expires_at: self.still_expires_at(&received) },
             },
             next_n,
+            told,
             has_begun: false,
             end: None,
             to_announce: Vec::new(),

@@ -16,7 +16,8 @@ use crate::{
         command::{self, Effect, Event, Outcome, Plan, Reply, State, Step, Why},
         operation::Owner,
     },
-    journal::record::Record,
+    io::output::LIVE_MAX_BYTES,
+    journal::record::{Record, Told},
     operations,
     work::{Entered, Failed, Report, Stream},
     workflow::message::Payload,
@@ -46,6 +47,8 @@ pub(super) struct Live {
     pub(super) state: State,
     /// Number of the next reply.
     pub(super) next_n: u32,
+    /// How much of its output was told live, by this run of the agent or an earlier one.
+    pub(super) told: Told,
     /// Its workflow was begun.
     pub(super) has_begun: bool,
     /// Ends its workflow.
@@ -188,6 +191,7 @@ impl Engine {
             operation: live.operation.clone(),
             owner: live.owner,
             payload: std::mem::take(&mut live.payload),
+            has_told: live.told != Told::default(),
             to: self.reports_to.clone(),
         };
         if live.owner == Owner::Device {
@@ -223,21 +227,40 @@ impl Engine {
                     tracing::error!(command_id = %id, %error, "cannot save a program's start");
                 }
             }
-            Report::Output { stream, chunk } => {
-                let Some(mut response) = self.progress_of(id) else { return };
-                match stream {
-                    Stream::Stdout => {
-                        response.stdout = Some(chunk.text);
-                        response.stdout_offset = Some(chunk.offset);
-                    }
-                    Stream::Stderr => {
-                        response.stderr = Some(chunk.text);
-                        response.stderr_offset = Some(chunk.offset);
-                    }
-                }
-                self.outbox.push_unsaved(&response);
+            Report::Output { stream, chunk } => self.tell_output(id, stream, chunk.text),
+        }
+    }
+
+    /// Tells the server of a piece of output. Its offset goes on from program to program, and
+    /// from run to run of the agent: what is noted here outlives a crash, and where a power
+    /// cut takes the note the server keeps what it has.
+    fn tell_output(&mut self, id: CommandId, stream: Stream, mut text: String) {
+        let Some(mut response) = self.progress_of(id) else { return };
+        let Some(live) = self.live.get_mut(&id) else { return };
+        let told_bytes = match stream {
+            Stream::Stdout => &mut live.told.stdout_bytes,
+            Stream::Stderr => &mut live.told.stderr_bytes,
+        };
+        let offset = *told_bytes;
+        let room = LIVE_MAX_BYTES.saturating_sub(offset) as usize;
+        text.truncate(text.floor_char_boundary(room));
+        if text.is_empty() {
+            return;
+        }
+        *told_bytes += text.len() as u64;
+        let told = live.told;
+        match stream {
+            Stream::Stdout => {
+                response.stdout = Some(text);
+                response.stdout_offset = Some(offset);
+            }
+            Stream::Stderr => {
+                response.stderr = Some(text);
+                response.stderr_offset = Some(offset);
             }
         }
+        self.note(Record::Told { id, told });
+        self.after_waiting(response);
     }
 
     /// Tells who waits for it that the broker has all that was said of a command.

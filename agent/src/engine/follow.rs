@@ -1,5 +1,6 @@
 //! Following the workflow of a server's command: the runner carries it out
-//! ([`crate::runner`]), and here its states and its end become the server's.
+//! ([`crate::runner`]), and here its states, what its scripts write, and its end become the
+//! server's, in that order.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -17,6 +18,7 @@ use crate::{
         command::{Failure, Outcome, Why},
         operation::Owner,
     },
+    io::live::LiveOutput,
     runner::requests::Workflows,
     work::{Brought, Failed, Report, WorkEnd},
     workflow::{
@@ -36,6 +38,8 @@ pub(super) struct Follow {
     pub operation: Arc<str>,
     pub owner: Owner,
     pub payload: Payload,
+    /// An earlier run of the agent has told some of its output.
+    pub has_told: bool,
     pub to: mpsc::Sender<(CommandId, Report)>,
 }
 
@@ -45,16 +49,24 @@ impl Follow {
         let id = self.id.to_string();
         // What steps of the agent's own brought is not the sender's to say.
         self.payload.remove(Brought::KEY);
-        let mut asked = self.workflows.start(&self.operation, &id, self.payload).await;
+        let payload = std::mem::take(&mut self.payload);
+        let mut asked = self.workflows.start(&self.operation, &id, payload).await;
         let mut is_ending = false;
         let last = loop {
             tokio::select! {
                 biased;
                 Some(entered) = asked.states.recv() => {
+                    // What the states before have written.
+                    self.tell_output(&asked.output).await;
                     let _ = self.to.send((self.id, Report::State(entered))).await;
                 }
                 ended = &mut asked.end => {
-                    break ended.map_or(Report::Left, |baton| Report::Over(to_end(self.owner, baton)));
+                    self.tell_output(&asked.output).await;
+                    let [stdout, stderr] = asked.output.close();
+                    break ended.map_or(Report::Left, |baton| {
+                        let wrote = if self.has_told { [None, None] } else { [stdout, stderr] };
+                        Report::Over(with_output(to_end(self.owner, baton), wrote))
+                    });
                 }
                 why = &mut end, if !is_ending => {
                     is_ending = true;
@@ -62,10 +74,32 @@ impl Follow {
                         self.workflows.abort(&self.operation, &id, why.failure()).await;
                     }
                 }
+                () = asked.output.due() => self.tell_output(&asked.output).await,
             }
         };
         // Nobody listens only when the agent stops.
         let _ = self.to.send((self.id, last)).await;
+    }
+
+    async fn tell_output(&self, output: &LiveOutput) {
+        for (stream, chunk) in output.take() {
+            let _ = self.to.send((self.id, Report::Output { stream, chunk })).await;
+        }
+    }
+}
+
+/// Adds what all its scripts wrote to a command's end, unless a step of the agent's own says
+/// what that step wrote. What an earlier run of the agent told is not known here: then the
+/// server has it, as far as it was told live.
+fn with_output(end: WorkEnd, wrote: [Option<String>; 2]) -> WorkEnd {
+    let [stdout, stderr] = wrote;
+    let add = |outcome: Outcome| match (&outcome.stdout, &outcome.stderr) {
+        (None, None) => Outcome { stdout, stderr, ..outcome },
+        _ => outcome,
+    };
+    match end.map_err(Failed::into_parts) {
+        Ok(outcome) => Ok(add(outcome)),
+        Err((failure, outcome)) => Err(Failed::new(failure, add(outcome))),
     }
 }
 

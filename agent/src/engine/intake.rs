@@ -24,7 +24,7 @@ use crate::{
     io::mqtt::Receipt,
     journal::{
         Seen,
-        record::{Received, Record},
+        record::{Received, Record, Told},
     },
 };
 
@@ -115,6 +115,7 @@ impl Engine {
             plan: self.plan_of(&message),
             state: State::Init { expires_at },
             next_n: 1,
+            told: Told::default(),
             has_begun: false,
             end: None,
             to_announce: Vec::new(),

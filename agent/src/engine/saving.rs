@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, io, sync::Arc};
 
-use quarterdeck_protocol::ids::CommandId;
+use quarterdeck_protocol::{command::Response, ids::CommandId};
 use tokio::{sync::oneshot, task::JoinHandle};
 
 use super::Engine;
@@ -30,6 +30,8 @@ pub(super) enum Then {
     },
     /// A program may start, or the host go down.
     LetGo(oneshot::Sender<()>),
+    /// A piece of output may leave, after what was said before it.
+    Tell(Box<Response>),
     /// What was said last of a command that came again.
     SayAgain {
         id: CommandId,
@@ -41,6 +43,9 @@ pub(super) enum Then {
     },
 }
 
+/// Pieces of output that may wait for what was said before them; beyond, they are left out.
+const TELLING_MAX: usize = 256;
+
 type CompactionEnd = Result<Compacted, JournalError>;
 
 /// What is under way to the disk.
@@ -48,6 +53,8 @@ type CompactionEnd = Result<Compacted, JournalError>;
 pub(super) struct Saving {
     synced: Lsn,
     waiting: VecDeque<(Lsn, Then)>,
+    /// How many of them are pieces of output.
+    telling: usize,
     sync: Option<(Lsn, JoinHandle<io::Result<()>>)>,
     compaction: Option<JoinHandle<CompactionEnd>>,
 }
@@ -109,6 +116,21 @@ impl Engine {
         let (lsn, _) = self.journal.to_sync();
         self.saving.waiting.extend(then.into_iter().map(|then| (lsn, then)));
         self.act_on_saved();
+    }
+
+    /// Tells a piece of output after all that waits by now: nothing is saved for its sake.
+    pub(super) fn after_waiting(&mut self, response: Response) {
+        match self.saving.waiting.back() {
+            None => self.outbox.push_unsaved(&response),
+            Some(_) if self.saving.telling >= TELLING_MAX => {
+                tracing::debug!(command_id = %response.command_id, "a piece of output is left out");
+            }
+            Some((lsn, _)) => {
+                let then = (*lsn, Then::Tell(Box::new(response)));
+                self.saving.telling += 1;
+                self.saving.waiting.push_back(then);
+            }
+        }
     }
 
     /// Writes a record that nothing waits for.
@@ -191,6 +213,10 @@ impl Engine {
             }
             Then::Send { id, n } => self.outbox.push_saved(id, n),
             Then::Follow { id } => self.follow(id),
+            Then::Tell(response) => {
+                self.saving.telling -= 1;
+                self.outbox.push_unsaved(&response);
+            }
             Then::SayAgain { id } => self.say_again(id),
             Then::Clear { id, operation } => {
                 self.context.workflows.clear(&operation, &id.to_string());

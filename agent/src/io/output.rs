@@ -19,6 +19,8 @@ use quarterdeck_protocol::{
 pub const LIVE_MAX_BYTES: u64 = OUTPUT_KEPT_MAX_BYTES as u64;
 /// The longest live chunk.
 pub const CHUNK_MAX_BYTES: usize = OUTPUT_IN_RESPONSE_MAX_BYTES;
+/// Output waits at most this long for more before it is sent, in milliseconds.
+pub const FLUSH_AFTER_MS: u64 = 150;
 /// Room for the marker between head and tail.
 const MARKER_MAX_BYTES: usize = 64;
 const HEAD_MAX_BYTES: usize = OUTPUT_IN_RESPONSE_MAX_BYTES / 2;
@@ -117,7 +119,7 @@ impl Capture {
         self.keep(&text);
     }
 
-    /// Says that no more comes.
+    /// Says that no more comes of this program; another may follow.
     pub fn finish(&mut self) {
         let mut text = String::new();
         self.decoder.finish(&mut text);
@@ -146,6 +148,16 @@ impl Capture {
 
     pub const fn has_chunk(&self) -> bool {
         !self.live.waiting.is_empty()
+    }
+
+    /// How much waits to be sent live.
+    pub const fn waiting_bytes(&self) -> usize {
+        self.live.waiting.len()
+    }
+
+    /// Whether nothing was written so far.
+    pub const fn is_empty(&self) -> bool {
+        self.total_bytes == 0
     }
 
     /// Takes what is to be sent live, at most [`CHUNK_MAX_BYTES`] of it.

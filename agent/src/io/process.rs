@@ -27,7 +27,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    output::Capture,
+    output::{Capture, FLUSH_AFTER_MS},
     procfs,
     supervisor::{END, GO, SUPERVISE, Said, Spec, THIS_PROGRAM},
 };
@@ -36,8 +36,6 @@ use crate::{
     work::{Report, Reports, Stream},
 };
 
-/// Output waits at most this long for more before it is sent, in milliseconds.
-const FLUSH_AFTER_MS: u64 = 150;
 /// After the exit, pipes that others hold are read until nothing came for this long, in milliseconds.
 const DRAIN_IDLE_MS: u64 = 100;
 /// … and at most this long.

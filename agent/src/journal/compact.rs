@@ -77,7 +77,7 @@ pub(super) fn choose(index: &mut Index, wall: Timestamp) -> Vec<Item> {
         match entry {
             Entry::Open(open) => {
                 keep(open.received, false, is_acked(&open.unacked, 0).then_some(0));
-                for place in [open.running, open.process].into_iter().flatten() {
+                for place in [open.running, open.process, open.told].into_iter().flatten() {
                     keep(place, false, None);
                 }
                 for kept in open.unacked.iter().filter(|kept| kept.n != 0) {

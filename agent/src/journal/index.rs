@@ -44,6 +44,7 @@ pub(super) struct Open {
     pub(super) received: Place,
     pub(super) running: Option<Place>,
     pub(super) process: Option<Place>,
+    pub(super) told: Option<Place>,
     pub(super) last: Kept,
     pub(super) unacked: Vec<Kept>,
 }
@@ -64,6 +65,7 @@ impl Index {
                     received: place,
                     running: None,
                     process: None,
+                    told: None,
                     last: accepted,
                     unacked: vec![accepted],
                 };
@@ -77,6 +79,11 @@ impl Index {
             Record::Process { .. } => {
                 if let Some(Entry::Open(open)) = self.entries.get_mut(&id) {
                     open.process = Some(place);
+                }
+            }
+            Record::Told { .. } => {
+                if let Some(Entry::Open(open)) = self.entries.get_mut(&id) {
+                    open.told = Some(place);
                 }
             }
             Record::Reply { n, response, wall } => {
@@ -125,6 +132,7 @@ impl Index {
                     open.received = moved(open.received);
                     open.running = open.running.map(&moved);
                     open.process = open.process.map(&moved);
+                    open.told = open.told.map(&moved);
                     open.last.place = moved(open.last.place);
                     &mut open.unacked
                 }

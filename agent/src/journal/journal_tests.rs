@@ -58,6 +58,10 @@ fn process(n: u128) -> Record {
     Record::Process { id: id(n), process }
 }
 
+fn told(n: u128, stdout_bytes: u64) -> Record {
+    Record::Told { id: id(n), told: Told { stdout_bytes, stderr_bytes: 3 } }
+}
+
 fn reply(command: u128, n: u32, status: ResponseStatus) -> Record {
     let mut response = Response::new(id(command), status);
     response.stdout = Some(format!("output of {command}"));
@@ -85,7 +89,9 @@ fn story() -> Vec<Record> {
         running(2, "init"),
         reply(2, 1, ResponseStatus::ExecutionStarted),
         process(2),
+        told(2, 40),
         acked(2, 0),
+        told(2, 41),
         received(3),
         Record::Cancelled { id: id(4), wall: wall(3_000) },
         acked(1, 2),

@@ -18,6 +18,8 @@ pub enum Record {
     Running { id: CommandId, running: Running },
     /// A program stands ready, and is let go only after this is saved.
     Process { id: CommandId, process: ProcessMark },
+    /// How much of a command's output was told live; written before it is, and not synced.
+    Told { id: CommandId, told: Told },
     /// Reply `n` of a command. A final one ends it for ever.
     Reply { n: u32, response: Box<Response>, wall: Timestamp },
     /// The broker has reply `n`.
@@ -48,6 +50,13 @@ impl Received {
     }
 }
 
+/// How much of each stream of a command was told live, in bytes of its text.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    pub stdout_bytes: u64,
+    pub stderr_bytes: u64,
+}
+
 /// How a program's processes are found again after the agent went down.
 ///
 /// A process id alone may by then belong to somebody else; with the start time
@@ -76,6 +85,7 @@ impl Record {
             Self::Reply { response, .. } => response.command_id,
             Self::Running { id, .. }
             | Self::Process { id, .. }
+            | Self::Told { id, .. }
             | Self::Acked { id, .. }
             | Self::Cancelled { id, .. } => *id,
         }

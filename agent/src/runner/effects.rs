@@ -191,10 +191,11 @@ impl Runner {
         if let Some(entry) = self.board.get_mut(topic) {
             entry.run = Some(number);
         }
+        let live = self.output_of(topic);
         let (host, to) = (self.host.clone(), self.reports_to.clone());
         let (topic, now) = (topic.clone(), self.now());
         tokio::spawn(async move {
-            let ended = host.run(run, topic.as_str(), now, stop).await;
+            let ended = host.run(run, topic.as_str(), now, stop, live).await;
             // Nobody listens only when the agent is gone.
             let _ = to.send(Report::ScriptEnded { topic, run: number, ended }).await;
         });

@@ -20,6 +20,7 @@ use super::{Runner, own};
 use crate::{
     domain::command::{Failure, Outcome},
     engine::After,
+    io::live::LiveOutput,
     work::{Brought, Entered},
     workflow::{
         catalogue::Catalogue,
@@ -60,6 +61,8 @@ pub struct Asked {
     pub states: mpsc::Receiver<Entered>,
     /// The state in which it ended.
     pub end: oneshot::Receiver<Baton>,
+    /// What its scripts write.
+    pub output: Arc<LiveOutput>,
 }
 
 /// What is asked of the runner.
@@ -93,6 +96,7 @@ pub enum Request {
 pub struct Watcher {
     states: mpsc::Sender<Entered>,
     end: Option<oneshot::Sender<Baton>>,
+    output: Option<oneshot::Sender<Arc<LiveOutput>>>,
     last: StateName,
     /// What was told to end and has not: the end is told after it.
     ending: BTreeSet<u64>,
@@ -124,16 +128,20 @@ impl Workflows {
     pub async fn start(&self, operation: &str, id: &str, payload: Payload) -> Asked {
         let (states_to, states) = mpsc::channel(STATES_WAITING_MAX);
         let (end_to, end) = oneshot::channel();
+        let (output_to, output) = oneshot::channel();
         let watcher = Watcher {
             states: states_to,
             end: Some(end_to),
+            output: Some(output_to),
             last: INIT.into(),
             ending: BTreeSet::new(),
             brought: Payload::new(),
         };
         let (operation, cmd_id) = (operation.to_owned(), format!("{OURS}{id}"));
         self.ask(Request::Start { operation, cmd_id, payload, watcher }).await;
-        Asked { states, end }
+        // There is none when the agent stops.
+        let output = output.await.unwrap_or_default();
+        Asked { states, end, output }
     }
 
     /// Fails a command, and ends what runs for it; its end is told once that is gone.
@@ -199,10 +207,13 @@ impl Runner {
         CommandTopic::new(root, target, operation, cmd_id).ok()
     }
 
-    fn start_for(&mut self, operation: &str, cmd_id: &str, payload: Payload, watcher: Watcher) {
+    fn start_for(&mut self, operation: &str, cmd_id: &str, payload: Payload, mut watcher: Watcher) {
         let Some(topic) = self.topic_of(operation, cmd_id) else {
             return watcher.end_with(format!("{operation:?} is no name of an operation"));
         };
+        let output = self.outputs.entry(topic.clone()).or_default();
+        // Who asked may have gone, with the agent's other part.
+        let _ = watcher.output.take().map(|to| to.send(output.clone()));
         self.watchers.insert(topic.clone(), watcher);
         if self.board.get(&topic).is_some() {
             self.tell_state(&topic);
@@ -243,12 +254,14 @@ impl Runner {
 
     fn clear_ours(&mut self, topic: &CommandTopic) {
         self.watchers.remove(topic);
+        self.outputs.remove(topic);
         self.arrivals.forget(topic);
         self.clear(topic);
     }
 
     /// Tells who asked for a command that it will never begin.
     pub(super) fn end_watch(&mut self, topic: &CommandTopic, reason: &str) {
+        self.outputs.remove(topic);
         if let Some(watcher) = self.watchers.remove(topic) {
             watcher.end_with(reason.to_owned());
         }
@@ -292,6 +305,13 @@ impl Runner {
         // Who asked may have gone, with the agent's other part.
         let _ = end.map(|end| end.send(Baton { status: command.status.clone(), payload }));
         self.watchers.remove(topic);
+        self.outputs.remove(topic);
+    }
+
+    /// Where what a command's scripts write is told, if it is the server's, or a part of one.
+    pub(super) fn output_of(&mut self, topic: &CommandTopic) -> Option<Arc<LiveOutput>> {
+        let root = topic.root_command();
+        is_ours(&root).then(|| self.outputs.entry(root).or_default().clone())
     }
 
     /// Has the end of a command told only after this run, which was told to end, is over.

@@ -15,6 +15,8 @@
 //! its environment after that; and what a crash of the agent left behind is
 //! found by that mark at the next start, before its state runs again.
 //!
+//! What a script of a server's command writes is told while it runs ([`crate::io::live`]).
+//!
 //! What a script leaves in the background when it ends by itself is left alone,
 //! unless it still holds a pipe: then the group is ended (T6).
 
@@ -42,9 +44,11 @@ use crate::{
     domain::Moment,
     io::{
         cgroup::{Cgroup, Cgroups},
+        live::LiveOutput,
         pipe::read_from,
         procfs::{self, Stat},
     },
+    work::Stream,
     workflow::{
         engine::Run,
         excerpt::{Excerpts, Scanner},
@@ -145,6 +149,7 @@ impl Host {
         topic: &str,
         now: Moment,
         stop: CancellationToken,
+        live: Option<Arc<LiveOutput>>,
     ) -> Ended {
         let mut command = self.command(&run.program, &run.arguments);
         let mark = self.mark_of(topic);
@@ -160,7 +165,7 @@ impl Host {
         };
         let group = child.id().map_or(0, |pid| pid as i32);
         let family = Family { group, since_ticks: ticks(now), mark, cgroup: Arc::clone(&cgroup) };
-        let mut output = Output::new(&mut child);
+        let mut output = Output::new(&mut child, live);
         let (status, is_late) = output.until_exit(&mut child, &run, &family, &stop).await;
         if is_late {
             family.kill().await;
@@ -168,6 +173,9 @@ impl Host {
         if !output.drain().await {
             family.kill().await;
             output.drain().await;
+        }
+        if let Some(live) = &output.live {
+            live.end_of_program();
         }
         drop(family);
         self.remove(cgroup);
@@ -234,25 +242,50 @@ struct Output {
     stderr: Option<tokio::process::ChildStderr>,
     scanner: Scanner,
     stderr_end: VecDeque<u8>,
+    /// Who tells the server of it, if somebody does.
+    live: Option<Arc<LiveOutput>>,
 }
 
 impl Output {
-    fn new(child: &mut Child) -> Self {
+    fn new(child: &mut Child, live: Option<Arc<LiveOutput>>) -> Self {
         Self {
             stdout: child.stdout.take(),
             stderr: child.stderr.take(),
             scanner: Scanner::default(),
             stderr_end: VecDeque::new(),
+            live,
         }
     }
 
     /// Reads once from either pipe; never returns when both are closed.
     async fn read(&mut self) {
-        let Self { stdout, stderr, scanner, stderr_end } = self;
+        let Self { stdout, stderr, scanner, stderr_end, live } = self;
+        let live = live.as_ref();
+        let tell = |stream, bytes: &[u8]| {
+            if let Some(live) = live {
+                live.push(stream, bytes);
+            }
+        };
+        let take_stdout = |bytes: &[u8]| {
+            scanner.push(bytes);
+            tell(Stream::Stdout, bytes);
+        };
+        let take_stderr = |bytes: &[u8]| {
+            keep_end(stderr_end, bytes);
+            tell(Stream::Stderr, bytes);
+        };
         tokio::select! {
-            () = read_from(stdout, |bytes| scanner.push(bytes)) => {}
-            () = read_from(stderr, |bytes| keep_end(stderr_end, bytes)) => {}
+            () = read_from(stdout, take_stdout) => {}
+            () = read_from(stderr, take_stderr) => {}
         }
+    }
+
+    /// The same, once who tells of it can take more.
+    async fn read_in_pace(&mut self) {
+        if let Some(live) = &self.live {
+            live.room().await;
+        }
+        self.read().await;
     }
 
     const fn is_open(&self) -> bool {
@@ -277,7 +310,7 @@ impl Output {
         loop {
             tokio::select! {
                 status = child.wait() => return (status.ok(), is_late),
-                () = self.read() => {}
+                () = self.read_in_pace() => {}
                 () = sleep_until_some(timeout_at), if kill_at.is_none() => {
                     is_late = true;
                     kill_at = Some(after(run.kill_after_ms() as u64));

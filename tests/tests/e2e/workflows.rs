@@ -4,11 +4,12 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
-use quarterdeck_protocol::command::CommandStatus;
+use quarterdeck_protocol::{command::CommandStatus, live::Listing};
 use quarterdeck_tests::{
     Fleet,
     agent::{Device, DeviceOptions},
     binaries, cli,
+    live::Live,
     pty::{Key, TerminalBuilder},
     wait::{Look, wait_for},
 };
@@ -158,5 +159,61 @@ async fn an_own_operation_is_started_from_the_command_line_and_by_the_wizard() -
     console.wait_for_text("completed").await?;
     let all = "download by-cli\ninstall b\ndownload by-wizard\ninstall b\n";
     assert_eq!(steps(&fleet, "pi-1"), all);
+    Ok(())
+}
+
+/// Two scripts that write to both streams; the first waits until it may go on.
+const TALK: &str = r#"
+operation = "talk"
+[init]
+script = "sh -c 'echo one; echo odd >&2; while [ ! -e {folder}/may-go ]; do sleep 0.02; done'"
+on_success = "second"
+[second]
+script = "sh -c 'echo two; echo even >&2'"
+on_success = "successful"
+"#;
+
+async fn talker(fleet: &Fleet, id: &str) -> Result<Device> {
+    let folder = fleet.file(id);
+    fs::create_dir_all(folder.join("workflows"))?;
+    let text = TALK.replace("{folder}", &folder.to_string_lossy());
+    fs::write(folder.join("workflows/talk.toml"), text)?;
+    let config = format!("workflows = {}\n", json!(folder.join("workflows")));
+    fleet.device_with(id, DeviceOptions { config, ..DeviceOptions::default() }).await
+}
+
+#[tokio::test]
+async fn what_an_owners_scripts_write_is_seen_while_they_run() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let _device = talker(&fleet, "pi-1").await?;
+    let mut live = Live::open(fleet.api()).await?;
+    let id = fleet.api().send("pi-1", "talk", json!({})).await?;
+    live.subscribe(1, Listing::Output, &[("command", &id.to_string())]).await?;
+    let is_first = |row: &Value| row["stream"] == "stdout" && row["text"] == "one\n";
+    live.wait_row("the first script's output", is_first).await?;
+    ensure!(!fleet.api().command(id).await?.status.is_terminal(), "it must still run");
+    let_go(&fleet.file("pi-1"))?;
+    let command = fleet.api().wait_status(id, CommandStatus::Completed).await?;
+    assert_eq!(command.stdout.as_deref(), Some("one\ntwo\n"));
+    assert_eq!(command.stderr.as_deref(), Some("odd\neven\n"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn after_a_crash_what_scripts_wrote_before_and_after_stands_in_order() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let mut device = talker(&fleet, "pi-1").await?;
+    let mut live = Live::open(fleet.api()).await?;
+    let id = fleet.api().send("pi-1", "talk", json!({})).await?;
+    live.subscribe(1, Listing::Output, &[("command", &id.to_string())]).await?;
+    live.wait_row("the output", |row| row["text"] == "one\n").await?;
+    live.wait_row("the errors", |row| row["text"] == "odd\n").await?;
+    device.kill_9();
+    let_go(&fleet.file("pi-1"))?;
+    device.start_again()?;
+    let command = fleet.api().wait_status(id, CommandStatus::Completed).await?;
+    // The script that was cut off ran again: both runs are told, none over the other.
+    assert_eq!(command.stdout.as_deref(), Some("one\none\ntwo\n"));
+    assert_eq!(command.stderr.as_deref(), Some("odd\nodd\neven\n"));
     Ok(())
 }
