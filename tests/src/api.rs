@@ -242,7 +242,6 @@ impl Api {
 
     // --- commands -------------------------------------------------------------------
 
-    /// Submits; see [`submission`] for what to submit.
     /// Brings a file to the server, for devices to fetch; gives its id.
     pub async fn upload(&self, bytes: Vec<u8>) -> Result<String> {
         let id = clock::new_uuid().to_string();
@@ -252,6 +251,7 @@ impl Api {
         Ok(id)
     }
 
+    /// Submits; see [`submission`] for what to submit.
     pub async fn submit(&self, create: &CreateCommands) -> Result<CreatedCommands> {
         self.post("@/commands", create).await
     }
