@@ -361,11 +361,7 @@ impl Runner {
     fn settle(&mut self) {
         loop {
             self.begin_arrived();
-            while self.after.is_none()
-                && let Some((topic, event)) = self.queue.pop_front()
-            {
-                self.give(&topic, event);
-            }
+            self.step_all();
             if !self.items.is_empty() {
                 self.saver.save(std::mem::take(&mut self.items));
             }
@@ -379,6 +375,15 @@ impl Runner {
             if !has_more && self.items.is_empty() {
                 return;
             }
+        }
+    }
+
+    /// Gives all events to their commands, in order.
+    fn step_all(&mut self) {
+        while self.after.is_none()
+            && let Some((topic, event)) = self.queue.pop_front()
+        {
+            self.give(&topic, event);
         }
     }
 

@@ -181,7 +181,12 @@ impl Runner {
             let is_over = matches!(entry.command.phase, Phase::Ended { told: true });
             let is_gone = is_retained || entry.seen_on != self.connection;
             if !(is_init && is_over && is_gone) {
+                let is_cleared = word == Incoming::Cleared;
                 self.queue.push_back((topic, Event::Incoming(word)));
+                if is_cleared {
+                    // What comes behind it, be it in the same turn, is another command's.
+                    self.step_all();
+                }
                 return;
             }
             self.forget(&topic);

@@ -216,6 +216,29 @@ fn a_broker_that_goes_and_comes_back_misses_no_end() {
 }
 
 #[test]
+fn an_id_that_comes_again_right_behind_its_clearing_is_another_command() {
+    let flow = "operation = \"op\"\n[init]\naction = \"proceed\"\non_success = \"successful\"";
+    let Some((mut agent, _folder)) = agent(&[("wf.toml", flow)]) else { return };
+    agent.start();
+    begin(&mut agent, "op", "1", json!({}));
+    reaches(&mut agent, "op", "1", "successful");
+    // Held up, it finds both messages at once.
+    let signal = |agent: &BuiltAgent, name: &str| {
+        let pid = agent.pid().to_string();
+        let told = std::process::Command::new("kill").args([name, &pid]).status();
+        assert!(told.expect("kill is there").success());
+    };
+    signal(&agent, "-STOP");
+    agent.publish(&topic("op", "1"), "");
+    begin(&mut agent, "op", "1", json!({"again": true}));
+    signal(&agent, "-CONT");
+    let expected = ["init", "successful", "", "init", "successful"];
+    let is_done = |seen: &[Seen]| check::states(seen, &topic("op", "1")).len() >= expected.len();
+    assert!(agent.until(&is_done, PATIENCE), "{:?}", agent.seen());
+    assert_eq!(reaches(&mut agent, "op", "1", "successful")["again"], true);
+}
+
+#[test]
 fn a_wrong_setting_is_refused_with_its_name() {
     use std::process::Command;
     let folder = tempfile::tempdir().expect("a folder");
