@@ -168,6 +168,15 @@ impl StoreError {
         let text = self.to_string();
         text.contains("disk is full") || text.contains("No space left")
     }
+
+    /// Whether the database server cannot be reached now, and may be in a moment.
+    pub fn is_away(&self) -> bool {
+        match self {
+            Self::Database(sqlx::Error::PoolTimedOut) => true,
+            Self::Database(error) | Self::Open { source: error, .. } => is_away(error),
+            _ => false,
+        }
+    }
 }
 
 /// Where the state lies.
@@ -452,11 +461,14 @@ async fn reach(options: &PgConnectOptions, shown: &str) -> Result<(), sqlx::Erro
 
 /// Whether a database server may be there in a moment.
 fn is_away(error: &sqlx::Error) -> bool {
-    /// PostgreSQL's `cannot_connect_now`: it starts, or stops.
-    const CANNOT_CONNECT_NOW: &str = "57P03";
+    /// PostgreSQL's `admin_shutdown`, `crash_shutdown` and `cannot_connect_now`: it stops, or starts.
+    const GOES_OR_COMES: [&str; 3] = ["57P01", "57P02", "57P03"];
     match error {
-        sqlx::Error::Io(_) => true,
-        sqlx::Error::Database(error) => error.code().as_deref() == Some(CANNOT_CONNECT_NOW),
+        // While it starts it answers the question for TLS with an error.
+        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => true,
+        sqlx::Error::Database(error) => {
+            error.code().is_some_and(|code| GOES_OR_COMES.contains(&&*code))
+        }
         _ => false,
     }
 }
@@ -579,5 +591,27 @@ fn refuse(jobs: Vec<Waiting>, error: &sqlx::Error) {
     let text = error.to_string();
     for waiting in jobs {
         let _ = waiting.answer.send(Err(StoreError::Commit(text.clone())));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_that_comes_back_is_told_from_one_that_fails() {
+        let url = "postgres://…".to_owned();
+        let starting = sqlx::Error::Protocol("unexpected response from SSLRequest: 0x45".into());
+        let gone = || sqlx::Error::Io(std::io::ErrorKind::ConnectionRefused.into());
+        for (error, is_away) in [
+            (StoreError::Open { url, source: starting }, true),
+            (StoreError::Database(gone()), true),
+            (StoreError::Database(sqlx::Error::PoolTimedOut), true),
+            (StoreError::Database(sqlx::Error::RowNotFound), false),
+            (StoreError::Commit("it broke off".to_owned()), false),
+            (StoreError::Corrupt { what: "a row".to_owned() }, false),
+        ] {
+            assert_eq!(error.is_away(), is_away, "{error}");
+        }
     }
 }

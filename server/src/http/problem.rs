@@ -116,6 +116,10 @@ impl From<StoreError> for Error {
                     "whether it was stored is not known; look, or repeat it with the same Idempotency-Key",
                 )
             }
+            away if away.is_away() => {
+                tracing::error!(error = %away, "the database is away");
+                Self::unavailable("the database cannot be reached now; nothing was changed")
+            }
             other => {
                 tracing::error!(error = %other, "the store failed");
                 Self::internal()
