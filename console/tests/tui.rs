@@ -4,6 +4,8 @@
 mod any_sequence;
 #[path = "tui/bytes.rs"]
 mod bytes;
+#[path = "tui/drafts.rs"]
+mod drafts;
 #[path = "tui/many_panes.rs"]
 mod many_panes;
 #[path = "tui/many_rows.rs"]

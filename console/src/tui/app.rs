@@ -29,6 +29,7 @@ pub mod columns;
 pub mod dialog;
 pub mod document;
 pub mod doing;
+pub mod drafts;
 pub mod export;
 pub mod field;
 pub mod filter;
@@ -207,6 +208,8 @@ pub struct App {
     pub lists: BTreeMap<WindowKey, ListState>,
     pub overlay: Option<Overlay>,
     pub wizard: Option<Wizard>,
+    /// Wizards that were left with something written in them, and what the server refused.
+    pub drafts: Vec<Wizard>,
     pub panes: Panes,
     /// The recording that is shown.
     pub player: Option<Player>,
@@ -274,6 +277,7 @@ impl App {
             lists: BTreeMap::new(),
             overlay: None,
             wizard: None,
+            drafts: Vec::new(),
             panes: Panes::new(options.allowed),
             player: None,
             peek: Peek::default(),
@@ -406,6 +410,12 @@ impl App {
     /// Whether the wizard's cards are shown.
     pub fn is_choosing_operation(&self) -> bool {
         let in_step = |wizard: &Wizard| wizard.step == Step::Operation;
+        self.nav.here == Place::NewCommand && self.wizard.as_ref().is_some_and(in_step)
+    }
+
+    /// Whether characters are typed into a form of the wizard: what is typed is no key there.
+    pub fn is_typing(&self) -> bool {
+        let in_step = |wizard: &Wizard| wizard.step == Step::Configure;
         self.nav.here == Place::NewCommand && self.wizard.as_ref().is_some_and(in_step)
     }
 

@@ -86,6 +86,11 @@ fn draw_console(canvas: &mut Canvas<'_>, area: Rect, app: &App, layout: &mut Lay
     {
         let row = cut_bottom(&mut body, 1);
         footer::progress(canvas, row, &text);
+    } else if body.height >= 3
+        && let Some(text) = footer::not_sent(app)
+    {
+        let row = cut_bottom(&mut body, 1);
+        footer::refusal(canvas, row, &text);
     }
     let below_head = body;
     // A tall screen has room to breathe; a terminal has use for it.

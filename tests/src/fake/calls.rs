@@ -30,6 +30,14 @@ impl FakeFleet {
             let detail = "The service 'forbidden' is not allowed.";
             return Err(problem(422, "invalid", detail, Some("payload.service")));
         }
+        let is_retired = |id: &String| {
+            let mut devices = self.devices.iter();
+            devices.any(|d| d.id.as_str() == id && d.status == DeviceStatus::Retired)
+        };
+        if let Some(at) = create.targets.devices.iter().position(is_retired) {
+            let field = format!("targets.devices[{at}]");
+            return Err(problem(422, "invalid", "the device is retired", Some(&field)));
+        }
         let template = self.a_command(40);
         let batch = BatchId(uuid::Uuid::from_u128(u128::from(mix(self.made + 99)) << 32));
         let mut made = Vec::new();

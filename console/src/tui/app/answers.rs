@@ -8,10 +8,9 @@ use super::{
     App,
     calls::Purpose,
     dialog::{Overlay, Secret},
-    jobs,
+    drafts, jobs,
     nav::Place,
     player, sweep,
-    wizard::Step,
 };
 use crate::tui::{
     effects::{ApiAnswer, Effect, RequestId},
@@ -45,7 +44,9 @@ fn done(app: &mut App, id: RequestId, purpose: Purpose, answer: ApiAnswer) {
             app.health = Some((device, *health));
         }
         (Purpose::Settings, ApiAnswer::Settings(settings)) => app.settings = settings,
-        (Purpose::Submit, ApiAnswer::Created(created)) => submitted(app, &created),
+        (Purpose::Submit(number), ApiAnswer::Created(created)) => {
+            submitted(app, number, &created);
+        }
         (Purpose::Form, answer) => {
             if is_open_form(app, id) {
                 app.overlay = None;
@@ -99,7 +100,7 @@ fn done(app: &mut App, id: RequestId, purpose: Purpose, answer: ApiAnswer) {
         (
             Purpose::Health(_)
             | Purpose::Settings
-            | Purpose::Submit
+            | Purpose::Submit(_)
             | Purpose::Job { .. }
             | Purpose::Sweep
             | Purpose::Recording,
@@ -108,7 +109,7 @@ fn done(app: &mut App, id: RequestId, purpose: Purpose, answer: ApiAnswer) {
     }
 }
 
-fn submitted(app: &mut App, created: &CreatedCommands) {
+fn submitted(app: &mut App, number: u64, created: &CreatedCommands) {
     let mut text = format!("{} queued", format::plural(created.count, "command"));
     if created.offline > 0 {
         write!(text, ", {} for offline devices", format::count(created.offline))
@@ -118,12 +119,8 @@ fn submitted(app: &mut App, created: &CreatedCommands) {
     for warning in created.warnings.iter().take(2) {
         app.toast(warning.clone(), Tone::Warn);
     }
-    let is_wizard = app.wizard.as_ref().is_some_and(|wizard| wizard.pending.is_some());
-    if is_wizard {
-        app.wizard = None;
-    }
     app.list_mut(WindowKey::Devices).marks.clear();
-    if app.nav.here != Place::NewCommand {
+    if !drafts::done(app, number) {
         return;
     }
     if let [only] = created.commands.as_slice() {
@@ -151,24 +148,8 @@ fn refused(app: &mut App, id: RequestId, purpose: &Purpose, problem: &Problem) {
         | Purpose::Job { .. }
         | Purpose::Sweep
         | Purpose::Recording => {}
-        Purpose::Submit => {
-            let mut shown = false;
-            if let Some(wizard) = &mut app.wizard
-                && wizard.pending == Some(id)
-            {
-                wizard.pending = None;
-                let field = problem.field.as_deref().unwrap_or_default();
-                if wizard.form.blame(field, &problem.detail) {
-                    wizard.step = Step::Configure;
-                } else {
-                    wizard.error = Some(text.clone());
-                    if field.starts_with("targets") {
-                        wizard.step = Step::Targets;
-                    }
-                }
-                shown = app.nav.here == Place::NewCommand;
-            }
-            if !shown {
+        Purpose::Submit(number) => {
+            if !drafts::refused(app, *number, problem) {
                 app.toast(text, Tone::Bad);
             }
         }

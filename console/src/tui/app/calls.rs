@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use quarterdeck_protocol::{ids::DeviceId, time::Timestamp};
 
-use super::jobs::Job;
+use super::{jobs::Job, wizard::Wizard};
 use crate::tui::effects::{ApiRequest, RequestId};
 
 /// How long a dangerous batch waits before it leaves.
@@ -24,8 +24,8 @@ pub const CALLS_MAX: usize = crate::tui::mailbox::ANSWERS_MAX;
 pub enum Purpose {
     /// Says that it is done.
     Say(String),
-    /// The wizard's submission.
-    Submit,
+    /// The wizard's submission, by its number.
+    Submit(u64),
     /// The form dialog that is open.
     Form,
     Health(DeviceId),
@@ -60,6 +60,17 @@ pub enum Outgoing {
     Job(Box<Job>),
 }
 
+impl Outgoing {
+    /// The number of the wizard's submission, when it is one.
+    pub const fn submission(&self) -> Option<u64> {
+        match self {
+            Self::Call(_, Purpose::Submit(number)) => Some(*number),
+            Self::Call(..) => None,
+            Self::Job(job) => job.submission,
+        }
+    }
+}
+
 /// Something that waits before it leaves.
 #[derive(Debug, Clone)]
 pub struct Grace {
@@ -76,6 +87,8 @@ pub struct Calls {
     pub grace: Vec<Grace>,
     /// Actions on many rows, the latest last.
     pub jobs: BTreeMap<u64, Job>,
+    /// The wizards whose submissions are under way, as they were sent: what is refused comes back.
+    pub submissions: BTreeMap<u64, Wizard>,
 }
 
 impl Calls {
@@ -105,9 +118,9 @@ impl Calls {
         by_call.or_else(|| of_job().map(|job| job.doing.as_str()))
     }
 
-    /// Whether a submission of the wizard in several batches is under way.
-    pub fn is_submitting(&self) -> bool {
-        self.jobs.values().any(|job| job.submits)
+    /// Whether a submission of the wizard waits before it leaves.
+    pub fn is_in_grace(&self, submission: u64) -> bool {
+        self.grace.iter().any(|grace| grace.what.submission() == Some(submission))
     }
 
     /// How many calls are under way that somebody waits for.

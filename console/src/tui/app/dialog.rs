@@ -110,6 +110,8 @@ pub enum PickPurpose {
     Views(WindowKey),
     /// Of all rows, or of the marked ones; the value is the format.
     Export(WindowKey),
+    /// Of what was left unsent in the wizard; the value is its place among them.
+    Drafts,
 }
 
 /// A line that is typed at the bottom.

@@ -14,9 +14,8 @@ use super::{
     App, Frozen,
     calls::{Outgoing, Purpose},
     dialog::{Menu, Overlay, Then},
-    fitting,
+    drafts, fitting,
     jobs::{self, Task},
-    moving::go,
     nav::{Place, short_id},
     perform::{ask, ask_typed, on_rows, send},
     subjects::{
@@ -92,21 +91,19 @@ pub(super) fn new_command(app: &mut App) {
             .unwrap_or_default(),
         _ => BTreeMap::new(),
     };
-    let wizard_list = app.list_mut(WindowKey::WizardDevices);
-    wizard_list.marks.clone_from(&targets);
-    wizard_list.filter.clear();
-    wizard_list.restart();
     let mut wizard = Wizard::new(targets);
     if let Place::Command(_) = app.nav.here {
         wizard.given = command(app).map(|row| (row.kind, row.payload));
     }
-    app.wizard = Some(wizard);
-    go(app, Place::NewCommand);
+    drafts::open(app, wizard);
 }
 
 pub(super) fn undo(app: &mut App, effects: &mut Vec<Effect>) {
     if let Some(grace) = app.calls.grace.pop() {
         app.toast(format!("called back: {}", grace.title), Tone::Good);
+        if let Some(number) = grace.what.submission() {
+            drafts::came_back(app, number, |_| {});
+        }
     } else if let Some(stopped) = sweep::stop(app, effects) {
         app.toast(stopped, Tone::Warn);
     } else if !jobs::stop_last(app) {
@@ -126,7 +123,8 @@ pub(super) fn quit(app: &mut App, effects: &mut Vec<Effect>) {
     let panes = panes::open_lines(&app.panes);
     let nothing_waits =
         app.calls.grace.is_empty() && app.calls.waiting() == 0 && app.sweep.is_none();
-    if nothing_waits && panes.is_empty() {
+    let drafts = drafts::written(app);
+    if nothing_waits && panes.is_empty() && drafts.is_empty() {
         effects.push(Effect::Quit);
         return;
     }
@@ -142,6 +140,7 @@ pub(super) fn quit(app: &mut App, effects: &mut Vec<Effect>) {
     if let Some(sweep) = &app.sweep {
         lines.push(format!("not finished: {}", sweep.doing()));
     }
+    lines.extend(drafts.iter().map(|title| format!("not sent, and lost: {title}")));
     if app.calls.waiting() > 0 {
         lines.push(format!(
             "{} without an answer yet",

@@ -332,6 +332,11 @@ impl Form {
         self.fields.iter().find(|field| field.name == name)
     }
 
+    /// What all fields say.
+    pub fn texts(&self) -> Vec<String> {
+        self.fields.iter().map(Field::text).collect()
+    }
+
     /// The text of a field, empty when there is none of the name.
     pub fn text(&self, name: &str) -> String {
         self.get(name).map(Field::text).unwrap_or_default()

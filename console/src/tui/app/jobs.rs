@@ -19,6 +19,7 @@ use super::{
     App,
     answers::sentence,
     calls::{CALLS_MAX, Purpose},
+    drafts,
     nav::Place,
 };
 use crate::tui::{
@@ -51,8 +52,8 @@ impl Task {
 #[derive(Debug, Clone, Default)]
 pub struct Job {
     pub doing: String,
-    /// It is the wizard's submission, in several batches.
-    pub submits: bool,
+    /// The number of the wizard's submission that it is, in several batches.
+    pub submission: Option<u64>,
     waiting: VecDeque<Task>,
     under_way: usize,
     /// Rows that have no answer.
@@ -67,15 +68,24 @@ pub struct Job {
     counted: BTreeMap<&'static str, u64>,
     /// What was submitted.
     batches: Vec<BatchId>,
+    /// Rows that were refused, or not sent.
+    unsent: BTreeSet<String>,
+    /// The device that the first refusal is about, with why.
+    blamed: Option<(String, String)>,
 }
 
 impl Job {
     pub fn new(doing: &str, tasks: Vec<Task>) -> Self {
         let open: BTreeSet<String> = tasks.iter().flat_map(|task| task.keys.clone()).collect();
         let rows = open.len() as u64;
-        let submits = tasks.iter().any(|task| matches!(task.call, ApiRequest::CreateCommands(_)));
         let doing = doing.to_owned();
-        Self { doing, submits, waiting: tasks.into(), open, rows, ..Self::default() }
+        Self { doing, waiting: tasks.into(), open, rows, ..Self::default() }
+    }
+
+    /// The wizard's submission, in several batches.
+    #[must_use]
+    pub fn submits(self, number: u64) -> Self {
+        Self { submission: Some(number), ..self }
     }
 
     /// The next request that may be sent now.
@@ -99,7 +109,12 @@ impl Job {
             }
             Err(problem) => {
                 self.refused += rows;
-                self.why.get_or_insert_with(|| sentence(&problem));
+                self.unsent.extend(keys.iter().cloned());
+                if self.why.is_none() {
+                    self.blamed = drafts::blamed(&problem, keys.iter());
+                    let said = self.blamed.as_ref().map(|(device, why)| format!("{device}: {why}"));
+                    self.why = Some(said.unwrap_or_else(|| sentence(&problem)));
+                }
                 // What comes after would fare no better.
                 if problem.code == "unreachable" {
                     self.stop();
@@ -134,6 +149,7 @@ impl Job {
     pub fn stop(&mut self) {
         for task in std::mem::take(&mut self.waiting) {
             self.not_sent += self.close(&task.keys);
+            self.unsent.extend(task.keys);
         }
     }
 
@@ -185,6 +201,9 @@ impl Job {
 pub fn begin(app: &mut App, job: Job) {
     if app.calls.jobs.len() >= JOBS_MAX {
         app.toast("too much is under way: wait for the server's answers", Tone::Bad);
+        if let Some(number) = job.submission {
+            drafts::came_back(app, number, |_| {});
+        }
         return;
     }
     let id = app.calls.next_id();
@@ -216,17 +235,23 @@ pub fn answered(app: &mut App, id: u64, keys: &[String], result: Result<ApiAnswe
     }
     let Some(job) = app.calls.jobs.remove(&id) else { return };
     let (text, tone) = job.summary();
-    app.toast(text, tone);
-    if !job.batches.is_empty() {
-        submitted(app, &job);
+    app.toast(text.clone(), tone);
+    let Some(number) = job.submission else { return };
+    if job.unsent.is_empty() {
+        submitted(app, number, &job);
+        return;
     }
+    // What has left has left: what comes back is for the others.
+    drafts::came_back(app, number, |wizard| {
+        wizard.targets.retain(|device, _| job.unsent.contains(device));
+        wizard.refused(text, job.blamed);
+    });
 }
 
 /// A submission in several batches is under way: its wizard is done, and the commands are shown.
-fn submitted(app: &mut App, job: &Job) {
+fn submitted(app: &mut App, number: u64, job: &Job) {
     app.list_mut(WindowKey::Devices).marks.clear();
-    app.wizard = None;
-    if app.nav.here == Place::NewCommand {
+    if drafts::done(app, number) {
         let batches: Vec<String> = job.batches.iter().map(ToString::to_string).collect();
         let list = app.list_mut(WindowKey::Commands);
         list.filter = format!("batch:{}", batches.join(","));

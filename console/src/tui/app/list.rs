@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quarterdeck_protocol::limits::BATCH_MAX_DEVICES;
+use quarterdeck_protocol::{device::DeviceStatus, limits::BATCH_MAX_DEVICES};
 
 use crate::tui::store::Window;
 
@@ -17,7 +17,7 @@ pub const MARKS_MAX: usize = 10 * BATCH_MAX_DEVICES;
 /// A marked row, with what has to be known of it when it is out of sight.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mark {
-    pub status: Option<quarterdeck_protocol::device::DeviceStatus>,
+    pub status: Option<DeviceStatus>,
     pub site: Option<String>,
     pub production: bool,
     pub last_seen_at: Option<quarterdeck_protocol::time::Timestamp>,
@@ -25,6 +25,13 @@ pub struct Mark {
     pub own_operations: Option<Vec<String>>,
     /// The operation of a command.
     pub kind: Option<String>,
+}
+
+impl Mark {
+    /// Whether it is a device that takes no commands any more.
+    pub fn is_retired(&self) -> bool {
+        self.status == Some(DeviceStatus::Retired)
+    }
 }
 
 /// How a table is shown.
@@ -39,6 +46,8 @@ pub struct ListState {
     /// How many rows are seen; told by the last drawing.
     pub height: u16,
     pub marks: BTreeMap<String, Mark>,
+    /// Rows that marking all left out: retired devices.
+    pub left_out: u64,
     /// The row where a range of marks began.
     pub anchor: Option<String>,
     /// A column, `-` before it for descending.
@@ -143,6 +152,7 @@ impl ListState {
     pub fn restart(&mut self) {
         self.first();
         self.anchor = None;
+        self.left_out = 0;
     }
 
     pub fn sort_column(&self) -> Option<(&str, bool)> {

@@ -4,6 +4,7 @@ use super::{
     App,
     calls::{GRACE_MS, Grace},
     dialog::{Confirm, FormDialog, Overlay, Pick, PickPurpose, Prompt, PromptKind, Then},
+    drafts,
     form::FormStep,
     panes, people, perform, pickers,
 };
@@ -12,6 +13,10 @@ use crate::tui::{
     term::input::{Code, Input, Key},
     theme::Tone,
 };
+
+/// What is said when a question was answered with Cancel.
+const NOTHING_SENT: &str = "cancelled, nothing was sent";
+const NOTHING_PASTED: &str = "cancelled, nothing was pasted";
 
 /// Gives an input to what lies on top.
 pub fn input(app: &mut App, input: &Input) -> Vec<Effect> {
@@ -165,7 +170,11 @@ fn confirm_input(
         }
         Some(Code::Enter) if confirm.on_proceed => {}
         Some(Code::Enter | Code::Esc) => {
-            app.toast("cancelled, nothing was sent", Tone::Muted);
+            match confirm.then {
+                Then::Now(_) | Then::Grace(..) => app.toast(NOTHING_SENT, Tone::Muted),
+                Then::Paste(_) => app.toast(NOTHING_PASTED, Tone::Muted),
+                Then::Quit | Then::ClosePane(_) => {}
+            }
             return Vec::new();
         }
         _ => {
@@ -180,9 +189,12 @@ fn confirm_input(
 
 fn proceed(app: &mut App, then: Then) -> Vec<Effect> {
     let mut effects = Vec::new();
+    // What was said of an earlier question is not true of this one.
+    app.toasts.retain(|toast| toast.text != NOTHING_SENT && toast.text != NOTHING_PASTED);
     match then {
         Then::Now(what) => perform::send(app, what, &mut effects),
         Then::Grace(title, what) => {
+            drafts::sent(app, &what);
             let until = app.now.plus_millis(GRACE_MS);
             app.calls.grace.push(Grace { title, until, what });
         }
@@ -245,6 +257,9 @@ fn pick_input(app: &mut App, mut pick: Pick, key: Option<Key>) -> Vec<Effect> {
                 let value = item.value.clone();
                 return pickers::picked(app, pick.purpose, &value);
             }
+        }
+        Code::Char('D') if pick.purpose == PickPurpose::Drafts => {
+            return drafts::forget(app, &pick);
         }
         Code::Char('D') if matches!(pick.purpose, PickPurpose::Views(_)) => {
             return pickers::forget_view(app, pick);

@@ -7,9 +7,10 @@ use super::{
     dialog::{Confirm, FormPurpose, Overlay, PromptKind, Then},
     document,
     doing::{
-        cancel, clear_failed, disable_user, freeze, menu, new_command, open_project, quit,
-        remove_member, retire, retry, revoke_token, undo,
+        cancel, clear_failed, disable_user, freeze, menu, open_project, quit, remove_member,
+        retire, retry, revoke_token, undo,
     },
+    drafts,
     field::TextField,
     jobs::{self, Job, Task},
     moving::{alert_jump, back, entered, focus, go, open, page, show_commands, step, turn_tab},
@@ -125,7 +126,7 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Effect> {
         Action::Export => pick_export(app, &mut effects),
         Action::ScreenDump => app.dump = true,
         Action::Menu => menu(app),
-        Action::New => new_command(app),
+        Action::New => drafts::new(app),
         Action::Undo => undo(app, &mut effects),
         Action::Help => app.overlay = Some(Overlay::Help(0)),
         Action::Freeze => freeze(app),
@@ -306,14 +307,17 @@ pub fn call_with_id(
     purpose: Purpose,
     effects: &mut Vec<Effect>,
 ) -> Option<RequestId> {
-    let is_submit = purpose == Purpose::Submit;
+    let submission = match purpose {
+        Purpose::Submit(number) => Some(number),
+        _ => None,
+    };
     let Some(id) = app.calls.begin(purpose, app.now) else {
         app.toast("too much is under way: wait for the server's answers", Tone::Bad);
+        if let Some(number) = submission {
+            drafts::came_back(app, number, |_| {});
+        }
         return None;
     };
-    if is_submit && let Some(wizard) = &mut app.wizard {
-        wizard.pending = Some(id);
-    }
     effects.push(Effect::Net(NetRequest::Call { id, call }));
     Some(id)
 }

@@ -9,7 +9,7 @@ use super::{
     App,
     columns::{columns, noun, sort_of},
     dialog::{FormPurpose, Overlay, Pick, PickItem, PickPurpose, Prompt, PromptKind},
-    document,
+    document, drafts,
     field::TextField,
     filter,
     moving::go,
@@ -212,6 +212,7 @@ pub fn picked(app: &mut App, purpose: PickPurpose, value: &str) -> Vec<Effect> {
             list.restart();
         }
         PickPurpose::Columns(_) => {}
+        PickPurpose::Drafts => drafts::picked(app, value),
         PickPurpose::Export(key) => return taking::export(app, key, value),
         PickPurpose::Views(_) if value == SAVE_VIEW => people::open(app, FormPurpose::SaveView),
         PickPurpose::Views(key) => {

@@ -132,6 +132,10 @@ pub(super) fn mark(app: &mut App) {
     let Some(key) = app.current_list() else { return };
     let at = app.list(key).cursor;
     let Some((row, mark)) = mark_of(app, key, at) else { return };
+    if key == WindowKey::WizardDevices && mark.is_retired() {
+        app.toast(format!("{row} is retired: it takes no commands"), Tone::Warn);
+        return;
+    }
     if !app.list_mut(key).toggle(&row, mark) {
         let most = format::count(MARKS_MAX as u64);
         app.toast(format!("{most} rows are marked; no more can be"), Tone::Warn);
@@ -155,12 +159,14 @@ pub(super) fn mark_range(app: &mut App, effects: &mut Vec<Effect>) {
         sweep::begin(app, sweep, effects);
         return;
     };
+    app.list_mut(key).left_out = 0;
     let marks: Vec<_> =
         (from.min(to)..=from.max(to)).filter_map(|at| mark_of(app, key, at)).collect();
     mark_these(app, key, marks);
 }
 
-/// Marks every row that the filter lets through; unmarks them when all are marked.
+/// Marks every row that the filter lets through, save retired devices; unmarks them when all are
+/// marked.
 pub(super) fn mark_all(app: &mut App, effects: &mut Vec<Effect>) {
     let Some(key) = app.current_list() else { return };
     let window = app.store.window(key);
@@ -169,9 +175,11 @@ pub(super) fn mark_all(app: &mut App, effects: &mut Vec<Effect>) {
         return;
     }
     let (loaded, total) = (window.rows().len() as u64, window.total);
-    let marks = &app.list(key).marks;
-    let is_all =
-        marks.len() as u64 >= total && window.rows().iter().all(|row| marks.contains_key(&row.key));
+    let list = app.list(key);
+    let is_retired = |row: &Row| mark_of_row(listing(key), row).is_retired();
+    let is_all = !list.marks.is_empty()
+        && list.marks.len() as u64 + list.left_out >= total
+        && window.rows().iter().all(|row| list.marks.contains_key(&row.key) || is_retired(row));
     if is_all {
         app.list_mut(key).marks.clear();
         return;
@@ -185,7 +193,9 @@ pub(super) fn mark_all(app: &mut App, effects: &mut Vec<Effect>) {
         return;
     }
     if loaded == total {
-        let marks = (0..total).filter_map(|at| mark_of(app, key, at)).collect();
+        let all = (0..total).filter_map(|at| mark_of(app, key, at));
+        let (retired, marks): (Vec<_>, Vec<_>) = all.partition(|(_, mark)| mark.is_retired());
+        app.list_mut(key).left_out = retired.len() as u64;
         mark_these(app, key, marks);
         return;
     }
@@ -201,5 +211,15 @@ fn mark_these(app: &mut App, key: WindowKey, marks: Vec<(String, Mark)>) {
         app.toast(format!("{most} rows are marked; no more can be"), Tone::Warn);
         return;
     }
-    app.toast(format!("marked {}", format::count(n)), Tone::Good);
+    say_marked(app, key, n);
+}
+
+/// Says how many were marked, and how many were not since they are retired.
+pub(super) fn say_marked(app: &mut App, key: WindowKey, n: u64) {
+    let left_out = match app.list(key).left_out {
+        0 => String::new(),
+        1 => "; 1 retired device is left out".to_owned(),
+        n => format!("; {} retired devices are left out", format::count(n)),
+    };
+    app.toast(format!("marked {}{left_out}", format::count(n)), Tone::Good);
 }

@@ -24,7 +24,7 @@ use super::{
     columns::noun,
     export::Format,
     list::{MARKS_MAX, Mark},
-    subjects::mark_of_row,
+    subjects::{mark_of_row, say_marked},
 };
 use crate::tui::{
     effects::{ApiAnswer, ApiRequest, Effect, ExportStep, NetRequest, RequestId},
@@ -91,6 +91,8 @@ pub struct Sweep {
     request: Option<RequestId>,
     seen: u64,
     taken: u64,
+    /// Retired devices, which are not marked with all.
+    left_out: u64,
     total: u64,
 }
 
@@ -108,6 +110,7 @@ impl Sweep {
             request: None,
             seen: 0,
             taken: 0,
+            left_out: 0,
             total: window.total,
         })
     }
@@ -152,7 +155,12 @@ impl Sweep {
                         return false;
                     }
                     let row = Row::new(row.key, row.data);
-                    marks.insert(row.key.clone(), mark_of_row(self.listing, &row));
+                    let mark = mark_of_row(self.listing, &row);
+                    if range.is_none() && mark.is_retired() {
+                        self.left_out += 1;
+                        continue;
+                    }
+                    marks.insert(row.key.clone(), mark);
                 }
                 What::Export { format, only } => {
                     if only.as_ref().is_some_and(|only| !only.contains_key(&row.key)) {
@@ -260,7 +268,8 @@ fn finish(app: &mut App, sweep: Sweep, effects: &mut Vec<Effect>) {
                 return;
             }
             list.marks.extend(marks);
-            app.toast(format!("marked {}", format::count(n)), Tone::Good);
+            list.left_out = sweep.left_out;
+            say_marked(app, sweep.table, n);
         }
         What::Export { format, .. } => {
             effects.push(Effect::Export(ExportStep::Rows(format.tail().to_owned())));

@@ -8,7 +8,7 @@ use super::{
     answers,
     calls::Purpose,
     dialog::Overlay,
-    jobs,
+    drafts, jobs,
     list::Mark,
     moving,
     msg::{Layout, Msg},
@@ -50,6 +50,7 @@ pub fn update(app: &mut App, msg: Msg) -> Vec<Effect> {
         }
     };
     effects.extend(on_time(app));
+    drafts::put_aside(app);
     effects.extend(jobs::pump(app));
     effects.extend(reconcile(app));
     effects
@@ -233,6 +234,7 @@ fn on_link(app: &mut App, event: LinkEvent, effects: &mut Vec<Effect>) {
             if is_other_project {
                 app.lists.clear();
                 app.wizard = None;
+                app.drafts.clear();
                 app.sweep = None;
                 panes::leave_project(app, effects);
                 app.subjects.clear();
@@ -278,6 +280,7 @@ fn refresh_marks(app: &mut App, key: WindowKey) {
                 *mark = device_mark(device);
             }
         }
+        wizard.leave_out_retired();
     }
 }
 
@@ -289,7 +292,9 @@ pub fn device_mark(device: &quarterdeck_protocol::api::Device) -> Mark {
         .filter_map(tag)
         .any(|value| matches!(value.to_ascii_lowercase().as_str(), "production" | "prod"));
     Mark {
-        status: device.unheard_since.is_none().then_some(device.status),
+        // A retired one is not heard, and is known to be retired.
+        status: (device.unheard_since.is_none() || device.status == DeviceStatus::Retired)
+            .then_some(device.status),
         site: tag("site"),
         production,
         last_seen_at: (device.status != DeviceStatus::Online || device.unheard_since.is_some())
@@ -360,6 +365,11 @@ fn leave_grace(app: &mut App, effects: &mut Vec<Effect>) {
         if !fresh {
             let text = format!("not sent, there is no connection: {}", grace.title);
             app.toast(text, Tone::Bad);
+            if let Some(number) = grace.what.submission() {
+                drafts::came_back(app, number, |wizard| {
+                    wizard.error = Some("it was not sent: there was no connection".to_owned());
+                });
+            }
             continue;
         }
         perform::send(app, grace.what, effects);

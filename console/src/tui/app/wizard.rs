@@ -23,13 +23,17 @@ use super::{
     form::{Control, Field, Form},
     list::Mark,
 };
-use crate::tui::effects::RequestId;
+use crate::tui::format;
 
 /// Fields of the wizard's own, after those of the operation.
 const PRIORITY: &str = "priority";
 const TIMEOUT: &str = "timeout_s";
 const EXPIRES: &str = "expires_in_s";
 const NOTES: &str = "notes";
+/// Why a device is left out that takes no commands any more.
+const RETIRED: &str = "retired";
+/// How many of them are named.
+const LEFT_OUT_SHOWN: usize = 3;
 /// How many sites are named.
 pub const SITES_SHOWN: usize = 6;
 
@@ -60,6 +64,8 @@ pub struct Wizard {
     pub step: Step,
     /// The devices, with what is known of each.
     pub targets: BTreeMap<String, Mark>,
+    /// Devices that were chosen and get nothing, each with why.
+    pub left_out: BTreeMap<String, String>,
     /// The card under the cursor, among those that the filter leaves.
     pub card: usize,
     /// What the operations are searched for.
@@ -72,17 +78,20 @@ pub struct Wizard {
     pub send_focused: bool,
     /// What the server says against it.
     pub error: Option<String>,
-    pub pending: Option<RequestId>,
+    /// The number of its submission, while that waits or has no answer.
+    pub submission: Option<u64>,
     /// The operation and payload of the command that the wizard was opened on: to send it again with changes.
     pub given: Option<(String, Value)>,
+    /// What the fields said before anything was written into them.
+    blank: Vec<String>,
 }
 
 impl Wizard {
-    pub fn new(targets: BTreeMap<String, Mark>) -> Self {
-        let step = if targets.is_empty() { Step::Targets } else { Step::Operation };
-        Self {
-            step,
-            targets,
+    pub fn new(chosen: BTreeMap<String, Mark>) -> Self {
+        let mut wizard = Self {
+            step: Step::Targets,
+            targets: BTreeMap::new(),
+            left_out: BTreeMap::new(),
             card: 0,
             filter: String::new(),
             operation: None,
@@ -90,8 +99,76 @@ impl Wizard {
             payload_fields: 0,
             send_focused: true,
             error: None,
-            pending: None,
+            submission: None,
             given: None,
+            blank: Vec::new(),
+        };
+        wizard.aim(chosen);
+        if !wizard.targets.is_empty() {
+            wizard.step = Step::Operation;
+        }
+        wizard
+    }
+
+    /// Takes the devices that were chosen, and leaves out those that are retired.
+    pub fn aim(&mut self, chosen: BTreeMap<String, Mark>) {
+        self.targets = chosen;
+        self.left_out.clear();
+        self.leave_out_retired();
+    }
+
+    /// A retired device takes no commands, and the server refuses all of a batch that has one.
+    pub fn leave_out_retired(&mut self) {
+        let Self { targets, left_out, .. } = self;
+        targets.retain(|device, mark| {
+            if mark.is_retired() {
+                left_out.insert(device.clone(), RETIRED.to_owned());
+            }
+            !mark.is_retired()
+        });
+    }
+
+    /// Who is left out, in words.
+    pub fn says_left_out(&self) -> Vec<String> {
+        let retired = self.left_out.iter().filter(|(_, why)| *why == RETIRED);
+        let retired: Vec<&str> = retired.map(|(device, _)| device.as_str()).collect();
+        let others = self.left_out.iter().filter(|(_, why)| *why != RETIRED);
+        let mut said = Vec::new();
+        let some = retired.iter().take(LEFT_OUT_SHOWN).copied().collect::<Vec<_>>().join(", ");
+        let more = match retired.len().saturating_sub(LEFT_OUT_SHOWN) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        match retired.len() {
+            0 => {}
+            1 => said.push(format!("1 retired device is left out: {some}")),
+            n => said.push(format!("{n} retired devices are left out: {some}{more}")),
+        }
+        said.extend(others.map(|(device, why)| format!("{device} is left out: {why}")));
+        said
+    }
+
+    /// Takes the server's no: a device that it names is left out, the others can be sent again.
+    pub fn refused(&mut self, why: String, blamed: Option<(String, String)>) {
+        if let Some((device, why)) = blamed {
+            self.targets.remove(&device);
+            self.left_out.insert(device, why);
+        }
+        self.step = if self.targets.is_empty() { Step::Targets } else { Step::Review };
+        self.error = Some(why);
+    }
+
+    /// Whether something was written that would be missed.
+    pub fn is_written(&self) -> bool {
+        self.operation.is_some() && self.form.texts() != self.blank
+    }
+
+    /// What it would send: `run_script on 3 devices`.
+    pub fn title(&self) -> String {
+        let kind = self.operation.as_ref().map_or("a command", |operation| &operation.name);
+        match self.targets.len() {
+            1 => format!("{kind} on {}", self.targets.keys().next().map_or("", String::as_str)),
+            n => format!("{kind} on {}", format::plural(n as u64, "device")),
         }
     }
 
@@ -136,6 +213,7 @@ impl Wizard {
         self.payload_fields = form.fields.len();
         form.fields.extend(delivery_fields());
         form.focus = 0;
+        self.blank = form.texts();
         self.form = form;
         self.operation = Some(operation);
         self.step = Step::Configure;

@@ -10,6 +10,7 @@ use super::{
     App,
     calls::{Outgoing, Purpose},
     dialog::Then,
+    drafts,
     form::FormStep,
     jobs::{Job, Task},
     nav::Place,
@@ -33,6 +34,10 @@ pub fn input(app: &mut App, input: &Input) -> Option<Vec<Effect>> {
     };
     let code = key.map(|key| key.code);
     let step = app.wizard.as_ref()?.step;
+    // Leads out of the program, also from a field: it asks first where something is written.
+    if key == Some(Key { code: Code::Char('c'), ctrl: true, alt: false, shift: false }) {
+        return None;
+    }
     if code == Some(Code::Esc) && step != Step::Targets {
         if step == Step::Operation && !app.wizard.as_ref()?.filter.is_empty() {
             app.wizard.as_mut()?.search("");
@@ -138,16 +143,23 @@ pub fn next(app: &mut App) {
     wizard.error = None;
     match wizard.step {
         Step::Targets => {
-            wizard.targets = if marks.is_empty() { under.into_iter().collect() } else { marks };
+            wizard.aim(if marks.is_empty() { under.into_iter().collect() } else { marks });
             if wizard.targets.is_empty() {
-                app.toast("choose a device first", Tone::Warn);
+                let retired = wizard.says_left_out().pop();
+                let text = retired.unwrap_or_else(|| "choose a device first".to_owned());
+                app.toast(text, Tone::Warn);
             } else {
                 wizard.step = Step::Operation;
             }
         }
         Step::Operation => {
             if let Some(operation) = all.into_iter().nth(wizard.card) {
+                let is_other = wizard.operation.as_ref().is_some_and(|o| o.name != operation.name);
+                let before = (is_other && wizard.is_written()).then(|| wizard.clone());
                 wizard.choose(operation);
+                if let Some(before) = before {
+                    drafts::keep(app, before);
+                }
             } else if !wizard.filter.is_empty() {
                 app.toast("no operation matches: Esc drops the filter", Tone::Warn);
             }
@@ -187,16 +199,16 @@ fn back(app: &mut App) {
 }
 
 fn leave(app: &mut App) {
-    app.wizard = None;
     if !app.nav.back() {
         app.nav.go(Place::Commands);
     }
 }
 
 /// A submission, in as many batches as its devices need.
-fn submission(request: CreateCommands) -> Outgoing {
+fn submission(request: CreateCommands, number: u64) -> Outgoing {
     if request.targets.devices.len() <= BATCH_MAX_DEVICES {
-        return Outgoing::Call(Box::new(ApiRequest::CreateCommands(request)), Purpose::Submit);
+        let call = Box::new(ApiRequest::CreateCommands(request));
+        return Outgoing::Call(call, Purpose::Submit(number));
     }
     let batch = |devices: &[String]| {
         let targets = Targets { devices: devices.to_vec(), groups: Vec::new() };
@@ -204,14 +216,15 @@ fn submission(request: CreateCommands) -> Outgoing {
         Task { call, keys: devices.to_vec() }
     };
     let tasks = request.targets.devices.chunks(BATCH_MAX_DEVICES).map(batch).collect();
-    Outgoing::Job(Box::new(Job::new(&request.kind, tasks)))
+    Outgoing::Job(Box::new(Job::new(&request.kind, tasks).submits(number)))
 }
 
 fn send_it(app: &mut App) -> Vec<Effect> {
     let over = u64::from(app.settings.confirm_over_devices);
     let mut effects = Vec::new();
+    let number = app.calls.next_id();
     let Some(wizard) = &app.wizard else { return effects };
-    if wizard.pending.is_some() || app.calls.is_submitting() {
+    if wizard.submission.is_some() {
         return effects;
     }
     let Some(operation) = wizard.operation.clone() else { return effects };
@@ -224,7 +237,9 @@ fn send_it(app: &mut App) -> Vec<Effect> {
         return effects;
     }
     if !danger && !big {
-        perform::send(app, submission(request), &mut effects);
+        let what = submission(request, number);
+        drafts::sent(app, &what);
+        perform::send(app, what, &mut effects);
         return effects;
     }
     let mut lines = vec![operation.description.clone()];
@@ -237,7 +252,7 @@ fn send_it(app: &mut App) -> Vec<Effect> {
     lines.push("It leaves 10 seconds after you confirm; u calls it back.".to_owned());
     let typed = if danger { operation.name.clone() } else { n.to_string() };
     let on = format!("on {}", format::plural(n, "device"));
-    let then = Then::Grace(format!("{} {on}", operation.name), submission(request));
+    let then = Then::Grace(format!("{} {on}", operation.name), submission(request, number));
     let title = format!("{} {on}?", operation.title);
     perform::ask_typed(app, &title, lines, &operation.title, true, Some(typed), then);
     effects

@@ -21,7 +21,6 @@ use crate::tui::{
         nav::Place,
         perform::resolve,
         windows::listing,
-        wizard::Step,
     },
     format,
     store::State,
@@ -69,8 +68,7 @@ pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App) {
         return;
     }
     let contexts = app.contexts();
-    let is_typing = app.nav.here == Place::NewCommand
-        && app.wizard.as_ref().is_some_and(|wizard| wizard.step == Step::Configure);
+    let is_typing = app.is_typing();
     let mut hints: Vec<(&Spec, String, &'static str, u8)> = ACTIONS
         .iter()
         .filter_map(|spec| {
@@ -153,6 +151,24 @@ pub fn progress(canvas: &mut Canvas<'_>, area: Rect, text: &str) {
     canvas.fill(area, style);
     let text = format!(" {} {text}   u stops it", canvas.glyphs().pending);
     let style = style.patch(canvas.style(Tone::Warn));
+    canvas.text(area.x, area.y, &text, style, area.width);
+}
+
+/// What the wizard could not send, until its operator has seen to it.
+pub fn not_sent(app: &App) -> Option<String> {
+    let draft = app.drafts.iter().rev().find(|draft| draft.error.is_some())?;
+    let why = draft.error.as_deref().unwrap_or_default();
+    let key = app.keymap.hint(Action::New).unwrap_or_else(|| "\":new command\"".to_owned());
+    let is_here = app.concerns(Action::New.spec());
+    let place = if is_here { "" } else { " on Commands" };
+    Some(format!("not sent: {}: {why}   {key}{place} goes back to it", draft.title()))
+}
+
+pub fn refusal(canvas: &mut Canvas<'_>, area: Rect, text: &str) {
+    let style = canvas.style(Tone::Bar);
+    canvas.fill(area, style);
+    let text = format!(" {} {text}", canvas.glyphs().no);
+    let style = style.patch(canvas.style(Tone::Bad));
     canvas.text(area.x, area.y, &text, style, area.width);
 }
 

@@ -341,7 +341,11 @@ fn draw_help(canvas: &mut Canvas<'_>, area: Rect, app: &App, top: u16) {
     let active = app.contexts();
     let mut contexts = active.clone();
     // A key that means something else in an inner context, or nothing here, is not listed.
+    let is_typing = app.is_typing();
     let is_meant = |context: Context, spec: &Spec, key: Key| {
+        if is_typing && key.is_typed() {
+            return false;
+        }
         !active.contains(&context) || app.keymap.actions(&active, key).contains(&spec.action)
     };
     let is_general =

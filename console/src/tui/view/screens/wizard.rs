@@ -48,7 +48,7 @@ pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App, wizard: &Wizard, lay
         canvas.put(row.x + 1, row.y, &text, Tone::Bad);
     }
     match wizard.step {
-        Step::Targets => targets(canvas, rest, app, layout),
+        Step::Targets => targets(canvas, rest, app, wizard, layout),
         Step::Operation => operations(canvas, rest, app, wizard, layout),
         Step::Configure => configure(canvas, rest, app, wizard),
         Step::Review => review(canvas, rest, app, wizard, layout),
@@ -99,10 +99,19 @@ fn steps(canvas: &mut Canvas<'_>, area: Rect, app: &App, wizard: &Wizard) {
     }
 }
 
-fn targets(canvas: &mut Canvas<'_>, area: Rect, app: &App, layout: &mut Layout) {
+fn targets(canvas: &mut Canvas<'_>, area: Rect, app: &App, wizard: &Wizard, layout: &mut Layout) {
     let key = WindowKey::WizardDevices;
-    let marked = app.list(key).marks.len() as u64;
+    let marks = &app.list(key).marks;
+    let retired = marks.values().filter(|mark| mark.is_retired()).count();
+    let marked = (marks.len() - retired) as u64;
     let mut rest = area;
+    if rest.height > 8 {
+        for said in wizard.says_left_out() {
+            let row = cut_bottom(&mut rest, 1);
+            let text = format!("{} {said}", app.theme.glyphs.danger);
+            canvas.put(row.x + 3, row.y, &text, Tone::Warn);
+        }
+    }
     if rest.height > 6 {
         let hint = cut_bottom(&mut rest, 1);
         let marked_text =
@@ -272,14 +281,13 @@ fn review(canvas: &mut Canvas<'_>, area: Rect, app: &App, wizard: &Wizard, layou
 
 fn draw_buttons(canvas: &mut Canvas<'_>, area: Rect, app: &App, wizard: &Wizard) {
     let glyphs = app.theme.glyphs;
-    if wizard.pending.is_some() || app.calls.is_submitting() {
-        let text = format!("{} sent, waiting for the server's word ...", glyphs.pending);
-        canvas.put(area.x + 2, area.y, &text, Tone::Warn);
-        return;
-    }
-    if !app.calls.grace.is_empty() {
-        let text = format!("{} waits in its grace; u calls it back", glyphs.pending);
-        canvas.put(area.x + 2, area.y, &text, Tone::Warn);
+    if let Some(number) = wizard.submission {
+        let text = if app.calls.is_in_grace(number) {
+            "waits in its grace; u calls it back"
+        } else {
+            "sent, waiting for the server's word ..."
+        };
+        canvas.put(area.x + 2, area.y, &format!("{} {text}", glyphs.pending), Tone::Warn);
         return;
     }
     let danger = wizard.operation.as_ref().is_some_and(|operation| operation.dangerous);
@@ -329,6 +337,9 @@ pub fn review_lines(app: &App, wizard: &Wizard) -> Vec<Line> {
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let devices = format!("{}: {some}{more}", format::plural(blast.devices, "device"));
     fact(&mut out, "Targets", devices, Tone::Text);
+    for said in wizard.says_left_out() {
+        fact(&mut out, "Left out", format!("{} {said}", glyphs.danger), Tone::Warn);
+    }
     let payload = cells::compact(&request.payload);
     if !payload.is_empty() {
         fact(&mut out, "Payload", payload, Tone::Text);
