@@ -27,7 +27,7 @@ use crate::{
     domain::Lifetime,
     engine::{After, Engine},
     enroll::{self, EnrollError},
-    io::{host, process::Launcher},
+    io::{cgroup::Cgroups, host, process::Launcher},
     journal::storage::DiskFolder,
     local_status,
     operations::{Context, steps::Steps},
@@ -259,8 +259,9 @@ async fn run(config: Config, data_dir: &DataDir) -> anyhow::Result<After> {
         enrolled = enroll::ensure(&config, &paths, &*clock) => enrolled?,
         () = stop.cancelled() => return Ok(After::Exit),
     };
-    let (mut runner, workflows) = start_runner(&config, &paths, &clock, &here, &stop)?;
-    let launcher = Launcher::new(here.boot_id.clone());
+    let cgroups = Arc::new(Cgroups::of(paths.root()));
+    let (mut runner, workflows) = start_runner(&config, &paths, &clock, &here, &cgroups, &stop)?;
+    let launcher = Launcher::new(here.boot_id.clone(), cgroups);
     let held = Some(credentials.clone());
     let context = Context { config, credentials: held, here, clock, launcher, paths, workflows };
     let context = Arc::new(context);
@@ -292,8 +293,9 @@ async fn run_offline(
     stop: CancellationToken,
 ) -> anyhow::Result<After> {
     let paths = data_dir.paths().clone();
-    let (mut runner, workflows) = start_runner(&config, &paths, &clock, &here, &stop)?;
-    let launcher = Launcher::new(here.boot_id.clone());
+    let cgroups = Arc::new(Cgroups::of(paths.root()));
+    let (mut runner, workflows) = start_runner(&config, &paths, &clock, &here, &cgroups, &stop)?;
+    let launcher = Launcher::new(here.boot_id.clone(), cgroups);
     let context = Context { config, credentials: None, here, clock, launcher, paths, workflows };
     runner.set_handlers(Arc::new(Steps::new(Arc::new(context), None, stop)));
     data_dir.empty_work(&runner.work_ids());
@@ -306,6 +308,7 @@ fn start_runner(
     paths: &Paths,
     clock: &Arc<dyn Clock>,
     here: &Lifetime,
+    cgroups: &Arc<Cgroups>,
     stop: &CancellationToken,
 ) -> anyhow::Result<(Runner, Workflows)> {
     raise_open_files();
@@ -325,7 +328,7 @@ fn start_runner(
         log: Arc::new(DiskFolder::of(paths.root(), runner::log::LOG)),
         here: here.clone(),
         clock: Arc::clone(clock),
-        host: Host::new(std::env::vars_os(), &paths.root().to_string_lossy()),
+        host: Host::new(std::env::vars_os(), &paths.root().to_string_lossy(), Arc::clone(cgroups)),
         restart_agent: config.exec.restart_agent.clone(),
     };
     Ok(Runner::start(setup, events, stop.clone())?)

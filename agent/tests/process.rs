@@ -11,6 +11,7 @@ use std::{
 
 use quarterdeck_agent::{
     io::{
+        cgroup::{Cgroups, PROCESSES_MAX},
         process::{self, Ending, Finished, Launcher, ProcessError},
         procfs,
         supervisor::Spec,
@@ -48,9 +49,14 @@ fn sh(script: &str) -> Spec {
 }
 
 fn start(spec: Spec) -> Run {
+    start_with(spec, Arc::default())
+}
+
+fn start_with(spec: Spec, cgroups: Arc<Cgroups>) -> Run {
     let launcher = Launcher {
         program: PathBuf::from(env!("CARGO_BIN_EXE_quarterdeck-agent")),
         boot_id: BOOT.to_owned(),
+        cgroups,
     };
     let (to, mut from) = mpsc::channel(4);
     let id = CommandId(uuid::Uuid::from_u128(7));
@@ -248,12 +254,43 @@ async fn memory_is_limited() {
 }
 
 #[tokio::test]
+async fn a_program_and_all_that_it_starts_are_in_a_group_of_their_own_where_there_are_any() {
+    let folder = tempfile::tempdir().unwrap();
+    let cgroups = Arc::new(Cgroups::of(folder.path()));
+    let script = "(cat /proc/self/cgroup)";
+    let (finished, _) = start_with(sh(script), Arc::clone(&cgroups)).finish().await;
+    assert_eq!(finished.stdout.contains("/quarterdeck-"), cgroups.are_there(), "{finished:?}");
+    if !cgroups.bounds_processes() {
+        return;
+    }
+    // A fork bomb, which goes off as far as it can; ended, all of it is gone.
+    let bomb = format!(
+        "echo $$; (n=0; while [ $n -lt {} ]; do sleep 1000 & n=$((n+1)); done; echo not so); echo bounded; sleep 1000",
+        2 * PROCESSES_MAX
+    );
+    let run = start_with(sh(&bomb), Arc::clone(&cgroups));
+    let written = run.until_written("bounded").await;
+    assert!(!written.contains("not so"), "{written}");
+    let leader = written.lines().next().unwrap().to_owned();
+    let group = std::fs::read_to_string(format!("/proc/{leader}/cgroup")).unwrap();
+    let name = group.lines().find_map(|line| line.split("/quarterdeck-").nth(1)).unwrap();
+    run.end.cancel();
+    run.finish().await;
+    let in_group = |pid: &procfs::Stat| {
+        let group = std::fs::read_to_string(format!("/proc/{}/cgroup", pid.pid));
+        pid.is_alive() && group.is_ok_and(|group| group.contains(name))
+    };
+    assert!(!procfs::all().iter().any(in_group));
+}
+
+#[tokio::test]
 async fn nothing_starts_when_the_agent_does_not_let_it() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ran");
     let launcher = Launcher {
         program: PathBuf::from(env!("CARGO_BIN_EXE_quarterdeck-agent")),
         boot_id: BOOT.to_owned(),
+        cgroups: Arc::default(),
     };
     let (to, mut from) = mpsc::channel(4);
     let reports = Reports { id: CommandId(uuid::Uuid::from_u128(7)), to };

@@ -28,6 +28,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use sha2::{Digest as _, Sha256};
 use tokio::process::{Child, Command};
 
 /// Processes and threads that a script may have at once; beyond, it cannot fork.
@@ -61,6 +62,13 @@ pub struct Cgroup {
 }
 
 impl Cgroups {
+    /// The groups of the agent with this data folder.
+    pub fn of(data_dir: &Path) -> Self {
+        let digest = Sha256::digest(data_dir.as_os_str().as_encoded_bytes());
+        let name: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        Self::find(&name)
+    }
+
     /// Finds where groups can be made, and removes what an earlier run of this agent left there.
     pub fn find(agent: &str) -> Self {
         let read = |file| fs::read_to_string(file).unwrap_or_default();
@@ -77,6 +85,19 @@ impl Cgroups {
         }
         tracing::debug!(places = ?cgroups.places, "control groups for scripts");
         cgroups
+    }
+
+    /// Whether groups can be made here at all.
+    pub const fn are_there(&self) -> bool {
+        !self.places.is_empty()
+    }
+
+    /// Whether they bound how many processes a script has.
+    pub fn bounds_processes(&self) -> bool {
+        let group = self.make();
+        let bounds = group.folders.iter().any(|folder| folder.join(LIMIT).exists());
+        self.remove(group);
+        bounds
     }
 
     /// Makes a group; one without a folder where there is none to be had.
@@ -153,6 +174,14 @@ impl Cgroup {
             }
         }
         started
+    }
+
+    /// Takes a process in that has not begun anything yet.
+    pub fn enter(&self, pid: i32) {
+        for folder in &self.folders {
+            // A group that cannot be joined is one that is missing.
+            let _ = fs::write(folder.join(PROCESSES), pid.to_string());
+        }
     }
 
     /// Ends all that is in the group.

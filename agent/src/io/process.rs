@@ -8,11 +8,14 @@
 //!                                  SIGTERM ─grace─▶ SIGKILL, the whole tree ─▶ over
 //! ```
 //!
+//! Where there are control groups, each program has one ([`super::cgroup`]): it bounds how many
+//! processes there are, and holds all of them.
+//!
 //! A program is over when it has exited, even if children of its still hold its
 //! pipes; what they write later is not read. Memory is bounded whatever is
 //! written: see [`super::output`].
 
-use std::{os::fd::OwnedFd, path::PathBuf, process::Stdio, time::Duration};
+use std::{os::fd::OwnedFd, path::PathBuf, process::Stdio, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
@@ -27,6 +30,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    cgroup::{Cgroup, Cgroups},
     output::{Capture, FLUSH_AFTER_MS},
     procfs,
     supervisor::{END, GO, SUPERVISE, Said, Spec, THIS_PROGRAM},
@@ -60,11 +64,40 @@ pub struct Launcher {
     /// The agent's own binary, for the supervisor.
     pub program: PathBuf,
     pub boot_id: String,
+    pub cgroups: Arc<Cgroups>,
 }
 
 impl Launcher {
-    pub fn new(boot_id: String) -> Self {
-        Self { program: THIS_PROGRAM.into(), boot_id }
+    pub fn new(boot_id: String, cgroups: Arc<Cgroups>) -> Self {
+        Self { program: THIS_PROGRAM.into(), boot_id, cgroups }
+    }
+
+    /// Makes the program's control group and has it enter; on another thread, since the kernel
+    /// may take its time.
+    async fn group_for(&self, program: i32) -> Arc<Cgroup> {
+        let cgroups = Arc::clone(&self.cgroups);
+        let made = tokio::task::spawn_blocking(move || {
+            let group = cgroups.make();
+            group.enter(program);
+            Arc::new(group)
+        });
+        made.await.unwrap_or_default()
+    }
+
+    /// Removes it; `ends` what is still in it first.
+    async fn remove(&self, group: Arc<Cgroup>, ends: bool) {
+        let cgroups = Arc::clone(&self.cgroups);
+        let removed = tokio::task::spawn_blocking(move || {
+            if ends {
+                group.kill();
+            }
+            if let Some(group) = Arc::into_inner(group) {
+                cgroups.remove(group);
+            }
+        });
+        if let Err(error) = removed.await {
+            tracing::error!(%error, "a program's control group cannot be removed");
+        }
     }
 }
 
@@ -107,14 +140,18 @@ pub async fn run(
     let Some(Said::Ready { supervisor, program }) = next_said(&mut said).await else {
         return Err(ProcessError::SupervisorGone);
     };
+    // Before it is let go: all that it starts is in the group too.
+    let group = launcher.group_for(program.pid).await;
     let mark = ProcessMark { boot_id: launcher.boot_id.clone(), supervisor, program };
     let (go, may_go) = oneshot::channel();
     reports.send(Report::Ready { mark: mark.clone(), go }).await;
-    if may_go.await.is_err() {
-        return Err(ProcessError::NotSaved);
-    }
-    if tell.write_all(GO.as_bytes()).await.is_err() {
-        return Err(ProcessError::SupervisorGone);
+    let let_go = match may_go.await {
+        Ok(()) => tell.write_all(GO.as_bytes()).await.map_err(|_| ProcessError::SupervisorGone),
+        Err(_) => Err(ProcessError::NotSaved),
+    };
+    if let Err(error) = let_go {
+        launcher.remove(group, true).await;
+        return Err(error);
     }
     let mut running = Running {
         stdout: Pipe::new(child.stdout.take()),
@@ -140,6 +177,9 @@ pub async fn run(
         let _ = swept.await;
         Ending::Lost
     };
+    // What a program that ended by itself left running is left alone.
+    let ends = end.is_cancelled() || ending == Ending::Lost;
+    launcher.remove(group, ends).await;
     Ok(Finished {
         ending,
         stdout: running.stdout.capture.whole(),

@@ -82,7 +82,7 @@ pub struct Host {
     environment: HashMap<OsString, OsString>,
     /// Tells this agent's scripts from those of another on the same host.
     agent: String,
-    cgroups: Cgroups,
+    cgroups: Arc<Cgroups>,
 }
 
 /// How a script ended, with what it printed.
@@ -96,11 +96,15 @@ pub struct Ended {
 
 impl Host {
     /// `agent` is what this agent alone on the host has: its data folder.
-    pub fn new(environment: impl Iterator<Item = (OsString, OsString)>, agent: &str) -> Self {
+    pub fn new(
+        environment: impl Iterator<Item = (OsString, OsString)>,
+        agent: &str,
+        cgroups: Arc<Cgroups>,
+    ) -> Self {
         let is_private = |name: &OsString| name.to_string_lossy().starts_with(AGENTS_OWN);
         let environment = environment.filter(|(name, _)| !is_private(name)).collect();
         let agent = format!("{:016x}", own::hash(agent.as_bytes()));
-        Self { environment, cgroups: Cgroups::find(&agent), agent }
+        Self { environment, cgroups, agent }
     }
 
     fn mark_of(&self, topic: &str) -> String {
