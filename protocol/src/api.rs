@@ -425,19 +425,30 @@ pub struct CreateCommands {
     #[schema(value_type = Option<Object>)]
     pub payload: Value,
     /// 1 (soonest) to 10; 5 when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "or_zero")]
     pub priority: Option<u8>,
     /// From `execution_started`, in seconds; 300 when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "or_zero")]
     pub timeout_s: Option<u32>,
     /// How long a command waits for its device, in seconds; 3,600 when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "or_zero")]
     pub expires_in_s: Option<u32>,
     #[serde(default)]
     pub notes: String,
     /// Needed for dangerous operations and large batches.
     #[serde(default)]
     pub confirm: bool,
+}
+
+/// Reads a number that the type cannot hold as 0, which none of these ranges has: so it is refused by
+/// whoever knows the range and names it, as serde cannot.
+fn or_zero<'de, D, N>(deserializer: D) -> Result<Option<N>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    N: TryFrom<i64> + Default,
+{
+    let given: Option<i64> = Option::deserialize(deserializer)?;
+    Ok(given.map(|given| N::try_from(given).unwrap_or_default()))
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]

@@ -26,6 +26,7 @@ pub mod overlay;
 pub mod screens;
 pub mod texts;
 pub mod widgets;
+pub mod words;
 
 /// What was drawn where.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -497,3 +497,21 @@ fn a_device_that_is_not_heard_again_is_not_shown_as_there() {
     runner.keys("n").go_to_operation("ping").keys("Enter C-n").wait_for("Blast radius");
     assert!(runner.shows("1 whose state is not known here"), "{}", runner.text());
 }
+
+#[test]
+fn a_timeline_speaks_in_words_and_enter_opens_the_command_of_its_entry() {
+    let mut runner = Runner::new(120, 36);
+    let command = runner
+        .fleet
+        .commands
+        .iter()
+        .find(|command| command.status == CommandStatus::Failed && command.exit_code.is_some())
+        .expect("a failed one");
+    let device = command.device_id.to_string();
+    let exit = format!("exit {}", command.exit_code.expect("it ended"));
+    runner.keys("2 /").text_in(&device).keys("Enter Enter").wait_for("Last seen");
+    runner.keys("Tab Tab Tab").wait_for(&exit);
+    assert!(!runner.shows("exit_code"), "{}", runner.text());
+    runner.keys("Enter").wait_for("Payload");
+    assert!(runner.shows("Response") && runner.shows(&device), "{}", runner.text());
+}

@@ -109,6 +109,20 @@ async fn what_cannot_be_submitted_is_named() {
             "{body}: {problem}"
         );
     }
+    // What no number of the type can be as well: the range is named, not the type's.
+    for (field, value, detail) in [
+        ("priority", json!(-1), "expected 1 (soonest) to 10"),
+        ("priority", json!(70_000), "expected 1 (soonest) to 10"),
+        ("timeout_s", json!(-1), "expected 1 to 604800"),
+        ("timeout_s", json!(5_000_000_000_u64), "expected 1 to 604800"),
+        ("expires_in_s", json!(i64::MIN), "expected 1 to 2592000"),
+        ("priority", json!("5"), "expected a whole number, not a text"),
+    ] {
+        let mut body = json!({ "targets": { "devices": ["pi-1"] }, "type": "ping" });
+        body[field] = value;
+        let problem = fixture.post(COMMANDS, &admin, &body).await.expect(422);
+        assert_eq!((&problem["field"], &problem["detail"]), (&json!(field), &json!(detail)));
+    }
     assert_eq!(fixture.get(COMMANDS, &admin).await.expect(200)["total"], 0);
 }
 

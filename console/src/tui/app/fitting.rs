@@ -167,7 +167,9 @@ fn lists_commands(app: &App) -> bool {
 fn opens(app: &App) -> bool {
     match app.nav.here {
         Place::Command(_) => texts::document_value(app).is_some_and(|value| !value.is_null()),
-        Place::Device(_) => app.tabs.device == DeviceTab::Commands,
+        Place::Device(_) => {
+            matches!(app.tabs.device, DeviceTab::Commands | DeviceTab::Timeline)
+        }
         Place::Users => match app.tabs.users {
             UsersTab::Projects => true,
             UsersTab::Users | UsersTab::Members => app.permitted(Action::MemberRole).is_ok(),

@@ -13,7 +13,11 @@ use super::{
     tunnels,
     wizard::Wizard,
 };
-use crate::tui::{effects::Effect, store::WindowKey, theme::Tone};
+use crate::tui::{
+    effects::Effect,
+    store::{Row, WindowKey},
+    theme::Tone,
+};
 use quarterdeck_protocol::{
     api::AuditEntry,
     ids::{CommandId, DeviceId},
@@ -156,6 +160,7 @@ pub(super) fn open(app: &mut App, effects: &mut Vec<Effect>) {
             }
         }
         Place::Commands => open_command(app, WindowKey::Commands),
+        Place::Device(_) if app.tabs.device == DeviceTab::Timeline => open_of_timeline(app),
         Place::Device(_) => open_command(app, WindowKey::DeviceCommands),
         Place::Alerts => alert_jump(app),
         Place::Users => match app.tabs.users {
@@ -183,6 +188,20 @@ pub(super) fn open_command(app: &mut App, key: WindowKey) {
     if let Some(id) = id {
         app.tabs.command = CommandTab::default();
         go(app, Place::Command(id));
+    }
+}
+
+/// Shows the command that an entry of a device's timeline is about.
+fn open_of_timeline(app: &mut App) {
+    let table = WindowKey::DeviceTimeline;
+    let entry = app.store.window(table).row(app.list(table).cursor).and_then(Row::timeline);
+    match entry.map(|entry| entry.command_id) {
+        Some(Some(id)) => {
+            app.tabs.command = CommandTab::default();
+            go(app, Place::Command(id));
+        }
+        Some(None) => app.toast("this entry is about no command", Tone::Muted),
+        None => {}
     }
 }
 

@@ -16,7 +16,7 @@ use crate::tui::{
     format,
     store::Row,
     theme::Tone,
-    view::widgets::table::Cell,
+    view::{widgets::table::Cell, words},
 };
 
 /// A row that a newer server sends and this console cannot read.
@@ -302,7 +302,7 @@ pub fn timeline(app: &App, row: &Row, column: &Column, wide: u16) -> Cell {
         "event" => Cell::text(entry.event.replace('_', " "), event_tone(&entry.event)),
         "by" => Cell::text(object(app, &entry.by, wide), Tone::Muted),
         "detail" => {
-            let mut text = compact(&without_state(&entry.detail));
+            let mut text = words::line(&without_state(&entry.detail));
             if let Some(id) = entry.command_id
                 && matches!(app.nav.here, crate::tui::app::nav::Place::Device(_))
             {

@@ -13,6 +13,7 @@ use crate::tui::{
         canvas::{Canvas, cut_left, cut_top},
         texts::{self, Line},
         widgets::{panel, table},
+        words,
     },
 };
 
@@ -122,8 +123,8 @@ pub fn overview(app: &App, device: &Device) -> Vec<Line> {
     }
     heading(&mut out, "Facts");
     for (name, value) in &device.facts {
-        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        fact(&mut out, name, text, Tone::Text);
+        let (name, text) = words::named(name, value);
+        fact(&mut out, &name, text, Tone::Text);
     }
     heading(&mut out, "Operations it knows");
     out.push(Line::new(device.capabilities.join("  "), Tone::Text));
