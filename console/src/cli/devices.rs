@@ -56,7 +56,7 @@ enum DevicesCommand {
     Retire {
         #[arg(required = true)]
         ids: Vec<DeviceId>,
-        /// Do not ask
+        /// Do not ask; needed where there is no terminal to ask on
         #[arg(long, short = 'y')]
         yes: bool,
     },

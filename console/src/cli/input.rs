@@ -87,14 +87,17 @@ pub fn ask(prompt: &str) -> Result<Option<String>, CliError> {
     stdin_line().map(Some)
 }
 
-/// Has the operator type `expected`, where there is a terminal to ask on; scripts mean what they say.
+/// Has the operator type `expected`; where there is no terminal to ask on, `--yes` must be said.
 pub fn confirm(what: &str, expected: &str) -> Result<(), CliError> {
     let prompt = format!("{what}. Type {expected} to go on: ");
     match ask(&prompt)? {
         Some(typed) if typed.trim() != expected => {
             Err(CliError::Failed("nothing was done".to_owned()))
         }
-        Some(_) | None => Ok(()),
+        Some(_) => Ok(()),
+        None => Err(CliError::Usage(format!(
+            "{what}: expected --yes, since there is no terminal to ask on"
+        ))),
     }
 }
 

@@ -44,6 +44,22 @@ async fn a_wrong_file_or_option_is_named_with_its_line_and_key() {
 }
 
 #[tokio::test]
+async fn what_is_dangerous_is_not_done_unasked_where_nobody_can_be_asked() {
+    let stub = Stub::start(|request| match request.route().as_str() {
+        "DELETE /devices/{id}" => Reply::problem(409, "reached", "It was asked for."),
+        _ => Reply::problem(404, "not_found", "There is no such thing."),
+    })
+    .await;
+    let program = Program::new();
+    let server = ["--server", &stub.url, "devices", "retire", "pi-1"];
+    let ended = program.run(&server).await.expect(2);
+    assert!(ended.stderr.contains("--yes"), "{}", ended.stderr);
+    let sure = ["--server", &stub.url, "devices", "retire", "pi-1", "--yes"];
+    let ended = program.run(&sure).await.expect(1);
+    assert!(!ended.stderr.contains("--yes"), "{}", ended.stderr);
+}
+
+#[tokio::test]
 async fn a_project_that_is_not_there_is_refused_before_the_screen_is_taken() {
     let stub = Stub::start(|request| match request.route().as_str() {
         "GET /projects" => Reply::page(

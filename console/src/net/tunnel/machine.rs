@@ -111,6 +111,8 @@ pub(super) struct Machine {
     leave_due: Option<Tick>,
     ping: Ping,
     stats: Option<(Stats, Tick)>,
+    /// The bytes up and down as they were last told; a lost connection takes none back.
+    bytes: (u64, u64),
     watchers: Vec<Watcher>,
     idle_warning: Option<(u64, Tick)>,
     heard_at: Tick,
@@ -146,6 +148,7 @@ impl Machine {
             leave_due: None,
             ping: Ping::default(),
             stats: None,
+            bytes: (0, 0),
             watchers: Vec::new(),
             idle_warning: None,
             heard_at: now,
@@ -260,7 +263,7 @@ impl Machine {
             Link::Down { why, .. } => Some(why.clone()),
             Link::Connecting { .. } | Link::Up => None,
         };
-        let stats = self.stats.map(|(stats, _)| stats);
+        let (bytes_up, bytes_down) = self.bytes;
         let unsafe_bytes = self.keys().zip(self.endpoint.as_ref()).and_then(|(key, endpoint)| {
             endpoint.status(key).map(|status| status.sent - status.sent_safe)
         });
@@ -271,8 +274,8 @@ impl Machine {
             mode: self.attached.map(|attached| attached.mode),
             is_recorded: self.attached.is_some_and(|attached| attached.is_recorded),
             rtt_us: self.rtt_us(),
-            bytes_up: stats.map_or(0, |stats| stats.bytes_up),
-            bytes_down: stats.map_or(0, |stats| stats.bytes_down),
+            bytes_up,
+            bytes_down,
             watchers: self.watchers.clone(),
             idle_warning_s: self.idle_warning.and_then(|(seconds, at)| {
                 let left = seconds.saturating_sub(now.us_since(at) / 1_000_000);
@@ -410,6 +413,7 @@ impl Machine {
                 self.has_news = true;
             }
             ServerMessage::Stats(stats) => {
+                self.bytes = (stats.bytes_up, stats.bytes_down);
                 self.stats = Some((stats, now));
                 self.has_news = true;
             }

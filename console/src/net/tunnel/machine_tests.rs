@@ -142,7 +142,9 @@ fn the_state_follows_what_is_heard() {
     assert_eq!(state(&machine, late), (State::Live, 0));
     machine.on_lost("cut".to_owned(), at(late));
     assert_eq!(state(&machine, late + 3_000_000), (State::Lost, 3_000));
-    assert_eq!(machine.status(at(late)).why.as_deref(), Some("cut"));
+    let status = machine.status(at(late));
+    assert_eq!(status.why.as_deref(), Some("cut"));
+    assert_eq!((status.bytes_up, status.bytes_down), (1, 2), "what went, went");
 }
 
 #[test]

@@ -88,6 +88,8 @@ pub struct Session {
     pub tunnel: Option<TunnelId>,
     pub mode: Mode,
     pub exit_code: Option<i32>,
+    /// The bytes that went up and down, as they were last told: they stay when it ends.
+    pub bytes: (u64, u64),
     /// Keys that wait for the connection; none while they are not to wait.
     queue: Option<Vec<u8>>,
     /// Somebody was told that keys are lost.
@@ -106,6 +108,7 @@ impl Session {
             tunnel,
             mode,
             exit_code: None,
+            bytes: (0, 0),
             queue: None,
             lost_keys_told: false,
         }
@@ -134,6 +137,7 @@ impl Session {
         if was_opening && is_connecting {
             return (Vec::new(), false);
         }
+        self.bytes = (status.bytes_up, status.bytes_down);
         self.phase = Phase::Open(status, now);
         if !matches!(self.stream(now), Stream::Live | Stream::Stalled { .. }) {
             return (Vec::new(), lost_keys);
@@ -274,6 +278,15 @@ mod tests {
             keys_under_way: 0,
             has_lost_keys: false,
         }
+    }
+
+    #[test]
+    fn what_went_up_and_down_stays_when_it_ends() {
+        let mut session = session();
+        session.opening(at(0));
+        session.status(Box::new(status(State::Live, 0)), at(1));
+        session.end(End::Detached);
+        assert_eq!(session.bytes, (1, 2));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What who goes off shift hands over: open ends, in words that can be sent on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quarterdeck_protocol::{
     api::{Command, Overview},
@@ -104,6 +104,29 @@ fn alerts(app: &App, now: Timestamp, out: &mut Vec<Line>) {
     beyond(out, window.total, window.rows().len() as u64, "/status:unacknowledged on Alerts");
 }
 
+/// Devices in the order in which they came: a few are named, the others counted.
+#[derive(Default)]
+struct Devices {
+    named: Vec<String>,
+    all: BTreeSet<String>,
+}
+
+impl Devices {
+    fn add(&mut self, device: &str) {
+        if self.all.insert(device.to_owned()) && self.named.len() < DEVICES_NAMED {
+            self.named.push(device.to_owned());
+        }
+    }
+
+    fn in_words(&self) -> String {
+        let named = self.named.join(", ");
+        match self.all.len() - self.named.len() {
+            0 => named,
+            more => format!("{named} and {more} more"),
+        }
+    }
+}
+
 /// Failures by what they have in common: operation and error.
 fn failures(app: &App, now: Timestamp, out: &mut Vec<Line>) {
     let window = app.store.window(WindowKey::HandoverFailures);
@@ -113,17 +136,16 @@ fn failures(app: &App, now: Timestamp, out: &mut Vec<Line>) {
     if unknown(app, WindowKey::HandoverFailures, out) {
         return;
     }
-    let mut groups: BTreeMap<(String, String), (u64, Vec<String>, Timestamp)> = BTreeMap::new();
+    let mut groups: BTreeMap<(String, String), (u64, Devices, Timestamp)> = BTreeMap::new();
     for command in window.rows().iter().filter_map(|row| row.command()) {
         let why = went_wrong(command);
         let ended = command.finished_at.unwrap_or(command.created_at);
-        let group = groups.entry((command.kind.clone(), why)).or_insert((0, Vec::new(), ended));
+        let group = groups
+            .entry((command.kind.clone(), why))
+            .or_insert_with(|| (0, Devices::default(), ended));
         group.0 += 1;
         group.2 = group.2.max(ended);
-        let device = command.device_id.to_string();
-        if group.1.len() < DEVICES_NAMED && !group.1.contains(&device) {
-            group.1.push(device);
-        }
+        group.1.add(command.device_id.as_str());
     }
     let mut groups: Vec<_> = groups.into_iter().collect();
     groups.sort_by_key(|(_, (n, _, last))| (std::cmp::Reverse(*n), std::cmp::Reverse(*last)));
@@ -132,7 +154,7 @@ fn failures(app: &App, now: Timestamp, out: &mut Vec<Line>) {
             (format!("  {n:>5}  "), Tone::Bad),
             (format!("{kind} {why}"), Tone::Text),
             (
-                format!("  last {} ago, on {}", format::age(Some(last), now), devices.join(", ")),
+                format!("  last {} ago, on {}", format::age(Some(last), now), devices.in_words()),
                 Tone::Muted,
             ),
         ]));
@@ -221,4 +243,20 @@ fn reboots(app: &App, overview: &Overview, out: &mut Vec<Line>) {
     }
     let text = format!("{:>5}  on every other device", settings.reboot_limit);
     said(out, text, Tone::Muted);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_device_is_left_out_silently() {
+        let mut devices = Devices::default();
+        for device in ["A", "pi-3", "A", "pi-2"] {
+            devices.add(device);
+        }
+        assert_eq!(devices.in_words(), "A, pi-3, pi-2");
+        devices.add("pi-1");
+        assert_eq!(devices.in_words(), "A, pi-3, pi-2 and 1 more");
+    }
 }
