@@ -36,7 +36,7 @@ mod terminal;
 mod way;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
@@ -69,6 +69,8 @@ use crate::{
     },
 };
 
+/// Ends of tunnels that are said again when an external broker can be reached again.
+const TOLD_MAX: usize = 256;
 /// Recordings that one sweep deletes at most.
 const SWEEP_MAX_RECORDINGS: u32 = 100;
 
@@ -134,6 +136,8 @@ struct State {
     hearing: HashMap<DeviceKey, HashMap<Channel, ConnectionId>>,
     /// The connection to an external broker, when there is one.
     is_broker_up: Option<bool>,
+    /// With one: which tunnels' ends were said last.
+    told: VecDeque<(ProjectId, DeviceId, Control)>,
 }
 
 /// What [`Tunnels`] are made of.
@@ -411,7 +415,21 @@ impl Shared {
     /// Tells a device that a tunnel is over, if it is there; else it hears that when it is back. Not
     /// lost behind what else it is sent: a program that says nothing would run on.
     fn tell(&self, way: &Arc<Way>, close: Control) {
-        let (way, stopping) = (Arc::clone(way), self.stopping.clone());
+        self.lock().remember_told(way, &close);
+        self.say_over(Arc::clone(way), close);
+    }
+
+    /// With an external broker nobody says whether a device has heard it, or that the device is
+    /// back: what was said last is said again when the broker can be reached again.
+    fn tell_again(&self) {
+        let told: Vec<_> = self.lock().told.iter().cloned().collect();
+        for (project, device, close) in told {
+            self.say_over(self.way(&project, &device), close);
+        }
+    }
+
+    fn say_over(&self, way: Arc<Way>, close: Control) {
+        let stopping = self.stopping.clone();
         self.tasks.spawn(async move {
             tokio::select! {
                 () = way.say_when_possible(&close) => {}
@@ -436,6 +454,17 @@ impl Shared {
 }
 
 impl State {
+    fn remember_told(&mut self, way: &Way, close: &Control) {
+        if self.is_broker_up.is_none() {
+            return;
+        }
+        if self.told.len() == TOLD_MAX {
+            self.told.pop_front();
+        }
+        let (project, device) = way.device();
+        self.told.push_back((project.clone(), device.clone(), close.clone()));
+    }
+
     fn is_up(&self, key: &DeviceKey) -> bool {
         self.is_broker_up
             .unwrap_or_else(|| self.hearing.get(key).is_some_and(|channels| !channels.is_empty()))

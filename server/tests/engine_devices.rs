@@ -227,7 +227,7 @@ async fn while_the_broker_is_away_nobody_falls_silent(location: Location) {
     h.add_devices(&["pi-1"]).await;
     h.connect("pi-1", "b1").await;
     let mut changes = h.engine.changes();
-    h.event(Inbound::LinkDown).await;
+    h.event(Inbound::Hears(false)).await;
     eventually("it is unheard", || async { unheard_since(&h, "pi-1").await }).await;
     let told = changes.try_recv().expect("told at once");
     assert!(told.iter().any(|change| change.listing == Listing::Devices && change.key == "pi-1"));
@@ -235,7 +235,7 @@ async fn while_the_broker_is_away_nobody_falls_silent(location: Location) {
     assert_eq!(status(&h, "pi-1").await, D::Online);
     assert!(h.open_alerts().await.is_empty(), "it could not be heard");
 
-    h.event(Inbound::LinkUp).await;
+    h.event(Inbound::Hears(true)).await;
     h.respond("pi-1", h.submit(&["pi-1"], "ping", json!({})).await[0].id, "accepted", json!({}))
         .await;
     h.pass(89_000).await;

@@ -246,7 +246,10 @@ impl Server {
             if wanted(&event) {
                 return event;
             }
-            self.kept.push_back(event);
+            // Who waits for it asks before anything else.
+            if !matches!(event, Inbound::Hears(_)) {
+                self.kept.push_back(event);
+            }
         }
     }
 
@@ -270,7 +273,15 @@ impl Server {
     }
 
     async fn quiet(&mut self) {
-        let event = tokio::time::timeout(QUIET, self.inbound.recv()).await;
+        let other = async {
+            loop {
+                match self.inbound.recv().await {
+                    Some(Inbound::Hears(_)) => {}
+                    event => break event,
+                }
+            }
+        };
+        let event = tokio::time::timeout(QUIET, other).await;
         assert!(event.is_err() && self.kept.is_empty(), "unexpected: {event:?} {:?}", self.kept);
     }
 
@@ -520,6 +531,19 @@ async fn the_server_does_not_hear_itself() {
     assert_eq!(&message.payload[..], b"opened");
     message.ack.committed();
     server.quiet().await;
+}
+
+#[tokio::test]
+async fn a_broker_that_is_not_there_is_said_to_be_not_heard() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("mqtt://127.0.0.1:{}", nobody.local_addr().expect("bound").port());
+    drop(nobody);
+    let broker = BrokerUrl::parse(&url).expect("a URL");
+    let (client, inbound) = external::start(config(broker, None)).expect("sound");
+    let mut server = Server { client, inbound, kept: VecDeque::new() };
+    let hears = |event: &Inbound| matches!(event, Inbound::Hears(_));
+    let said = server.next("whether it hears", hears).await;
+    assert!(matches!(said, Inbound::Hears(false)));
 }
 
 #[tokio::test]

@@ -41,6 +41,7 @@ impl Engine {
         let message = &received.message;
         let id = message.command_id;
         let is_waiting = running.is_none();
+        let has_begun = running.is_some();
         let goes_down = running.as_ref().is_some_and(|running| running.goes_down);
         if let Some(mark) = process
             && !goes_down
@@ -72,7 +73,7 @@ impl Engine {
             },
             next_n,
             told,
-            has_begun: false,
+            has_begun,
             end: None,
             to_announce: Vec::new(),
         };

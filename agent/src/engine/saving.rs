@@ -106,7 +106,12 @@ impl Engine {
         records: &[Record],
         then: impl IntoIterator<Item = Then>,
     ) -> Result<(), JournalError> {
-        let (lsn, _) = self.journal.append(records)?;
+        let appended = self.journal.append(records);
+        if appended.is_err() {
+            // Where not even what was written in part could be cut off, it must be rewritten.
+            self.compact_on();
+        }
+        let (lsn, _) = appended?;
         self.saving.waiting.extend(then.into_iter().map(|then| (lsn, then)));
         Ok(())
     }
@@ -199,7 +204,9 @@ impl Engine {
         if let Some(link) = &self.link {
             link.disconnect();
         }
-        self.saving.waiting.retain(|(_, then)| !matches!(then, Then::Acknowledge { .. }));
+        // What was to be let go is not: by then it may have been ended. Its step fails, truly.
+        let waits_on = |then: &Then| !matches!(then, Then::Acknowledge { .. } | Then::LetGo(_));
+        self.saving.waiting.retain(|(_, then)| waits_on(then));
         self.compact_on();
     }
 

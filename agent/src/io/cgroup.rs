@@ -31,11 +31,15 @@ use nix::{
 use sha2::{Digest as _, Sha256};
 use tokio::process::{Child, Command};
 
+use super::transfer::hex;
+
 /// Processes and threads that a script may have at once; beyond, it cannot fork.
 pub const PROCESSES_MAX: usize = 2_048;
 /// Groups whose last process is awaited that are looked at for each new one.
 const SWEPT_AT_ONCE: usize = 16;
 const PREFIX: &str = "quarterdeck-";
+/// Of the hash that tells an agent by.
+const NAME_CHARS: usize = 16;
 const PROCESSES: &str = "cgroup.procs";
 /// Of v1 only: the threads.
 const THREADS: &str = "tasks";
@@ -65,8 +69,7 @@ impl Cgroups {
     /// The groups of the agent with this data folder.
     pub fn of(data_dir: &Path) -> Self {
         let digest = Sha256::digest(data_dir.as_os_str().as_encoded_bytes());
-        let name: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-        Self::find(&name)
+        Self::find(&hex(&digest)[..NAME_CHARS])
     }
 
     /// Finds where groups can be made, and removes what an earlier run of this agent left there.

@@ -145,9 +145,15 @@ pub async fn run(
     let mark = ProcessMark { boot_id: launcher.boot_id.clone(), supervisor, program };
     let (go, may_go) = oneshot::channel();
     reports.send(Report::Ready { mark: mark.clone(), go }).await;
-    let let_go = match may_go.await {
+    let may_go = tokio::select! {
+        biased;
+        // Ended before it began: it is not let go any more.
+        () = end.cancelled() => Err(()),
+        let_go = may_go => let_go.map_err(drop),
+    };
+    let let_go = match may_go {
         Ok(()) => tell.write_all(GO.as_bytes()).await.map_err(|_| ProcessError::SupervisorGone),
-        Err(_) => Err(ProcessError::NotSaved),
+        Err(()) => Err(ProcessError::NotSaved),
     };
     if let Err(error) = let_go {
         launcher.remove(group, true).await;

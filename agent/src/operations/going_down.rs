@@ -71,15 +71,20 @@ impl Step<'_> {
         }
         let (go, may_go) = oneshot::channel();
         reports.send(Report::GoesDown { go }).await;
-        let may_go = may_go.await.is_ok();
+        let may_go = tokio::select! {
+            biased;
+            () = stop.cancelled() => return None,
+            let_go = may_go => let_go.is_ok(),
+        };
         if !self.call.is_resumed {
             if !may_go {
                 let why = "it was ended, or could not be saved, before it was done";
                 return Some(fail(error_code::INTERRUPTED, why));
             }
             let ended = tokio::select! {
-                ended = self.take_down(context, reports) => ended,
+                biased;
                 () = stop.cancelled() => return None,
+                ended = self.take_down(context, reports) => ended,
             };
             if ended.is_err() {
                 return Some(ended);

@@ -14,7 +14,10 @@ use std::{
 use bytes::Bytes;
 use quarterdeck_protocol::ids::CommandId;
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{
+    mpsc::{self, error::TrySendError},
+    oneshot, watch,
+};
 
 use super::{Runner, own};
 use crate::{
@@ -153,8 +156,13 @@ impl Workflows {
     /// Forgets a command: whoever asked has noted its end.
     pub fn clear(&self, operation: &str, id: &str) {
         let (operation, cmd_id) = (operation.to_owned(), format!("{OURS}{id}"));
-        // What is not cleared now is at the next start.
-        let _ = self.to.try_send(Request::Clear { operation, cmd_id });
+        if let Err(TrySendError::Full(clear)) =
+            self.to.try_send(Request::Clear { operation, cmd_id })
+        {
+            // Many that are saved together: they wait for room, and nobody for them.
+            let to = self.to.clone();
+            tokio::spawn(async move { to.send(clear).await });
+        }
     }
 
     /// Forgets all commands that were asked for, but these.

@@ -104,7 +104,7 @@ impl Host {
         let is_private = |name: &OsString| name.to_string_lossy().starts_with(AGENTS_OWN);
         let environment = environment.filter(|(name, _)| !is_private(name)).collect();
         let agent = format!("{:016x}", own::hash(agent.as_bytes()));
-        Self { environment, cgroups, agent }
+        Self { environment, agent, cgroups }
     }
 
     fn mark_of(&self, topic: &str) -> String {

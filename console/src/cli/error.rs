@@ -2,6 +2,8 @@
 
 use std::{io, process::ExitCode};
 
+use quarterdeck_protocol::api::Problem;
+
 use crate::net::{ApiError, profile::ProfileError, server::InvalidServer};
 
 /// Why a subcommand did not do what it was asked for.
@@ -45,6 +47,13 @@ impl From<InvalidServer> for CliError {
     }
 }
 
+/// Whether a value is wrong, and not the device that it names missing or retired.
+fn is_wrong_usage(problem: &Problem) -> bool {
+    let is_of_a_device =
+        |field: &str| field == "device_id" || field.starts_with("targets.devices[");
+    matches!(problem.status, 400 | 422) && !problem.field.as_deref().is_some_and(is_of_a_device)
+}
+
 impl CliError {
     /// The exit code of chapter 1: 1 when the thing asked for failed, 2 on wrong usage, whether we see
     /// that a value is wrong or the server does; what ran on a device passes its own on.
@@ -56,9 +65,7 @@ impl CliError {
             Self::Usage(_)
             | Self::Api(ApiError::Server(_) | ApiError::BadId(_))
             | Self::Profile(ProfileError::BadName(_)) => ExitCode::from(2),
-            Self::Api(ApiError::Refused(problem)) if matches!(problem.status, 400 | 422) => {
-                ExitCode::from(2)
-            }
+            Self::Api(ApiError::Refused(problem)) if is_wrong_usage(problem) => ExitCode::from(2),
             Self::Interrupted => ExitCode::from(130),
             Self::Exit(code) => ExitCode::from(*code),
             Self::Api(_) | Self::Profile(_) | Self::Failed(_) | Self::Said | Self::Io(_) => {

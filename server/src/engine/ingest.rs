@@ -85,10 +85,14 @@ pub(super) enum What {
     ServiceFailed(Failed),
 }
 
+/// How long after a failure presence is started anew again, in milliseconds.
+const DEAF_RETRY_MS: u64 = 1_000;
+
 /// Takes in what devices say until it is told to stop, or the broker is gone.
 pub(super) async fn run(engine: Engine, mut inbound: InboundReceiver, stop: CancellationToken) {
     let Some(mut last_seq) = intake::recover(&engine, &stop).await else { return };
-    listens(&engine, true).await;
+    // Over an external broker it does not yet, as the first event will say.
+    listens(&engine, true, &stop).await;
     let mut reader = Reader::default();
     let mut events = Vec::with_capacity(BATCH_MAX_EVENTS);
     let mut backlog = Backlog::default();
@@ -138,8 +142,8 @@ pub(super) async fn run(engine: Engine, mut inbound: InboundReceiver, stop: Canc
                 }
                 metrics::histogram!("quarterdeck_ingest_batch_events").record(count as f64);
                 let read = reader.read(&engine, events.drain(..));
-                if let Some(is_up) = read.link {
-                    listens(&engine, is_up).await;
+                if let Some(hears) = read.hears {
+                    listens(&engine, hears, &stop).await;
                 }
                 last_seq += 1;
                 keeping.push_back(intake::keep(engine.clone(), last_seq, read));
@@ -162,11 +166,16 @@ async fn rest(engine: &Engine, wait_ms: Option<u64>) {
 }
 
 /// The server hears from now on, or cannot any more: either way, what is known of presence is from before.
-async fn listens(engine: &Engine, hears: bool) {
+async fn listens(engine: &Engine, hears: bool, stop: &CancellationToken) {
     // Nobody is told silent of while nobody can be heard.
     engine.0.hears.store(false, Ordering::Release);
-    if let Err(error) = deaf(engine).await {
-        tracing::error!(%error, "the devices' presence could not be started anew");
+    while let Err(error) = deaf(engine).await {
+        // Else all would be silent for as long as the store was away.
+        tracing::error!(%error, "the devices' presence could not be started anew; trying again");
+        tokio::select! {
+            () = engine.clock().sleep_ms(DEAF_RETRY_MS) => {}
+            () = stop.cancelled() => return,
+        }
     }
     engine.0.hears.store(hears, Ordering::Release);
 }

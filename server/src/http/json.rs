@@ -163,7 +163,7 @@ fn field_of(path: &str, message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quarterdeck_protocol::api::CreateCommands;
+    use quarterdeck_protocol::api::{CreateCommands, CreateTunnel};
 
     fn refused(body: &str) -> (u16, Option<String>) {
         let error = parse::<CreateCommands>(body.as_bytes()).expect_err(body);
@@ -191,8 +191,8 @@ mod tests {
 
     #[test]
     fn a_wrong_number_is_told_in_words_of_the_outside() {
-        let body = br#"{"targets":{},"type":"ping","timeout_s":-1}"#;
-        let error = parse::<CreateCommands>(body).expect_err("negative");
+        let body = br#"{"device_id":"pi-1","kind":"port_forward","port":-1}"#;
+        let error = parse::<CreateTunnel>(body).expect_err("negative");
         assert_eq!(error.detail, "-1 is out of range");
     }
 

@@ -6,7 +6,8 @@
 //! | takes the tag away that says "production" | the same |
 //! | watches | to be a member, as for recordings |
 //!
-//! A tunnel whose user has lost that right is closed: nobody could reach it any more.
+//! A tunnel whose user loses the role for it is closed: nobody could reach it any more. When a
+//! device or a project changes, who is attached without the right is let go.
 
 use quarterdeck_protocol::{
     api::{Device, Role},

@@ -137,6 +137,7 @@ pub fn start(config: Config) -> Result<(Client, InboundReceiver), ConfigError> {
         epoch: 0,
         inbound: sender.clone(),
         outstanding,
+        is_heard: false,
     };
     let speaking = Speaking {
         shared: shared.clone(),
@@ -213,7 +214,14 @@ impl Link for Client {
             Qos::ExactlyOnce if self.shared.no_qos_2.load(Ordering::Acquire) => QoS::AtLeastOnce,
             Qos::ExactlyOnce => QoS::ExactlyOnce,
         };
-        self.requests.try_publish(topic, qos, false, payload).map_err(|_| PublishError::QueueFull)
+        let expected = kind.device_may_publish().then(|| (topic.clone(), payload.clone()));
+        self.requests.try_publish(topic, qos, false, payload).map_err(|_| {
+            if let Some((topic, payload)) = expected {
+                // It was not said: no echo of it will come.
+                self.shared.echoes().is_echo(&topic, &payload);
+            }
+            PublishError::QueueFull
+        })
     }
 
     fn disconnect(&self, project: &ProjectId, device: &DeviceId) {

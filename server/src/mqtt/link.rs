@@ -193,6 +193,9 @@ pub enum Inbound {
     LinkUp,
     /// Only with an external broker: who is connected cannot be known.
     LinkDown,
+    /// Only with an external broker: whether what devices say is heard. It is said first of all
+    /// that it is not; the other connection, which publishes, matters for [`Self::LinkUp`] alone.
+    Hears(bool),
 }
 
 /// One message of one device, on a topic that it may publish to.
@@ -334,6 +337,7 @@ impl Inbound {
             }
             Self::LinkUp => Self::LinkUp,
             Self::LinkDown => Self::LinkDown,
+            Self::Hears(hears) => Self::Hears(*hears),
             Self::Message(_) => return None,
         })
     }

@@ -49,7 +49,7 @@ pub(super) async fn hear(tunnels: Tunnels, mut inbound: TunnelsReceiver) {
             Inbound::Disconnected { connection, project_id, device_id, channel, .. } => {
                 on_hearing(shared, (project_id, device_id), (channel, connection), false).await;
             }
-            Inbound::Connected { .. } => {}
+            Inbound::Connected { .. } | Inbound::Hears(_) => {}
             Inbound::LinkUp => on_broker(shared, true).await,
             Inbound::LinkDown => on_broker(shared, false).await,
         }
@@ -214,5 +214,8 @@ async fn on_broker(shared: &Arc<Shared>, is_up: bool) {
     }
     for session in sessions {
         let _ = session.ask(Asked::Link { is_up }).await;
+    }
+    if is_up {
+        shared.tell_again();
     }
 }

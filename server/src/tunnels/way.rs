@@ -221,6 +221,11 @@ impl Way {
         self.now().us_since(status.heard_at) / 1_000
     }
 
+    /// Where it leads.
+    pub(super) const fn device(&self) -> (&ProjectId, &DeviceId) {
+        (&self.project, &self.device)
+    }
+
     // --- the connection ---------------------------------------------------------
 
     pub(super) fn on_link(&self, is_up: bool) {

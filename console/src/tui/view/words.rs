@@ -10,12 +10,14 @@ use crate::tui::format;
 /// An object's fields on one line, nothing for nothing: `script failed, exit 1`.
 pub fn line(value: &Value) -> String {
     match value {
-        Value::Object(fields) => fields
-            .iter()
-            .filter(|(_, value)| !value.is_null())
-            .map(|(name, value)| phrase(name, value))
-            .collect::<Vec<_>>()
-            .join(", "),
+        Value::Object(fields) => {
+            // By name: in which order they come hangs on how serde_json was built.
+            let mut said: Vec<_> = fields.iter().filter(|(_, value)| !value.is_null()).collect();
+            said.sort_unstable_by_key(|(name, _)| *name);
+            let phrases: Vec<_> =
+                said.into_iter().map(|(name, value)| phrase(name, value)).collect();
+            phrases.join(", ")
+        }
         other => shown(other),
     }
 }
@@ -84,12 +86,12 @@ mod tests {
             (json!({}), ""),
             (json!({"exit_code": null}), ""),
             (json!({"error_code": "script_failed", "exit_code": 1}), "script failed, exit 1"),
-            (json!({"why": "no_answer", "status": "completed"}), "no answer, status completed"),
+            (json!({"why": "no_answer", "status": "completed"}), "status completed, no answer"),
             (json!({"progress": 40, "step": "installing"}), "40 %, installing"),
             (json!({"error_message": "no such file: a_b"}), "no such file: a_b"),
             (json!({"boot_id": "5f3a_B"}), "boot id 5f3a_B"),
-            (json!({"took_ms": 1_500, "timeout_s": 90}), "took 1.5s, timeout 1m 30s"),
-            (json!({"retained": false, "list": [1]}), "retained no, list [1]"),
+            (json!({"took_ms": 1_500, "timeout_s": 90}), "timeout 1m 30s, took 1.5s"),
+            (json!({"retained": false, "list": [1]}), "list [1], retained no"),
             (json!("free text_here"), "free text_here"),
         ] {
             assert_eq!(line(&value), said, "{value}");

@@ -116,7 +116,7 @@ impl Engine {
 
 /// Makes a batch durable and acknowledges it; answers what is to be decided, if anything.
 pub(super) async fn keep(engine: Engine, seq: i64, read: Read) -> Option<Row> {
-    let Read { mut heard, seen, words, bytes, acks, link: _ } = read;
+    let Read { mut heard, seen, words, bytes, acks, hears: _ } = read;
     let mut row_seq = 0;
     if let Some(words) = words.finish() {
         row_seq = seq;

@@ -43,7 +43,7 @@ pub(super) struct Read {
     pub(super) bytes: usize,
     pub(super) acks: Vec<AckHandle>,
     /// Whether the way to the broker stands now, if that changed.
-    pub(super) link: Option<bool>,
+    pub(super) hears: Option<bool>,
 }
 
 impl Reader {
@@ -87,14 +87,9 @@ impl Reader {
                 | Inbound::Subscribed { .. }
                 | Inbound::Disconnected { .. } => {}
                 Inbound::Message(message) => self.message(engine, &mut read, message, now),
-                Inbound::LinkUp => {
-                    engine.0.delivery.link_is_up();
-                    read.link = Some(true);
-                }
-                Inbound::LinkDown => {
-                    tracing::warn!("the broker cannot be reached; nothing is heard of devices");
-                    read.link = Some(false);
-                }
+                Inbound::LinkUp => engine.0.delivery.link_is_up(),
+                Inbound::LinkDown => tracing::warn!("the broker cannot be reached"),
+                Inbound::Hears(hears) => read.hears = Some(hears),
             }
         }
         read

@@ -49,11 +49,16 @@ pub(super) struct Hearing {
     pub(super) epoch: u64,
     pub(super) inbound: InboundSender,
     pub(super) outstanding: mpsc::Sender<Outstanding>,
+    /// That it hears was said last.
+    pub(super) is_heard: bool,
 }
 
 impl Hearing {
     pub(super) async fn run(mut self) {
         let mut pauses = Pauses::new(self.random);
+        if self.inbound.send(Inbound::Hears(false)).await.is_err() {
+            return;
+        }
         loop {
             let event = tokio::select! {
                 event = self.connection.poll() => event,
@@ -98,6 +103,9 @@ impl Hearing {
         self.connection
             .pending
             .push_front(Request::Subscribe(Subscribe::new_many(subscriptions())));
+        // Before the first word that is heard.
+        self.is_heard = true;
+        self.inbound.send(Inbound::Hears(true)).await?;
         self.shared.standing.set(Side::Hearing, true, &self.inbound).await
     }
 
@@ -106,6 +114,10 @@ impl Hearing {
         self.connection
             .pending
             .retain(|request| !matches!(request, Request::PubAck(_) | Request::PubRec(_)));
+        if self.is_heard {
+            self.is_heard = false;
+            self.inbound.send(Inbound::Hears(false)).await?;
+        }
         self.shared.standing.set(Side::Hearing, false, &self.inbound).await
     }
 
