@@ -4,12 +4,16 @@
 //! In a debug build with `QUARTERDECK_AGENT_DIE_AT=N` the process kills itself
 //! when it reaches its Nth point, as a power cut would; with
 //! `QUARTERDECK_AGENT_JOURNAL_FAILS=write:N` (or `sync:N`) its journal takes nothing
-//! from the Nth write on. In a release build there is nothing here.
+//! from the Nth write on, or with `sync:N-M` to the Mth. In a release build there is
+//! nothing here.
 
 #[cfg(debug_assertions)]
-use std::sync::{
-    LazyLock,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    ops::RangeInclusive,
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// The variable that says at which point to die, from 1.
@@ -29,20 +33,21 @@ pub fn reach(point: &str) {
     }
 }
 
-/// The variable that says from which write, or sync, on the journal fails, from 1.
+/// The variable that says which writes, or syncs, of the journal fail, from 1.
 pub const JOURNAL_FAILS: &str = "QUARTERDECK_AGENT_JOURNAL_FAILS";
 
 /// Passes a write or a sync of the journal, or fails it as a full disk does.
 #[cfg(debug_assertions)]
 pub fn fails(operation: &str) -> std::io::Result<()> {
-    static FROM: LazyLock<Option<(String, u64)>> = LazyLock::new(|| {
+    static FAILING: LazyLock<Option<(String, RangeInclusive<u64>)>> = LazyLock::new(|| {
         let text = std::env::var(JOURNAL_FAILS).ok()?;
-        let (operation, from) = text.split_once(':')?;
-        Some((operation.to_owned(), from.parse().ok()?))
+        let (operation, range) = text.split_once(':')?;
+        let (from, to) = range.split_once('-').unwrap_or((range, "18446744073709551615"));
+        Some((operation.to_owned(), from.parse().ok()?..=to.parse().ok()?))
     });
     static REACHED: AtomicU64 = AtomicU64::new(0);
-    let Some((failing, from)) = &*FROM else { return Ok(()) };
-    if failing != operation || REACHED.fetch_add(1, Ordering::SeqCst) + 1 < *from {
+    let Some((failing, range)) = &*FAILING else { return Ok(()) };
+    if failing != operation || !range.contains(&(REACHED.fetch_add(1, Ordering::SeqCst) + 1)) {
         return Ok(());
     }
     eprintln!("failing a {operation} of the journal");

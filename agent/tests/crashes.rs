@@ -368,3 +368,33 @@ fn whatever_the_journal_refuses_a_script_runs_at_most_once_and_what_was_said_is_
         journal_fails_from(&mut bench, "sync", n);
     }
 }
+
+/// One sync fails, and the journal is rewritten at once: everything goes on in the same run.
+#[cfg(debug_assertions)]
+#[test]
+fn after_a_sync_that_failed_once_the_agent_goes_on() {
+    let mut bench = bench_or_skip!();
+    bench.start_online();
+    assert!(bench.agent.as_mut().unwrap().terminate().success());
+    // A start, a program let go, an end: each waits for a sync of its own.
+    for n in 1..=3 {
+        let ran = bench.path(&format!("ran-{n}"));
+        bench.environment =
+            vec![("QUARTERDECK_AGENT_JOURNAL_FAILS".to_owned(), format!("sync:{n}-{n}"))];
+        let logged = bench.log().len();
+        bench.start_online();
+        let id = bench.script(&format!("echo x >>{}", ran.display()));
+        let last = bench.wait_final(&id);
+        assert!(bench.log()[logged..].contains("failing a sync"), "{n}: nothing failed");
+        let times = std::fs::read_to_string(ran).unwrap_or_default().lines().count();
+        let is_true = match (last["status"].as_str(), last["error_code"].as_str()) {
+            (Some("completed"), _) => times == 1,
+            (_, Some("disk_full")) => times == 0,
+            _ => false,
+        };
+        assert!(is_true, "{n}: it ran {times} times, and {last}");
+        let ping = bench.send("ping", json!({}));
+        assert_eq!(bench.wait_final(&ping)["status"], "completed");
+        assert!(bench.agent.as_mut().unwrap().terminate().success());
+    }
+}
