@@ -80,7 +80,9 @@ mod tunnels;
 
 use std::{
     collections::BTreeMap,
-    fmt, fs, io,
+    fmt,
+    fs::File,
+    io::{self, Read as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -100,6 +102,11 @@ use crate::{
 };
 pub use layers::{KEYS, Layers};
 pub use owned::{Applied, Owned};
+
+/// The longest configuration file, and the longest file of certificates, in bytes.
+pub const FILE_MAX_BYTES: u64 = 1024 * 1024;
+/// The longest file that holds a token or a password, in bytes.
+pub const SECRET_FILE_MAX_BYTES: u64 = 64 * 1024;
 
 /// What the agent runs by.
 #[derive(Debug, Clone)]
@@ -297,7 +304,8 @@ impl Config {
             raw.bus_password_file,
             &wrong,
         )?;
-        let ca_pem = raw.ca_file.as_deref().map(|path| read_file("ca_file", path)).transpose()?;
+        let ca_pem = raw.ca_file.as_deref();
+        let ca_pem = ca_pem.map(|path| read_file("ca_file", path, FILE_MAX_BYTES)).transpose()?;
         if ca_pem.is_some() && tls::client_config(ca_pem.as_deref()).is_err() {
             return Err(wrong("ca_file", "a file of PEM certificates"));
         }
@@ -408,7 +416,10 @@ fn secret(
             return Err(wrong(file_key, &format!("only one of {key} and {file_key}")));
         }
         (Some(secret), None) => Some(secret),
-        (None, Some(path)) => Some(Secret(read_file(file_key, &path)?.trim().to_owned())),
+        (None, Some(path)) => {
+            let text = read_file(file_key, &path, SECRET_FILE_MAX_BYTES)?;
+            Some(Secret(text.trim().to_owned()))
+        }
         (None, None) => None,
     };
     if secret.as_ref().is_some_and(|secret| secret.0.is_empty()) {
@@ -417,12 +428,18 @@ fn secret(
     Ok(secret)
 }
 
-fn read_file(key: &'static str, path: &Path) -> Result<String, ConfigError> {
-    fs::read_to_string(path).map_err(|source| ConfigError::File {
-        key,
-        path: path.to_owned(),
-        source,
-    })
+/// Reads a file that a key names; no further than its bound, for a device has no end.
+fn read_file(key: &'static str, path: &Path, max_bytes: u64) -> Result<String, ConfigError> {
+    let refused = |source| ConfigError::File { key, path: path.to_owned(), source };
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(refused)?;
+    file.take(max_bytes + 1).read_to_end(&mut bytes).map_err(refused)?;
+    if bytes.len() as u64 > max_bytes {
+        let why = format!("it is longer than {max_bytes} bytes");
+        return Err(refused(io::Error::new(io::ErrorKind::FileTooLarge, why)));
+    }
+    String::from_utf8(bytes)
+        .map_err(|_| refused(io::Error::new(io::ErrorKind::InvalidData, "it is no UTF-8")))
 }
 
 fn parse_server(

@@ -4,8 +4,8 @@
 //! In a debug build with `QUARTERDECK_AGENT_DIE_AT=N` the process kills itself
 //! when it reaches its Nth point, as a power cut would; with
 //! `QUARTERDECK_AGENT_JOURNAL_FAILS=write:N` (or `sync:N`) its journal takes nothing
-//! from the Nth write on, or with `sync:N-M` to the Mth. In a release build there is
-//! nothing here.
+//! from the Nth write on, or with `sync:N-M` to the Mth; with `names:N` no name of a
+//! log is saved. In a release build there is nothing here.
 
 #[cfg(debug_assertions)]
 use std::{

@@ -4,7 +4,8 @@
 //! | --- | --- |
 //! | [`mqtt`], [`tunnel_link`] | the broker: commands, and tunnels |
 //! | [`http`], [`transfer`], [`tls`] | the server's HTTP interface |
-//! | [`process`], [`supervisor`], [`as_user`], [`output`] | programs |
+//! | [`process`], [`supervisor`], [`as_user`], [`output`], [`signals`] | programs |
+//! | [`pty`] | a terminal that a program runs on |
 //! | [`cgroup`], [`procfs`], [`host`] | the kernel's view of processes and the host |
 //! | [`files`] | files that commands may touch |
 //! | [`durable`] | small files of the agent's own |
@@ -22,6 +23,8 @@ pub mod output;
 pub mod pipe;
 pub mod process;
 pub mod procfs;
+pub mod pty;
+pub mod signals;
 pub mod supervisor;
 pub mod tls;
 pub mod transfer;

@@ -395,7 +395,8 @@ impl Journal {
         })
     }
 
-    /// Puts the rewritten log in place; on an error the old one stays in use.
+    /// Puts the rewritten log in place; on an error the old one stays in use, or the new one
+    /// takes nothing until it was rewritten once more.
     pub fn finish_compaction(
         &mut self,
         compacted: Result<Compacted, JournalError>,
@@ -419,8 +420,11 @@ impl Journal {
         self.file = compacted.file;
         self.len = end;
         self.compacted_len = end;
-        self.is_broken = false;
-        Ok(())
+        // From here on the new file is the log: what is written to the old one nobody will find.
+        // But which of them a power cut leaves is only known now.
+        let saved = self.folder.sync_names();
+        self.is_broken = saved.is_err();
+        saved.map_err(JournalError::io("save the name of", "journal"))
     }
 }
 

@@ -94,6 +94,8 @@ const REQUESTS_WAITING_MAX: usize = 64;
 const MESSAGES_PER_TURN_MAX: usize = 256;
 /// How long scripts may take to end when the agent stops, in milliseconds.
 const STOP_SCRIPTS_MS: i64 = 2_000;
+/// How long those that are left may take to be found and killed then, in milliseconds.
+const STOP_KILL_MS: u64 = 500;
 /// How long saving and sending may take then, in milliseconds.
 const STOP_SEND_MS: i64 = 1_000;
 /// How long the farewell may take, in milliseconds.
@@ -402,7 +404,9 @@ impl Runner {
         let Step { next, effects } = step;
         let since = self.since_now();
         let Some(entry) = self.board.get_mut(topic) else { return };
-        if !(is_resumed && next.status == entry.command.status) {
+        // What asks for nothing only notes something: the state is not entered anew.
+        let stays = effects.is_empty() || (is_resumed && next.status == entry.command.status);
+        if !stays {
             entry.since = since;
         }
         let is_published = effects.contains(&Effect::Publish);
@@ -520,8 +524,9 @@ impl Runner {
             let host = Arc::clone(&self.host);
             let killed =
                 tokio::task::spawn_blocking(move || host.kill_leftovers(topics.into_iter()));
-            if killed.await.is_err() {
-                tracing::error!("scripts that go on could not be ended");
+            let patience = Duration::from_millis(STOP_KILL_MS);
+            if !matches!(tokio::time::timeout(patience, killed).await, Ok(Ok(_))) {
+                tracing::error!("scripts may go on; the next start of the agent ends them");
             }
         }
         while !self.waiting.is_empty() && self.now() < until {

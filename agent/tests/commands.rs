@@ -358,3 +358,67 @@ fn the_owners_command_lines_get_names_as_whole_arguments() {
     let id = bench.send("restart_app", json!({}));
     assert_eq!(bench.wait_final(&id)["error_code"], "script_failed");
 }
+
+#[test]
+fn a_time_limit_out_of_its_range_is_refused() {
+    let mut bench = bench_or_skip!();
+    bench.start_online();
+    for timeout_s in [0, 604_801] {
+        let mut command = message("run_script", json!({"script": "true"}));
+        command["timeout_s"] = json!(timeout_s);
+        bench.publish("commands", command.to_string());
+        let last = bench.wait_final(&id_of(&command));
+        assert_eq!(last["error_code"], "rejected", "{timeout_s}: {last}");
+        let why = last["error_message"].as_str().unwrap();
+        assert!(why.contains("timeout_s: expected 1 to 604800"), "{why}");
+    }
+}
+
+/// The signals that a process has blocked and ignores, by its status in `/proc`: those below the
+/// C library's own.
+fn kept_from(status: &str) -> [u64; 2] {
+    ["SigBlk:", "SigIgn:"].map(|name| {
+        let bits = status.lines().find_map(|line| line.strip_prefix(name)).expect(name);
+        u64::from_str_radix(bits.trim(), 16).expect("a number") & 0x7fff_ffff
+    })
+}
+
+/// What `nohup`, or a shell in the background, had the agent ignore is the agent's own affair.
+#[test]
+fn programs_begin_with_no_signal_ignored_or_blocked_whoever_started_the_agent() {
+    let mut bench = bench_or_skip!();
+    let (folder, seen) = (bench.data_dir().join("workflows"), bench.path("seen"));
+    std::fs::create_dir_all(&folder).unwrap();
+    let copies = format!(
+        "operation = 'look'\n[init]\naction = 'proceed'\non_success = 'copy'\n\
+         [copy]\nscript = 'cp /proc/self/status {}'\non_success = 'successful'\n",
+        seen.display()
+    );
+    std::fs::write(folder.join("look.toml"), copies).unwrap();
+    bench.start_by(&["env", "--ignore-signal=HUP,QUIT,USR1", "--block-signal=USR2"]);
+    bench.wait_online(0);
+
+    let look = |bench: &support::Bench| {
+        let last = bench.wait_final(&bench.script("cat /proc/self/status"));
+        assert_eq!(kept_from(last["stdout"].as_str().unwrap()), [0, 0]);
+        let last = bench.wait_final(&bench.send("look", json!({})));
+        assert_eq!(last["status"], "completed", "{last}");
+        assert_eq!(kept_from(&std::fs::read_to_string(&seen).unwrap()), [0, 0]);
+    };
+    look(&bench);
+
+    // The agent itself goes on ignoring them, its next run too.
+    let pid = bench.agent.as_ref().unwrap().pid();
+    for round in 0..2 {
+        for name in ["HUP", "QUIT", "USR1", "USR2"] {
+            support::signal(pid, name);
+        }
+        let ping = bench.send("ping", json!({}));
+        assert_eq!(bench.wait_final(&ping)["status"], "completed", "{round}");
+        if round == 0 {
+            let restart = bench.send("restart_agent", json!({}));
+            assert_eq!(bench.wait_final(&restart)["status"], "completed");
+        }
+    }
+    look(&bench);
+}

@@ -398,3 +398,27 @@ fn after_a_sync_that_failed_once_the_agent_goes_on() {
         assert!(bench.agent.as_mut().unwrap().terminate().success());
     }
 }
+
+/// Nobody may be there to start it again.
+#[cfg(debug_assertions)]
+#[test]
+fn a_first_start_on_a_full_disk_says_so_and_goes_on_when_there_is_room() {
+    let mut bench = bench_or_skip!();
+    bench.environment =
+        vec![("QUARTERDECK_AGENT_JOURNAL_FAILS".to_owned(), "names:1-3".to_owned())];
+    bench.start_online();
+    assert_eq!(bench.log().matches("the disk is full").count(), 3, "{}", bench.log());
+    assert_eq!(bench.server.state.lock().unwrap().enrolments.len(), 1);
+    let ping = bench.send("ping", json!({}));
+    assert_eq!(bench.wait_final(&ping)["status"], "completed");
+    assert!(bench.agent.as_mut().unwrap().terminate().success());
+
+    // And it can be stopped meanwhile.
+    bench.environment = vec![("QUARTERDECK_AGENT_JOURNAL_FAILS".to_owned(), "names:1".to_owned())];
+    let logged = bench.log().len();
+    bench.start();
+    wait_for("a start that waits", || {
+        bench.log()[logged..].contains("the disk is full").then_some(())
+    });
+    assert!(bench.agent.as_mut().unwrap().terminate().success());
+}

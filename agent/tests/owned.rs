@@ -55,6 +55,11 @@ fn software_is_listed_and_updated_by_the_owners_plugins() {
         ]}]}),
         "{last}"
     );
+    let told: Vec<_> =
+        bench.responses(&id).iter().map(|r| (r["status"].clone(), r["state"].clone())).collect();
+    for (status, state) in [("execution_started", "scheduled"), ("progress", "executing")] {
+        assert!(told.contains(&(json!(status), json!(state))), "{told:?}");
+    }
     fs::remove_file(bench.path("calls")).unwrap();
     let update = |kind: &str, second: &str| {
         json!({"updateList": [{"type": kind, "modules": [

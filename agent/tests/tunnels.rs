@@ -186,6 +186,40 @@ async fn closing_hangs_the_program_up() {
 }
 
 #[tokio::test]
+async fn what_an_exec_left_behind_is_heard_to_its_end() {
+    let mut far = Far::new(Policy::default(), 0);
+    let script = "(sleep 1; echo late; echo error >&2) & echo now; exit 3";
+    let tunnel = far.open(exec(script)).await.expect("opens");
+    let main = far.stream(tunnel);
+    main.finish();
+    let errors = far.incoming(tunnel).await;
+    errors.finish();
+    let ((out, exit), (err, _)) = tokio::join!(far.read_all(&main), far.read_all(&errors));
+    assert_eq!(String::from_utf8_lossy(&out), "now\nlate\n");
+    assert_eq!((exit, &err[..]), (Some(Exit::Code(3)), &b"error\n"[..]));
+    assert_eq!(far.closed(tunnel).await, CloseCode::Finished);
+}
+
+#[tokio::test]
+async fn closing_hangs_an_exec_up_before_its_pipes_close() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let heard = folder.path().join("heard");
+    // More than a pipe holds: nobody reads it, and it goes on all the same.
+    let script = format!(
+        "trap 'head -c 200000 /dev/zero; echo hup > {}; exit' HUP; echo ready; \
+         while :; do sleep 0.05; done",
+        heard.display()
+    );
+    let mut far = Far::new(Policy::default(), 0);
+    let tunnel = far.open(exec(&script)).await.expect("opens");
+    let main = far.stream(tunnel);
+    far.read_until(&main, "ready").await;
+    far.say(&Control::close(tunnel.id, CloseCode::Killed, "by an admin")).await;
+    assert_eq!(far.closed(tunnel).await, CloseCode::Killed);
+    assert_eq!(std::fs::read_to_string(&heard).expect("it was told"), "hup\n");
+}
+
+#[tokio::test]
 async fn connections_are_apart_and_a_slow_one_blocks_none() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("bound").port();

@@ -19,7 +19,12 @@
 use std::{io::IsTerminal as _, process::ExitCode};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use tracing_subscriber::{layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use quarterdeck_protocol::log_filter::{self, Directive};
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 pub mod alerts;
 pub mod commands;
@@ -55,6 +60,12 @@ pub mod wait;
 use context::Context;
 use error::CliError;
 
+const LOG_VARIABLE: &str = "QUARTERDECK_LOG";
+/// What this program's own words are logged as.
+const OWN_TARGET: &str = "quarterdeck_console";
+/// The exit code of wrong usage.
+const USAGE: u8 = 2;
+
 /// Operations console for fleets of devices.
 ///
 /// Without a subcommand it opens the full-screen console. Subcommands do the
@@ -63,7 +74,7 @@ use error::CliError;
 ///
 /// Options may also stand in a TOML file (--config) and in the environment.
 /// QUARTERDECK_SERVER, QUARTERDECK_PROJECT and QUARTERDECK_TOKEN stand for a
-/// login.
+/// login: with a token, a remembered one counts only where --profile names it.
 #[derive(Debug, Parser)]
 #[command(name = "quarterdeck", version, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Cli {
@@ -141,7 +152,10 @@ pub enum Subcommands {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let is_screen = cli.command.is_none();
-    start_log(is_screen);
+    if let Err(error) = start_log(is_screen) {
+        eprintln!("quarterdeck: {error}");
+        return ExitCode::from(USAGE);
+    }
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let ended = match runtime {
@@ -202,17 +216,27 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
     }
 }
 
-/// Logs to stderr at the level that `QUARTERDECK_LOG` names, `warn` by default; never onto the full
-/// screen. Only what this program says itself: libraries would log tickets and frames.
-fn start_log(is_screen: bool) {
+/// Logs to stderr what `QUARTERDECK_LOG` says, `warn` by default; never onto the full screen. Only
+/// what this program says itself: libraries would log tickets and frames.
+fn start_log(is_screen: bool) -> Result<(), String> {
+    let text = std::env::var(LOG_VARIABLE).unwrap_or_default();
+    let given = if text.is_empty() { "warn" } else { &text };
+    let directives = log_filter::directives(given)
+        .map_err(|error| format!("{LOG_VARIABLE} {given:?}: {error}"))?;
+    let level = level_of(&directives);
     if is_screen && std::io::stderr().is_terminal() {
-        return;
+        return Ok(());
     }
-    let level = std::env::var("QUARTERDECK_LOG").ok().and_then(|level| level.parse().ok());
-    let filter = tracing_subscriber::filter::Targets::new().with_target(
-        "quarterdeck_console",
-        level.unwrap_or(tracing_subscriber::filter::LevelFilter::WARN),
-    );
+    let filter = Targets::new().with_target(OWN_TARGET, level);
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
     tracing_subscriber::registry().with(layer).with(filter).init();
+    Ok(())
+}
+
+/// The level for this program: its own, else the one for all.
+fn level_of(directives: &[Directive<'_>]) -> LevelFilter {
+    let own = |directive: &&Directive<'_>| directive.target == Some(OWN_TARGET);
+    let all = |directive: &&Directive<'_>| directive.target.is_none();
+    let found = directives.iter().rfind(own).or_else(|| directives.iter().rfind(all));
+    found.and_then(|found| found.level.parse().ok()).unwrap_or(LevelFilter::WARN)
 }

@@ -49,6 +49,8 @@ use std::{path::PathBuf, time::Duration};
 
 use tokio::sync::mpsc;
 
+use crate::cli::line::Program;
+
 use self::{app::keymap::Keymap, pane::notices::Allowed, theme::ThemeName};
 
 pub mod app;
@@ -97,6 +99,8 @@ pub struct TuiOptions {
     pub server: String,
     /// The project to show until the server's `hello` names it.
     pub project: String,
+    /// How the program is called again, for command lines that are copied.
+    pub program: Program,
     /// Offers no action that changes anything.
     pub read_only: bool,
     /// The wall screen (`--wall`).

@@ -18,6 +18,8 @@ mod offers;
 mod panes;
 #[path = "tui/picture.rs"]
 mod picture;
+#[path = "tui/reconnecting.rs"]
+mod reconnecting;
 #[path = "tui/recordings.rs"]
 mod recordings;
 #[path = "tui/runner.rs"]

@@ -21,8 +21,8 @@ use crate::{
 };
 
 pub use self::tunnels::{
-    CreateTunnel, CreatedTunnel, Recording, RecordingCheck, RecordingEvent, RecordingEventKind,
-    RecordingStatus, Tunnel, TunnelKind, TunnelStatus,
+    CAST_END, CAST_SO_FAR, CreateTunnel, CreatedTunnel, Recording, RecordingCheck, RecordingEvent,
+    RecordingEventKind, RecordingStatus, Tunnel, TunnelKind, TunnelStatus,
 };
 
 /// An error, as `application/problem+json` (RFC 9457).
@@ -607,7 +607,7 @@ pub enum AuditOutcome {
 pub struct AuditEntry {
     pub seq: i64,
     pub at: Timestamp,
-    /// Who: a user, `service:NAME`, `device:ID`, `server`, or the name that somebody tried.
+    /// Who: a user, `service:NAME#ID-END`, `device:ID`, `server`, or the name that somebody tried.
     pub actor: String,
     /// From where: an address.
     pub from: String,

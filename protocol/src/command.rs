@@ -134,10 +134,10 @@ impl JsonSchema for Priority {
     }
 }
 
-/// Says that a number is no priority.
+/// Says that something is no priority.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("priority {0}: expected 1 (soonest) to 10")]
-pub struct InvalidPriority(pub u8);
+#[error("expected 1 (soonest) to 10")]
+pub struct InvalidPriority;
 
 impl Priority {
     pub const DEFAULT: Self = Self(5);
@@ -159,7 +159,20 @@ impl Priority {
 impl TryFrom<u8> for Priority {
     type Error = InvalidPriority;
     fn try_from(value: u8) -> Result<Self, InvalidPriority> {
-        if (1..=10).contains(&value) { Ok(Self(value)) } else { Err(InvalidPriority(value)) }
+        if (1..=10).contains(&value) { Ok(Self(value)) } else { Err(InvalidPriority) }
+    }
+}
+
+impl FromStr for Priority {
+    type Err = InvalidPriority;
+    fn from_str(text: &str) -> Result<Self, InvalidPriority> {
+        text.parse().map_err(|_| InvalidPriority).and_then(u8::try_into)
+    }
+}
+
+impl std::fmt::Display for Priority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
     }
 }
 
@@ -191,8 +204,9 @@ pub struct CommandMessage {
     pub issued_at: Timestamp,
     /// After this the device answers `failed` with `expired`.
     pub expires_at: Timestamp,
-    /// From `execution_started`, in seconds.
+    /// From `execution_started`, in seconds. A device refuses one out of its range as `rejected`.
     #[serde(default = "default_timeout_s")]
+    #[schemars(range(min = crate::limits::TIMEOUT_MIN_S, max = crate::limits::TIMEOUT_MAX_S))]
     pub timeout_s: u32,
     #[serde(default)]
     pub issued_by: String,

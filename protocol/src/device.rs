@@ -45,8 +45,10 @@ pub struct HealthMessage {
     pub schema_version: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Timestamp>,
+    // Read one by one, by `ProcessHealth::read`: an odd one spoils no heartbeat.
     #[serde(default)]
-    pub processes: Vec<ProcessHealth>,
+    #[schemars(with = "Vec<ProcessHealth>")]
+    pub processes: Vec<Value>,
     #[serde(default)]
     pub checks: Vec<Value>,
     #[serde(default)]
@@ -61,11 +63,25 @@ pub struct HealthMessage {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, ToSchema)]
 pub struct ProcessHealth {
     pub name: String,
-    /// `running`, `stopped`, `crashed`, …
+    /// `running`, `stopped`, `crashed`, …; `status` is read as well.
     pub state: String,
     #[serde(flatten)]
     #[schema(value_type = Object)]
     pub other: Map<String, Value>,
+}
+
+impl ProcessHealth {
+    /// Reads one of a report; `None` for what has no name or no state.
+    pub fn read(value: &Value) -> Option<Self> {
+        let mut other = value.as_object()?.clone();
+        let mut text = |name: &str| match other.remove(name) {
+            Some(Value::String(text)) => Some(text),
+            _ => None,
+        };
+        let name = text("name")?;
+        let state = text("state").or_else(|| text("status"))?;
+        Some(Self { name, state, other })
+    }
 }
 
 /// How the device's connection to the broker has fared.

@@ -16,6 +16,7 @@
 //! | [`api`] | objects and requests of the HTTP interface |
 //! | [`live`] | the WebSocket that keeps a console up to date |
 //! | [`search`] | words and names that listings are searched for |
+//! | [`log_filter`] | `QUARTERDECK_LOG`, which all programs read alike |
 //! | [`text`] | untrusted text made fit for a terminal |
 //! | [`tunnel`] | streams over lossy frames, for terminals and forwards |
 //! | [`limits`] | bounds that both ends of a wire must agree on |
@@ -27,6 +28,7 @@ pub mod ids;
 pub mod json;
 pub mod limits;
 pub mod live;
+pub mod log_filter;
 pub mod operations;
 pub mod payload;
 pub mod search;

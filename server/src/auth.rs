@@ -49,7 +49,7 @@ pub fn check_username(username: &str) -> Result<(), &'static str> {
         && bytes.len() <= USERNAME_MAX_BYTES
         && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"._-@".contains(b));
     // The trail names the server itself so.
-    if is_good && username != "server" {
+    if is_good && !username.eq_ignore_ascii_case("server") {
         Ok(())
     } else {
         Err(

@@ -11,6 +11,7 @@ mod serve;
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+use nix::sys::stat::{Mode, umask};
 
 use crate::{
     config::{self, Config, ConfigError, Options},
@@ -82,6 +83,8 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
+    // Whatever is written, databases by their engine too, is for nobody but its owner.
+    umask(Mode::from_bits_truncate(0o077));
     logging::install()?;
     let Arguments { command, config, options } = arguments;
     if matches!(command, Some(Command::Limits)) {

@@ -14,9 +14,9 @@ use nix::fcntl::{Flock, FlockArg};
 /// The file that says that a server is at work here.
 const LOCK: &str = "lock";
 /// Where files that commands bring or take lie.
-const UPLOADS: &str = "uploads";
+pub const UPLOADS: &str = "uploads";
 /// Where the logs of sessions lie.
-const TUNNELS: &str = "tunnels";
+pub const TUNNELS: &str = "tunnels";
 /// For nobody but the owner, and what others would have beyond that.
 const PRIVATE: u32 = 0o700;
 const OTHERS: u32 = 0o077;

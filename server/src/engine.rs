@@ -309,8 +309,8 @@ impl Engine {
         .await
     }
 
-    /// Takes a device out of service: it is disconnected, its open commands are cancelled, and
-    /// it cannot sign in until an admin allows it to enrol again.
+    /// Takes a device out of service: its open commands are cancelled, and it cannot sign in
+    /// until an admin allows it to enrol again. It stays connected until [`Engine::disconnect`].
     pub async fn retire(
         &self,
         actor: &Actor,
@@ -323,6 +323,11 @@ impl Engine {
             Box::pin(async move { devices::retire(&engine, tx, &actor, &project, &device).await })
         })
         .await
+    }
+
+    /// Ends the connections of a device.
+    pub fn disconnect(&self, project: &ProjectId, device: &DeviceId) {
+        self.0.delivery.disconnect(project, device);
     }
 
     /// Lets a device that exists, or is retired, enrol once more.

@@ -15,6 +15,7 @@ use crate::{
     http::{audit, extract, json, problem::Error, query::Params},
     store::{
         alerts, audit as trail, commands, devices,
+        listed::Listed as _,
         query::{ListError, Slice, Sql},
     },
 };
@@ -82,19 +83,22 @@ pub fn http_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
 
 /// Reads the query of a listing, up to the statements that it becomes: each its text and how many values it has.
 pub fn http_query(listing: &str, query: &str) -> Result<Vec<(String, usize)>, Error> {
-    let mut params = Params::read(query)?;
-    let paging = params.paging()?;
+    let mut params = Params::read("/fuzz", query)?;
+    // Its mark would stop each cursor that was not made here.
+    let cursor = params.take("cursor");
+    let mut paging = params.paging()?;
+    paging.cursor = cursor;
     let (sort, cursor) = (paging.sort.as_deref(), paging.cursor.as_deref());
     let project = ProjectId::new("p").expect("a constant name");
     let given = params.filters();
     let invalid = |error| Error::from(ListError::Invalid(error));
     let select = match listing {
         "devices" => devices::listing::Filter::parse(&given)
-            .and_then(|filter| Ok(filter.select(&project, devices::listing::sort_of(sort)?))),
+            .and_then(|filter| Ok(filter.select(&project, devices::listing::Filter::sort(sort)?))),
         "commands" => commands::listing::Filter::parse(&given)
-            .and_then(|filter| Ok(filter.select(&project, commands::listing::sort_of(sort)?))),
+            .and_then(|filter| Ok(filter.select(&project, commands::listing::Filter::sort(sort)?))),
         "alerts" => alerts::Filter::parse(&given)
-            .and_then(|filter| Ok(filter.select(&project, alerts::sort_of(sort)?))),
+            .and_then(|filter| Ok(filter.select(&project, alerts::Filter::sort(sort)?))),
         _ => {
             trail::Filter::parse(&given).map_err(invalid)?;
             audit::is_descending(sort).map_err(invalid)?;

@@ -18,12 +18,12 @@ pub mod extract;
 pub mod head;
 pub mod idempotency;
 pub mod json;
-pub mod linger;
 pub mod metrics;
 pub mod openapi;
 pub mod problem;
 pub mod query;
 pub mod server;
+pub mod socket;
 
 mod alerts;
 pub mod audit;
@@ -45,6 +45,7 @@ pub(crate) mod tunnel_rights;
 mod tunnels;
 pub mod uploads;
 mod users;
+pub mod websocket;
 
 use std::{pin::Pin, sync::Arc};
 

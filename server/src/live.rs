@@ -16,11 +16,13 @@
 //! | module | subject |
 //! | --- | --- |
 //! | [`connection`] | one socket: what is read, what is sent, when |
+//! | [`incoming`] | what a console says, and what of it cannot be |
 //! | [`window`] | one window: its rows, and how they differ from what was sent |
 //!
 //! Never here: a right that a route does not have; a queue without a bound.
 
 mod connection;
+mod incoming;
 mod window;
 
 use std::{

@@ -17,7 +17,8 @@
 //!
 //! A query is written once, in the file of its noun, as one text with `$1`
 //! placeholders that both engines take; [`on!`] puts one body into both arms
-//! of [`Tx`].
+//! of [`Tx`]. What is listed by filter is a [`listed::Listed`]: its pages, cursors
+//! and windows are made in one place.
 //!
 //! Never here: a decision of the domain, the clock, a default of a setting.
 
@@ -31,8 +32,10 @@ pub mod devices;
 pub mod enrollment_tokens;
 pub mod idempotency;
 pub mod intake;
+pub mod listed;
 pub mod members;
 pub mod meta;
+mod open;
 pub mod overview;
 pub mod projects;
 pub mod query;
@@ -43,58 +46,19 @@ pub mod sessions;
 pub mod tunnels;
 pub mod uploads;
 pub mod users;
+mod writer;
 
-use std::{
-    any::Any,
-    future::Future,
-    panic::AssertUnwindSafe,
-    path::PathBuf,
-    pin::Pin,
-    str::FromStr,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+use std::path::PathBuf;
+
+use sqlx::{Postgres, Sqlite, Transaction, migrate::MigrateError};
+
+use self::{
+    open::{Pool, Pools, is_away},
+    writer::{JobFuture, Lane},
 };
 
-use futures_util::FutureExt;
-use sqlx::{
-    ConnectOptions, Connection as _, Executor as _, Postgres, Sqlite, Transaction,
-    migrate::{MigrateError, Migrator},
-    pool::PoolOptions,
-    postgres::{PgConnectOptions, PgPool},
-    sqlite::{
-        SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-    },
-};
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::{sleep, timeout},
-};
-
-/// Jobs that may wait for the writer; more wait at the caller.
-const WRITE_QUEUE_MAX_JOBS: usize = 4_096;
-/// Jobs that share one commit at most.
-const COMMIT_MAX_JOBS: usize = 1_024;
-/// Read transactions at once.
-const READERS_MAX: u32 = 8;
-/// How long a reader waits for a connection.
-const READ_WAIT_MS: u64 = 10_000;
-/// How long a database server may be away when ours starts, in milliseconds.
-const REACH_WAIT_MS: u64 = 10_000;
-/// How long one attempt to reach it may take, and the pause before the next, in milliseconds.
-const REACH_ATTEMPT_MS: u64 = 2_000;
-const REACH_PAUSE_MS: u64 = 500;
-/// How long SQLite waits for a lock that another process holds, e.g. a backup.
-const BUSY_TIMEOUT_MS: u64 = 10_000;
-/// SQLite's pages in memory, of each connection: negative, for it counts KiB.
-const CACHE_SIZE_KIB: &str = "-32768";
-/// Rows of SQLite that may wait for who asked: as many as a page has, so that reading is not stopped for it.
-const ROWS_WAITING_MAX: usize = 1_024;
-/// Statements kept prepared on each connection.
-const STATEMENTS_MAX: usize = 512;
 /// The most placeholders of one statement that both engines take.
 pub const BINDS_MAX: usize = 32_000;
-
-static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// Runs one body on whichever engine a [`Tx`] is of.
 ///
@@ -204,58 +168,6 @@ impl Location {
     }
 }
 
-#[derive(Debug, Clone)]
-enum Pool {
-    Sqlite(SqlitePool),
-    Postgres(PgPool),
-}
-
-impl Pool {
-    async fn begin(&self, for_writing: bool) -> Result<Tx, sqlx::Error> {
-        match self {
-            // A deferred transaction that turns to writing fails as locked.
-            Self::Sqlite(pool) if for_writing => {
-                pool.begin_with("BEGIN IMMEDIATE").await.map(Tx::Sqlite)
-            }
-            Self::Sqlite(pool) => pool.begin().await.map(Tx::Sqlite),
-            Self::Postgres(pool) if for_writing => pool.begin().await.map(Tx::Postgres),
-            Self::Postgres(pool) => pool
-                .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                .await
-                .map(Tx::Postgres),
-        }
-    }
-
-    /// Makes a pool like this one, which connects when it is first used.
-    fn another(&self) -> Self {
-        match self {
-            Self::Sqlite(pool) => Self::Sqlite(
-                pool.options().clone().connect_lazy_with((*pool.connect_options()).clone()),
-            ),
-            Self::Postgres(pool) => Self::Postgres(
-                pool.options().clone().connect_lazy_with((*pool.connect_options()).clone()),
-            ),
-        }
-    }
-
-    async fn close(&self) {
-        match self {
-            Self::Sqlite(pool) => pool.close().await,
-            Self::Postgres(pool) => pool.close().await,
-        }
-    }
-}
-
-type JobFuture<'t, R> = Pin<Box<dyn Future<Output = R> + Send + 't>>;
-type Erased = Box<dyn Any + Send>;
-/// Answers `Ok(value)` to keep what it wrote, `Err(value)` to roll it back.
-type Job = Box<dyn for<'t> FnOnce(&'t mut Tx) -> JobFuture<'t, Result<Erased, Erased>> + Send>;
-
-struct Waiting {
-    job: Job,
-    answer: oneshot::Sender<Result<Erased, StoreError>>,
-}
-
 /// The state of a server. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -264,132 +176,10 @@ pub struct Store {
     readers: Pool,
 }
 
-/// Jobs that are committed one batch after the other.
-#[derive(Debug, Clone)]
-struct Lane {
-    jobs: mpsc::Sender<Waiting>,
-    writer: Writer,
-}
-
-impl Lane {
-    fn start(pool: Pool) -> Self {
-        let (jobs, waiting) = mpsc::channel(WRITE_QUEUE_MAX_JOBS);
-        let writer = Writer::new(pool);
-        tokio::spawn(write_loop(writer.clone(), waiting));
-        Self { jobs, writer }
-    }
-
-    async fn run<T, E, F>(&self, job: F) -> Result<Result<T, E>, StoreError>
-    where
-        T: Send + 'static,
-        E: Send + 'static,
-        F: for<'t> FnOnce(&'t mut Tx) -> JobFuture<'t, Result<T, E>> + Send + 'static,
-    {
-        let erased: Job = Box::new(move |tx| {
-            let run = job(tx);
-            Box::pin(async move {
-                match run.await {
-                    Ok(value) => Ok(Box::new(Ok::<T, E>(value)) as Erased),
-                    Err(value) => Err(Box::new(Err::<T, E>(value)) as Erased),
-                }
-            })
-        });
-        let (answer, answered) = oneshot::channel();
-        self.jobs.send(Waiting { job: erased, answer }).await.map_err(|_| StoreError::Closed)?;
-        let value = answered.await.map_err(|_| StoreError::Closed)??;
-        Ok(*value.downcast().expect("a job answers with the type that it was given for"))
-    }
-
-    /// Ends after the jobs that wait.
-    async fn close(self) {
-        drop(self.jobs);
-        self.writer.pool().close().await;
-    }
-}
-
-/// The one connection that writes.
-#[derive(Debug, Clone)]
-struct Writer(Arc<Mutex<Pool>>);
-
-impl Writer {
-    fn new(pool: Pool) -> Self {
-        Self(Arc::new(Mutex::new(pool)))
-    }
-
-    fn pool(&self) -> Pool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Throws the connection away and makes another when it is next needed.
-    ///
-    /// After a failed BEGIN or COMMIT the engine may have rolled back by itself (SQLite does when
-    /// the disk is full) while the driver still counts a transaction as open, or the connection is
-    /// gone: what it thinks of itself cannot be trusted any more.
-    async fn renew(&self) {
-        let broken = self.pool();
-        let fresh = broken.another();
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
-        broken.close().await;
-    }
-}
-
 impl Store {
     /// Opens the database, brings its schema up to date and starts the writer.
     pub async fn open(location: &Location) -> Result<Self, StoreError> {
-        let open = |source| StoreError::Open { url: location.shown(), source };
-        let (writer, intake, readers) = match location {
-            Location::Sqlite(path) => {
-                let options = SqliteConnectOptions::new()
-                    .filename(path)
-                    .create_if_missing(true)
-                    .busy_timeout(Duration::from_millis(BUSY_TIMEOUT_MS))
-                    .journal_mode(SqliteJournalMode::Wal)
-                    .synchronous(SqliteSynchronous::Full)
-                    .foreign_keys(true)
-                    .statement_cache_capacity(STATEMENTS_MAX)
-                    .row_buffer_size(ROWS_WAITING_MAX)
-                    .disable_statement_logging()
-                    .pragma("cache_size", CACHE_SIZE_KIB)
-                    .pragma("temp_store", "memory")
-                    .pragma("wal_autocheckpoint", "4000");
-                let one = SqlitePoolOptions::new()
-                    .max_connections(1)
-                    .idle_timeout(None)
-                    .max_lifetime(None);
-                let writer = one.clone().connect_with(options.clone()).await.map_err(open)?;
-                MIGRATIONS.run(&writer).await?;
-                // Opened now: one that is damaged is to stop the start, not the first device.
-                let beside = intake::file_beside(path);
-                let shown = beside.display().to_string();
-                let intake = one
-                    .after_connect(|connection, _| {
-                        Box::pin(async move { connection.execute(intake::TABLE).await.map(drop) })
-                    })
-                    .connect_with(options.clone().filename(beside))
-                    .await
-                    .map_err(|source| StoreError::Open { url: shown, source })?;
-                let readers = reader_options()
-                    .connect_with(options.create_if_missing(false).read_only(true))
-                    .await
-                    .map_err(open)?;
-                (Pool::Sqlite(writer), Pool::Sqlite(intake), Pool::Sqlite(readers))
-            }
-            Location::Postgres(url) => {
-                let options = PgConnectOptions::from_str(url)
-                    .map_err(open)?
-                    .statement_cache_capacity(STATEMENTS_MAX)
-                    .options([("synchronous_commit", "on"), ("timezone", "UTC")]);
-                reach(&options, &location.shown()).await.map_err(open)?;
-                let one = PoolOptions::<Postgres>::new()
-                    .max_connections(1)
-                    .acquire_timeout(Duration::from_millis(READ_WAIT_MS));
-                let intake = one.clone().connect_lazy_with(options.clone());
-                let writer = one.connect_with(options.clone()).await.map_err(open)?;
-                MIGRATIONS.run(&writer).await?;
-                let readers = reader_options().connect_with(options).await.map_err(open)?;
-                (Pool::Postgres(writer), Pool::Postgres(intake), Pool::Postgres(readers))
-            }
-        };
+        let Pools { writer, intake, readers } = open::pools(location).await?;
         Ok(Self { main: Lane::start(writer), intake: Lane::start(intake), readers })
     }
 
@@ -427,170 +217,6 @@ impl Store {
         readers.close().await;
         intake.close().await;
         main.close().await;
-    }
-}
-
-/// Connects once, for a pool keeps what went wrong to itself. Waits for a server that is away or
-/// begins, and says so at the first attempt that fails.
-async fn reach(options: &PgConnectOptions, shown: &str) -> Result<(), sqlx::Error> {
-    let mut last = None;
-    let reaching = async {
-        loop {
-            let attempt = timeout(Duration::from_millis(REACH_ATTEMPT_MS), options.connect()).await;
-            let error = match attempt {
-                Ok(Ok(connection)) => return connection.close().await,
-                Ok(Err(error)) if !is_away(&error) => return Err(error),
-                Ok(Err(error)) => error,
-                Err(_) => sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()),
-            };
-            if last.is_none() {
-                let seconds = REACH_WAIT_MS / 1_000;
-                tracing::warn!(
-                    database = shown,
-                    %error,
-                    "the database does not answer; waiting up to {seconds} s for it. Does it run, and does --database name it?"
-                );
-            }
-            last = Some(error);
-            sleep(Duration::from_millis(REACH_PAUSE_MS)).await;
-        }
-    };
-    let reached = timeout(Duration::from_millis(REACH_WAIT_MS), reaching).await;
-    reached.unwrap_or_else(|_| Err(last.unwrap_or(sqlx::Error::PoolTimedOut)))
-}
-
-/// Whether a database server may be there in a moment.
-fn is_away(error: &sqlx::Error) -> bool {
-    /// PostgreSQL's `admin_shutdown`, `crash_shutdown` and `cannot_connect_now`: it stops, or starts.
-    const GOES_OR_COMES: [&str; 3] = ["57P01", "57P02", "57P03"];
-    match error {
-        // While it starts it answers the question for TLS with an error.
-        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => true,
-        sqlx::Error::Database(error) => {
-            error.code().is_some_and(|code| GOES_OR_COMES.contains(&&*code))
-        }
-        _ => false,
-    }
-}
-
-fn reader_options<DB: sqlx::Database>() -> PoolOptions<DB> {
-    PoolOptions::new()
-        .max_connections(READERS_MAX)
-        .acquire_timeout(Duration::from_millis(READ_WAIT_MS))
-}
-
-async fn write_loop(writer: Writer, mut waiting: mpsc::Receiver<Waiting>) {
-    let mut batch = Vec::new();
-    while waiting.recv_many(&mut batch, COMMIT_MAX_JOBS).await > 0 {
-        let jobs = std::mem::take(&mut batch);
-        metrics::histogram!("quarterdeck_store_commit_jobs").record(jobs.len() as f64);
-        if !commit_together(&writer.pool(), jobs).await {
-            writer.renew().await;
-        }
-    }
-}
-
-/// Runs the jobs in one transaction; answers whether the connection is still good.
-async fn commit_together(pool: &Pool, jobs: Vec<Waiting>) -> bool {
-    let mut tx = match pool.begin(true).await {
-        Ok(tx) => tx,
-        Err(error) => {
-            refuse(jobs, &error);
-            return false;
-        }
-    };
-    if jobs.len() == 1 {
-        return commit_alone(tx, jobs).await;
-    }
-    let mut done = Vec::with_capacity(jobs.len());
-    let mut jobs = jobs.into_iter();
-    while let Some(Waiting { job, answer }) = jobs.next() {
-        match run_in_savepoint(&mut tx, job).await {
-            Ok(value) => done.push((answer, Ok(value))),
-            Err(JobFailure::Panic(text)) => done.push((answer, Err(StoreError::Panic(text)))),
-            Err(JobFailure::Transaction(error)) => {
-                // The transaction is beyond repair: nobody in it was stored.
-                let text = error.to_string();
-                drop(tx);
-                let _ = answer.send(Err(StoreError::Database(error)));
-                for (answer, _) in done {
-                    let _ = answer.send(Err(StoreError::Commit(text.clone())));
-                }
-                for rest in jobs {
-                    let _ = rest.answer.send(Err(StoreError::Commit(text.clone())));
-                }
-                return false;
-            }
-        }
-    }
-    match tx.commit().await {
-        Ok(()) => {
-            for (answer, value) in done {
-                let _ = answer.send(value);
-            }
-            true
-        }
-        Err(error) => {
-            let text = error.to_string();
-            for (answer, _) in done {
-                let _ = answer.send(Err(StoreError::Commit(text.clone())));
-            }
-            false
-        }
-    }
-}
-
-/// Runs a job that shares its transaction with no other: no savepoint is needed, which costs SQLite
-/// a copy of each page that is written.
-async fn commit_alone(mut tx: Tx, jobs: Vec<Waiting>) -> bool {
-    let Some(Waiting { job, answer }) = jobs.into_iter().next() else { return true };
-    let ran = AssertUnwindSafe(job(&mut tx)).catch_unwind().await;
-    let (value, ended) = match ran {
-        Ok(Ok(value)) => (Ok(value), tx.commit().await),
-        Ok(Err(value)) => (Ok(value), tx.rollback().await),
-        Err(panic) => (Err(StoreError::Panic(panic_text(&*panic))), tx.rollback().await),
-    };
-    let is_good = ended.is_ok();
-    let _ = answer.send(match ended {
-        Ok(()) => value,
-        Err(error) => Err(StoreError::Commit(error.to_string())),
-    });
-    is_good
-}
-
-enum JobFailure {
-    Panic(String),
-    Transaction(sqlx::Error),
-}
-
-async fn run_in_savepoint(tx: &mut Tx, job: Job) -> Result<Erased, JobFailure> {
-    tx.execute("SAVEPOINT job").await.map_err(JobFailure::Transaction)?;
-    let ran = AssertUnwindSafe(job(tx)).catch_unwind().await;
-    let (value, kept) = match ran {
-        Ok(Ok(value)) => (Ok(value), true),
-        Ok(Err(value)) => (Ok(value), false),
-        Err(panic) => (Err(JobFailure::Panic(panic_text(&*panic))), false),
-    };
-    if !kept {
-        tx.execute("ROLLBACK TO SAVEPOINT job").await.map_err(JobFailure::Transaction)?;
-    }
-    tx.execute("RELEASE SAVEPOINT job").await.map_err(JobFailure::Transaction)?;
-    value
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> String {
-    panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "panicked".to_owned())
-}
-
-fn refuse(jobs: Vec<Waiting>, error: &sqlx::Error) {
-    tracing::error!(%error, jobs = jobs.len(), "cannot begin a transaction");
-    let text = error.to_string();
-    for waiting in jobs {
-        let _ = waiting.answer.send(Err(StoreError::Commit(text.clone())));
     }
 }
 

@@ -287,22 +287,16 @@ impl Tunnels {
         self.0.lock().sessions.get(&id).cloned()
     }
 
-    /// The sessions of a user.
-    pub(crate) fn sessions_of(&self, user: &str) -> Vec<Arc<Session>> {
+    /// The sessions that somebody asks for.
+    pub(crate) fn sessions_where(&self, is_wanted: impl Fn(&Served) -> bool) -> Vec<Arc<Session>> {
         let state = self.0.lock();
-        state.sessions.values().filter(|session| session.about.user == user).cloned().collect()
+        state.sessions.values().filter(|session| is_wanted(&session.about)).cloned().collect()
     }
 
     /// Ends all tunnels to a device that is retired.
     pub(crate) async fn close_all(&self, project: &ProjectId, device: &DeviceId) {
-        let sessions: Vec<_> = {
-            let state = self.0.lock();
-            let is_of = |session: &&Arc<Session>| {
-                session.about.project == *project && session.about.device == *device
-            };
-            state.sessions.values().filter(is_of).cloned().collect()
-        };
-        for session in sessions {
+        let is_of = |about: &Served| about.project == *project && about.device == *device;
+        for session in self.sessions_where(is_of) {
             session.close(CloseCode::Killed, "the device was retired".to_owned(), None).await;
         }
     }

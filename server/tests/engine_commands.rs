@@ -22,6 +22,8 @@ on_both_engines! {
     the_fourth_reboot_is_blocked_and_a_later_one_may_go,
     a_reboot_is_complete_when_the_device_is_back_with_a_new_boot_id,
     a_reboot_that_does_not_come_back_is_timed_out,
+    a_reboot_of_a_host_that_does_not_go_down_is_timed_out,
+    a_shutdown_is_complete_when_the_device_stays_away,
     a_retry_is_a_new_command,
     live_output_is_kept_once_and_cut_at_its_bound,
     words_that_are_malformed_or_of_others_change_nothing,
@@ -262,7 +264,7 @@ async fn time_ends_what_the_device_does_not(location: Location) {
 async fn the_fourth_reboot_is_blocked_and_a_later_one_may_go(location: Location) {
     let h = Harness::start(&location).await;
     h.add_devices(&["pi-1", "pi-2"]).await;
-    h.connect("pi-1", "b0").await;
+    let connection = h.connect("pi-1", "b0").await;
     for _ in 0..3 {
         let id = h.submit(&["pi-1"], "reboot_host", Value::Null).await[0].id;
         eventually("it is published", || async {
@@ -271,7 +273,24 @@ async fn the_fourth_reboot_is_blocked_and_a_later_one_may_go(location: Location)
         .await;
         h.pass(60_000).await;
     }
-    let both = h.submit(&["pi-1", "pi-2"], "reboot_host", Value::Null).await;
+    h.disconnect("pi-1", connection).await;
+    eventually("it is offline", || async {
+        (h.device("pi-1").await.status == quarterdeck_protocol::device::DeviceStatus::Offline)
+            .then_some(())
+    })
+    .await;
+    let reboot = request(&["pi-1", "pi-2"], "reboot_host", Value::Null);
+    let created = h.engine.submit(&h.actor, &h.project, reboot).await.expect("stored");
+    // A device waits for nothing that it will not get.
+    assert_eq!(created.offline, 2);
+    assert_eq!(
+        created.warnings,
+        [
+            "offline, so it waits until they return or it expires: pi-2",
+            "refused by the safety lockout: pi-1"
+        ]
+    );
+    let both = created.commands;
     assert_eq!((both[0].status, both[1].status), (S::BlockedSafety, S::Queued));
     assert_eq!(both[0].error_code.as_deref(), Some("safety_lockout"));
     assert_eq!(both[0].blocked_until, Some(h.clock.wall().plus_seconds(900 - 180)));
@@ -313,6 +332,46 @@ async fn a_reboot_is_complete_when_the_device_is_back_with_a_new_boot_id(locatio
         h.events(id).await.into_iter().filter(|event| event != "published").collect::<Vec<_>>(),
         ["created", "accepted", "execution_started", "awaiting_reconnect", "completed"]
     );
+}
+
+async fn a_reboot_of_a_host_that_does_not_go_down_is_timed_out(location: Location) {
+    let h = Harness::start(&location).await;
+    h.add_devices(&["pi-1"]).await;
+    h.connect("pi-1", "b1").await;
+    let id = h.submit(&["pi-1"], "reboot_host", Value::Null).await[0].id;
+    h.respond("pi-1", id, "execution_started", json!({})).await;
+    h.pass(149_000).await;
+    assert_eq!(h.command(id).await.status, S::ExecutionStarted);
+    h.pass(2_000).await;
+    eventually("its ceiling is over", || async {
+        (h.command(id).await.status == S::TimedOut).then_some(())
+    })
+    .await;
+}
+
+async fn a_shutdown_is_complete_when_the_device_stays_away(location: Location) {
+    let h = Harness::start(&location).await;
+    h.add_devices(&["pi-1"]).await;
+    let connection = h.connect("pi-1", "b1").await;
+    let id = h.submit(&["pi-1"], "shutdown_host", Value::Null).await[0].id;
+    h.respond("pi-1", id, "execution_started", json!({})).await;
+    let started_at = h.command(id).await.started_at;
+    let is = |status| {
+        let h = &h;
+        eventually("its status", move || async move {
+            (h.command(id).await.status == status).then_some(())
+        })
+    };
+    h.disconnect("pi-1", connection).await;
+    is(S::AwaitingReconnect).await;
+    // Its connection alone was lost.
+    let again = h.connect("pi-1", "b1").await;
+    is(S::ExecutionStarted).await;
+    assert_eq!(h.command(id).await.started_at, started_at);
+    h.disconnect("pi-1", again).await;
+    is(S::AwaitingReconnect).await;
+    h.pass(31_000).await;
+    is(S::Completed).await;
 }
 
 async fn a_reboot_that_does_not_come_back_is_timed_out(location: Location) {

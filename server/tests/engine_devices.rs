@@ -14,7 +14,7 @@ use quarterdeck_protocol::{
     topics::DeviceTopic,
 };
 use quarterdeck_server::{
-    engine::token_hash,
+    engine::{Change, token_hash},
     mqtt::link::{ConnectionId, Denied, Inbound},
     store::{Location, audit, device_events, enrollment_tokens as tokens, overview},
 };
@@ -224,8 +224,9 @@ async fn after_a_restart_nobody_is_taken_for_there_before_it_is_heard(location: 
 
 async fn while_the_broker_is_away_nobody_falls_silent(location: Location) {
     let h = Harness::start(&location).await;
-    h.add_devices(&["pi-1"]).await;
+    h.add_devices(&["pi-1", "pi-2"]).await;
     h.connect("pi-1", "b1").await;
+    h.connect("pi-2", "b1").await;
     let mut changes = h.engine.changes();
     h.event(Inbound::Hears(false)).await;
     eventually("it is unheard", || async { unheard_since(&h, "pi-1").await }).await;
@@ -235,9 +236,15 @@ async fn while_the_broker_is_away_nobody_falls_silent(location: Location) {
     assert_eq!(status(&h, "pi-1").await, D::Online);
     assert!(h.open_alerts().await.is_empty(), "it could not be heard");
 
+    while changes.try_recv().is_ok() {}
     h.event(Inbound::Hears(true)).await;
     h.respond("pi-1", h.submit(&["pi-1"], "ping", json!({})).await[0].id, "accepted", json!({}))
         .await;
+    // A broker that comes and goes is no news of a fleet that is unheard already.
+    while let Ok(told) = changes.try_recv() {
+        let of_pi_2 = |change: &Change| change.listing == Listing::Devices && change.key == "pi-2";
+        assert!(!told.iter().any(of_pi_2), "{told:?}");
+    }
     h.pass(89_000).await;
     assert_eq!(status(&h, "pi-1").await, D::Online, "its silence began anew");
     h.pass(1_000).await;
@@ -465,8 +472,14 @@ async fn a_retired_device_has_no_commands_and_cannot_sign_in(location: Location)
     let waits = h.submit(&["pi-1"], "ping", Value::Null).await[0].id;
     let runs = h.submit(&["pi-1"], "ping", Value::Null).await[0].id;
     h.respond("pi-1", runs, "execution_started", json!({})).await;
+    let disconnected = || h.link.disconnected.lock().expect("lock").len();
+    let before = disconnected();
     let retired = h.engine.retire(&h.actor, &h.project, &device("pi-1")).await.expect("retired");
     assert_eq!((retired.status, retired.open_commands), (D::Retired, 0));
+    // It is told first what ends.
+    assert_eq!(disconnected(), before);
+    h.engine.disconnect(&h.project, &device("pi-1"));
+    assert_eq!(disconnected(), before + 1);
     for id in [waits, runs] {
         assert_eq!(h.command(id).await.status, CommandStatus::Cancelled);
     }

@@ -12,7 +12,8 @@ use quarterdeck_protocol::{
     time::Timestamp,
 };
 use quarterdeck_server::store::{
-    Location, Tx, alerts, commands::listing as commands, devices, overview, query::ListError,
+    Location, Tx, alerts, commands::listing as commands, devices, listed::Listed as _, overview,
+    query::ListError,
 };
 use serde_json::{Value, json};
 use support::{Harness, request};
@@ -80,9 +81,7 @@ async fn all_commands(
     let filter = commands::Filter::parse(&filter(pairs)).expect("a valid filter");
     let (mut all, mut cursor) = (Vec::new(), None);
     loop {
-        let page = commands::list(tx, &h.project, &filter, sort, cursor.as_deref(), 7)
-            .await
-            .expect("a page");
+        let page = filter.page(tx, &h.project, sort, cursor.as_deref(), 7).await.expect("a page");
         assert!(page.items.len() <= 7);
         all.extend(page.items);
         if page.next_cursor.is_none() {
@@ -93,9 +92,8 @@ async fn all_commands(
     }
     let mut keys = Vec::new();
     loop {
-        let (rows, total) = commands::window(tx, &h.project, &filter, sort, keys.len() as u64, 11)
-            .await
-            .expect("a window");
+        let (rows, total) =
+            filter.window(tx, &h.project, sort, keys.len() as u64, 11).await.expect("a window");
         assert_eq!(total, all.len() as u64, "{pairs:?} {sort:?}");
         if rows.is_empty() {
             break;
@@ -254,9 +252,7 @@ async fn all_devices(
     let filter = devices::Filter::parse(&filter(pairs)).expect("a valid filter");
     let (mut all, mut cursor) = (Vec::new(), None);
     loop {
-        let page = devices::list(tx, &h.project, &filter, sort, cursor.as_deref(), 2)
-            .await
-            .expect("a page");
+        let page = filter.page(tx, &h.project, sort, cursor.as_deref(), 2).await.expect("a page");
         all.extend(page.items);
         if page.next_cursor.is_none() {
             assert_eq!(all.len() as u64, page.total);
@@ -264,10 +260,9 @@ async fn all_devices(
         }
         cursor = page.next_cursor;
     }
-    let (rows, total) =
-        devices::window(tx, &h.project, &filter, sort, 0, 500).await.expect("a window");
+    let (rows, total) = filter.window(tx, &h.project, sort, 0, 500).await.expect("a window");
     assert_eq!(total, all.len() as u64);
-    let keys: Vec<_> = rows.into_iter().map(|(key, _)| key).collect();
+    let keys: Vec<_> = rows.iter().map(devices::Filter::key).collect();
     assert_eq!(
         keys,
         all.iter().map(|device| device.id.to_string()).collect::<Vec<_>>(),
@@ -396,9 +391,7 @@ async fn filters_of_alerts_let_through_what_they_say(location: Location) {
         ("q", "~p1", "a"),
     ] {
         let filter = alerts::Filter::parse(&filter(&[(name, value)])).expect("valid");
-        let page = alerts::list(&mut tx, &h.project, &filter, Some("id"), None, 100)
-            .await
-            .expect("a page");
+        let page = filter.page(&mut tx, &h.project, Some("id"), None, 100).await.expect("a page");
         let ids: String = page.items.iter().map(|alert| alert.id.as_str()).collect();
         assert_eq!((ids.as_str(), page.total), (expected, expected.len() as u64), "{name}={value}");
     }
@@ -413,43 +406,28 @@ async fn what_is_not_understood_is_named(location: Location) {
         (Some("--id"), None, "sort"),
         (None, Some("nonsense"), "cursor"),
     ] {
-        let refused =
-            commands::list(&mut tx, &h.project, &all, sort, cursor, 5).await.expect_err("refused");
+        let refused = all.page(&mut tx, &h.project, sort, cursor, 5).await.expect_err("refused");
         let ListError::Invalid(invalid) = refused else { panic!("{refused}") };
         assert_eq!(invalid.field, field);
     }
-    let page =
-        commands::list(&mut tx, &h.project, &all, Some("priority"), None, 5).await.expect("a page");
+    let page = all.page(&mut tx, &h.project, Some("priority"), None, 5).await.expect("a page");
     let cursor = page.next_cursor.expect("more");
-    let other =
-        commands::list(&mut tx, &h.project, &all, Some("-priority"), Some(&cursor), 5).await;
+    let other = all.page(&mut tx, &h.project, Some("-priority"), Some(&cursor), 5).await;
     assert!(matches!(other, Err(ListError::Invalid(_))), "a cursor of another sort");
 }
 
 async fn a_cursor_survives_rows_that_come_and_go(location: Location) {
     let (h, ids) = populated(&location).await;
     let all = commands::Filter::default();
-    let first = commands::list(
-        &mut h.store.read().await.expect("a reader"),
-        &h.project,
-        &all,
-        None,
-        None,
-        10,
-    )
-    .await
-    .expect("a page");
+    let mut tx = h.store.read().await.expect("a reader");
+    let first = all.page(&mut tx, &h.project, None, None, 10).await.expect("a page");
+    drop(tx);
     h.submit(&["pi-1"], "ping", Value::Null).await;
-    let second = commands::list(
-        &mut h.store.read().await.expect("a reader"),
-        &h.project,
-        &all,
-        None,
-        first.next_cursor.as_deref(),
-        10,
-    )
-    .await
-    .expect("a page");
+    let mut tx = h.store.read().await.expect("a reader");
+    let second = all
+        .page(&mut tx, &h.project, None, first.next_cursor.as_deref(), 10)
+        .await
+        .expect("a page");
     let shown: Vec<_> = first.items.iter().chain(&second.items).map(|command| command.id).collect();
     assert_eq!(shown, ids.into_iter().rev().take(20).collect::<Vec<_>>());
     assert_eq!(second.total, 61);
@@ -467,7 +445,7 @@ async fn the_overview_counts(location: Location) {
     assert_eq!(shown.p50_ms, Some(0));
     assert!(shown.oldest_queued_at.is_some());
     let open = alerts::Filter::parse(&filter(&[("status", "open")])).expect("valid");
-    let page = alerts::list(&mut tx, &h.project, &open, None, None, 10).await.expect("a page");
+    let page = open.page(&mut tx, &h.project, None, None, 10).await.expect("a page");
     assert_eq!(page.total, shown.alerts.warning + shown.alerts.critical + shown.alerts.info);
 }
 
@@ -493,16 +471,14 @@ async fn a_window_is_lean_unless_it_is_of_one_command(location: Location) {
     let id = h.submit(&["pi-1"], "run_script", json!({"script": "id"})).await[0].id;
     h.respond("pi-1", id, "completed", json!({"stdout": "root", "result": 1})).await;
     let mut tx = h.store.read().await.expect("a reader");
-    let (rows, _) = commands::window(&mut tx, &h.project, &commands::Filter::default(), None, 0, 1)
-        .await
-        .expect("a window");
+    let all = commands::Filter::default();
+    let (rows, _) = all.window(&mut tx, &h.project, None, 0, 1).await.expect("a window");
     assert_eq!(
         (&rows[0].payload, &rows[0].stdout, rows[0].status),
         (&Value::Null, &None, S::Completed)
     );
     let one = commands::Filter { id: Some(id), ..commands::Filter::default() };
-    let (rows, total) =
-        commands::window(&mut tx, &h.project, &one, None, 0, 1).await.expect("a window");
+    let (rows, total) = one.window(&mut tx, &h.project, None, 0, 1).await.expect("a window");
     assert_eq!(
         (&rows[0].payload["script"], rows[0].stdout.as_deref(), total),
         (&json!("id"), Some("root"), 1)

@@ -1,3 +1,5 @@
+use std::fs;
+
 use super::*;
 
 fn layers(
@@ -209,4 +211,36 @@ fn what_is_wrong_with_a_child_says_which_and_where() {
         (0..65).map(|n| format!("[[children]]\ntarget='device/n{n}//'\nworkflows='/wf/{n}'\n"));
     let error = layers(&many.collect::<String>(), &[], &[]).expect_err("too many");
     assert!(error.contains("at most 64 children"), "{error}");
+}
+
+#[test]
+fn files_longer_than_their_bounds_are_refused_with_the_bound() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, bytes: u64| {
+        let path = folder.path().join(name);
+        fs::write(&path, "#".repeat(bytes as usize)).unwrap();
+        path.display().to_string()
+    };
+    let config = file("agent.toml", FILE_MAX_BYTES);
+    Layers::default().read_file(Path::new(&config)).expect("as long as may be");
+    let config = file("agent.toml", FILE_MAX_BYTES + 1);
+    let refused = Layers::default().read_file(Path::new(&config)).expect_err("too long");
+    let text = crate::io::http::describe(&refused);
+    assert!(text.contains("agent.toml") && text.contains("longer than 1048576 bytes"), "{text}");
+
+    for (key, bound) in [
+        ("token_file", SECRET_FILE_MAX_BYTES),
+        ("bus_password_file", SECRET_FILE_MAX_BYTES),
+        ("ca_file", FILE_MAX_BYTES),
+    ] {
+        // A device has no end at all.
+        for path in [file(key, bound + 1), "/dev/zero".to_owned()] {
+            let mut layers = Layers::default();
+            layers.set_flag(key, &path);
+            let refused = Config::load(&layers).expect_err(key);
+            let text = crate::io::http::describe(&refused);
+            let words = [key, &path, &format!("longer than {bound} bytes")];
+            assert!(words.iter().all(|word| text.contains(word)), "{key}: {text}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Where settings come from, one layer over the other, each value knowing its origin.
 
-use std::{collections::BTreeMap, ffi::OsString, fs, path::Path};
+use std::{collections::BTreeMap, ffi::OsString, path::Path};
 
 use serde::de::DeserializeOwned;
 use toml::{
@@ -8,7 +8,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::ConfigError;
+use super::{ConfigError, FILE_MAX_BYTES, read_file};
 use crate::{failpoint, io::host};
 
 /// The environment's variables begin so.
@@ -82,11 +82,7 @@ pub struct Layers {
 impl Layers {
     /// Reads the lowest layer.
     pub fn read_file(&mut self, path: &Path) -> Result<(), ConfigError> {
-        let text = fs::read_to_string(path).map_err(|source| ConfigError::File {
-            key: "config",
-            path: path.to_owned(),
-            source,
-        })?;
+        let text = read_file("config", path, FILE_MAX_BYTES)?;
         self.read_text(&text, path)
     }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use quarterdeck_protocol::{
     command::{CommandMessage, Priority, Response, ResponseStatus},
     ids::CommandId,
-    limits::{TIMEOUT_MAX_S, TIMEOUT_MIN_S},
     time::Timestamp,
 };
 use tokio::sync::oneshot;
@@ -60,7 +59,7 @@ pub(super) struct Live {
 impl Engine {
     pub(super) fn plan_of(&self, message: &CommandMessage) -> Plan {
         Plan {
-            timeout_ms: i64::from(message.timeout_s.clamp(TIMEOUT_MIN_S, TIMEOUT_MAX_S)) * 1000,
+            timeout_ms: i64::from(message.timeout_s) * 1000,
             ending_ms: self.context.config.limits.script_grace_ms as i64 + ENDING_MARGIN_MS,
         }
     }

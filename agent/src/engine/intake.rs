@@ -11,7 +11,9 @@ use bytes::Bytes;
 use quarterdeck_protocol::{
     command::{CancelMessage, CommandMessage, Response, SCHEMA_VERSION, error_code},
     ids::CommandId,
-    json, text,
+    json,
+    limits::{TIMEOUT_MAX_S, TIMEOUT_MIN_S},
+    text,
 };
 
 use super::{Engine, commands::Live, saving::Then};
@@ -241,8 +243,13 @@ pub(crate) fn read_command(payload: &[u8]) -> Result<CommandMessage, (Option<Com
         }
         None => return Err((id, format!("schema_version: expected {SCHEMA_VERSION}"))),
     }
-    serde_path_to_error::deserialize(value)
-        .map_err(|error| (id, format!("{}: {}", error.path(), error.inner())))
+    let message: CommandMessage = serde_path_to_error::deserialize(value)
+        .map_err(|error| (id, format!("{}: {}", error.path(), error.inner())))?;
+    if !(TIMEOUT_MIN_S..=TIMEOUT_MAX_S).contains(&message.timeout_s) {
+        let expected = format!("expected {TIMEOUT_MIN_S} to {TIMEOUT_MAX_S}");
+        return Err((id, format!("timeout_s: {expected}, not {}", message.timeout_s)));
+    }
+    Ok(message)
 }
 
 /// Looks for `"command_id": "…"` in what is no JSON as a whole.
@@ -280,6 +287,8 @@ mod tests {
             (with("schema_version", json!(1)), true, "schema_version"),
             (with("priority", json!(11)), true, "priority"),
             (with("timeout_s", json!(-1)), true, "timeout_s"),
+            (with("timeout_s", json!(0)), true, "timeout_s: expected 1 to 604800, not 0"),
+            (with("timeout_s", json!(604_801)), true, "timeout_s: expected 1 to 604800"),
             (with("expires_at", json!("soon")), true, "expires_at"),
             (with("command_id", json!("x")), false, "command_id"),
             (good.to_string()[..good.to_string().len() - 1].to_owned(), true, "no JSON"),

@@ -171,13 +171,20 @@ impl Engine {
     pub(super) fn on_saving(&mut self, done: Done) {
         match done {
             Done::Synced(lsn, Ok(())) => {
-                self.saving.synced = lsn;
+                self.saving.synced = self.saving.synced.max(lsn);
                 self.act_on_saved();
                 self.compact_on();
             }
+            // Of the file before: what it was for was saved with the new one meanwhile.
+            Done::Synced(lsn, Err(_)) if lsn <= self.saving.synced => {}
             Done::Synced(_, Err(error)) => self.on_save_failed(&error),
             Done::Compacted(compacted) => match self.journal.finish_compaction(compacted) {
-                Ok(()) => tracing::info!("the journal was compacted"),
+                Ok(()) => {
+                    tracing::info!("the journal was compacted");
+                    // The new file holds all that was written until now, and is on the disk.
+                    self.saving.synced = self.journal.to_sync().0;
+                    self.act_on_saved();
+                }
                 Err(error) => tracing::error!(
                     error = crate::io::http::describe(&error),
                     "the journal cannot be compacted"

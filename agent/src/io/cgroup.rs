@@ -16,6 +16,7 @@
 //! started by then, in some microseconds, is found as if there were no group.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
     sync::{
@@ -195,12 +196,28 @@ impl Cgroup {
             }
             // Nobody in it is born any more, so once over the list is enough.
             let _ = fs::write(folder.join(LIMIT), "0");
-            let list = fs::read_to_string(folder.join(PROCESSES)).unwrap_or_default();
-            for pid in list.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 1) {
+            for pid in members(folder) {
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
         }
     }
+
+    /// Who is in the group.
+    pub fn members(&self) -> BTreeSet<i32> {
+        self.folders.iter().flat_map(|folder| members(folder)).collect()
+    }
+
+    /// Whether a program was born in the group, and so all that it started was too: only a
+    /// thread that is in a group by itself bears there. A program that has ended may not be found.
+    pub fn is_birthplace_of(&self, pid: i32) -> bool {
+        let mut folders = self.folders.iter();
+        folders.any(|folder| folder.join(THREADS).exists() && members(folder).contains(&pid))
+    }
+}
+
+fn members(folder: &Path) -> Vec<i32> {
+    let list = fs::read_to_string(folder.join(PROCESSES)).unwrap_or_default();
+    list.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 1).collect()
 }
 
 fn make_in(folder: &Path) -> io::Result<()> {

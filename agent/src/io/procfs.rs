@@ -67,7 +67,8 @@ impl Stat {
         !matches!(self.state, 'Z' | 'X' | 'x')
     }
 
-    const fn id(&self) -> ProcessId {
+    /// Who it is, even when its number is another's one day.
+    pub const fn id(&self) -> ProcessId {
         ProcessId { pid: self.pid, start_ticks: self.start_ticks }
     }
 }
@@ -170,7 +171,7 @@ pub fn kill_leftovers(mark: &ProcessMark, command_id: &str, boot_id: &str) -> us
 }
 
 /// Waits until processes that were killed are gone: their memory goes first, and their names last.
-fn wait_gone(killed: &[ProcessId]) {
+pub fn wait_gone(killed: &[ProcessId]) {
     for _ in 0..DEATH_MAX_MS / DEATH_POLL_MS {
         if !killed.iter().any(|id| lives(*id)) {
             return;

@@ -1,6 +1,9 @@
 //! The log after crashes at every byte, failed writes, failed fsyncs, and compactions.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+};
 
 use proptest::prelude::*;
 use quarterdeck_protocol::command::{CommandMessage, ResponseStatus};
@@ -286,6 +289,24 @@ fn a_compaction_that_fails_leaves_the_old_log_in_use() {
     expected.append(&[received(9)]).unwrap();
     assert_eq!(journal.index.entries, expected.index.entries);
     assert_eq!(folder.log().bytes.lock().unwrap().len() as u64, expected.len);
+}
+
+#[test]
+fn a_swap_that_cannot_be_saved_leaves_the_new_log_in_use_and_it_is_rewritten() {
+    let (folder, _) = written(&story());
+    let (mut journal, _) = open(&folder);
+    folder.loses_names.store(true, Ordering::SeqCst);
+    journal.is_broken = true;
+    let compaction = journal.begin_compaction(wall(4_000)).unwrap();
+    assert!(journal.finish_compaction(compaction.run()).is_err());
+    // A power cut may bring the old file back: nothing is promised on either.
+    assert!(matches!(journal.append(&[received(9)]), Err(JournalError::Broken)));
+    folder.loses_names.store(false, Ordering::SeqCst);
+    let compaction = journal.begin_compaction(wall(5_000)).expect("it is broken");
+    journal.finish_compaction(compaction.run()).unwrap();
+    journal.append(&[received(9)]).unwrap();
+    let (expected, _) = written(&[story(), vec![received(9)]].concat());
+    assert_eq!(knowledge(&folder), knowledge(&expected));
 }
 
 #[test]

@@ -9,6 +9,8 @@ use std::{
     sync::Arc,
 };
 
+use crate::failpoint;
+
 /// An open log.
 pub trait LogFile: Send + Sync + fmt::Debug {
     fn len_bytes(&self) -> io::Result<u64>;
@@ -25,8 +27,11 @@ pub trait LogFolder: Send + Sync + fmt::Debug {
     fn open(&self) -> io::Result<Arc<dyn LogFile>>;
     /// Makes an empty file beside the log.
     fn create_next(&self) -> io::Result<Arc<dyn LogFile>>;
-    /// Puts that file in the log's place, at once or not at all.
+    /// Puts that file in the log's place, at once or not at all; on the disk that is only once
+    /// [`LogFolder::sync_names`] has returned.
     fn replace(&self) -> io::Result<()>;
+    /// Returns once it is on the disk which file has which name.
+    fn sync_names(&self) -> io::Result<()>;
 }
 
 /// A log in a folder of the file system.
@@ -54,10 +59,6 @@ impl DiskFolder {
             next: folder.join(format!("{log}.next")),
         }
     }
-
-    fn sync_folder(&self) -> io::Result<()> {
-        File::open(&self.folder)?.sync_all()
-    }
 }
 
 impl LogFolder for DiskFolder {
@@ -69,7 +70,7 @@ impl LogFolder for DiskFolder {
             .truncate(false)
             .mode(0o600)
             .open(&self.log)?;
-        self.sync_folder()?;
+        self.sync_names()?;
         Ok(Arc::new(file))
     }
 
@@ -85,8 +86,12 @@ impl LogFolder for DiskFolder {
     }
 
     fn replace(&self) -> io::Result<()> {
-        std::fs::rename(&self.next, &self.log)?;
-        self.sync_folder()
+        std::fs::rename(&self.next, &self.log)
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        failpoint::fails("names")?;
+        File::open(&self.folder)?.sync_all()
     }
 }
 
@@ -151,11 +156,18 @@ impl LogFolder for ReadOnly {
     fn replace(&self) -> io::Result<()> {
         Err(io::ErrorKind::PermissionDenied.into())
     }
+
+    fn sync_names(&self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 pub(crate) mod memory {
-    use std::sync::Mutex;
+    use std::sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    };
 
     use super::{Arc, LogFile, LogFolder, io};
 
@@ -166,6 +178,8 @@ pub(crate) mod memory {
         next: Arc<Mutex<Arc<MemoryFile>>>,
         /// Room of the file made beside the log.
         pub(crate) next_room: Arc<Mutex<Option<usize>>>,
+        /// Names cannot be brought to the disk.
+        pub(crate) loses_names: Arc<AtomicBool>,
     }
 
     #[derive(Debug, Default)]
@@ -202,6 +216,11 @@ pub(crate) mod memory {
         fn replace(&self) -> io::Result<()> {
             *self.log.lock().unwrap() = self.next.lock().unwrap().clone();
             Ok(())
+        }
+
+        fn sync_names(&self) -> io::Result<()> {
+            let is_lost = self.loses_names.load(Ordering::SeqCst);
+            if is_lost { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
         }
     }
 

@@ -36,6 +36,8 @@ pub struct Entry {
     pub said: u64,
     /// The token of the last of them, until the bus has it.
     pub told_by: Option<u64>,
+    /// The token of the `init` of the sub-operation that it awaits, until the bus has it.
+    pub sub_told_by: Option<u64>,
     /// The last connection on which its topic was known to hold our word.
     pub seen_on: u64,
 }
@@ -86,8 +88,18 @@ impl Board {
         let (topic, next) = (command.topic.clone(), command.clone());
         let phase = Phase::New;
         let command = Command { phase, ..command };
-        let (life, run, told_by) = (self.lives, None, None);
-        let entry = Entry { version, command, own, since, life, run, said: 0, told_by, seen_on: 0 };
+        let entry = Entry {
+            version,
+            command,
+            own,
+            since,
+            life: self.lives,
+            run: None,
+            said: 0,
+            told_by: None,
+            sub_told_by: None,
+            seen_on: 0,
+        };
         self.entries.insert(topic, entry);
         self.set(next);
     }

@@ -118,8 +118,8 @@ impl Runner {
             Effect::Continue => self.queue.push_back((topic.clone(), Event::Continue)),
             Effect::RunScript(run) => self.run_script(topic, run),
             Effect::Launch(launch) => self.launch(topic, life, launch),
-            Effect::StartOperation { topic: sub, payload } => {
-                self.start_operation(topic, sub, payload);
+            Effect::StartOperation { topic: sub, payload, is_told } => {
+                self.start_operation(topic, sub, payload, is_told);
             }
             Effect::InvokeBuiltin { call, payload, is_resumed, is_repeatable } => {
                 let (topic, since) = (topic.clone(), entry.since.clone());
@@ -307,7 +307,13 @@ impl Runner {
 
     // --- sub-operations ---------------------------------------------------------------
 
-    fn start_operation(&mut self, parent: &CommandTopic, sub: CommandTopic, payload: Payload) {
+    fn start_operation(
+        &mut self,
+        parent: &CommandTopic,
+        sub: CommandTopic,
+        payload: Payload,
+        is_told: bool,
+    ) {
         if let Some(entry) = self.board.get(&sub) {
             if entry.command.is_ended() {
                 let baton = last_word(&entry.command);
@@ -320,8 +326,13 @@ impl Runner {
             let init = message::Message { status: INIT, payload: &payload }.to_json();
             let init = Bytes::from(init);
             let hash = own::hash(&init);
-            self.echoes.entry(sub.clone()).or_default().say(hash);
-            self.publish(&sub, init);
+            if !is_told {
+                self.echoes.entry(sub.clone()).or_default().say(hash);
+                let token = self.publish(&sub, init);
+                if let Some(entry) = self.board.get_mut(parent) {
+                    entry.sub_told_by = Some(token);
+                }
+            }
             self.arrive(sub, payload, hash);
         }
     }

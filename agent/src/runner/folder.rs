@@ -136,7 +136,13 @@ impl Reader {
         self.before.clone_from(&files);
         let catalogue = Catalogue::of(self.whose, files);
         for rejected in &catalogue.rejected {
-            tracing::warn!(%rejected, "a file of the workflow folder counts for nothing");
+            let rejected = rejected.to_string().replace('\n', "; ");
+            tracing::warn!(rejected, "a file of the workflow folder counts for nothing");
+        }
+        for invalid in catalogue.invalid() {
+            let operation = invalid.operation.as_deref().unwrap_or_default();
+            let reason = invalid.reason();
+            tracing::warn!(operation, reason, "commands fail until the file is mended");
         }
         Some(catalogue)
     }

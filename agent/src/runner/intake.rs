@@ -121,6 +121,7 @@ impl Runner {
                 self.echoes.remove(&topic);
             }
         }
+        self.note_sub_told(&topic, token);
         if self.clearing.get(&topic) == Some(&token) {
             self.clearing.remove(&topic);
             if self.board.get(&topic).is_none() {
@@ -140,6 +141,17 @@ impl Runner {
             ) {
                 self.queue.push_back((topic, Event::Published));
             }
+        }
+    }
+
+    /// Tells a parent that the bus has the `init` of what it started.
+    fn note_sub_told(&mut self, topic: &CommandTopic, token: u64) {
+        let Some(parent) = topic.parent() else { return };
+        if let Some(entry) = self.board.get_mut(&parent)
+            && entry.sub_told_by.take_if(|by| *by == token).is_some()
+        {
+            let told = Event::OperationPublished { topic: topic.clone() };
+            self.queue.push_back((parent, told));
         }
     }
 
@@ -201,18 +213,18 @@ impl Runner {
                 tracing::warn!(%topic, "not started: this operation is not open to the bus");
             }
             Incoming::State(baton) if is_init => self.arrive(topic, baton.payload, hash),
-            Incoming::State(baton) => self.on_foreign_end(topic, baton),
+            Incoming::State(baton) => self.on_foreign_state(topic, baton),
         }
     }
 
-    /// Tells a parent that a sub-operation has ended which somebody else carried out.
-    fn on_foreign_end(&mut self, topic: CommandTopic, baton: Baton) {
-        if !matches!(&*baton.status, SUCCESSFUL | FAILED) {
+    /// Leaves a sub-operation to who carries it out, and tells its parent when it has ended.
+    fn on_foreign_state(&mut self, topic: CommandTopic, baton: Baton) {
+        let Some(parent) = topic.parent() else { return };
+        if !self.board.get(&parent).is_some_and(|entry| entry.command.awaits(&topic)) {
             return;
         }
-        let Some(parent) = topic.parent() else { return };
-        if self.board.get(&parent).is_some_and(|entry| entry.command.awaits(&topic)) {
-            self.arrivals.forget(&topic);
+        self.arrivals.forget(&topic);
+        if matches!(&*baton.status, SUCCESSFUL | FAILED) {
             self.queue.push_back((parent, Event::OperationEnded { topic, baton }));
         }
     }

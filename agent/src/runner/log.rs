@@ -346,7 +346,8 @@ impl Log {
         Ok((record, place))
     }
 
-    /// Puts a file with only what counts in the log's place; on an error the old one stays.
+    /// Puts a file with only what counts in the log's place; on an error the old one stays, or
+    /// the new one is rewritten before anything else.
     fn rewrite(&mut self) -> Result<(), LogError> {
         let next = self.folder.create_next().map_err(LogError::io("make the next of"))?;
         let mut out = MAGIC.to_vec();
@@ -370,8 +371,10 @@ impl Log {
         self.file = next;
         self.len = written + out.len() as u64;
         self.index = index;
-        self.is_broken = false;
-        Ok(())
+        // Which of both files a power cut leaves is only known now.
+        let saved = self.folder.sync_names();
+        self.is_broken = saved.is_err();
+        saved.map_err(LogError::io("save the name of"))
     }
 }
 

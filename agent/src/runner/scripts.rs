@@ -20,8 +20,10 @@
 //! What a script leaves in the background when it ends by itself is left alone,
 //! unless it still holds a pipe: then the group is ended (T6).
 
+mod family;
+
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     ffi::OsString,
     io,
     process::{ExitStatus, Stdio},
@@ -29,16 +31,13 @@ use std::{
     time::Duration,
 };
 
-use nix::{
-    sys::signal::{Signal, kill, killpg},
-    unistd::Pid,
-};
 use tokio::{
     process::{Child, Command},
     time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
+use self::family::{Ending, Endings, Family, MARK};
 use super::own;
 use crate::{
     domain::Moment,
@@ -46,7 +45,7 @@ use crate::{
         cgroup::{Cgroup, Cgroups},
         live::LiveOutput,
         pipe::read_from,
-        procfs::{self, Stat},
+        procfs,
     },
     work::Stream,
     workflow::{
@@ -56,8 +55,6 @@ use crate::{
     },
 };
 
-/// The variable that marks every process of a script.
-const MARK: &str = "QUARTERDECK_WORKFLOW_COMMAND";
 /// Variables with this beginning are the agent's own, secrets among them.
 const AGENTS_OWN: &str = "QUARTERDECK_AGENT_";
 /// From SIGTERM to SIGKILL for a script that is of no interest any more, in milliseconds.
@@ -73,8 +70,6 @@ const STDERR_KEPT_BYTES: usize = 1024;
 /// How often a start is tried when the system is short of something, and how long it waits between.
 const START_ATTEMPTS: u32 = 50;
 const START_AGAIN_MS: u64 = 100;
-/// Rounds of killing: each finds what the one before left being born.
-const KILL_ROUNDS: usize = 20;
 
 /// What every script is started with.
 #[derive(Debug)]
@@ -83,6 +78,7 @@ pub struct Host {
     /// Tells this agent's scripts from those of another on the same host.
     agent: String,
     cgroups: Arc<Cgroups>,
+    endings: Arc<Endings>,
 }
 
 /// How a script ended, with what it printed.
@@ -104,7 +100,7 @@ impl Host {
         let is_private = |name: &OsString| name.to_string_lossy().starts_with(AGENTS_OWN);
         let environment = environment.filter(|(name, _)| !is_private(name)).collect();
         let agent = format!("{:016x}", own::hash(agent.as_bytes()));
-        Self { environment, agent, cgroups }
+        Self { environment, agent, cgroups, endings: Endings::new(procfs::all) }
     }
 
     fn mark_of(&self, topic: &str) -> String {
@@ -168,14 +164,21 @@ impl Host {
             }
         };
         let group = child.id().map_or(0, |pid| pid as i32);
-        let family = Family { group, since_ticks: ticks(now), mark, cgroup: Arc::clone(&cgroup) };
+        let family = Family {
+            group,
+            since_ticks: ticks(now),
+            mark,
+            cgroup: Arc::clone(&cgroup),
+            is_in_cgroup: cgroup.is_birthplace_of(group),
+            endings: Arc::clone(&self.endings),
+        };
         let mut output = Output::new(&mut child, live);
         let (status, is_late) = output.until_exit(&mut child, &run, &family, &stop).await;
         if is_late {
-            family.kill().await;
+            family.end(Ending::Kill).await;
         }
         if !output.drain().await {
-            family.kill().await;
+            family.end(Ending::Kill).await;
             output.drain().await;
         }
         if let Some(live) = &output.live {
@@ -193,11 +196,8 @@ impl Host {
 
     /// Ends what is left of the scripts of these commands, after the agent went down.
     pub fn kill_leftovers(&self, topics: impl Iterator<Item = String>) -> usize {
-        let marks: Vec<_> = topics.map(|topic| self.mark_of(&topic)).collect();
-        if marks.is_empty() {
-            return 0;
-        }
-        kill_all(|stat| marked(stat.pid).is_some_and(|mark| marks.contains(&mark)))
+        let marks: HashSet<_> = topics.map(|topic| self.mark_of(&topic)).collect();
+        if marks.is_empty() { 0 } else { family::kill_marked(&marks) }
     }
 }
 
@@ -318,16 +318,16 @@ impl Output {
                 () = sleep_until_some(timeout_at), if kill_at.is_none() => {
                     is_late = true;
                     kill_at = Some(after(run.kill_after_ms() as u64));
-                    family.terminate().await;
+                    family.end(Ending::Terminate).await;
                 }
                 () = stop.cancelled(), if kill_at.is_none() => {
                     is_late = true;
                     kill_at = Some(after(STOP_GRACE_MS));
-                    family.terminate().await;
+                    family.end(Ending::Terminate).await;
                 }
                 () = sleep_until_some(kill_at), if give_up_at.is_none() => {
                     give_up_at = Some(after(KILL_MARGIN_MS));
-                    family.kill().await;
+                    family.end(Ending::Kill).await;
                 }
                 () = sleep_until_some(give_up_at) => return (None, is_late),
             }
@@ -362,92 +362,8 @@ async fn sleep_until_some(at: Option<Instant>) {
     }
 }
 
-// --- all that came from a script ----------------------------------------------
-
-/// How the processes of a script are told from all others.
-#[derive(Debug, Clone)]
-struct Family {
-    /// The group that the script leads.
-    group: i32,
-    /// None of them was born before.
-    since_ticks: u64,
-    mark: String,
-    cgroup: Arc<Cgroup>,
-}
-
 /// Clock ticks since the host started, as `/proc` counts them; one less, since both are cut off.
 fn ticks(now: Moment) -> u64 {
     const MILLIS_A_TICK: i64 = 10;
     (now.as_millis() / MILLIS_A_TICK - 1).max(0).unsigned_abs()
-}
-
-impl Family {
-    /// Asks all of them to end; the script itself has not been reaped yet.
-    async fn terminate(&self) {
-        let group = self.group;
-        on_another_thread(move || {
-            // Found first: who loses its parent is no descendant any more.
-            let descendants = procfs::descendants(group);
-            let _ = killpg(Pid::from_raw(group), Signal::SIGTERM);
-            for stat in descendants.iter().filter(|stat| stat.group != group) {
-                let _ = kill(Pid::from_raw(stat.pid), Signal::SIGTERM);
-            }
-        })
-        .await;
-    }
-
-    /// Ends all of them.
-    async fn kill(&self) {
-        let family = self.clone();
-        on_another_thread(move || {
-            family.cgroup.kill();
-            // In one go, so that none of the group is born between; if it is still this one.
-            let is_in_group = |stat: &Stat| stat.group == family.group && family.has(stat);
-            if family.group > 1 && procfs::all().iter().any(is_in_group) {
-                let _ = killpg(Pid::from_raw(family.group), Signal::SIGKILL);
-            }
-            for stat in procfs::descendants(family.group) {
-                let _ = kill(Pid::from_raw(stat.pid), Signal::SIGKILL);
-            }
-            kill_all(|stat| family.has(stat));
-        })
-        .await;
-    }
-
-    fn has(&self, stat: &Stat) -> bool {
-        let is_later = stat.start_ticks >= self.since_ticks;
-        is_later && (stat.group == self.group || marked(stat.pid).is_some_and(|m| m == self.mark))
-    }
-}
-
-async fn on_another_thread(work: impl FnOnce() + Send + 'static) {
-    if let Err(error) = tokio::task::spawn_blocking(work).await {
-        tracing::error!(%error, "ending a script's processes failed");
-    }
-}
-
-/// Kills until none is left; gives how many there were.
-fn kill_all(is_meant: impl Fn(&Stat) -> bool) -> usize {
-    let mut killed = 0;
-    for _ in 0..KILL_ROUNDS {
-        let found: Vec<_> =
-            procfs::all().into_iter().filter(|stat| stat.is_alive() && is_meant(stat)).collect();
-        if found.is_empty() {
-            break;
-        }
-        for stat in &found {
-            let _ = kill(Pid::from_raw(stat.pid), Signal::SIGKILL);
-        }
-        killed += found.len();
-    }
-    killed
-}
-
-/// Reads the mark in a process's environment.
-fn marked(pid: i32) -> Option<String> {
-    let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
-    let prefix = format!("{MARK}=");
-    let mut variables = environment.split(|byte| *byte == 0);
-    let mark = variables.find_map(|variable| variable.strip_prefix(prefix.as_bytes()))?;
-    String::from_utf8(mark.to_vec()).ok()
 }

@@ -1,6 +1,8 @@
 //! A program without a terminal: stdin and stdout on stream 0, stderr on one of
-//! the device's own. The exit is the last mark of stream 0. Signals are marks of
-//! stream 0, or of any further one, where input that is not read holds them up not.
+//! the device's own. The exit is the last mark of stream 0, behind the last byte: it
+//! waits for the end of both pipes, which what the program left behind may hold open
+//! (no byte is lost, as with ssh). Signals are marks of stream 0, or of any further
+//! one, where input that is not read holds them up not.
 
 use std::{process::Stdio, sync::Arc};
 
@@ -11,9 +13,9 @@ use quarterdeck_protocol::tunnel::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
-    process::{Child, ChildStdin, Command},
+    process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
     task::JoinSet,
-    time::{Duration, sleep, timeout},
+    time::{Duration, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -21,7 +23,7 @@ use super::{
     BULK,
     forward::take,
     mux::{Mux, Stream, Streams},
-    program::{self, CommandLine, LAST_OUTPUT_MS},
+    program::{self, CommandLine},
     terminal::FAREWELL_MS,
 };
 
@@ -30,12 +32,40 @@ use super::{
 pub(super) struct Exec {
     child: Child,
     group: Pid,
+    pipes: Pipes,
+}
+
+/// A program's ends of it; they outlive its serving, so that it is hung up before they close.
+#[derive(Debug)]
+struct Pipes {
+    /// Until it ends, or takes no more.
+    stdin: Option<ChildStdin>,
+    stdout: ChildStdout,
+    stderr: ChildStderr,
+}
+
+impl Pipes {
+    fn take(child: &mut Child) -> Option<Self> {
+        let (stdin, stdout, stderr) =
+            (child.stdin.take(), child.stdout.take()?, child.stderr.take()?);
+        Some(Self { stdin, stdout, stderr })
+    }
+
+    /// Throws away what still comes, so that nobody waits for room.
+    async fn drain(&mut self) {
+        let (mut nowhere, mut nowhere_else) = (tokio::io::sink(), tokio::io::sink());
+        // A pipe that cannot be read has nothing to be thrown away.
+        let _ = tokio::join!(
+            tokio::io::copy(&mut self.stdout, &mut nowhere),
+            tokio::io::copy(&mut self.stderr, &mut nowhere_else)
+        );
+    }
 }
 
 impl Exec {
     /// Starts the program, in a process group of its own.
     pub(super) fn spawn(line: &CommandLine) -> Result<Self, Closed> {
-        let child = Command::new(&line.program)
+        let mut child = Command::new(&line.program)
             .args(&line.args)
             .env_clear()
             .envs(&line.env)
@@ -48,7 +78,9 @@ impl Exec {
             .spawn()
             .map_err(|error| program::launch_failed(&line.program.to_string_lossy(), &error))?;
         let group = Pid::from_raw(child.id().unwrap_or_default() as i32);
-        Ok(Self { child, group })
+        let pipes = Pipes::take(&mut child)
+            .ok_or_else(|| Closed::new(CloseCode::Internal, "the program has no pipes"))?;
+        Ok(Self { child, group, pipes })
     }
 
     /// Serves the program until it has ended and all is delivered, or until it is hung up.
@@ -60,13 +92,21 @@ impl Exec {
         hangup: &CancellationToken,
     ) -> Closed {
         let served = tokio::select! {
-            served = serve(&mut self.child, self.group, mux, tunnel, &mut streams) => served,
+            served = serve(&mut self, mux, tunnel, &mut streams) => served,
             () = hangup.cancelled() => Err(Closed::new(CloseCode::ClosedByUser, "")),
         };
         match served {
             Ok(()) => Closed::new(CloseCode::Finished, ""),
             Err(closed) => {
-                program::end(&mut self.child, self.group).await;
+                let Self { child, group, pipes } = &mut self;
+                // Its last words are for nobody, but a pipe that is closed would end it before
+                // it has put things in order.
+                let ending = program::end(child, *group);
+                tokio::pin!(ending);
+                tokio::select! {
+                    () = &mut ending => {}
+                    () = pipes.drain() => ending.await,
+                }
                 closed
             }
         }
@@ -74,34 +114,26 @@ impl Exec {
 }
 
 async fn serve(
-    child: &mut Child,
-    group: Pid,
+    exec: &mut Exec,
     mux: &Arc<Mux>,
     tunnel: u32,
     streams: &mut Streams,
 ) -> Result<(), Closed> {
+    let Exec { child, group, pipes } = exec;
+    let group = *group;
     let Some(main) = streams.recv().await else {
         return Err(Closed::new(CloseCode::ClosedByUser, ""));
     };
     let errors = mux
         .open(tunnel, BULK)
         .map_err(|refused| Closed::new(CloseCode::Busy, refused.to_string()))?;
-    let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
-        return Err(Closed::new(CloseCode::Internal, "the program has no pipes"));
-    };
-    let exited = CancellationToken::new();
+    let Pipes { stdin, stdout, stderr } = pipes;
     let output = async {
-        let wait = async {
-            let status = child.wait().await;
-            exited.cancel();
-            status
-        };
-        let (status, out, err) = tokio::join!(wait, pump(stdout, &main, &exited), async {
-            let pumped = pump(stderr, &errors, &exited).await;
+        let (status, out, err) = tokio::join!(child.wait(), pump(stdout, &main), async {
+            let pumped = pump(stderr, &errors).await;
             errors.finish();
             pumped
-        },);
+        });
         out?;
         err?;
         let status = status.map_err(|error| {
@@ -113,7 +145,7 @@ async fn serve(
         errors.delivered().await
     };
     let input = async {
-        type_into(Some(stdin), group, &main).await;
+        type_into(stdin, group, &main).await;
         // The program's end decides, not that of its input.
         std::future::pending::<()>().await;
     };
@@ -123,7 +155,7 @@ async fn serve(
         while let Some(stream) = streams.recv().await {
             while taking.try_join_next().is_some() {}
             stream.finish();
-            taking.spawn(async move { type_into(None, group, &stream).await });
+            taking.spawn(async move { type_into(&mut None, group, &stream).await });
         }
         std::future::pending::<()>().await;
     };
@@ -150,47 +182,35 @@ async fn serve(
     Ok(())
 }
 
-/// Moves what a pipe gives until its end, or until the program's and the pipe is quiet.
-async fn pump(
-    mut pipe: impl AsyncRead + Unpin,
-    stream: &Stream,
-    exited: &CancellationToken,
-) -> Result<(), Closed> {
+/// Moves what a pipe gives until its end.
+async fn pump(pipe: &mut (impl AsyncRead + Unpin), stream: &Stream) -> Result<(), Closed> {
     let mut buffer = BytesMut::new();
     loop {
         buffer.reserve(FRAME_DATA_MAX_BYTES / 4);
-        let quiet = async {
-            exited.cancelled().await;
-            sleep(Duration::from_millis(LAST_OUTPUT_MS)).await;
-        };
-        tokio::select! {
-            biased;
-            read = pipe.read_buf(&mut buffer) => match read {
-                Ok(0) | Err(_) => return Ok(()),
-                Ok(_) => stream.write(take(&mut buffer)).await?,
-            },
-            () = quiet => return Ok(()),
+        match pipe.read_buf(&mut buffer).await {
+            Ok(0) | Err(_) => return Ok(()),
+            Ok(_) => stream.write(take(&mut buffer)).await?,
         }
     }
 }
 
 /// Gives the program its input, until that ends or it takes no more, and its signals.
-async fn type_into(mut stdin: Option<ChildStdin>, group: Pid, stream: &Stream) {
+async fn type_into(stdin: &mut Option<ChildStdin>, group: Pid, stream: &Stream) {
     while let Ok((item, until)) = stream.read(FRAME_DATA_MAX_BYTES).await {
         match item {
             Item::Content(Content::Bytes(bytes)) => {
-                if let Some(pipe) = &mut stdin
+                if let Some(pipe) = stdin
                     && pipe.write_all(&bytes).await.is_err()
                 {
                     // It does not want to read: what else comes is dropped, as by a closed pipe.
-                    stdin = None;
+                    *stdin = None;
                 }
             }
             Item::Content(Content::Mark(Mark::Signal(signal))) => {
                 program::signal_group(group, signal);
             }
             Item::Content(Content::Mark(_)) => {}
-            Item::End => stdin = None,
+            Item::End => *stdin = None,
         }
         stream.make_safe(until);
     }

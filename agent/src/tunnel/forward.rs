@@ -103,6 +103,8 @@ pub(super) async fn accept_all(mux: Arc<Mux>, tunnel: u32, listener: TcpListener
                 return Closed::new(CloseCode::ConnectionLost, format!("cannot listen: {error}"));
             }
         };
+        // One that is turned away is broken off: an end would look like the target's.
+        break_off_if_dropped(&socket, true);
         match mux.open(tunnel, BULK) {
             Ok(stream) => {
                 connections.spawn(async move {

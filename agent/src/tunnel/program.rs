@@ -25,7 +25,7 @@ use crate::io::{as_user, supervisor};
 /// How long a program may take to end after it was hung up, in milliseconds.
 const GRACE_MS: u64 = 2_000;
 /// How long output may still come after a program's end when something it left
-/// behind keeps its terminal or pipes open, in milliseconds.
+/// behind keeps its terminal open, in milliseconds.
 pub(super) const LAST_OUTPUT_MS: u64 = 250;
 
 /// A command line, ready to be started.

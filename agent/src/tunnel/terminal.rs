@@ -10,14 +10,10 @@
 //! still shows what it writes. How far the program may be ahead of the network
 //! is what stream 0 takes; beyond it the program waits, as on a slow line.
 
-use std::{
-    os::fd::{AsFd as _, OwnedFd},
-    sync::Arc,
-};
+use std::{os::fd::OwnedFd, sync::Arc};
 
 use bytes::BytesMut;
 use nix::unistd::{Pid, tcgetpgrp};
-use pty_process::{OwnedReadPty, OwnedWritePty};
 use quarterdeck_protocol::tunnel::{
     Content, Item,
     close::CloseCode,
@@ -26,7 +22,6 @@ use quarterdeck_protocol::tunnel::{
 };
 use rustix::termios::{Winsize, tcsetwinsize};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
     process::Child,
     sync::{Mutex, mpsc},
     task::JoinSet,
@@ -39,6 +34,7 @@ use super::{
     mux::{Stream, Streams},
     program::{self, CommandLine, LAST_OUTPUT_MS},
 };
+use crate::io::pty::{Reader, Writer};
 
 /// What is read of a terminal at once, in bytes; the kernel gives 4 KiB at most.
 const READ_BYTES: usize = 4 * 1024;
@@ -54,7 +50,7 @@ pub(super) const FAREWELL_MS: u64 = 5_000;
 pub(super) struct Terminal {
     child: Child,
     group: Pid,
-    reader: OwnedReadPty,
+    reader: Reader,
     inputs: Inputs,
     size: Size,
 }
@@ -62,7 +58,7 @@ pub(super) struct Terminal {
 /// What all who type have in common.
 #[derive(Debug, Clone)]
 struct Inputs {
-    writer: Arc<Mutex<OwnedWritePty>>,
+    writer: Arc<Mutex<Writer>>,
     /// The terminal itself: to resize it while a write to it waits.
     terminal: Arc<OwnedFd>,
     leader: Pid,
@@ -85,13 +81,11 @@ impl Terminal {
             .spawn(pts)
             .map_err(failed)?;
         let leader = Pid::from_raw(child.id().unwrap_or_default() as i32);
-        let terminal = pty
-            .as_fd()
-            .try_clone_to_owned()
-            .map_err(|error| program::launch_failed(&program, &error))?;
-        let (reader, writer) = pty.into_split();
-        let inputs =
-            Inputs { writer: Arc::new(Mutex::new(writer)), terminal: Arc::new(terminal), leader };
+        let terminal = Arc::new(OwnedFd::from(pty));
+        let reader =
+            Reader::new(&terminal).map_err(|error| program::launch_failed(&program, &error))?;
+        let writer = Arc::new(Mutex::new(Writer::new(Arc::clone(&terminal))));
+        let inputs = Inputs { writer, terminal, leader };
         Ok(Self { child, group: leader, reader, inputs, size })
     }
 
@@ -117,7 +111,7 @@ impl Terminal {
 
 async fn serve(
     child: &mut Child,
-    reader: &mut OwnedReadPty,
+    reader: &mut Reader,
     inputs: &Inputs,
     size: Size,
     streams: &mut Streams,
@@ -168,7 +162,7 @@ async fn serve(
 /// Moves output, with resizes where they took effect, until the terminal is at
 /// its end, or the program is and the terminal quiet.
 async fn pump(
-    reader: &mut OwnedReadPty,
+    reader: &mut Reader,
     main: &Stream,
     resizes: &mut mpsc::Receiver<Size>,
     exited: &CancellationToken,
@@ -183,7 +177,7 @@ async fn pump(
         tokio::select! {
             biased;
             Some(size) = resizes.recv() => main.mark(Mark::Resize(size)).await?,
-            read = reader.read_buf(&mut buffer) => match read {
+            read = reader.read(&mut buffer) => match read {
                 // EIO: nobody has the terminal open any more.
                 Ok(0) | Err(_) => return Ok(()),
                 Ok(_) => main.write(take(&mut buffer)).await?,

@@ -204,6 +204,14 @@ impl Catalogue {
         self.entries.iter()
     }
 
+    /// Those whose commands fail, because their file is invalid (D10).
+    pub fn invalid(&self) -> impl Iterator<Item = &InvalidDefinition> {
+        self.entries.values().filter_map(|entry| match &entry.workflow {
+            Workflow::Invalid(invalid) => Some(invalid),
+            Workflow::Valid { .. } => None,
+        })
+    }
+
     fn add(&mut self, whose: Whose, path: &Path, content: Result<&[u8], &String>) {
         let bytes = match content {
             Ok(bytes) => bytes,

@@ -52,8 +52,14 @@ pub enum Phase {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Sub {
-    /// Kept with its first payload, so that it can be started again after a crash.
-    Operation { topic: CommandTopic, init: Payload },
+    /// Kept with its first payload, so that it can be started again after a crash; `told` says
+    /// that the broker has had its `init`, so that no other participant gets it a second time.
+    Operation {
+        topic: CommandTopic,
+        init: Payload,
+        #[serde(default)]
+        told: bool,
+    },
     /// The agent's own handler of the operation.
     Builtin {
         payload: Payload,

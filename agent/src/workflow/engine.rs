@@ -72,6 +72,8 @@ pub fn step(
             Ok(at.go(Move::stopping(at, Outcome::failed(reason).merging(fields))))
         }
 
+        (_, Event::OperationPublished { topic }) => at.operation_published(&topic),
+
         (Phase::New, Event::Start) => Ok(at.start()),
         (_, Event::Start) => Err(Refused::Duplicate),
         (Phase::Passing, Event::Continue) => Ok(at.pass()),

@@ -186,13 +186,24 @@ impl Bench {
             .append(true)
             .open(self.path("agent.log"))
             .unwrap();
-        let child = self
-            .command()
-            .args(["--server", &self.server.url(), "--token", "t0ken", "--device-id", DEVICE])
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let child = self.with_enrolment(self.command()).stderr(log).spawn().unwrap();
         self.agent = Some(Agent { child });
+    }
+
+    /// Starts it by a program that is given the agent's command line, as `nohup` is.
+    pub fn start_by(&mut self, starter: &[&str]) {
+        let log = std::fs::File::create(self.path("agent.log")).unwrap();
+        let agent = self.with_enrolment(self.command());
+        let mut command = Command::new(starter[0]);
+        command.args(&starter[1..]).arg(agent.get_program()).args(agent.get_args());
+        let environment = agent.get_envs().filter_map(|(name, value)| Some((name, value?)));
+        let child = command.envs(environment).stderr(log).spawn().unwrap();
+        self.agent = Some(Agent { child });
+    }
+
+    fn with_enrolment(&self, mut command: Command) -> Command {
+        command.args(["--server", &self.server.url(), "--token", "t0ken", "--device-id", DEVICE]);
+        command
     }
 
     /// Starts the agent and waits until it has said that it is online.

@@ -63,6 +63,28 @@ fn a_built_in_operation_runs_on_the_bus_and_brings_its_result() {
 }
 
 #[test]
+fn what_the_1_2_api_names_is_scheduled_before_it_is_executed() {
+    const NAMED: [&str; 6] = [
+        "software_list",
+        "software_update",
+        "config_snapshot",
+        "config_update",
+        "log_upload",
+        "restart",
+    ];
+    let Some((mut agent, _folder)) = agent(&[]) else { return };
+    agent.start();
+    for operation in NAMED {
+        begin(&mut agent, operation, "1", json!({}));
+        end_of(&mut agent, operation, "1");
+        let states = check::states(&agent.seen(), &topic(operation, "1"));
+        assert_eq!(states[..2], ["init", "scheduled"], "{operation}: {states:?}");
+    }
+    let states = check::states(&agent.seen(), &topic("software_list", "1"));
+    assert_eq!(states, ["init", "scheduled", "executing", "successful"]);
+}
+
+#[test]
 fn what_takes_free_text_is_open_to_the_bus_only_through_an_owners_file() {
     let own = "operation = \"run_script\"\n[init]\naction = \"builtin\"\n";
     let Some((mut agent, folder)) = agent(&[]) else { return };

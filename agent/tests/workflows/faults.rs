@@ -136,6 +136,19 @@ fn output_of_any_size_and_kind_is_taken_in_bounded_memory() {
 }
 
 #[test]
+fn an_invalid_file_is_told_at_the_start_with_line_key_and_what_was_expected() {
+    let bad = "operation = \"bad\"\n[init]\nscript = \"true\"\non_success = 3\n";
+    let good = "operation = \"good\"\n[init]\naction = \"proceed\"";
+    let Some((mut agent, _folder)) = agent(&[("b.toml", bad), ("g.toml", good)]) else { return };
+    agent.start();
+    begin(&mut agent, "good", "1", json!({}));
+    reaches(&mut agent, "good", "1", "successful");
+    let log = agent.log();
+    let told = log.lines().find(|line| line.contains("b.toml:4:14: init.on_success: expected"));
+    assert!(told.is_some_and(|told| told.contains("operation=\"bad\"")), "{log}");
+}
+
+#[test]
 fn garbage_on_any_topic_is_survived() {
     let script = "operation = \"op\"\n[init]\nscript = \"true\"\non_success = \"successful\"";
     let Some((mut agent, _folder)) = agent(&[("op.toml", script)]) else { return };

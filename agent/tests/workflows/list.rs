@@ -133,6 +133,7 @@ cases! {
     workflow_case_u1_a_sub_operation_may_be_started_again_on_the_same_topic: "u1-a-sub-operation-may-be-started-again-on-the-same-topic",
     workflow_case_u1_a_sub_operation_that_outlasts_its_parents_patience_is_cleared_at_its_end: "u1-a-sub-operation-that-outlasts-its-parents-patience-is-cleared-at-its-end",
     workflow_case_u1_another_participant_may_carry_a_sub_operation_out: "u1-another-participant-may-carry-a-sub-operation-out",
+    workflow_case_u1_r4_another_participant_is_given_init_once_whatever_the_agent_goes_through: "u1-r4-another-participant-is-given-init-once-whatever-the-agent-goes-through",
     workflow_case_u10_output_is_taken_from_the_last_state_of_the_sub_operation: "u10-output-is-taken-from-the-last-state-of-the-sub-operation",
     workflow_case_u11_which_sub_operation_may_come_from_the_payload: "u11-which-sub-operation-may-come-from-the-payload",
     workflow_case_u14_sub_operations_nest_and_each_is_cleared: "u14-sub-operations-nest-and-each-is-cleared",

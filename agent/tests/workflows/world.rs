@@ -158,8 +158,8 @@ impl World {
                 };
                 self.give(topic, Event::Launched(result));
             }
-            Effect::StartOperation { topic: sub, payload } => {
-                self.start_operation(topic, sub, payload);
+            Effect::StartOperation { topic: sub, payload, is_told } => {
+                self.start_operation(topic, sub, payload, is_told);
             }
             Effect::InvokeBuiltin { .. } => {
                 self.push(topic.clone(), Event::BuiltinEnded(Err("there is none here".into())));
@@ -179,13 +179,23 @@ impl World {
         }
     }
 
-    fn start_operation(&mut self, parent: &CommandTopic, sub: CommandTopic, payload: Payload) {
+    fn start_operation(
+        &mut self,
+        parent: &CommandTopic,
+        sub: CommandTopic,
+        payload: Payload,
+        is_told: bool,
+    ) {
         match self.command(&sub) {
             Some(command) if command.is_ended() => self.tell(&sub, parent.clone()),
             Some(_) => {}
             None => {
                 let message = Message { status: INIT, payload: &payload };
-                self.say(sub.as_str(), &message.to_json());
+                if !is_told {
+                    self.say(sub.as_str(), &message.to_json());
+                    let told = Event::OperationPublished { topic: sub.clone() };
+                    self.push(parent.clone(), told);
+                }
                 self.begin(sub, payload);
             }
         }

@@ -97,7 +97,7 @@ impl ListArgs {
 }
 
 pub async fn alerts(context: &mut Context, args: AlertsArgs) -> Result<(), CliError> {
-    let Context { client, project, printer } = context;
+    let Context { client, project, printer, .. } = context;
     let api = client.project(project);
     let command = wanted(args.command, args.list, AlertsCommand::Ls)?;
     match command {
@@ -151,7 +151,7 @@ pub struct AuditArgs {
 }
 
 pub async fn audit(context: &mut Context, args: AuditArgs) -> Result<(), CliError> {
-    let Context { client, project, printer } = context;
+    let Context { client, project, printer, .. } = context;
     let query = query([
         ("actor", args.actor),
         ("action", args.action),
@@ -165,7 +165,7 @@ pub async fn audit(context: &mut Context, args: AuditArgs) -> Result<(), CliErro
 }
 
 pub async fn operations(context: &mut Context) -> Result<(), CliError> {
-    let Context { client, project, printer } = context;
+    let Context { client, project, printer, .. } = context;
     printer.pages::<Operation>(client.project(project).operations(None)).await?;
     Ok(())
 }

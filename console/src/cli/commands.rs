@@ -72,6 +72,9 @@ enum CommandsCommand {
         /// Where to put it [default: stdout]
         #[arg(short = 'o', long = "out", value_name = "FILE")]
         file: Option<PathBuf>,
+        /// Replace the file when there is one already
+        #[arg(long, requires = "file")]
+        force: bool,
     },
     /// Show what happened to a command
     Timeline { id: CommandId },
@@ -135,7 +138,7 @@ impl ListArgs {
 }
 
 pub async fn run(context: &mut Context, args: CommandsArgs) -> Result<(), CliError> {
-    let Context { client, project, printer } = context;
+    let Context { client, project, printer, .. } = context;
     let api = client.project(project);
     let command = wanted(args.command, args.list, CommandsCommand::Ls)?;
     match command {
@@ -184,11 +187,25 @@ pub async fn run(context: &mut Context, args: CommandsArgs) -> Result<(), CliErr
             }
             some_of(printer, &commands, has_failed)?;
         }
-        CommandsCommand::Output { id, file } => output(context, id, file.as_deref()).await?,
+        CommandsCommand::Output { id, file, force } => {
+            if let Some(file) = file.as_deref().filter(|_| !force) {
+                check_new(file)?;
+            }
+            output(context, id, file.as_deref()).await?;
+        }
         CommandsCommand::Timeline { id } => {
             let entries = api.command_timeline::<Item<TimelineEntry>>(id, None).await?;
             printer.items(&entries)?;
         }
+    }
+    Ok(())
+}
+
+/// Refuses to write over a file. What is no file, such as a pipe, is written to.
+pub(super) fn check_new(path: &Path) -> Result<(), CliError> {
+    if path.is_file() {
+        let text = format!("{} is there already; --force replaces it", path.display());
+        return Err(CliError::Failed(text));
     }
     Ok(())
 }

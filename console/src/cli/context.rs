@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use quarterdeck_protocol::ids::ProjectId;
 
-use super::{error::CliError, input, options::GlobalArgs, output::Printer};
+use super::{error::CliError, input, line::Program, options::GlobalArgs, output::Printer};
 use crate::net::{
     Client, ClientOptions,
     api::InProject,
@@ -15,7 +15,7 @@ use crate::net::{
 
 /// The environment's stand-in for a login.
 const TOKEN_VARIABLE: &str = "QUARTERDECK_TOKEN";
-const DEFAULT_PROJECT: &str = "default";
+pub const DEFAULT_PROJECT: &str = "default";
 
 /// A client that is ready, and where its results go.
 #[derive(Debug)]
@@ -23,6 +23,7 @@ pub struct Context {
     pub client: Client,
     pub project: ProjectId,
     pub printer: Printer,
+    program: Program,
 }
 
 impl Context {
@@ -31,9 +32,20 @@ impl Context {
         let place = Place::find(options)?;
         Ok(Self {
             client: place.client(place.credentials(options)?)?,
+            program: place.program(),
             project: place.project,
             printer: Printer::stdout(options.output.unwrap_or_default()),
         })
+    }
+
+    /// How this program is called again.
+    pub const fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// A command line for a hint: it reaches the same login and project.
+    pub fn line(&self, rest: &str) -> String {
+        self.program.line(self.project.as_str(), rest)
     }
 
     pub fn project(&self) -> InProject<'_> {
@@ -93,11 +105,17 @@ impl Place {
         })
     }
 
+    fn program(&self) -> Program {
+        let home = self.profile.as_ref().map(|profile| profile.project.clone());
+        Program::new(&self.profile_name, home)
+    }
+
     pub fn client(&self, credentials: Credentials) -> Result<Client, CliError> {
         Ok(Client::new(ClientOptions {
             server: self.server.clone(),
             credentials,
             ca_file: self.ca_file.clone(),
+            profile: self.profile_name.clone(),
         })?)
     }
 

@@ -134,7 +134,7 @@ impl ListArgs {
 }
 
 pub async fn run(context: &mut Context, args: DevicesArgs) -> Result<(), CliError> {
-    let Context { client, project, printer } = context;
+    let Context { client, project, printer, .. } = context;
     let api = client.project(project);
     let command = wanted(args.command, args.list, DevicesCommand::Ls)?;
     match command {

@@ -1,6 +1,9 @@
 //! `quarterdeck completions` and `man`: made from the same table of options as `--help`.
 
-use std::path::PathBuf;
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use clap::{Args, Command};
 use clap_complete::Shell;
@@ -32,11 +35,30 @@ pub fn man(command: Command, args: &ManArgs) -> Result<(), CliError> {
     if let Some(dir) = &args.dir {
         let wrong = |e| CliError::Failed(format!("{}: {e}", dir.display()));
         std::fs::create_dir_all(dir).map_err(wrong)?;
-        return clap_mangen::generate_to(command, dir).map_err(wrong);
+        let mut command = command.disable_help_subcommand(true);
+        command.build();
+        return write_pages(command, dir).map_err(wrong);
     }
-    let mut page = Vec::new();
-    clap_mangen::Man::new(command).render(&mut page)?;
-    print(&page)
+    print(&page_of(&clap_mangen::Man::new(command))?)
+}
+
+fn write_pages(command: Command, dir: &Path) -> io::Result<()> {
+    for subcommand in command.get_subcommands().filter(|one| !one.is_hide_set()).cloned() {
+        write_pages(subcommand, dir)?;
+    }
+    let man = clap_mangen::Man::new(command);
+    std::fs::write(dir.join(man.get_filename()), page_of(&man)?)
+}
+
+/// Renders a page whose lines are not stretched to both margins: one that is a single long word
+/// cannot be, and troff would complain.
+fn page_of(man: &clap_mangen::Man) -> io::Result<Vec<u8>> {
+    let (mut title, mut whole) = (Vec::new(), Vec::new());
+    man.render_title(&mut title)?;
+    man.render(&mut whole)?;
+    let rest = whole.strip_prefix(title.as_slice()).unwrap_or(&whole);
+    let title = if rest.len() < whole.len() { title.as_slice() } else { &[] };
+    Ok([title, b".ad l\n", rest].concat())
 }
 
 fn print(bytes: &[u8]) -> Result<(), CliError> {

@@ -280,6 +280,8 @@ async fn accept_here(attachment: Attachment, listener: TcpListener) -> Ended {
                     continue;
                 }
             };
+            // One that is turned away is broken off: an end would look like the target's.
+            pump::break_off_if_dropped(&socket, true);
             match attachment.open() {
                 Ok(stream) => {
                     connections.spawn(async move {

@@ -4,11 +4,50 @@ use std::fmt::Write as _;
 
 use quarterdeck_protocol::api::CreateCommands;
 
-/// Writes the `quarterdeck run …` line for a submission, quoted for a POSIX shell.
+use super::context::DEFAULT_PROJECT;
+use crate::net::profile::DEFAULT_PROFILE;
+
+/// How this program is called so that it reaches the same login and project again: what hints, and
+/// lines that are copied, begin with.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Program {
+    /// A profile other than the default one.
+    profile: Option<String>,
+    /// The project that the login has without being told; `default` when `None`.
+    home_project: Option<String>,
+}
+
+impl Program {
+    pub fn new(profile: &str, home_project: Option<String>) -> Self {
+        let is_default = profile == DEFAULT_PROFILE;
+        Self { profile: (!is_default).then(|| profile.to_owned()), home_project }
+    }
+
+    /// The words before the subcommand, for work in `project`.
+    pub fn words(&self, project: &str) -> Vec<String> {
+        let mut words = vec!["quarterdeck".to_owned()];
+        if let Some(profile) = &self.profile {
+            words.extend(["--profile".to_owned(), profile.clone()]);
+        }
+        if project != self.home_project.as_deref().unwrap_or(DEFAULT_PROJECT) {
+            words.extend(["--project".to_owned(), project.to_owned()]);
+        }
+        words
+    }
+
+    /// A line with a subcommand that needs no quoting.
+    pub fn line(&self, project: &str, rest: &str) -> String {
+        format!("{} {rest}", shell_words::join(self.words(project)))
+    }
+}
+
+/// Writes the `quarterdeck run …` line for a submission, quoted for a POSIX shell; `words` are those
+/// of a [`Program`].
 ///
 /// The line parses back to the same submission, where an absent payload and `{}` are one.
-pub fn cli_line(create: &CreateCommands) -> String {
-    let mut words = vec!["quarterdeck".to_owned(), "run".to_owned()];
+pub fn cli_line(words: Vec<String>, create: &CreateCommands) -> String {
+    let mut words = words;
+    words.push("run".to_owned());
     // What would look like an option stands behind them.
     let looks_like_an_option = create.kind.starts_with('-');
     if !looks_like_an_option {
@@ -74,6 +113,20 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+
+    fn quarterdeck() -> Vec<String> {
+        Program::default().words(DEFAULT_PROJECT)
+    }
+
+    #[test]
+    fn a_line_names_the_profile_and_the_project_that_it_is_for() {
+        let lab = Program::new("lab", Some("east".to_owned()));
+        assert_eq!(lab.line("east", "logout"), "quarterdeck --profile lab logout");
+        assert_eq!(lab.line("west", "logout"), "quarterdeck --profile lab --project west logout");
+        let usual = Program::new(DEFAULT_PROFILE, None);
+        assert_eq!(usual.line(DEFAULT_PROJECT, "logout"), "quarterdeck logout");
+    }
+
     #[test]
     fn a_line_is_ready_to_paste() {
         let create = CreateCommands {
@@ -86,7 +139,7 @@ mod tests {
             notes: "CHG 7".into(),
             confirm: true,
         };
-        let line = cli_line(&create);
+        let line = cli_line(quarterdeck(), &create);
         assert_eq!(
             line,
             r#"quarterdeck run run_script --payload='{"script":"echo '\''it'\'''\''s'\''; rm -rf \"$HOME\""}' --priority=2 --expires=60 --notes='CHG 7' --confirm pi-1 pi-2"#
@@ -138,7 +191,7 @@ mod tests {
                 notes,
                 confirm,
             };
-            prop_assert_eq!(parsed(&cli_line(&create)), create);
+            prop_assert_eq!(parsed(&cli_line(quarterdeck(), &create)), create);
         }
     }
 }

@@ -51,6 +51,7 @@ enum UsersCommand {
 }
 
 pub async fn users(context: &mut Context, args: UsersArgs) -> Result<(), CliError> {
+    let set_role = context.line("members set");
     let Context { client, printer, .. } = context;
     let new_password = |file: &Option<PathBuf>, username: &str| {
         let source = PasswordSource { file: file.as_deref(), is_new: true };
@@ -64,8 +65,7 @@ pub async fn users(context: &mut Context, args: UsersArgs) -> Result<(), CliErro
         UsersCommand::Create { username, password_file, admin } => {
             let password = new_password(&password_file, &username)?.reveal().to_owned();
             let user = client.create_user(&CreateUser { username, password, admin }).await?;
-            let sentence =
-                format!("created {}; give a role with: quarterdeck members set", user.username);
+            let sentence = format!("created {}; give a role with: {set_role}", user.username);
             return printer.done(&[user], &sentence);
         }
         UsersCommand::Passwd { username, password_file } => {
@@ -107,7 +107,7 @@ enum MembersCommand {
 }
 
 pub async fn members(context: &mut Context, args: MembersArgs) -> Result<(), CliError> {
-    let Context { client, project, printer } = context;
+    let Context { client, project, printer, .. } = context;
     let api = client.project(project);
     match args.command.unwrap_or(MembersCommand::Ls) {
         MembersCommand::Ls => {
@@ -150,7 +150,7 @@ enum ProjectsCommand {
 }
 
 pub async fn projects(context: &mut Context, args: ProjectsArgs) -> Result<(), CliError> {
-    let Context { client, project, printer } = context;
+    let Context { client, project, printer, .. } = context;
     match args.command.unwrap_or(ProjectsCommand::Ls) {
         ProjectsCommand::Ls => {
             printer.pages::<Project>(client.projects(None)).await?;

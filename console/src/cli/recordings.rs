@@ -2,6 +2,7 @@
 //! along, checked. The server writes down who looked.
 
 mod cast;
+mod check;
 mod player;
 
 use std::{
@@ -12,12 +13,13 @@ use std::{
 use clap::{Args, Subcommand, ValueEnum};
 use quarterdeck_protocol::{
     api::{Recording, RecordingCheck, RecordingStatus},
+    ids::ProjectId,
     time::Timestamp,
 };
 use tokio::{fs::File, io::AsyncReadExt as _};
 
 use super::{
-    commands::transfer,
+    commands::{check_new, transfer},
     context::Context,
     error::CliError,
     listing::{query, wanted, when},
@@ -27,11 +29,17 @@ use super::{
     units::{Moment, age},
 };
 use crate::net::{
+    Client,
     api::{Query, RecordingFile},
+    error::ApiError,
     files,
 };
 
-use self::{cast::Reader, player::Pace};
+use self::{
+    cast::Reader,
+    check::{Beginning, Checker, Found, Origin},
+    player::Pace,
+};
 
 #[derive(Debug, Args)]
 pub struct RecordingsArgs {
@@ -54,6 +62,9 @@ enum RecordingsCommand {
         /// An id, or an exported file
         #[arg(value_name = "RECORDING|FILE")]
         what: String,
+        /// Look at the file alone, and do not ask the server whether it recorded the same
+        #[arg(long)]
+        offline: bool,
     },
 }
 
@@ -108,6 +119,9 @@ struct ExportArgs {
     /// Where to; `-` is stdout [default: the server's name for it]
     #[arg(short, long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Replace the file when there is one already
+    #[arg(long)]
+    force: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -147,14 +161,14 @@ pub async fn run(context: &mut Context, args: RecordingsArgs) -> Result<(), CliE
     let command = wanted(args.command, args.list, RecordingsCommand::Ls)?;
     match command {
         RecordingsCommand::Ls(list) => {
-            let Context { client, project, printer } = context;
+            let Context { client, project, printer, .. } = context;
             let pages = client.project(project).recordings(list.query(), list.limit);
             printer.pages::<Recording>(pages).await?;
             Ok(())
         }
         RecordingsCommand::Play(args) => play(context, args).await,
         RecordingsCommand::Export(args) => export(context, args).await,
-        RecordingsCommand::Verify { what } => verify(context, &what).await,
+        RecordingsCommand::Verify { what, offline } => verify(context, &what, offline).await,
     }
 }
 
@@ -178,16 +192,29 @@ async fn play(context: &Context, args: PlayArgs) -> Result<(), CliError> {
     }
     let mut download = context.project().recording_file(&args.what, RecordingFile::Cast).await?;
     let next = async |buffer: &mut Vec<u8>| -> Result<bool, CliError> {
-        match download.chunk().await? {
-            Some(chunk) => {
+        match download.chunk().await {
+            Ok(Some(chunk)) => {
                 buffer.clear();
                 buffer.extend_from_slice(&chunk);
                 Ok(true)
             }
-            None => Ok(false),
+            Ok(None) => Ok(false),
+            Err(error) => Err(broken_off(context, &args.what, error).await),
         }
     };
     player::play(&mut reader, next, pace).await
+}
+
+/// Why a recording's download broke off: its server cannot say so within it, but is asked.
+async fn broken_off(context: &Context, id: &str, error: ApiError) -> CliError {
+    if !matches!(error, ApiError::Unreachable { .. }) {
+        return error.into();
+    }
+    let check = context.project().check_recording(id).await.ok();
+    match check.and_then(|check| check.problem.clone()) {
+        Some(problem) => CliError::Failed(format!("the recording is damaged: {problem}")),
+        None => error.into(),
+    }
 }
 
 async fn open(path: &Path) -> Result<File, CliError> {
@@ -204,82 +231,158 @@ async fn export(context: &Context, args: ExportArgs) -> Result<(), CliError> {
         let why = "what a device wrote is not put on a terminal as it is; play it, or put it into a file: -o FILE";
         return Err(CliError::Usage(why.to_owned()));
     }
+    let proposed = || PathBuf::from(format!("{}.{ending}", args.id));
+    let path = args.out.clone().unwrap_or_else(proposed);
+    if !is_stdout && !args.force {
+        check_new(&path)?;
+    }
     let mut download = context.project().recording_file(&args.id, file).await?;
     if is_stdout {
-        files::copy(&mut download, &mut tokio::io::stdout(), "stdout", |_, _| {}).await?;
-        return Ok(());
+        let mut stdout = tokio::io::stdout();
+        return match files::copy(&mut download, &mut stdout, "stdout", |_, _| {}).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(broken_off(context, &args.id, error).await),
+        };
     }
-    let proposed = || PathBuf::from(format!("{}.{ending}", args.id));
-    let path = args.out.unwrap_or_else(proposed);
     let mut line = StatusLine::new();
     let saved =
         files::save(download, &path, |done, total| line.set(|| transfer(done, total))).await;
     line.clear();
-    let size = saved.inspect_err(|_| {
-        let id = &args.id;
-        note(&format!("nothing is saved; `quarterdeck recordings verify {id}` says whether something of it is missing"));
-    })?;
+    let size = match saved {
+        Ok(size) => size,
+        Err(error) => {
+            let verify = context.line(&format!("recordings verify {}", args.id));
+            note(&format!("nothing is saved; `{verify}` says whether something of it is missing"));
+            return Err(broken_off(context, &args.id, error).await);
+        }
+    };
     note(&format!("{}: {size} bytes", path.display()));
     Ok(())
 }
 
-async fn verify(context: &mut Context, what: &str) -> Result<(), CliError> {
+async fn verify(context: &mut Context, what: &str, is_offline: bool) -> Result<(), CliError> {
     if is_file(what) {
-        let path = Path::new(what);
-        let mut file = open(path).await?;
-        let found = check_file(&mut file).await?;
-        return say_checked(&mut context.printer, what, &found);
+        let found = check_file(&mut open(Path::new(what)).await?).await?;
+        let compared = match (&found.problem, &found.origin) {
+            _ if is_offline => Compared::Not { why: "it was not to be".to_owned() },
+            (Some(_), _) => Compared::Not { why: "it is not whole".to_owned() },
+            (None, None) => {
+                Compared::Not { why: "it does not say which recording it is of".to_owned() }
+            }
+            (None, Some(origin)) => compare(&context.client, &found, origin).await,
+        };
+        return say_checked(&mut context.printer, what, &found, &compared);
     }
-    let Context { client, project, printer } = context;
+    let Context { client, project, printer, .. } = context;
     let check = client.project(project).check_recording(what).await?;
     printer.item(&check, check_details)?;
     if check.is_whole { Ok(()) } else { Err(CliError::Said) }
 }
 
-/// What an exported file holds.
-#[derive(Debug, serde::Serialize)]
-struct Checked {
-    is_whole: bool,
-    events: u64,
-    seconds: f64,
-    problem: Option<String>,
+/// What a comparison with the server's own recording brought.
+#[derive(Debug)]
+enum Compared {
+    Same,
+    Differs,
+    Not { why: String },
 }
 
-async fn check_file(file: &mut File) -> Result<Checked, CliError> {
-    let mut reader = Reader::default();
-    let mut checked = Checked { is_whole: true, events: 0, seconds: 0.0, problem: None };
+/// What is known of an exported file.
+#[derive(Debug, serde::Serialize)]
+struct Checked<'a> {
+    is_whole: bool,
+    /// It is what the server has; `null` when it was not compared.
+    is_as_recorded: Option<bool>,
+    events: u64,
+    seconds: f64,
+    sha256: &'a str,
+    problem: Option<&'a str>,
+    not_compared: Option<&'a str>,
+}
+
+async fn check_file(file: &mut File) -> Result<Found, CliError> {
+    let mut checker = Checker::default();
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let length = file.read(&mut buffer).await?;
-        let taken = if length == 0 { reader.end() } else { reader.feed(&buffer[..length]) };
-        let problem = taken.err().map(|wrong| wrong.to_string());
-        while let Some(event) = reader.next_event() {
-            checked.events += 1;
-            checked.seconds = event.at;
+        if length == 0 {
+            return Ok(checker.end());
         }
-        if problem.is_some() {
-            (checked.is_whole, checked.problem) = (false, problem);
-        }
-        if length == 0 || checked.problem.is_some() {
-            return Ok(checked);
-        }
+        checker.feed(&buffer[..length]);
     }
 }
 
-fn say_checked(printer: &mut Printer, what: &str, found: &Checked) -> Result<(), CliError> {
+/// Compares a file with what the server exports now of the recording that it names. The server
+/// writes down that it was asked.
+async fn compare(client: &Client, found: &Found, origin: &Origin) -> Compared {
+    let not = |why: String| Compared::Not { why };
+    let project: ProjectId = match origin.project.parse() {
+        Ok(project) => project,
+        Err(error) => return not(format!("{error}")),
+    };
+    let mut beginning = Beginning::default();
+    let in_project = client.project(&project);
+    let mut download = match in_project.recording_file(&origin.recording, RecordingFile::Cast).await
+    {
+        Ok(download) => download,
+        Err(error) => return not(error.to_string()),
+    };
+    loop {
+        match download.chunk().await {
+            Ok(Some(chunk)) => beginning.feed(&chunk, found.sealed_bytes),
+            Ok(None) => break,
+            Err(error) => return not(error.to_string()),
+        }
+    }
+    match beginning.sha256() == found.sha256 {
+        true => Compared::Same,
+        // The last character may have been cut in two then.
+        false if !found.is_final => not("it was exported before its session had ended".to_owned()),
+        false => Compared::Differs,
+    }
+}
+
+fn say_checked(
+    printer: &mut Printer,
+    what: &str,
+    found: &Found,
+    compared: &Compared,
+) -> Result<(), CliError> {
+    let (is_as_recorded, not_compared) = match compared {
+        Compared::Same => (Some(true), None),
+        Compared::Differs => (Some(false), None),
+        Compared::Not { why } => (None, Some(why.as_str())),
+    };
+    let altered = "the server recorded something else: it was altered, end mark and all";
+    let problem = found.problem.as_deref().or((is_as_recorded == Some(false)).then_some(altered));
+    let checked = Checked {
+        is_whole: problem.is_none(),
+        is_as_recorded,
+        events: found.events,
+        seconds: found.seconds,
+        sha256: &found.sha256,
+        problem,
+        not_compared,
+    };
     if printer.is_json() {
-        let raw = serde_json::value::to_raw_value(found).expect("plain data");
+        let raw = serde_json::value::to_raw_value(&checked).expect("plain data");
         printer.json(&[&raw])?;
     } else {
+        let as_recorded = match compared {
+            Compared::Same => "yes".to_owned(),
+            Compared::Differs => "NO".to_owned(),
+            Compared::Not { why } => format!("not compared: {why}"),
+        };
         let details = Details::default()
             .field("file", what)
-            .field("whole", if found.is_whole { "yes" } else { "NO" })
-            .field("events", found.events.to_string())
-            .field("length", format!("{:.1} s", found.seconds))
-            .maybe("problem", found.problem.as_ref());
+            .field("whole", if checked.is_whole { "yes" } else { "NO" })
+            .field("as recorded", &as_recorded)
+            .field("events", checked.events.to_string())
+            .field("length", format!("{:.1} s", checked.seconds))
+            .maybe("problem", checked.problem.map(str::to_owned).as_ref());
         printer.text(&details.finish())?;
     }
-    if found.is_whole { Ok(()) } else { Err(CliError::Said) }
+    if checked.is_whole { Ok(()) } else { Err(CliError::Said) }
 }
 
 fn check_details(check: &RecordingCheck) -> String {

@@ -83,6 +83,7 @@ pub async fn run(options: &GlobalArgs, args: &TuiArgs) -> Result<(), CliError> {
     let tui_options = TuiOptions {
         server: server.split_once("://").map_or(server.clone(), |(_, host)| host.to_owned()),
         project: context.project.to_string(),
+        program: context.program().clone(),
         read_only: args.read_only,
         wall: is_wall.then(|| Wall { rotate: rotate.duration() }),
         low_bandwidth: args.low_bandwidth,

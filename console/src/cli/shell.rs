@@ -161,7 +161,7 @@ async fn open(
     (request.cols, request.rows) = (Some(cols), Some(rows));
     let opened = session::open(context, &request, size).await;
     let (created, attachment) = opened.map_err(|failed| failed.say_for_program())?;
-    serve(attachment, Wants { id: created.tunnel.id, mode: Mode::Owner, allowed }).await
+    serve(context, attachment, Wants { id: created.tunnel.id, mode: Mode::Owner, allowed }).await
 }
 
 async fn attach(context: &Context, wants: Wants) -> Result<(), CliError> {
@@ -173,7 +173,7 @@ async fn attach(context: &Context, wants: Wants) -> Result<(), CliError> {
     let attach = Attach { id: wants.id, kind: tunnel.kind, mode: wants.mode, ticket: None, size };
     let attachment = Attachment::start(&context.client, &context.project, attach);
     attachment.attached().await.map_err(|ended| Failed::from(ended).say_for_program())?;
-    serve(attachment, wants).await
+    serve(context, attachment, wants).await
 }
 
 /// Why the loops ended.
@@ -197,7 +197,7 @@ enum Word {
 /// Words that may wait; more say nothing new.
 const WORDS_MAX: usize = 8;
 
-async fn serve(attachment: Attachment, wants: Wants) -> Result<(), CliError> {
+async fn serve(context: &Context, attachment: Attachment, wants: Wants) -> Result<(), CliError> {
     let is_terminal = io::stdin().is_terminal();
     let raw = is_terminal.then(RawMode::enter).transpose()?;
     let (say, words) = mpsc::channel(WORDS_MAX);
@@ -216,10 +216,11 @@ async fn serve(attachment: Attachment, wants: Wants) -> Result<(), CliError> {
     })
     .await;
     drop(raw);
-    conclude(&attachment, wants, view.exit, over).await
+    conclude(context, &attachment, wants, view.exit, over).await
 }
 
 async fn conclude(
+    context: &Context,
     attachment: &Attachment,
     wants: Wants,
     exit: Option<Exit>,
@@ -228,10 +229,8 @@ async fn conclude(
     match over {
         Over::Ended(Ended::Detached) => {
             if wants.mode == Mode::Owner {
-                note(&format!(
-                    "quarterdeck: left; it goes on, come back with: quarterdeck shell --attach {}",
-                    wants.id
-                ));
+                let back = context.line(&format!("shell --attach {}", wants.id));
+                note(&format!("quarterdeck: left; it goes on, come back with: {back}"));
             }
             Ok(())
         }

@@ -48,7 +48,12 @@ pub async fn run(
         let parse = |name: &String| {
             name.parse::<DeviceId>().map_err(|e| CliError::Usage(format!("DEVICE: {e}")))
         };
-        args.devices.iter().map(parse).collect::<Result<Vec<_>, _>>()?
+        let named = args.devices.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+        // A block for no device would be found out by ssh, and not where it was asked for.
+        for device in &named {
+            context.project().device(device).await?;
+        }
+        named
     };
     let program = std::env::current_exe()?;
     let program = program.to_str().ok_or_else(|| {

@@ -40,7 +40,7 @@ enum EnrollTokenCommand {
 }
 
 pub async fn enroll_token(context: &mut Context, args: EnrollTokenArgs) -> Result<(), CliError> {
-    let Context { client, project, printer } = context;
+    let Context { client, project, printer, .. } = context;
     let api = client.project(project);
     match args.command.unwrap_or(EnrollTokenCommand::Ls) {
         EnrollTokenCommand::Ls => {
@@ -90,7 +90,7 @@ enum ServiceTokenCommand {
 }
 
 pub async fn service_token(context: &mut Context, args: ServiceTokenArgs) -> Result<(), CliError> {
-    let Context { client, project, printer } = context;
+    let Context { client, project, printer, .. } = context;
     match args.command.unwrap_or(ServiceTokenCommand::Ls) {
         ServiceTokenCommand::Ls => {
             printer.pages::<ServiceToken>(client.service_tokens(None)).await?;

@@ -99,7 +99,7 @@ impl ListArgs {
 }
 
 pub async fn run(context: &mut Context, args: TunnelsArgs) -> Result<(), CliError> {
-    let Context { client, project, printer } = context;
+    let Context { client, project, printer, .. } = context;
     let api = client.project(project);
     let command = wanted(args.command, args.list, TunnelsCommand::Ls)?;
     match command {

@@ -51,8 +51,8 @@ pub async fn for_batches(
     batches: &[BatchId],
     limit: Option<Duration>,
 ) -> Result<Waited, CliError> {
-    let names: Vec<_> =
-        batches.iter().map(|batch| format!("quarterdeck commands --batch {batch}")).collect();
+    let line = |batch| context.line(&format!("commands --batch {batch}"));
+    let names: Vec<_> = batches.iter().map(line).collect();
     let names = names.join("; ");
     let mut progress = Progress::new();
     let mut interrupt = signal(SignalKind::interrupt())?;

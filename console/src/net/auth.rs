@@ -3,14 +3,15 @@
 //! ```text
 //!  None ── nothing is sent
 //!  Token ── an access or service token that somebody gave: used as it is, until the server says no
-//!  Session ── a login: refreshed shortly before it ends, or on 401
+//!  Session ── a login: refreshed shortly before it ends, or on 401; after its end
+//!             the next login of the same profile, where somebody waits for it
 //! ```
 //!
 //! A refresh token is good once, so a refresh happens once: tasks of this
 //! process queue on a mutex and take what the first one brought; other
 //! processes with the same profile queue on its lock file.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use quarterdeck_protocol::api::Tokens;
 
@@ -22,6 +23,9 @@ use super::{
 
 /// An access token is renewed this long before its end, in milliseconds.
 const RENEW_BEFORE_MS: i64 = 20_000;
+
+/// How often a profile is looked at for a new login, once its own has ended.
+const LOGIN_POLL: Duration = Duration::from_secs(2);
 
 /// What a client says of itself.
 #[derive(Debug, Default)]
@@ -93,6 +97,29 @@ impl Session {
             blocking(move || keeper.store(&lock, Some(fresh))).await?;
         }
         Ok(tokens.access_token.clone())
+    }
+
+    /// Whether its tokens are remembered in a profile, where another login may put others.
+    pub const fn is_kept(&self) -> bool {
+        self.keeper.is_some()
+    }
+
+    /// Waits until the profile holds other tokens than ours, and takes them; for ever without one.
+    pub async fn signed_in_again(&self) {
+        let Some(keeper) = &self.keeper else { return std::future::pending().await };
+        loop {
+            tokio::time::sleep(LOGIN_POLL).await;
+            let keeper = keeper.clone();
+            // What cannot be read now may be half written: the next look tells.
+            let found = blocking(move || keeper.mine()).await.unwrap_or_default();
+            let mut tokens = self.tokens.lock().await;
+            if let Some(found) = found.and_then(|profile| profile.tokens)
+                && found.refresh_token != tokens.refresh_token
+            {
+                *tokens = found;
+                return;
+            }
+        }
     }
 
     /// The token that ends the session at the server.
@@ -217,6 +244,25 @@ mod tests {
         assert_eq!(access.expect("renewed").reveal(), "access-2");
         let access = session.access(None, |_| async { panic!("it is fresh") }).await;
         assert_eq!(access.expect("kept").reveal(), "access-2");
+    }
+
+    #[tokio::test]
+    async fn a_login_that_has_ended_is_followed_by_the_next_of_its_profile() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let keeper = keeper(&folder);
+        keeper.profiles.save("default", &profile(saved(tokens(1, 0)))).expect("saved");
+        let session = Arc::new(Session::new(saved(tokens(1, 0)), Some(keeper.clone())));
+        let waiting = tokio::spawn({
+            let session = Arc::clone(&session);
+            async move { session.signed_in_again().await }
+        });
+        // Signed out by hand, and in again.
+        let signed_out = Profile { tokens: None, ..profile(saved(tokens(1, 0))) };
+        keeper.profiles.save("default", &signed_out).expect("saved");
+        keeper.profiles.save("default", &profile(saved(tokens(2, 600)))).expect("saved");
+        waiting.await.expect("signed in");
+        let access = session.access(None, |_| async { panic!("it is fresh") }).await;
+        assert_eq!(access.expect("taken up").reveal(), "access-2");
     }
 
     #[tokio::test]

@@ -23,7 +23,7 @@ use super::{
     call::Call,
     clock,
     error::ApiError,
-    profile::Secret,
+    profile::{DEFAULT_PROFILE, Secret},
     server::Server,
 };
 
@@ -49,6 +49,8 @@ pub struct ClientOptions {
     pub credentials: Credentials,
     /// A certificate authority in PEM that is trusted beside the system's.
     pub ca_file: Option<PathBuf>,
+    /// The profile that a login is remembered in, for hints.
+    pub profile: String,
 }
 
 /// A client of one server; cheap to clone, and clones share connections and credentials.
@@ -65,6 +67,7 @@ struct Inner {
     recipe: Recipe,
     server: Server,
     credentials: Credentials,
+    profile: String,
 }
 
 /// How HTTP clients are made.
@@ -127,12 +130,28 @@ impl Client {
                 recipe,
                 server: options.server,
                 credentials: options.credentials,
+                profile: options.profile,
             }),
         })
     }
 
     pub fn server(&self) -> &Server {
         &self.inner.server
+    }
+
+    /// Whether a login that has ended may begin anew while this client lives: that of a profile,
+    /// when somebody signs in with it again.
+    pub fn may_sign_in_again(&self) -> bool {
+        matches!(&self.inner.credentials, Credentials::Session(session) if session.is_kept())
+    }
+
+    /// Waits until the profile holds another login than the one that has ended, and takes it up;
+    /// for ever where there is no profile.
+    pub(super) async fn signed_in_again(&self) {
+        match &self.inner.credentials {
+            Credentials::Session(session) => session.signed_in_again().await,
+            Credentials::None | Credentials::Token(_) => std::future::pending().await,
+        }
     }
 
     pub(super) fn credentials(&self) -> &Credentials {
@@ -347,9 +366,17 @@ impl Client {
         }
     }
 
+    /// The command line that signs in here again.
+    fn login_line(&self) -> String {
+        let profile = match self.inner.profile.as_str() {
+            DEFAULT_PROFILE => String::new(),
+            name => format!("--profile {name} "),
+        };
+        format!("quarterdeck login {profile}--server {}", self.inner.server)
+    }
+
     pub(super) fn signed_out(&self, reason: &str) -> ApiError {
-        let server = &self.inner.server;
-        let what_now = format!("sign in with: quarterdeck login --server {server}");
+        let what_now = format!("sign in with: {}", self.login_line());
         ApiError::SignedOut { reason: reason.to_owned(), what_now }
     }
 
@@ -364,10 +391,8 @@ impl Client {
         } else {
             format!("the server does not accept the token of {from}")
         };
-        let server = &self.inner.server;
-        let what_now = format!(
-            "put a fresh one there, or take it away and sign in with: quarterdeck login --server {server}"
-        );
+        let login = self.login_line();
+        let what_now = format!("put a fresh one there, or take it away and sign in with: {login}");
         ApiError::SignedOut { reason, what_now }
     }
 

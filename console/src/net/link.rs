@@ -3,21 +3,25 @@
 //! ```text
 //!  opening ──ok──▶ greeted (hello) ──▶ passing messages on
 //!     ▲                                       │ silent, closed, broken
-//!     └── full jitter, growing to 15 s ◀──────┴──▶ Lost
-//!  opening ── the login has ended ──▶ SignedOut, the only end
+//!     ├── full jitter, growing to 5 s ◀───────┴──▶ Lost
+//!     │      └ hurry: at once
+//!     └── the same profile signs in again ◀── SignedOut ◀── opening: the login has ended
 //! ```
 //!
 //! A new ticket for each attempt. It remembers no subscription: who shows
 //! windows subscribes after each `hello` (see [`crate::tui`]). What is to be
 //! sent while there is no connection is dropped, for it meant one that is gone.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use quarterdeck_protocol::{
     ids::ProjectId,
     live::{self, ClientMessage, ServerMessage},
 };
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::Instant,
+};
 
 use super::{
     client::Client,
@@ -29,7 +33,8 @@ use super::{
 /// What may wait to be sent; more than any screen has windows.
 pub const OUTGOING_MAX: usize = 256;
 const RETRY_BASE: Duration = Duration::from_millis(500);
-const RETRY_CAP: Duration = Duration::from_secs(15);
+/// A screen that nobody has to wake: it may be late by so much, never more.
+const RETRY_CAP: Duration = Duration::from_secs(5);
 /// A connection that lived so long was a good one: the next pause is a short one again.
 const GOOD_AFTER: Duration = Duration::from_secs(10);
 
@@ -40,17 +45,23 @@ pub enum LinkEvent {
     Message(ServerMessage),
     Lost {
         why: String,
+        /// The pause until it is tried again.
+        again_in: Duration,
     },
     SignedOut {
         why: String,
+        /// A new login of the same profile is waited for, and taken up.
+        waits_for_login: bool,
     },
 }
 
-/// Keeps a connection until the login ends or `outgoing` closes. `tell` must not block.
+/// Keeps a connection until `outgoing` closes. A pause ends at once when `hurry` notifies those who
+/// wait. `tell` must not block.
 pub async fn run(
     client: Client,
     project: ProjectId,
     mut outgoing: mpsc::Receiver<ClientMessage>,
+    hurry: Arc<Notify>,
     tell: impl Fn(LinkEvent),
 ) {
     let mut failures = 0;
@@ -69,16 +80,23 @@ pub async fn run(
                 ended.to_string()
             }
             Err(error @ ApiError::SignedOut { .. }) => {
-                return tell(LinkEvent::SignedOut { why: error.to_string() });
+                let waits_for_login = client.may_sign_in_again();
+                tell(LinkEvent::SignedOut { why: error.to_string(), waits_for_login });
+                tokio::select! {
+                    () = client.signed_in_again() => failures = 0,
+                    () = closed(&mut outgoing) => return,
+                }
+                continue;
             }
             Err(error) => error.to_string(),
         };
         tracing::debug!(%why, failures, "live connection lost");
-        tell(LinkEvent::Lost { why });
         let pause = clock::backoff(failures, RETRY_BASE, RETRY_CAP);
+        tell(LinkEvent::Lost { why, again_in: pause });
         failures = failures.saturating_add(1);
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
+            () = hurry.notified() => {}
             () = closed(&mut outgoing) => return,
         }
     }

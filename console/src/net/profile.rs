@@ -81,10 +81,18 @@ pub enum ProfileError {
     BadName(String),
     #[error("cannot {doing} {}: {reason}", path.display())]
     Io { doing: &'static str, path: PathBuf, reason: String },
-    #[error("{} is damaged ({reason}); run quarterdeck login again", path.display())]
+    #[error("{} is damaged ({reason}); run quarterdeck login{} again", path.display(), option(path))]
     Damaged { path: PathBuf, reason: String },
     #[error("no home folder is known; set HOME or XDG_STATE_HOME")]
     NoHome,
+}
+
+/// The option that names the profile of a file, where it is not the default one.
+fn option(path: &Path) -> String {
+    match path.file_stem().and_then(|name| name.to_str()) {
+        Some(DEFAULT_PROFILE) | None => String::new(),
+        Some(name) => format!(" --profile {name}"),
+    }
 }
 
 /// The folder of profiles.

@@ -4,16 +4,17 @@
 //!  NetRequest::Live ──────▶ link ──▶ WebSocket        ──▶ mailbox
 //!  NetRequest::Call ──────▶ a task of its own ──▶ HTTP ──▶ mailbox
 //!  NetRequest::OpenProject ▶ a new link
+//!  NetRequest::Reconnect ──▶ the link, at once
 //!  NetRequest::Tunnel ────▶ panes ── a task per pane
 //! ```
 //!
 //! One loop that never waits for the network: a request is handed on at once.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use quarterdeck_protocol::{api::Problem, ids::ProjectId, live::ClientMessage};
 use tokio::{
-    sync::mpsc,
+    sync::{Notify, mpsc},
     task::{JoinHandle, JoinSet},
 };
 
@@ -62,12 +63,15 @@ pub async fn serve(client: Client, project: ProjectId, mut peer: NetPeer) {
                 calls.spawn(async move {
                     let result = answer(&client, &project, call).await;
                     if let Err(error @ ApiError::SignedOut { .. }) = &result {
-                        mailbox.put(NetEvent::SignedOut { why: error.to_string() });
+                        let waits_for_login = client.may_sign_in_again();
+                        let why = error.to_string();
+                        mailbox.put(NetEvent::SignedOut { why, waits_for_login });
                     }
                     mailbox.put(NetEvent::Answer { id, result: result.map_err(into_problem) });
                 });
             }
             NetRequest::Tunnel(request) => panes.take(&client, &project, &peer.mailbox, request),
+            NetRequest::Reconnect => link.hurry.notify_waiters(),
             NetRequest::OpenProject(next) => {
                 project = next;
                 link = Link::start(&client, &project, &peer.mailbox);
@@ -82,6 +86,8 @@ pub async fn serve(client: Client, project: ProjectId, mut peer: NetPeer) {
 /// A link that ends when it is dropped.
 struct Link {
     outgoing: mpsc::Sender<ClientMessage>,
+    /// Ends its pause between two tries.
+    hurry: Arc<Notify>,
     task: JoinHandle<()>,
 }
 
@@ -92,12 +98,15 @@ impl Link {
         let tell = move |event| {
             mailbox.put(match event {
                 LinkEvent::Message(message) => NetEvent::Live(message),
-                LinkEvent::Lost { why } => NetEvent::Lost { why },
-                LinkEvent::SignedOut { why } => NetEvent::SignedOut { why },
+                LinkEvent::Lost { why, again_in } => NetEvent::Lost { why, again_in },
+                LinkEvent::SignedOut { why, waits_for_login } => {
+                    NetEvent::SignedOut { why, waits_for_login }
+                }
             });
         };
-        let task = tokio::spawn(link::run(client.clone(), project.clone(), receiver, tell));
-        Self { outgoing, task }
+        let hurry = Arc::new(Notify::new());
+        let run = link::run(client.clone(), project.clone(), receiver, Arc::clone(&hurry), tell);
+        Self { outgoing, hurry, task: tokio::spawn(run) }
     }
 
     /// Hands a message on; `false` when so many wait that the connection must be stuck.

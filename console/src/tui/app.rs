@@ -9,11 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::tz::TimeZone;
 use quarterdeck_protocol::{
-    api::{DeviceHealth, ProjectSettings, Role},
+    api::{CreateCommands, DeviceHealth, ProjectSettings, Role},
     ids::DeviceId,
     time::Timestamp,
 };
 use ratatui::layout::Size;
+
+use crate::cli::line::{Program, cli_line};
 
 use super::{
     TuiOptions,
@@ -35,12 +37,14 @@ pub mod field;
 pub mod filter;
 pub mod fitting;
 pub mod form;
+pub mod home;
 pub mod jobs;
 pub mod keymap;
 pub mod list;
 pub mod moving;
 pub mod msg;
 pub mod nav;
+pub mod on_row;
 pub mod overlays;
 pub mod palette;
 pub mod panes;
@@ -96,9 +100,13 @@ pub enum Link {
     Lost {
         since: Timestamp,
         why: String,
+        /// When the next try is, by our clock; once it is over, that try is under way.
+        again_at: Option<Timestamp>,
     },
     SignedOut {
         why: String,
+        /// A new login of this profile is taken up by itself.
+        waits_for_login: bool,
     },
 }
 
@@ -200,6 +208,8 @@ pub struct App {
     pub link: Link,
     /// When the server last spoke, by our clock.
     pub heard_at: Option<Timestamp>,
+    /// How the program is called again.
+    pub program: Program,
     pub session: Session,
     pub settings: ProjectSettings,
     pub store: Store,
@@ -210,6 +220,8 @@ pub struct App {
     pub wizard: Option<Wizard>,
     /// Wizards that were left with something written in them, and what the server refused.
     pub drafts: Vec<Wizard>,
+    /// The same of the projects that were open before, by project.
+    pub drafts_elsewhere: BTreeMap<String, Vec<Wizard>>,
     pub panes: Panes,
     /// The recording that is shown.
     pub player: Option<Player>,
@@ -262,6 +274,7 @@ impl App {
             bell: options.bell,
             link: Link::Connecting,
             heard_at: None,
+            program: options.program.clone(),
             session: Session {
                 server: options.server.clone(),
                 project: options.project.clone(),
@@ -278,6 +291,7 @@ impl App {
             overlay: None,
             wizard: None,
             drafts: Vec::new(),
+            drafts_elsewhere: BTreeMap::new(),
             panes: Panes::new(options.allowed),
             player: None,
             peek: Peek::default(),
@@ -337,6 +351,12 @@ impl App {
                 }
             }
         }
+    }
+
+    /// Whether what is shown may be called so now: nothing comes from a lost or silent server, so
+    /// nothing is all right by its word.
+    pub fn is_current(&self) -> bool {
+        matches!(self.freshness(), Freshness::Live(_))
     }
 
     /// The table that the keys go to.
@@ -428,8 +448,8 @@ impl App {
     /// Whether an action may be done now, or why not.
     pub fn available(&self, action: Action) -> Result<(), String> {
         self.permitted(action)?;
-        fitting::on_screen(self, action).and_then(|()| fitting::on_row(self, action))?;
-        Ok(())
+        fitting::on_screen(self, action)?;
+        on_row::on_row(self, action)
     }
 
     /// Whether this login may do such a thing at all, or why not.
@@ -512,6 +532,11 @@ impl App {
             Place::Device(id) => self.health_of(id),
             _ => None,
         }
+    }
+
+    /// The command line that submits the same, to the project that is open.
+    pub fn cli_line(&self, create: &CreateCommands) -> String {
+        cli_line(self.program.words(&self.session.project), create)
     }
 
     /// Whether a call of this purpose is under way.

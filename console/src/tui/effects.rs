@@ -5,7 +5,7 @@
 //! through the [`mailbox`](super::mailbox). The contract in full is in the
 //! module documentation of [`tui`](super).
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use quarterdeck_protocol::{
     api::{
@@ -61,6 +61,8 @@ pub enum NetRequest {
     Live(ClientMessage),
     /// One HTTP request; answered exactly once, by [`NetEvent::Answer`] with the same id.
     Call { id: RequestId, call: ApiRequest },
+    /// Tries to connect now instead of when the pause is over; nothing while there is a connection.
+    Reconnect,
     /// Goes on with another project of the same server: a new connection, so a new `hello`.
     OpenProject(ProjectId),
     /// Of a pane; see [`tunnels`](super::tunnels).
@@ -185,13 +187,17 @@ pub enum NetEvent {
     /// A message of the live WebSocket, every one of them. `hello` means that a (new)
     /// connection stands: the TUI then subscribes to all it shows, so the network keeps no list.
     Live(ServerMessage),
-    /// The connection is gone, or could not be made; the network keeps trying by itself.
+    /// The connection is gone, or could not be made; the network tries again by itself.
     Lost {
         why: String,
+        /// How long it waits before it does.
+        again_in: Duration,
     },
-    /// The server no longer knows this login; nothing is tried again.
+    /// The server no longer knows this login.
     SignedOut {
         why: String,
+        /// A new login of the same profile is taken up by itself; else nothing is tried again.
+        waits_for_login: bool,
     },
     Answer {
         id: RequestId,

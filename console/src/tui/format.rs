@@ -18,11 +18,13 @@ pub fn age(at: Option<Timestamp>, now: Timestamp) -> String {
     at.map_or_else(|| "-".to_owned(), |at| age_ms(now.millis_since(at)))
 }
 
-/// How long something took or takes: `41ms`, `2.1s`, `12s`, `3m 05s`, `2h 10m`.
+/// How long something took or takes: `<1ms`, `41ms`, `2.1s`, `12s`, `3m 05s`, `2h 10m`.
 pub fn duration_ms(ms: i64) -> String {
     let ms = ms.max(0);
     let seconds = ms / 1000;
     match seconds {
+        // No clock of ours tells less than a millisecond apart.
+        _ if ms == 0 => "<1ms".to_owned(),
         0 => format!("{ms}ms"),
         ..10 => format!("{seconds}.{}s", ms % 1000 / 100),
         10..60 => format!("{seconds}s"),
@@ -119,7 +121,7 @@ mod tests {
             assert_eq!(count(n), shown);
         }
         assert_eq!(bytes(4_200), "4.2 KB");
-        assert_eq!(duration_ms(0), "0ms");
+        assert_eq!(duration_ms(0), "<1ms");
         assert_eq!(duration_ms(41), "41ms");
         assert_eq!(duration_ms(185_000), "3m 05s");
         assert_eq!(percent(1, 3), "33.3 %");

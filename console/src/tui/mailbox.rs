@@ -22,6 +22,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use quarterdeck_protocol::{
@@ -157,8 +158,12 @@ impl Batch {
     fn put(&mut self, event: NetEvent) {
         match event {
             NetEvent::Live(message) => self.put_message(message),
-            NetEvent::Lost { why } => self.link = Some(LinkEvent::Lost { why }),
-            NetEvent::SignedOut { why } => self.link = Some(LinkEvent::SignedOut { why }),
+            NetEvent::Lost { why, again_in } => {
+                self.link = Some(LinkEvent::Lost { why, again_in: Some(again_in) });
+            }
+            NetEvent::SignedOut { why, waits_for_login } => {
+                self.link = Some(LinkEvent::SignedOut { why, waits_for_login });
+            }
             NetEvent::Answer { id, result } => {
                 if self.answers.len() < ANSWERS_MAX {
                     self.answers.push((id, result));
@@ -219,7 +224,8 @@ impl Batch {
                 }
             }
             ServerMessage::Error { id: None, code, detail } => {
-                self.link = Some(LinkEvent::Lost { why: format!("{detail} ({code})") });
+                self.link =
+                    Some(LinkEvent::Lost { why: format!("{detail} ({code})"), again_in: None });
             }
         }
     }
@@ -240,8 +246,15 @@ impl Batch {
 #[derive(Debug, Clone, PartialEq)]
 pub enum LinkEvent {
     Connected(Hello),
-    Lost { why: String },
-    SignedOut { why: String },
+    Lost {
+        why: String,
+        /// How long the network waits before it tries again, where it is known.
+        again_in: Option<Duration>,
+    },
+    SignedOut {
+        why: String,
+        waits_for_login: bool,
+    },
 }
 
 /// Who and where we are, by the server's word.
@@ -358,7 +371,6 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
 
     use super::*;
 
@@ -432,7 +444,7 @@ mod tests {
         let answers = async {
             sender.put(changes(vec![row("a", 11)], None));
             tokio::time::sleep(Duration::from_millis(1)).await;
-            sender.put(NetEvent::Lost { why: "gone".into() });
+            sender.put(NetEvent::Lost { why: "gone".into(), again_in: Duration::ZERO });
         };
         let (batch, ()) = tokio::join!(receiver.take(due + Duration::from_secs(1)), answers);
         assert_eq!(Instant::now(), due + Duration::from_millis(1));

@@ -144,7 +144,7 @@ impl Console {
                 batch = net.mailbox.take(self.pace.rows_due()) => {
                     self.pace.took(Instant::now());
                     self.update(Msg::Net(batch)).await;
-                    if let Link::SignedOut { why } = &self.app.link && self.app.wall.is_none() {
+                    if let Link::SignedOut { why, .. } = &self.app.link && self.app.wall.is_none() {
                         self.exit = Some(Exit::SignedOut { why: why.clone() });
                     }
                 }

@@ -258,6 +258,32 @@ async fn output_goes_to_a_file_or_as_it_is_into_a_pipe() {
     let name = file.display().to_string();
     program.run(&["commands", "output", &id, "-o", &name]).await.expect(0);
     assert_eq!(std::fs::read(&file).expect("written"), b"line\x1b[31m\nline 2\n");
+    // What is there already stays, unless it is to be replaced.
+    std::fs::write(&file, "precious").expect("written");
+    for args in [["commands", "output"], ["recordings", "export"]] {
+        let args = [args[0], args[1], &id, "-o", &name];
+        let ended = program.run(&args).await.expect(1);
+        assert!(ended.stderr.contains("is there already; --force"), "{}", ended.stderr);
+        assert_eq!(std::fs::read(&file).expect("there"), b"precious");
+        program.run(&[&args[..], &["--force"]].concat()).await.expect(0);
+        assert_ne!(std::fs::read(&file).expect("there"), b"precious");
+        std::fs::write(&file, "precious").expect("written");
+    }
+}
+
+#[tokio::test]
+async fn an_ssh_block_for_no_device_is_refused() {
+    let stub = Stub::start(|request| match request.route().as_str() {
+        "GET /projects/default/devices/pi-1" => Reply::ok(&device("pi-1", "online")),
+        _ => Reply::problem(404, "not_found", "no such device"),
+    })
+    .await;
+    let program = Program::with_token(&stub.url);
+    let ended = program.run(&["ssh-config", "pi-1"]).await.expect(0);
+    assert!(ended.stdout.starts_with("Host pi-1\n"), "{}", ended.stdout);
+    let ended = program.run(&["ssh-config", "pi-1", "nosuch"]).await.expect(1);
+    assert!(ended.stderr.contains("no such device: nosuch"), "{}", ended.stderr);
+    assert_eq!(ended.stdout, "");
 }
 
 #[tokio::test]

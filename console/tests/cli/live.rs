@@ -1,6 +1,6 @@
 //! The live connection, over real sockets.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use quarterdeck_console::net::{
@@ -15,7 +15,10 @@ use quarterdeck_protocol::{
     live::{ClientMessage, ServerMessage},
 };
 use serde_json::{Value, json};
-use tokio::{net::TcpStream, sync::mpsc};
+use tokio::{
+    net::TcpStream,
+    sync::{Notify, mpsc},
+};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{Message, protocol::Role},
@@ -40,6 +43,7 @@ pub(crate) fn client(stub: &Stub) -> Client {
             from: "QUARTERDECK_TOKEN".to_owned(),
         }),
         ca_file: None,
+        profile: "default".to_owned(),
     })
     .expect("a client")
 }
@@ -47,6 +51,7 @@ pub(crate) fn client(stub: &Stub) -> Client {
 struct Running {
     outgoing: mpsc::Sender<ClientMessage>,
     events: mpsc::UnboundedReceiver<LinkEvent>,
+    hurry: Arc<Notify>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -54,10 +59,12 @@ fn start(stub: &Stub) -> Running {
     let (outgoing, receiver) = mpsc::channel(link::OUTGOING_MAX);
     let (sender, events) = mpsc::unbounded_channel();
     let project = ProjectId::new("default").expect("a name");
-    let task = tokio::spawn(link::run(client(stub), project, receiver, move |event| {
+    let hurry = Arc::new(Notify::new());
+    let tell = move |event| {
         let _ = sender.send(event);
-    }));
-    Running { outgoing, events, task }
+    };
+    let run = link::run(client(stub), project, receiver, Arc::clone(&hurry), tell);
+    Running { outgoing, events, hurry, task: tokio::spawn(run) }
 }
 
 pub(crate) async fn accept(stub: &Stub) -> Socket {
@@ -121,7 +128,7 @@ async fn a_connection_that_says_nothing_for_5_s_is_lost() {
     say(&mut socket, &hello()).await;
     assert!(matches!(next(&mut running).await, LinkEvent::Message(_)));
     let since = tokio::time::Instant::now();
-    let LinkEvent::Lost { why } = next(&mut running).await else { panic!("lost") };
+    let LinkEvent::Lost { why, .. } = next(&mut running).await else { panic!("lost") };
     assert_eq!(why, "no word from the server for 5 s");
     assert!(since.elapsed() >= Duration::from_millis(4_500), "{:?}", since.elapsed());
 }
@@ -142,14 +149,39 @@ async fn what_is_sent_without_a_connection_is_dropped_and_the_end_is_quick() {
 }
 
 #[tokio::test]
-async fn a_login_that_ended_is_the_end() {
+async fn a_pause_is_5_s_at_most_and_a_hurry_ends_it() {
+    let stub = Stub::start(|_| Reply::problem(503, "starting", "starting up")).await;
+    let mut running = start(&stub);
+    let mut has_hurried = false;
+    while !has_hurried {
+        let LinkEvent::Lost { again_in, .. } = next(&mut running).await else { panic!("lost") };
+        assert!(again_in <= Duration::from_secs(5), "{again_in:?}");
+        let since = tokio::time::Instant::now();
+        // The pause begins a moment after it was told.
+        let event = loop {
+            running.hurry.notify_waiters();
+            if let Ok(event) = running.events.try_recv() {
+                break event;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
+        assert!(matches!(event, LinkEvent::Lost { .. }), "{event:?}");
+        has_hurried = since.elapsed() < again_in / 2;
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_ended_is_waited_for_no_more() {
     let stub = Stub::start(|_| Reply::problem(401, "unauthenticated", "no")).await;
     let mut running = start(&stub);
-    let LinkEvent::SignedOut { why } = next(&mut running).await else { panic!("signed out") };
+    let LinkEvent::SignedOut { why, waits_for_login: false } = next(&mut running).await else {
+        panic!("signed out")
+    };
     assert!(
         why.starts_with("the server does not accept the token of QUARTERDECK_TOKEN; "),
         "{why}"
     );
+    drop(running.outgoing);
     running.task.await.expect("ends");
 }
 
@@ -160,7 +192,7 @@ async fn a_server_that_speaks_nonsense_is_left_and_tried_again() {
     for nonsense in ["{\"type\":\"heartbeat\",\"at\":\"2026-11-21T06:00:00Z\"}", "hello\u{1b}"] {
         let mut socket = accept(&stub).await;
         socket.send(Message::text(nonsense)).await.expect("sent");
-        let LinkEvent::Lost { why } = next(&mut running).await else { panic!("lost") };
+        let LinkEvent::Lost { why, .. } = next(&mut running).await else { panic!("lost") };
         assert!(why.contains("another language"), "{why}");
         assert!(!why.contains('\u{1b}'), "{why:?}");
     }

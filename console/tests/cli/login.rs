@@ -43,6 +43,18 @@ async fn a_login_is_remembered_for_its_owner_alone_and_used_from_then_on() {
 }
 
 #[tokio::test]
+async fn a_hint_names_the_profile_that_is_in_use() {
+    let stub = Stub::start(server_of_ops).await;
+    let program = Program::new();
+    let profile = ["--profile", "lab"];
+    let login = ["login", "--server", &stub.url, "--username", "ops-1"];
+    program.run_with(&[&profile[..], &login].concat(), "correct horse\n").await.expect(0);
+    program.run(&["--profile", "lab", "logout"]).await.expect(0);
+    let ended = program.run(&["--profile", "lab", "devices"]).await.expect(1);
+    assert!(ended.stderr.contains("quarterdeck login --profile lab --server"), "{}", ended.stderr);
+}
+
+#[tokio::test]
 async fn the_password_may_come_from_a_file_and_the_answer_may_be_json() {
     let stub = Stub::start(server_of_ops).await;
     let program = Program::new();

@@ -96,7 +96,7 @@ fn take(runner: &mut Runner, step: Step) {
             runner.tell_changes();
         }
         Step::Lost => {
-            runner.event(NetEvent::Lost { why: "\u{1b}[2Jgone".into() });
+            runner.lost("\u{1b}[2Jgone");
         }
         Step::Hello => {
             runner.connect();

@@ -1,9 +1,6 @@
 //! What the wizard did not send: who is left out, what the server refuses, what was left half written.
 
-use quarterdeck_console::tui::{
-    effects::{Effect, NetEvent},
-    store::WindowKey,
-};
+use quarterdeck_console::tui::{effects::Effect, store::WindowKey};
 use quarterdeck_protocol::device::DeviceStatus;
 
 use crate::runner::Runner;
@@ -105,7 +102,7 @@ fn a_grace_that_ends_without_a_connection_gives_its_wizard_back() {
     let (mut runner, _) = a_reboot_in_its_grace();
     runner.keys("3");
     runner.silent = true;
-    runner.event(NetEvent::Lost { why: "gone".into() });
+    runner.lost("gone");
     runner.pass_ms(11_000);
     runner.keys("n").wait_for("go on: reboot_host on 2 devices");
 }

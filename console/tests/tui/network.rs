@@ -21,7 +21,7 @@ pub(crate) fn answer(
             let result = self::call(fleet, call).map_err(|problem: Box<Problem>| *problem);
             Some(NetEvent::Answer { id, result })
         }
-        NetRequest::OpenProject(_) => Some(NetEvent::Live(fleet.hello())),
+        NetRequest::Reconnect | NetRequest::OpenProject(_) => Some(NetEvent::Live(fleet.hello())),
         NetRequest::Tunnel(_) => unreachable!("sessions have a place of their own"),
     }
 }

@@ -1,6 +1,11 @@
 //! What is offered does something, and covers nothing that matters.
 
-use quarterdeck_console::tui::{TuiOptions, effects::ApiRequest, theme::Tone};
+use quarterdeck_console::tui::{
+    TuiOptions,
+    app::{actions::ACTIONS, dialog::Overlay, palette::Entry},
+    effects::ApiRequest,
+    theme::Tone,
+};
 use quarterdeck_protocol::api::Role;
 
 use crate::runner::{Runner, caps};
@@ -13,6 +18,12 @@ fn footer(runner: &Runner) -> String {
 #[test]
 fn keys_are_offered_on_the_tabs_where_they_mean_something() {
     let mut runner = Runner::new(200, 36);
+    let first = runner.fleet.devices.iter().map(|device| device.id.clone()).min();
+    for command in &mut runner.fleet.commands {
+        if first.as_ref() == Some(&command.device_id) {
+            command.status = quarterdeck_protocol::command::CommandStatus::ExecutionStarted;
+        }
+    }
     runner.keys("2 Enter");
     assert!(!footer(&runner).contains("cancel"), "{}", runner.text());
     runner.keys("C").wait_for("there is no command here");
@@ -264,4 +275,68 @@ fn hints_are_shortened_not_cut() {
     runner.keys("Enter").wait_for("2 of 4 Operation").keys("Enter").wait_for("3 of 4");
     assert!(runner.shows("Tab next   C-n goes on   Esc back"), "{}", runner.text());
     runner.keys("F1").wait_for("j k scroll   other keys close");
+}
+
+#[test]
+fn a_hint_is_shown_only_where_its_key_acts_on_the_row() {
+    let mut runner = Runner::new(200, 36);
+    runner.keys("3 /").text_in("status:failed").keys("Enter").pass_ms(500);
+    assert!(!footer(&runner).contains("C cancel"), "{}", runner.text());
+    assert!(footer(&runner).contains("r retry"), "{}", runner.text());
+    // Of several the server says which can.
+    runner.keys("Space");
+    assert!(footer(&runner).contains("C cancel"), "{}", runner.text());
+    runner.keys("7 /").text_in("status:closed").keys("Enter").pass_ms(500);
+    assert!(runner.shows("1 of"), "{}", runner.text());
+    for gone in ["w watch", "c join", "K end"] {
+        assert!(!footer(&runner).contains(gone), "{gone}\n{}", runner.text());
+    }
+}
+
+#[test]
+fn a_long_device_name_keeps_its_state_and_the_room_that_there_is() {
+    let whole = "● rack-edge-gateway-00417.fra1";
+    for (width, whole) in [(80, "● …"), (120, whole), (200, whole)] {
+        let mut runner = Runner::new(width, 36);
+        let name = "rack-edge-gateway-00417.fra1";
+        runner.fleet.devices[0].id = name.parse().expect("an id");
+        runner.fleet.devices[0].status = quarterdeck_protocol::device::DeviceStatus::Online;
+        for command in &mut runner.fleet.commands {
+            command.device_id = name.parse().expect("an id");
+        }
+        runner.keys("3").pass_ms(500);
+        assert!(runner.shows(whole), "{}", runner.text());
+    }
+}
+
+#[test]
+fn the_palette_has_every_action_by_its_title() {
+    let mut runner = Runner::new(120, 36);
+    for screen in ["2", "8", "H"] {
+        runner.keys(screen).keys(":");
+        let Some(Overlay::Palette(palette)) = &runner.app.overlay else { panic!("a palette") };
+        for spec in ACTIONS {
+            let is_titled = |entry: &Entry| entry.title.eq_ignore_ascii_case(spec.title);
+            assert!(palette.entries.iter().any(is_titled), "{} on {screen}", spec.title);
+        }
+        runner.keys("Esc");
+    }
+}
+
+#[test]
+fn the_palette_goes_where_an_action_can_be_done() {
+    let mut runner = Runner::new(120, 36);
+    // It needs a row: that which is under the cursor there was not meant.
+    runner.keys("2 :").text_in("play its recording");
+    assert!(runner.shows("on Tunnels"), "{}", runner.text());
+    runner.keys("Enter");
+    assert!(runner.shows("› Tunnels"), "{}", runner.text());
+    assert!(runner.shows("on Tunnels, choose a session, then r"), "{}", runner.text());
+    // It needs none.
+    runner.keys("4 :").text_in("new command").keys("Enter").wait_for("For which devices?");
+    runner.keys("Esc 2 :").text_in("fold all").keys("Enter");
+    assert!(runner.shows("needs a text"), "{}", runner.text());
+    // What this login may never do says so, and goes nowhere.
+    runner.keys(":").text_in("create a project").keys("Enter");
+    assert!(runner.shows("needs a server admin") && runner.shows("› Devices"), "{}", runner.text());
 }

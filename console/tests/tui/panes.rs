@@ -3,7 +3,7 @@
 use quarterdeck_console::{
     net::tunnel::State,
     tui::{
-        effects::{Effect, NetEvent},
+        effects::Effect,
         pane::{layout::PaneId, notices::Allowed},
         term::input::Input,
     },
@@ -292,7 +292,7 @@ fn a_pane_says_for_itself_how_true_it_is() {
     let mut runner = Runner::new(120, 36);
     runner.keys("2 t").wait_for("Welcome");
     runner.silent = true;
-    runner.event(NetEvent::Lost { why: "connection refused".to_owned() });
+    runner.lost("connection refused");
     assert!(runner.shows("Welcome"), "{}", runner.text());
     let first = &runner.buffer[(0, 1)];
     assert!(!first.modifier.contains(ratatui::style::Modifier::DIM), "its own stream is live");

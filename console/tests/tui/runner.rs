@@ -5,6 +5,7 @@
 
 use std::{collections::VecDeque, fmt::Write as _};
 
+use quarterdeck_console::cli::line::Program;
 use quarterdeck_console::net::tunnel::{State, Status};
 use quarterdeck_console::tui::{
     TuiOptions,
@@ -56,6 +57,7 @@ pub(crate) fn caps(ascii: bool, no_color: bool, low_bandwidth: bool) -> (TuiOpti
     let options = TuiOptions {
         server: "fleet.example".to_owned(),
         project: "prod".to_owned(),
+        program: Program::new("default", Some("prod".to_owned())),
         ascii: Some(ascii),
         no_color: Some(no_color),
         low_bandwidth,
@@ -116,6 +118,12 @@ impl Runner {
             self.live(message);
         }
         self
+    }
+
+    /// Cuts the connection; the network says that it tries again in 4 s.
+    pub(crate) fn lost(&mut self, why: &str) -> &mut Self {
+        let again_in = std::time::Duration::from_secs(4);
+        self.event(NetEvent::Lost { why: why.to_owned(), again_in })
     }
 
     /// Lets the network say something.

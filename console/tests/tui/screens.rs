@@ -162,11 +162,10 @@ fn a_small_wall_shows_less_and_cuts_nothing() {
 
 #[test]
 fn a_lost_connection_dims_the_screen_and_says_since_when() {
-    use quarterdeck_console::tui::effects::NetEvent;
     let mut runner = Runner::new(100, 24);
     runner.keys("2").pass_ms(500);
     runner.silent = true;
-    runner.event(NetEvent::Lost { why: "connection refused".to_owned() });
+    runner.lost("connection refused");
     runner.pass_ms(7_000);
     assert!(runner.shows("LOST 7s"), "{}", runner.text());
     assert!(runner.shows("as of 06:14:52 UTC"), "{}", runner.text());

@@ -1,10 +1,6 @@
 //! What operators do, from the first key to the last.
 
-use quarterdeck_console::tui::{
-    app::keymap::Keymap,
-    effects::{Effect, NetEvent},
-    term::input::Input,
-};
+use quarterdeck_console::tui::{app::keymap::Keymap, effects::Effect, term::input::Input};
 use quarterdeck_protocol::{api::Role, command::CommandStatus, device::DeviceStatus::Online};
 
 use crate::runner::{Runner, caps, start};
@@ -123,7 +119,7 @@ fn a_grace_that_ends_without_a_connection_sends_nothing_and_says_so() {
     let name = runner.fleet.devices.iter().map(|d| d.id.to_string()).min().expect("some");
     runner.text_in(&name).keys("Tab Enter").wait_for("leaves in");
     runner.silent = true;
-    runner.event(NetEvent::Lost { why: "gone".into() });
+    runner.lost("gone");
     runner.pass_ms(11_000);
     assert!(runner.shows("not sent, there is no connection"), "{}", runner.text());
 }
@@ -385,7 +381,7 @@ fn a_handover_without_a_connection_says_as_of_when() {
     let mut runner = Runner::new(120, 40);
     runner.keys("H").wait_for("Shift handover");
     runner.silent = true;
-    runner.event(NetEvent::Lost { why: "gone".into() });
+    runner.lost("gone");
     runner.pass_ms(1_000);
     assert!(runner.shows("No connection: this is as of 2026-11-21 06:14"), "{}", runner.text());
 }

@@ -1,6 +1,6 @@
 //! What is shown, and what keys act on, is what the server says now, or says that it is not.
 
-use quarterdeck_console::tui::{effects::NetEvent, store::WindowKey};
+use quarterdeck_console::tui::store::WindowKey;
 use quarterdeck_protocol::{command::CommandStatus, device::DeviceStatus, live::ServerMessage};
 
 use crate::runner::Runner;
@@ -54,7 +54,7 @@ fn a_filter_that_is_typed_without_a_connection_leaves_no_rows_of_the_one_before(
     let mut runner = Runner::new(120, 36);
     runner.keys("3").pass_ms(300);
     runner.silent = true;
-    runner.event(NetEvent::Lost { why: "gone".into() });
+    runner.lost("gone");
     runner.keys("/").text_in("status:failed").keys("Enter");
     assert!(!runner.shows("1 of 1 204"), "{}", runner.text());
     runner.connect().pass_ms(300);

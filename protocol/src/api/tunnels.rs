@@ -233,6 +233,12 @@ pub struct RecordingEvent {
     pub data: String,
 }
 
+/// What the last line of an exported asciicast file says before the SHA-256, in hex, of all lines
+/// before it, their line ends included. Players take the line for a marker.
+pub const CAST_END: &str = "quarterdeck end sha256=";
+/// The same of an export of what was there so far, while it was recorded or after a crash.
+pub const CAST_SO_FAR: &str = "quarterdeck so far sha256=";
+
 /// What checking a recording found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RecordingCheck {

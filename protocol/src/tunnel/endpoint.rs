@@ -31,8 +31,9 @@ use super::{
     frame::{Body, Frame},
     limits::{
         CREDIT_FIRST_BYTES, FRAME_DATA_MAX_BYTES, LINGERING_MAX, LINK_FLIGHT_MAX_BYTES,
-        LINK_FLIGHT_MAX_MESSAGES, STRAY_ANSWERS_MAX, STREAMS_MAX, TUNNEL_FLIGHT_MAX_BYTES,
-        TUNNEL_FLIGHT_MAX_MESSAGES, URGENT_RESERVE_BYTES, URGENT_RESERVE_MESSAGES,
+        LINK_FLIGHT_MAX_MESSAGES, STRAY_ANSWERS_MAX, STREAMS_ENDING_MAX, STREAMS_MAX,
+        TUNNEL_FLIGHT_MAX_BYTES, TUNNEL_FLIGHT_MAX_MESSAGES, URGENT_RESERVE_BYTES,
+        URGENT_RESERVE_MESSAGES, WINDOW_SHARES,
     },
     mark::Mark,
     pieces::Content,
@@ -225,7 +226,7 @@ impl Endpoint {
             return Err(Refused::TooMany);
         }
         let key = StreamKey { tunnel, stream: known.next_own };
-        if !self.admit(key, &config, |key, config| Stream::open(key, config, now)) {
+        if !self.admit(key, &config, WINDOW_SHARES, |key, config| Stream::open(key, config, now)) {
             return Err(Refused::TooMany);
         }
         let known = self.tunnels.get_mut(&tunnel).ok_or(Refused::NoTunnel)?;
@@ -249,13 +250,9 @@ impl Endpoint {
         };
         *next = (*next).max(key.stream.saturating_add(1));
         let is_free = !self.streams.contains_key(&key);
-        if is_free
-            && self.admit(key, &config, |key, config| Stream::resume(key, config, checkpoint, now))
-        {
-            Ok(())
-        } else {
-            Err(Refused::TooMany)
-        }
+        // All that it asks for: an earlier life may have granted as much.
+        let make = |key, config| Stream::resume(key, config, checkpoint, now);
+        if is_free && self.admit(key, &config, 1, make) { Ok(()) } else { Err(Refused::TooMany) }
     }
 
     /// Opens one of our own streams under the id and in the life that somebody gave
@@ -280,7 +277,7 @@ impl Endpoint {
         if key.stream < known.next_own || self.streams.contains_key(&key) {
             return Err(Refused::NoStream);
         }
-        if !self.admit(key, &config, |key, config| Stream::open(key, config, now)) {
+        if !self.admit(key, &config, WINDOW_SHARES, |key, config| Stream::open(key, config, now)) {
             return Err(Refused::TooMany);
         }
         let known = self.tunnels.get_mut(&key.tunnel).ok_or(Refused::NoTunnel)?;
@@ -288,21 +285,25 @@ impl Endpoint {
         Ok(())
     }
 
+    /// Takes a stream if there is room; its window is at most one of so many shares of what is left.
     fn admit(
         &mut self,
         key: StreamKey,
         config: &StreamConfig,
+        shares: u64,
         make: impl FnOnce(StreamKey, StreamConfig) -> Stream,
     ) -> bool {
-        let window = u64::from(config.window_bytes.max(CREDIT_FIRST_BYTES));
+        let free = self.config.windows_max_bytes.saturating_sub(self.used.windows_bytes);
+        let share = u32::try_from(free / shares).unwrap_or(u32::MAX).max(CREDIT_FIRST_BYTES);
+        let window_bytes = config.window_bytes.min(share);
+        let window = u64::from(window_bytes.max(CREDIT_FIRST_BYTES));
+        let ending = if self.side.has_opened(key.stream) { 0 } else { STREAMS_ENDING_MAX };
         let Some(tunnel) = self.tunnels.get_mut(&key.tunnel) else { return false };
-        let has_room = tunnel.streams < self.config.streams_max
-            && self.used.windows_bytes + window <= self.config.windows_max_bytes;
-        if !has_room {
+        if tunnel.streams >= self.config.streams_max + ending || window > free {
             return false;
         }
         tunnel.streams += 1;
-        let stream = make(key, *config);
+        let stream = make(key, StreamConfig { window_bytes, ..*config });
         self.used.windows_bytes += stream.reserved_bytes();
         self.used.buffers_bytes += stream.buffered_bytes();
         self.streams.insert(key, stream);
@@ -460,7 +461,7 @@ impl Endpoint {
             let key = StreamKey { stream, ..key };
             let life = frame.epoch.from;
             let make = |key, config| Stream::accept(key, config, life, now);
-            if !self.admit(key, &incoming, make) {
+            if !self.admit(key, &incoming, WINDOW_SHARES, make) {
                 let busy = Closed::new(CloseCode::Busy, "as many streams as may be are open");
                 let (relic, _) = Stream::accept(key, incoming, life, now).into_relic(Some(busy));
                 if let Some(tunnel) = self.tunnels.get_mut(&key.tunnel) {

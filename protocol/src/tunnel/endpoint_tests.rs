@@ -1,5 +1,10 @@
 use super::*;
-use crate::tunnel::{frame::Epoch, send::Gather};
+use crate::tunnel::{
+    frame::Epoch,
+    limits::WINDOW_DEFAULT_BYTES,
+    send::Gather,
+    stream::{Checkpoint, Unsent},
+};
 
 const NOW: Tick = Tick::from_us(1_000_000);
 
@@ -224,7 +229,8 @@ fn a_peer_opens_no_more_streams_than_may_be() {
     exchange(&mut near, &mut device);
     assert!(device.status(keys[most - 1]).is_some());
     let next = device.tunnels[&1].next_peer;
-    for greedy in next..next + 3 {
+    let ending = STREAMS_ENDING_MAX as u32;
+    for greedy in next..next + ending + 3 {
         let frame = Frame {
             key: StreamKey { tunnel: 1, stream: greedy },
             epoch: Epoch { from: 1, to: 1 },
@@ -237,10 +243,49 @@ fn a_peer_opens_no_more_streams_than_may_be() {
             body: Body::Data(Bytes::new()),
         };
         device.on_frame(frame, NOW);
-        let answer = device.poll_transmit(NOW).expect("an answer");
-        assert!(matches!(answer.body, Body::Reset { code: CloseCode::Busy, .. }), "{answer:?}");
+        if greedy < next + ending {
+            // Perhaps the peer knows of so many that they are over.
+            continue;
+        }
+        let is_busy =
+            |frame: &Frame| matches!(frame.body, Body::Reset { code: CloseCode::Busy, .. });
+        let answers = std::iter::from_fn(|| device.poll_transmit(NOW));
+        assert_eq!(answers.filter(is_busy).count(), 1);
     }
-    assert_eq!(device.streams.len(), most);
+    assert_eq!(device.streams.len(), most + STREAMS_ENDING_MAX);
+}
+
+#[test]
+fn after_a_restart_no_stream_gets_less_than_an_earlier_life_granted() {
+    let usual = StreamConfig { window_bytes: WINDOW_DEFAULT_BYTES, ..config(false) };
+    let mut end = Endpoint::new(Side::Near, EndpointConfig::default());
+    assert!(end.add_tunnel(1, usual));
+    for stream in 0..8 {
+        let unsent = Unsent::Kept { base: 0, contents: Vec::new(), is_finished: false };
+        let checkpoint = Checkpoint { life: 2, received: 0, has_received_end: false, unsent };
+        end.resume(StreamKey { tunnel: 1, stream }, usual, checkpoint, NOW).expect("room");
+    }
+    // The first of eight had its whole window, whichever it was.
+    assert_eq!(end.used().windows_bytes, 8 * u64::from(WINDOW_DEFAULT_BYTES));
+}
+
+#[test]
+fn as_many_streams_as_may_be_find_room_for_a_window_each() {
+    let usual = StreamConfig { window_bytes: WINDOW_DEFAULT_BYTES, ..config(false) };
+    let [mut near, mut device] = [Side::Near, Side::Device].map(|side| {
+        let mut end = Endpoint::new(side, EndpointConfig::default());
+        assert!(end.add_tunnel(1, usual) && end.add_tunnel(2, usual));
+        end.on_link_up(NOW);
+        end
+    });
+    let first = near.open(1, usual, NOW).expect("room");
+    assert_eq!(near.used().windows_bytes, u64::from(WINDOW_DEFAULT_BYTES), "the first gets all");
+    let rest: Vec<_> = (1..STREAMS_MAX).map(|_| near.open(1, usual, NOW).expect("room")).collect();
+    // Another tunnel of the device still finds some.
+    let other = near.open(2, usual, NOW).expect("room");
+    exchange(&mut near, &mut device);
+    assert!(rest.iter().chain([&first, &other]).all(|key| device.status(*key).is_some()));
+    assert!(device.used().windows_bytes <= EndpointConfig::default().windows_max_bytes);
 }
 
 #[test]

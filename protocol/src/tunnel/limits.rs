@@ -24,6 +24,12 @@ pub const WINDOW_MAX_BYTES: u32 = 4 * 1024 * 1024;
 pub const HELD_MAX_SEGMENTS: usize = 64;
 /// Streams of one tunnel that may be open at once.
 pub const STREAMS_MAX: usize = 256;
+/// So many more are taken of a peer: those that it knows to be over, and this end not yet.
+pub const STREAMS_ENDING_MAX: usize = 64;
+/// Of what is left of the sum of all windows, a new stream gets one part of so many, and
+/// [`CREDIT_FIRST_BYTES`] at least: the first get all that they ask for, and the last of
+/// [`STREAMS_MAX`] still find room.
+pub const WINDOW_SHARES: u64 = 128;
 /// Streams of one tunnel that ended and whose last words are remembered.
 pub const LINGERING_MAX: usize = 1_024;
 /// Answers to frames of tunnels that are not known, that may wait to be sent.

@@ -1,4 +1,4 @@
-//! `backup` and `restore`: SQLite and the files of commands, in one folder.
+//! `backup` and `restore`: SQLite, the files of commands and recordings, in one folder.
 //!
 //! ```text
 //!  backup   intake ─▶ database (one consistent snapshot, while the server writes on) ─▶ its files ─▶ rename
@@ -9,7 +9,9 @@
 //! which says so, and nothing that was acknowledged before is in neither.
 //!
 //! A file of a command never changes, and its row is written after it: so the
-//! files that the snapshot names are all there, and are copied after it.
+//! files that the snapshot names are all there, and are copied after it. A recording
+//! that goes on may be copied with a piece of a chunk at its end, as a crash would
+//! leave it: the server takes that off when it starts.
 
 use std::{
     fs, io,
@@ -26,12 +28,11 @@ use sqlx::{
 use crate::{
     auth::keys::Seeds,
     config::Config,
-    data_dir::DataDir,
+    data_dir::{DataDir, TUNNELS, UPLOADS},
     store::{Location, Store, audit, intake},
 };
 
 const DATABASE: &str = "quarterdeck.db";
-const UPLOADS: &str = "uploads";
 /// How long the database may be locked by the server, in milliseconds.
 const BUSY_TIMEOUT_MS: u64 = 10_000;
 
@@ -65,7 +66,7 @@ pub(super) async fn backup(config: Config, options: Backup) -> anyhow::Result<()
         .mode(0o700)
         .create(&partial)
         .with_context(|| partial.display().to_string())?;
-    let done = copy_out(&source, &config.data_dir.join(UPLOADS), &partial).await;
+    let done = copy_out(&source, &config.data_dir, &partial).await;
     let done = done
         .and_then(|()| Ok(fs::rename(&partial, &target)?))
         .and_then(|()| sync_folder_of(&target));
@@ -77,20 +78,33 @@ pub(super) async fn backup(config: Config, options: Backup) -> anyhow::Result<()
     Ok(())
 }
 
-async fn copy_out(source: &Path, uploads: &Path, into: &Path) -> anyhow::Result<()> {
+async fn copy_out(source: &Path, data_dir: &Path, into: &Path) -> anyhow::Result<()> {
     let copy = into.join(DATABASE);
     let intake = intake::file_beside(source);
     if intake.exists() {
         copy_database(&intake, &intake::file_beside(&copy)).await?;
     }
     copy_database(source, &copy).await?;
-    let mut connection = connect(&copy, false).await?;
+    copy_named(&copy, data_dir, into).await
+}
+
+/// Copies the files that a database names.
+async fn copy_named(database: &Path, from: &Path, into: &Path) -> anyhow::Result<()> {
+    let mut connection = connect(database, false).await?;
     let files: Vec<(String, String)> =
         sqlx::query_as("SELECT id, sha256 FROM uploads").fetch_all(&mut connection).await?;
+    let recordings: Vec<(String,)> =
+        sqlx::query_as("SELECT tunnel_id FROM recordings").fetch_all(&mut connection).await?;
     connection.close().await?;
-    let folder = into.join(UPLOADS);
-    fs::DirBuilder::new().mode(0o700).create(&folder)?;
-    copy_files(&files, uploads, &folder)
+    for folder in [UPLOADS, TUNNELS] {
+        private_folder(&into.join(folder))?;
+    }
+    copy_files(&files, &from.join(UPLOADS), &into.join(UPLOADS))?;
+    for (tunnel,) in recordings {
+        copy_log(&tunnel, &from.join(TUNNELS), &into.join(TUNNELS))
+            .with_context(|| format!("the recording of tunnel {tunnel}"))?;
+    }
+    Ok(())
 }
 
 async fn copy_database(source: &Path, copy: &Path) -> anyhow::Result<()> {
@@ -118,17 +132,14 @@ pub(super) async fn restore(config: Config, options: Restore) -> anyhow::Result<
     remove_if_there(&incoming)?;
     fs::copy(&source, &incoming)?;
     sync_file(&incoming)?;
-    if let Err(error) = check(&incoming).await {
+    let checked = check(&incoming).await;
+    // To look at it, it was opened as a server's, which keeps an intake beside.
+    remove_database(&intake::file_beside(&incoming))?;
+    if let Err(error) = checked {
         remove_database(&incoming)?;
         return Err(error.context(format!("{} cannot be restored", source.display())));
     }
-    let mut connection = connect(&incoming, false).await?;
-    let files: Vec<(String, String)> =
-        sqlx::query_as("SELECT id, sha256 FROM uploads").fetch_all(&mut connection).await?;
-    connection.close().await?;
-    let uploads = data_dir.uploads();
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(&uploads)?;
-    copy_files(&files, &options.folder.join(UPLOADS), &uploads)?;
+    copy_named(&incoming, &options.folder, data_dir.path()).await?;
     for present in [target.clone(), intake::file_beside(&target)] {
         if present.exists() {
             set_aside(&present).await?;
@@ -217,8 +228,9 @@ fn sqlite_of(config: &Config) -> anyhow::Result<PathBuf> {
         Location::Sqlite(path) => Ok(path.clone()),
         Location::Postgres(_) => bail!(
             "the database is PostgreSQL: use its own tools (pg_dump, pg_restore, or continuous archiving), \
-             and copy the folder {} beside it",
-            config.data_dir.join(UPLOADS).display()
+             and copy the folders {} and {} beside it",
+            config.data_dir.join(UPLOADS).display(),
+            config.data_dir.join(TUNNELS).display()
         ),
     }
 }
@@ -247,6 +259,39 @@ fn copy_files(files: &[(String, String)], from: &Path, into: &Path) -> anyhow::R
     }
     fs::File::open(into)?.sync_all()?;
     Ok(())
+}
+
+/// Copies the log of a session; what is there already stays.
+fn copy_log(tunnel: &str, from: &Path, into: &Path) -> anyhow::Result<()> {
+    let target = into.join(tunnel);
+    if target.exists() {
+        return Ok(());
+    }
+    let segments = match fs::read_dir(from.join(tunnel)) {
+        // It was deleted meanwhile, or lost before: `recordings verify` tells.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        segments => segments?,
+    };
+    let partial = into.join(format!(".incoming-{tunnel}"));
+    private_folder(&partial)?;
+    for segment in segments {
+        let segment = segment?;
+        let copy = partial.join(segment.file_name());
+        match fs::copy(segment.path(), &copy) {
+            // The oldest of a long session goes while it goes on.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            copied => copied?,
+        };
+        sync_file(&copy)?;
+    }
+    fs::File::open(&partial)?.sync_all()?;
+    fs::rename(&partial, &target)?;
+    fs::File::open(into)?.sync_all()?;
+    Ok(())
+}
+
+fn private_folder(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 fn sync_file(path: &Path) -> anyhow::Result<()> {

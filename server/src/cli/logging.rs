@@ -1,5 +1,6 @@
 //! The log: to stderr, structured, filtered by `QUARTERDECK_LOG`.
 
+use quarterdeck_protocol::log_filter;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::ConfigError;
@@ -16,14 +17,11 @@ pub(super) fn install() -> Result<(), ConfigError> {
         value: format!("{value:?}"),
         expected,
     };
-    let text = std::env::var(FILTER).unwrap_or_else(|_| DEFAULT_FILTER.to_owned());
-    let filter = EnvFilter::try_new(&text).map_err(|e| {
-        refuse(
-            FILTER,
-            &text,
-            format!("expected a filter such as info or quarterdeck_server=debug: {e}"),
-        )
-    })?;
+    let text = std::env::var(FILTER).unwrap_or_default();
+    let text = if text.is_empty() { DEFAULT_FILTER.to_owned() } else { text };
+    log_filter::directives(&text).map_err(|error| refuse(FILTER, &text, error.to_string()))?;
+    let filter =
+        EnvFilter::try_new(&text).map_err(|error| refuse(FILTER, &text, error.to_string()))?;
     let format = std::env::var(FORMAT).unwrap_or_else(|_| "text".to_owned());
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -12,6 +12,9 @@
 //!    ▼                    ▼                  ▼                  ▼
 //!    Ended: completed failed timed_out expired cancelled (blocked_safety: from the start)
 //!
+//!  A shutdown waits in AwaitingReconnect, too: for 30 s in which its host must not come back
+//!  with the same boot id (then it is Running again); Due there is completed.
+//!
 //!  cancel of what its device may have: CancelPending beside the phase; cancelled on the
 //!  device's word (`failed`/`cancelled`), or after 30 s in which the device said nothing.
 //! ```
@@ -49,6 +52,8 @@ pub enum Kind {
     Reboot {
         ceiling_ms: i64,
     },
+    /// The host goes down and stays so.
+    Shutdown,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -229,6 +234,10 @@ pub fn step(state: &CommandState, event: Event<'_>, now_ms: i64) -> Result<Step,
             (Phase::Running { boot_id, .. }, Kind::Reboot { ceiling_ms }) => {
                 Ok(await_reconnect(boot_id.clone(), now_ms + ceiling_ms, By::Server))
             }
+            (Phase::Running { boot_id, .. }, Kind::Shutdown) => {
+                // A connection may be lost for other reasons.
+                Ok(await_reconnect(boot_id.clone(), now_ms + SILENCE_GRACE_MS, By::Server))
+            }
             _ => Err(Refused::NotConcerned),
         },
         Event::DeviceBack { boot_id } => match (&state.phase, state.kind) {
@@ -237,12 +246,16 @@ pub fn step(state: &CommandState, event: Event<'_>, now_ms: i64) -> Result<Step,
             {
                 Ok(end(CommandStatus::Completed, By::Device, Some("back with a new boot id")))
             }
-            // It was faster than the broker's notice that it had gone.
-            (Phase::Running { boot_id: Some(before), .. }, Kind::Reboot { .. })
-                if is_new_boot(Some(before), boot_id) =>
-            {
-                Ok(rebooted())
+            (Phase::AwaitingReconnect { boot_id, .. }, Kind::Shutdown) => {
+                let ends_due = now_ms + state.timeout_ms + SILENCE_GRACE_MS;
+                let next = Phase::Running { ends_due, boot_id: boot_id.clone(), cancel: None };
+                Ok(to(next, note("progress", By::Device).because("back, and it was not down")))
             }
+            // It was faster than the broker's notice that it had gone.
+            (
+                Phase::Running { boot_id: Some(before), .. },
+                Kind::Reboot { .. } | Kind::Shutdown,
+            ) if is_new_boot(Some(before), boot_id) => Ok(rebooted()),
             _ => Err(Refused::NotConcerned),
         },
         Event::Due => due(state, now_ms),
@@ -305,8 +318,14 @@ fn started(
     cancel: Option<CancelPending>,
     now_ms: i64,
 ) -> Phase {
-    let ends_due = now_ms + state.timeout_ms + SILENCE_GRACE_MS;
-    Phase::Running { ends_due, boot_id: said.boot_id.map(str::to_owned), cancel }
+    let patience_ms = state.timeout_ms + SILENCE_GRACE_MS;
+    let patience_ms = match state.kind {
+        // A host that hangs on its way down may stay connected.
+        Kind::Reboot { ceiling_ms } => patience_ms.min(ceiling_ms),
+        Kind::Plain | Kind::Shutdown => patience_ms,
+    };
+    let boot_id = said.boot_id.map(str::to_owned);
+    Phase::Running { ends_due: now_ms + patience_ms, boot_id, cancel }
 }
 
 fn progress(
@@ -379,7 +398,7 @@ fn cancel(state: &CommandState, now_ms: i64) -> Result<Step, Refused> {
             return Ok(end(
                 CommandStatus::Cancelled,
                 By::Person,
-                Some("the reboot itself goes on"),
+                Some("the host goes down all the same"),
             ));
         }
         Phase::Ended(status) => return Err(Refused::AlreadyEnded(*status)),
@@ -402,11 +421,18 @@ fn due(state: &CommandState, now_ms: i64) -> Result<Step, Refused> {
         Phase::Accepted { .. } => {
             end(CommandStatus::TimedOut, By::Server, Some("accepted, but never started"))
         }
+        Phase::AwaitingReconnect { .. } if state.kind == Kind::Shutdown => {
+            end(CommandStatus::Completed, By::Server, Some("the host is down"))
+        }
         Phase::AwaitingReconnect { .. } => {
             end(CommandStatus::TimedOut, By::Server, Some("not back with a new boot id"))
         }
         Phase::Running { .. } => {
-            end(CommandStatus::TimedOut, By::Server, Some("the device stayed silent"))
+            let why = match state.kind {
+                Kind::Reboot { .. } => "it did not go down",
+                Kind::Plain | Kind::Shutdown => "the device stayed silent",
+            };
+            end(CommandStatus::TimedOut, By::Server, Some(why))
         }
         Phase::Ended(status) => return Err(Refused::AlreadyEnded(*status)),
     })

@@ -18,6 +18,10 @@ fn reboot(phase: Phase) -> CommandState {
     CommandState { kind: Kind::Reboot { ceiling_ms: CEILING_MS }, ..plain(phase) }
 }
 
+fn shutdown(phase: Phase) -> CommandState {
+    CommandState { kind: Kind::Shutdown, ..plain(phase) }
+}
+
 fn queued() -> Phase {
     Phase::Queued { expires_due: EXPIRES }
 }
@@ -124,6 +128,17 @@ fn every_live_phase_meets_every_event() {
             (Event::DeviceGone, Err(NotConcerned)), (back("b1"), Err(NotConcerned)), (back("b2"), Ok(S::Completed)),
             (Event::DeviceBack { boot_id: None }, Err(NotConcerned)), (Event::Due, Err(NotDue)),
         ]),
+        (shutdown(running(false)), vec![
+            (progress, Ok(S::ExecutionStarted)), (done, Ok(S::Completed)), (fail, Ok(S::Failed)),
+            (Event::Cancel, Ok(S::ExecutionStarted)), (Event::Retired, Ok(S::Cancelled)),
+            (Event::DeviceGone, Ok(S::AwaitingReconnect)), (back("b1"), Err(NotConcerned)), (back("b2"), Ok(S::Completed)),
+            (Event::Due, Err(NotDue)),
+        ]),
+        (shutdown(awaiting()), vec![
+            (progress, Ok(S::AwaitingReconnect)), (done, Ok(S::Completed)), (fail, Ok(S::Failed)),
+            (Event::Cancel, Ok(S::Cancelled)), (Event::DeviceGone, Err(NotConcerned)),
+            (back("b1"), Ok(S::ExecutionStarted)), (back("b2"), Ok(S::Completed)), (Event::Due, Err(NotDue)),
+        ]),
     ];
     for (state, events) in table {
         for (event, expected) in events {
@@ -182,7 +197,10 @@ fn what_is_due_ends_as_its_phase_says() {
         (plain(accepted(true)), NOW + SILENCE_GRACE_MS, S::Cancelled),
         (plain(running(false)), ENDS, S::TimedOut),
         (plain(running(true)), NOW + SILENCE_GRACE_MS, S::Cancelled),
+        (reboot(running(false)), ENDS, S::TimedOut),
         (reboot(awaiting()), ENDS, S::TimedOut),
+        (shutdown(running(false)), ENDS, S::TimedOut),
+        (shutdown(awaiting()), ENDS, S::Completed),
     ] {
         assert_eq!(state.phase.due(), Some(due_ms), "{state:?}");
         assert_eq!(outcome(&state, Event::Due, due_ms - 1), Err(Refused::NotDue), "{state:?}");
@@ -206,6 +224,25 @@ fn a_word_of_the_device_puts_off_the_end_of_a_cancellation_but_not_of_the_time_o
         .expect("progress")
         .next;
     assert_eq!(next.due(), Some(ENDS));
+}
+
+#[test]
+fn a_host_has_its_ceiling_to_go_down_for_a_reboot() {
+    let start = said(ResponseStatus::ExecutionStarted);
+    let next = step(&reboot(accepted(false)), start, NOW).expect("started").next;
+    assert_eq!(next.due(), Some(NOW + CEILING_MS));
+    let hasty = CommandState { timeout_ms: 5_000, ..reboot(accepted(false)) };
+    let next = step(&hasty, start, NOW).expect("started").next;
+    assert_eq!(next.due(), Some(NOW + 5_000 + SILENCE_GRACE_MS));
+}
+
+#[test]
+fn a_shutdown_is_believed_once_the_host_has_stayed_away() {
+    let gone = step(&shutdown(running(false)), Event::DeviceGone, NOW).expect("gone").next;
+    let ends_due = NOW + SILENCE_GRACE_MS;
+    assert_eq!(gone, Phase::AwaitingReconnect { ends_due, boot_id: Some("b1".into()) });
+    let flapped = step(&shutdown(gone), back("b1"), NOW).expect("back").next;
+    assert_eq!(flapped.due(), Some(NOW + TIMEOUT_MS + SILENCE_GRACE_MS));
 }
 
 #[test]
@@ -286,11 +323,10 @@ fn any_event() -> impl Strategy<Value = Event<'static>> {
 proptest! {
     #[test]
     fn no_history_leaves_a_terminal_status(
-        is_reboot in any::<bool>(),
+        of_kind in prop::sample::select(vec![plain, reboot, shutdown]),
         history in prop::collection::vec((any_event(), 0_i64..60_000), 0..80),
     ) {
-        let mut state = if is_reboot { reboot(queued()) } else { plain(queued()) };
-        state.phase = Phase::Queued { expires_due: 600_000 };
+        let mut state = of_kind(Phase::Queued { expires_due: 600_000 });
         let (mut now_ms, mut ended) = (0, None);
         for (event, passes_ms) in history {
             now_ms += passes_ms;
@@ -310,11 +346,10 @@ proptest! {
     /// However it goes, and with a device that never speaks again, time alone ends each command.
     #[test]
     fn time_alone_ends_every_command(
-        is_reboot in any::<bool>(),
+        of_kind in prop::sample::select(vec![plain, reboot, shutdown]),
         history in prop::collection::vec((any_event(), 0_i64..60_000), 0..40),
     ) {
-        let mut state = if is_reboot { reboot(queued()) } else { plain(queued()) };
-        state.phase = Phase::Queued { expires_due: 600_000 };
+        let mut state = of_kind(Phase::Queued { expires_due: 600_000 });
         let mut now_ms = 0;
         for (event, passes_ms) in history {
             now_ms += passes_ms;

@@ -94,12 +94,12 @@ impl Batch {
         self.by_id.get(id).is_some_and(|index| self.works[*index].state.phase.is_ended())
     }
 
-    /// The reboots that a device has begun.
-    pub(super) fn reboots_of(&self, project: &str, device: &str) -> Vec<String> {
+    /// What a device has begun that takes it down.
+    pub(super) fn going_down_of(&self, project: &str, device: &str) -> Vec<String> {
         self.works
             .iter()
             .filter(|work| {
-                work.loaded.is_reboot()
+                work.loaded.takes_host_down()
                     && work.loaded.device_id == device
                     && work.loaded.project_id == project
                     && !work.state.phase.is_ended()
@@ -204,13 +204,14 @@ impl Working {
     fn advance(&mut self, next: Phase, event: Event<'_>, said: Option<&Said>, wall: Timestamp) {
         let at = wall.as_millis();
         let was_ended = self.state.phase.is_ended();
+        let was_away = matches!(self.state.phase, Phase::AwaitingReconnect { .. });
         let status = next.status();
         let entered = status != self.state.phase.status();
         self.is_changed = true;
         let update = &mut self.update;
         match &next {
             Phase::Accepted { .. } if entered => update.accepted_at = Some(at),
-            Phase::Running { .. } if entered => update.started_at = Some(at),
+            Phase::Running { .. } if entered && !was_away => update.started_at = Some(at),
             _ => {}
         }
         if event == Event::Cancel {
@@ -218,7 +219,7 @@ impl Working {
         }
         if let Phase::Running { boot_id: Some(boot_id), .. }
         | Phase::AwaitingReconnect { boot_id: Some(boot_id), .. } = &next
-            && self.loaded.is_reboot()
+            && self.loaded.takes_host_down()
         {
             update.boot_id = Some(boot_id.clone());
         }

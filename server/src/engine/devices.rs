@@ -91,7 +91,6 @@ pub(super) async fn retire(
         alerts.resolve(&key, kind);
     }
     alerts.write(engine, tx, now, &mut after).await?;
-    after.disconnect.push(key);
     done(
         engine,
         tx,

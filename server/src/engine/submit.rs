@@ -4,37 +4,38 @@
 //! named. What a safety rule refuses is stored as `blocked_safety`: it was asked
 //! for, and people must see that it did not happen.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod check;
+mod lockout;
+
+use std::collections::{BTreeMap, HashMap};
 
 use quarterdeck_protocol::{
-    api::{AuditOutcome, Command, CreateCommands, CreatedCommands, ProjectSettings, Severity},
-    command::{CommandStatus, InvalidPriority, Priority, error_code},
+    api::{AuditOutcome, Command, CreateCommands, CreatedCommands, ProjectSettings},
+    command::{CommandStatus, Priority, error_code},
     ids::{BatchId, CommandId, DeviceId, ProjectId},
-    limits::{
-        BATCH_MAX_DEVICES, EXPIRES_DEFAULT_S, EXPIRES_MAX_S, EXPIRES_MIN_S, NOTES_MAX_CHARS,
-        OPERATION_NAME_MAX_BYTES, TIMEOUT_DEFAULT_S, TIMEOUT_MAX_S, TIMEOUT_MIN_S,
-    },
+    limits::{EXPIRES_DEFAULT_S, EXPIRES_MAX_S, EXPIRES_MIN_S},
     live::Listing,
-    operations, payload,
     time::Timestamp,
 };
 use serde_json::{Value, json};
 
+use self::{
+    check::{check, is_offline, some_of},
+    lockout::{block, blocked_message, blocked_until, by_counter},
+};
 use super::{
     Actor, After, Change, Engine, Refused,
-    alerts::Alerts,
     delivery::{Common, Outbound},
 };
 use crate::{
-    clock::Now,
-    domain::safety::{self, Counter, Verdict},
+    domain::safety::Counter,
     store::{
         Tx,
         audit::NewEntry,
         batches::{self, Batch},
         commands::{self as stored, append_event, write},
-        devices::{self, operations::Flags},
-        projects, safety as counted,
+        devices::operations::Flags,
+        safety as counted,
     },
 };
 
@@ -121,195 +122,6 @@ pub(super) async fn retry(
     let (mut created, after) = store(engine, tx, actor, project, checked, "command.retry").await?;
     let command = created.commands.pop().expect("one device, one command");
     Ok((command, after))
-}
-
-async fn check(
-    tx: &mut Tx,
-    project: &ProjectId,
-    request: &CreateCommands,
-) -> Result<Checked, Refused> {
-    let settings =
-        projects::settings(tx, project).await?.ok_or(Refused::NotFound { what: "project" })?;
-    if !request.targets.groups.is_empty() {
-        return Err(Refused::invalid("targets.groups[0]", "no such group"));
-    }
-    let priority = match request.priority {
-        Some(given) => Priority::try_from(given).map_err(|InvalidPriority(_)| {
-            Refused::invalid("priority", "expected 1 (soonest) to 10")
-        })?,
-        None => Priority::DEFAULT,
-    };
-    let timeout_s =
-        within("timeout_s", request.timeout_s, TIMEOUT_MIN_S, TIMEOUT_DEFAULT_S, TIMEOUT_MAX_S)?;
-    let expires_in_s = within(
-        "expires_in_s",
-        request.expires_in_s,
-        EXPIRES_MIN_S,
-        EXPIRES_DEFAULT_S,
-        EXPIRES_MAX_S,
-    )?;
-    if request.notes.chars().count() > NOTES_MAX_CHARS || request.notes.contains('\0') {
-        return Err(Refused::invalid(
-            "notes",
-            format!("expected at most {NOTES_MAX_CHARS} characters, none of them NUL"),
-        ));
-    }
-    let payload = if request.payload.is_null() { json!({}) } else { request.payload.clone() };
-    if request.kind.is_empty()
-        || request.kind.len() > OPERATION_NAME_MAX_BYTES
-        || request.kind.contains('\0')
-    {
-        return Err(Refused::invalid("type", "expected the name of an operation"));
-    }
-    payload::check(&request.kind, &payload)?;
-    let (devices, statuses) = targets(tx, project, &request.targets.devices).await?;
-    let mut warnings = Vec::new();
-    let announcing = devices::operations::announcing(tx, project, &request.kind, &devices).await?;
-    known_operation(tx, project, &announcing, request, &devices, &mut warnings).await?;
-    if !operations::is_builtin(&request.kind) {
-        let forms = devices::operations::forms(tx, project, &request.kind, &devices).await?;
-        for form in &forms {
-            operations::check_payload(form, &payload)?;
-        }
-    }
-    let offline: Vec<_> = devices.iter().filter(|device| is_offline(&statuses, device)).collect();
-    if !offline.is_empty() {
-        warnings.push(format!(
-            "offline, so it waits until they return or it expires: {}",
-            some_of(&offline)
-        ));
-    }
-    if !request.confirm {
-        let is_dangerous_on = |device: &DeviceId| {
-            announcing.get(device.as_str()).is_some_and(|flags| flags.dangerous)
-        };
-        if operations::is_dangerous(&request.kind) || devices.iter().any(is_dangerous_on) {
-            return Err(Refused::ConfirmationRequired {
-                detail: format!("{} is dangerous: set confirm to true", request.kind),
-            });
-        }
-        if devices.len() > settings.confirm_over_devices as usize {
-            return Err(Refused::ConfirmationRequired {
-                detail: format!(
-                    "{} devices are more than {}: set confirm to true",
-                    devices.len(),
-                    settings.confirm_over_devices
-                ),
-            });
-        }
-    }
-    Ok(Checked {
-        devices,
-        kind: request.kind.clone(),
-        payload,
-        priority,
-        timeout_s,
-        expires_in_s,
-        notes: request.notes.clone(),
-        attempt: 1,
-        retry_of: None,
-        statuses,
-        announcing,
-        warnings,
-        settings,
-    })
-}
-
-fn within(
-    field: &str,
-    given: Option<u32>,
-    least: u32,
-    default: u32,
-    most: u32,
-) -> Result<u32, Refused> {
-    let value = given.unwrap_or(default);
-    if (least..=most).contains(&value) {
-        Ok(value)
-    } else {
-        Err(Refused::invalid(field, format!("expected {least} to {most}")))
-    }
-}
-
-/// The devices that are meant, each once, and their statuses.
-async fn targets(
-    tx: &mut Tx,
-    project: &ProjectId,
-    given: &[String],
-) -> Result<(Vec<DeviceId>, HashMap<String, String>), Refused> {
-    let field = |index: usize| format!("targets.devices[{index}]");
-    let mut seen = HashSet::with_capacity(given.len());
-    let mut devices = Vec::with_capacity(given.len().min(BATCH_MAX_DEVICES));
-    for (index, name) in given.iter().enumerate() {
-        let device =
-            DeviceId::new(name).map_err(|_| Refused::invalid(field(index), "no such device"))?;
-        if seen.insert(device.clone()) {
-            devices.push((index, device));
-        }
-        if devices.len() > BATCH_MAX_DEVICES {
-            return Err(Refused::invalid(
-                "targets.devices",
-                format!("expected at most {BATCH_MAX_DEVICES} devices"),
-            ));
-        }
-    }
-    if devices.is_empty() {
-        return Err(Refused::invalid("targets.devices", "expected at least one device"));
-    }
-    let names: Vec<String> = devices.iter().map(|(_, device)| device.to_string()).collect();
-    let statuses = devices::statuses(tx, project, &names).await?;
-    for (index, device) in &devices {
-        match statuses.get(device.as_str()).map(String::as_str) {
-            None => return Err(Refused::invalid(field(*index), "no such device")),
-            Some("retired") => {
-                return Err(Refused::invalid(field(*index), "the device is retired"));
-            }
-            Some(_) => {}
-        }
-    }
-    Ok((devices.into_iter().map(|(_, device)| device).collect(), statuses))
-}
-
-async fn known_operation(
-    tx: &mut Tx,
-    project: &ProjectId,
-    announcing: &HashMap<String, Flags>,
-    request: &CreateCommands,
-    devices: &[DeviceId],
-    warnings: &mut Vec<String>,
-) -> Result<(), Refused> {
-    let lacking: Vec<_> =
-        devices.iter().filter(|device| !announcing.contains_key(device.as_str())).collect();
-    if lacking.is_empty() {
-        return Ok(());
-    }
-    let is_announced = !announcing.is_empty()
-        || devices::operations::is_announced(tx, project, &request.kind).await?;
-    if operations::is_builtin(&request.kind) {
-        // Not every device that runs it says so; but where others do, one that does not is remarkable.
-        if is_announced {
-            warnings.push(format!("do not announce {}: {}", request.kind, some_of(&lacking)));
-        }
-        return Ok(());
-    }
-    let detail = if is_announced {
-        format!("not built in, and not announced by {}", some_of(&lacking))
-    } else {
-        "no such operation: it is not built in, and no device announces it".to_owned()
-    };
-    Err(Refused::invalid("type", detail))
-}
-
-fn is_offline(statuses: &HashMap<String, String>, device: &DeviceId) -> bool {
-    statuses.get(device.as_str()).is_some_and(|status| status == "offline")
-}
-
-fn some_of(devices: &[&DeviceId]) -> String {
-    let named =
-        devices.iter().take(NAMED_MAX).map(|device| device.as_str()).collect::<Vec<_>>().join(", ");
-    match devices.len().checked_sub(NAMED_MAX) {
-        None | Some(0) => named,
-        Some(more) => format!("{named} and {more} more"),
-    }
 }
 
 async fn store(
@@ -450,98 +262,6 @@ fn keys(
         .filter_map(|(id, device)| Some((id, (project.clone(), DeviceId::new(&device).ok()?))))
 }
 
-/// Of each device that must wait: until when, by the wall clock.
-async fn blocked_until(
-    tx: &mut Tx,
-    project: &ProjectId,
-    checked: &Checked,
-    now: Now,
-) -> Result<BTreeMap<String, Timestamp>, Refused> {
-    let names: Vec<String> = checked.devices.iter().map(ToString::to_string).collect();
-    let mut blocked = BTreeMap::new();
-    for (counter, names) in by_counter(names, |device| checked.counter(device)) {
-        let rule = counter.rule(&checked.settings);
-        let before =
-            counted::counted(tx, project, &names, counter, now.steady_ms - rule.window_ms).await?;
-        for device in names {
-            let times = before.get(&device).map_or(&[][..], Vec::as_slice);
-            if let Verdict::BlockedUntil(until_ms) = safety::judge(rule, times, now.steady_ms) {
-                blocked.insert(device, now.wall.plus_millis(until_ms - now.steady_ms));
-            }
-        }
-    }
-    Ok(blocked)
-}
-
-/// Sorts what counts by what it counts as; one operation may count on some devices and not on others.
-fn by_counter<T>(
-    items: Vec<T>,
-    counter: impl Fn(&T) -> Option<Counter>,
-) -> BTreeMap<Counter, Vec<T>> {
-    let mut sorted: BTreeMap<Counter, Vec<T>> = BTreeMap::new();
-    for item in items {
-        if let Some(counter) = counter(&item) {
-            sorted.entry(counter).or_default().push(item);
-        }
-    }
-    sorted
-}
-
-/// Stores what a safety rule refuses, and raises its alerts.
-#[expect(clippy::too_many_arguments, reason = "the submission, and what of it is refused")]
-async fn block(
-    engine: &Engine,
-    tx: &mut Tx,
-    project: &ProjectId,
-    common: &write::NewCommands<'_>,
-    refused: &[(String, String)],
-    blocked: &BTreeMap<String, Timestamp>,
-    now: Now,
-    after: &mut After,
-) -> Result<(), Refused> {
-    let mut alerts = Alerts::default();
-    for row in refused {
-        let Some(until) = blocked.get(&row.1) else { continue };
-        let message = blocked_message(common.kind, *until);
-        let mut timeline = common.timeline.to_owned();
-        let detail = json!({ "blocked_until": until }).to_string();
-        append_event(
-            &mut timeline,
-            now.wall,
-            CommandStatus::BlockedSafety.as_str(),
-            "server",
-            &detail,
-        );
-        let new = write::NewCommands {
-            timeline: &timeline,
-            events: 2,
-            blocked: Some(write::Blocked {
-                until: until.as_millis(),
-                code: error_code::SAFETY_LOCKOUT,
-                message: &message,
-            }),
-            ..common.clone()
-        };
-        write::insert(tx, &new, std::slice::from_ref(row)).await?;
-        if let Ok(device) = DeviceId::new(&row.1) {
-            let cause = format!("{} on {} was refused: {message}", common.kind, row.1);
-            let key = (project.clone(), device);
-            alerts.raise(&key, "safety_lockout", Severity::Warning, cause, Some(row.0.clone()));
-        }
-    }
-    alerts.write(engine, tx, now, after).await?;
-    Ok(())
-}
-
-fn blocked_message(kind: &str, until: Timestamp) -> String {
-    let what = if Counter::of(kind, false) == Some(Counter::AppRestart) {
-        "app restarts"
-    } else {
-        "reboots"
-    };
-    format!("too many {what} of this device in a short time; a new one may go at {until}")
-}
-
 fn audit_detail(checked: &Checked, blocked: usize) -> Value {
     let named: Vec<_> = checked.devices.iter().take(NAMED_MAX).collect();
     let mut detail = json!({
@@ -562,6 +282,18 @@ fn audit_detail(checked: &Checked, blocked: usize) -> Value {
 
 fn warnings(checked: &Checked, blocked: &BTreeMap<String, Timestamp>) -> Vec<String> {
     let mut warnings = checked.warnings.clone();
+    let offline: Vec<_> = checked
+        .devices
+        .iter()
+        .filter(|device| is_offline(&checked.statuses, device))
+        .filter(|device| !blocked.contains_key(device.as_str()))
+        .collect();
+    if !offline.is_empty() {
+        warnings.push(format!(
+            "offline, so it waits until they return or it expires: {}",
+            some_of(&offline)
+        ));
+    }
     if !blocked.is_empty() {
         let names = blocked.keys().take(NAMED_MAX).cloned().collect::<Vec<_>>().join(", ");
         let more = blocked.len().saturating_sub(NAMED_MAX);

@@ -11,7 +11,7 @@ use super::{
     json::Json,
     openapi::ListParams,
     problem::{Error, Result},
-    query::Params,
+    query::{Params, page},
 };
 use crate::store::alerts;
 
@@ -28,11 +28,7 @@ pub(super) async fn list(
     mut params: Params,
 ) -> Result<axum::Json<Page<Alert>>> {
     let paging = params.paging()?;
-    let filter = alerts::Filter::parse(&params.filters())?;
-    let (sort, cursor) = (paging.sort.as_deref(), paging.cursor.as_deref());
-    let mut tx = app.store.read().await?;
-    let page = alerts::list(&mut tx, &member.project, &filter, sort, cursor, paging.limit).await?;
-    Ok(axum::Json(page))
+    page::<alerts::Filter>(&app.store, &member.project, &paging, &params.filters()).await
 }
 
 /// Reads one alert.

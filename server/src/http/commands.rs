@@ -24,7 +24,7 @@ use super::{
     json::{self, Json},
     openapi::{CreateParams, ListParams},
     problem::{Error, Result},
-    query::Params,
+    query::{Params, page},
 };
 use crate::store::commands::{self, listing};
 
@@ -47,11 +47,7 @@ pub(super) async fn list(
     mut params: Params,
 ) -> Result<axum::Json<Page<Command>>> {
     let paging = params.paging()?;
-    let filter = listing::Filter::parse(&params.filters())?;
-    let (sort, cursor) = (paging.sort.as_deref(), paging.cursor.as_deref());
-    let mut tx = app.store.read().await?;
-    let page = listing::list(&mut tx, &member.project, &filter, sort, cursor, paging.limit).await?;
-    Ok(axum::Json(page))
+    page::<listing::Filter>(&app.store, &member.project, &paging, &params.filters()).await
 }
 
 /// Submits one operation for one or many devices.

@@ -20,7 +20,7 @@ use super::{
     json::{self, Json},
     openapi::{CreateParams, ListParams},
     problem::{Error, Result},
-    query::Params,
+    query::{Params, page},
     tunnel_rights,
 };
 use crate::store::{
@@ -45,11 +45,7 @@ pub(super) async fn list(
     mut params: Params,
 ) -> Result<axum::Json<Page<Device>>> {
     let paging = params.paging()?;
-    let filter = listing::Filter::parse(&params.filters())?;
-    let (sort, cursor) = (paging.sort.as_deref(), paging.cursor.as_deref());
-    let mut tx = app.store.read().await?;
-    let page = listing::list(&mut tx, &member.project, &filter, sort, cursor, paging.limit).await?;
-    Ok(axum::Json(page))
+    page::<listing::Filter>(&app.store, &member.project, &paging, &params.filters()).await
 }
 
 /// Reads one device.
@@ -80,6 +76,8 @@ pub(super) async fn change(
     let actor = member.caller.actor();
     let device = app.engine.change_device(&actor, &member.project, &device, request).await?;
     app.audit_changed_of(&member.project);
+    let concerned = tunnel_rights::Concerned::Device(&member.project, &device.id);
+    tunnel_rights::close_those_without(&app, concerned).await;
     Ok(axum::Json(device))
 }
 
@@ -123,18 +121,18 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Its tunnels end first, while it can be told; and then those that were opened meanwhile.
-async fn take_out(app: &App, member: &Admin, device: &DeviceId) -> Result<Device> {
-    let is_there = {
-        let mut tx = app.store.read().await?;
-        devices::get(&mut tx, &member.project, device).await?.is_some()
-    };
-    if is_there {
-        app.tunnels.close_all(&member.project, device).await;
-    }
-    let retired = app.engine.retire(&member.caller.actor(), &member.project, device).await?;
-    app.tunnels.close_all(&member.project, device).await;
-    Ok(retired)
+/// Retires it, ends its tunnels while it can still be told, and disconnects it; all of that,
+/// even when who asked has gone meanwhile.
+async fn take_out(app: &Arc<App>, member: &Admin, device: &DeviceId) -> Result<Device> {
+    let (app, actor) = (Arc::clone(app), member.caller.actor());
+    let (project, device) = (member.project.clone(), device.clone());
+    let taking_out = tokio::spawn(async move {
+        let retired = app.engine.retire(&actor, &project, &device).await?;
+        app.tunnels.close_all(&project, &device).await;
+        app.engine.disconnect(&project, &device);
+        Ok(retired)
+    });
+    taking_out.await.map_err(|_| Error::internal())?
 }
 
 /// Takes a device out of service: the same as `DELETE`.
@@ -240,14 +238,8 @@ pub(super) async fn commands(
     if filters.insert("device".to_owned(), device.to_string()).is_some() {
         return Err(Error::invalid("device", "the path names the device"));
     }
-    let filter = commands::listing::Filter::parse(&filters)?;
-    let (sort, cursor) = (paging.sort.as_deref(), paging.cursor.as_deref());
-    let mut tx = app.store.read().await?;
-    must_exist(&mut tx, &member, &device).await?;
-    let page =
-        commands::listing::list(&mut tx, &member.project, &filter, sort, cursor, paging.limit)
-            .await?;
-    Ok(axum::Json(page))
+    must_exist(&mut app.store.read().await?, &member, &device).await?;
+    page::<commands::listing::Filter>(&app.store, &member.project, &paging, &filters).await
 }
 
 /// Lists what happened to a device, newest first.

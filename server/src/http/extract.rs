@@ -52,7 +52,7 @@ const SECRET_MAX_BYTES: usize = 4 * 1024;
 #[derive(Debug, Clone)]
 pub struct Caller {
     pub kind: CallerKind,
-    /// A username, or `service:NAME`.
+    /// A username, or of a service token what tells it from all others.
     pub name: String,
     pub from: IpAddr,
 }
@@ -102,7 +102,7 @@ pub async fn identify(
         let mut tx = app.store.read().await?;
         let found = service_tokens::by_hash(&mut tx, &hash_secret(token), now).await?;
         let found = found.ok_or_else(invalid)?;
-        let name = format!("service:{}", found.name);
+        let name = found.actor();
         app.token_uses.note(app, &found.id);
         let shown = found.project_id.clone();
         let id = found.id.clone();
@@ -158,10 +158,7 @@ pub async fn standing_now(
         }
         CallerKind::Service { token_id, project: own, role } => {
             let token = service_tokens::by_id(&mut tx, token_id).await?;
-            let is_good = token.is_some_and(|token| {
-                token.revoked_at.is_none() && token.expires_at.is_none_or(|at| at > now.as_millis())
-            });
-            if !is_good {
+            if !token.is_some_and(|token| token.is_good(now)) {
                 return Err(Error::unauthorized("invalid_token", "the token is no longer valid"));
             }
             Ok((own == project).then_some(Standing { role: *role, is_server_admin: false }))

@@ -24,6 +24,7 @@ pub const FIELDS_MAX: usize = 100;
 pub async fn check(request: Request, next: Next) -> Response {
     let checked = within_limits(request.method(), request.uri(), request.headers())
         .and_then(|()| one_host(request.version(), request.headers()))
+        .and_then(|()| one_authorization(request.headers()))
         .and_then(|()| known_coding(request.headers()));
     match checked {
         Ok(()) => next.run(request).await,
@@ -62,6 +63,16 @@ fn one_host(version: Version, fields: &HeaderMap) -> Result<()> {
     if hosts > 1 || (hosts == 0 && version == Version::HTTP_11) {
         let detail = format!("expected one Host header, found {hosts}");
         return Err(Error::malformed("bad_host", detail));
+    }
+    Ok(())
+}
+
+/// Who asks is said once: of two, programs before us may have let in the other one.
+fn one_authorization(fields: &HeaderMap) -> Result<()> {
+    let found = fields.get_all(header::AUTHORIZATION).iter().count();
+    if found > 1 {
+        let detail = format!("expected one Authorization header, found {found}");
+        return Err(Error::malformed("bad_authorization", detail));
     }
     Ok(())
 }

@@ -36,16 +36,24 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
         let route = format!("{} {}", parts.method, parts.uri.path());
-        let Some(value) = parts.headers.get("idempotency-key") else {
-            return Ok(Self { key: None, route });
+        let mut values = parts.headers.get_all("idempotency-key").iter();
+        let key = match (values.next(), values.next()) {
+            (None, _) => return Ok(Self { key: None, route }),
+            (Some(only), None) => readable(only),
+            (Some(_), Some(_)) => None,
         };
-        let key = value.to_str().ok().filter(|key| (1..=KEY_MAX_BYTES).contains(&key.len()));
         let key = key.ok_or_else(|| {
-            let detail = format!("expected 1 to {KEY_MAX_BYTES} visible ASCII characters");
+            let detail = format!("expected 1 to {KEY_MAX_BYTES} visible ASCII characters, once");
             Error::invalid("Idempotency-Key", detail)
         })?;
         Ok(Self { key: Some(key.to_owned()), route })
     }
+}
+
+fn readable(value: &HeaderValue) -> Option<&str> {
+    let key = value.to_str().ok()?;
+    let is_visible = key.bytes().all(|byte| byte.is_ascii_graphic());
+    (is_visible && (1..=KEY_MAX_BYTES).contains(&key.len())).then_some(key)
 }
 
 impl IdempotencyKey {

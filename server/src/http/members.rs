@@ -16,7 +16,7 @@ use super::{
     openapi::ListParams,
     problem::{Error, Result},
     query::Params,
-    tunnel_rights::close_those_without,
+    tunnel_rights::{Concerned, close_those_without},
 };
 use crate::store::{audit::NewEntry, members, users};
 
@@ -69,7 +69,7 @@ pub(super) async fn set(
     })
     .await?;
     changed(&app, &member, &username);
-    close_those_without(&app, &username).await;
+    close_those_without(&app, Concerned::User(&username)).await;
     Ok(axum::Json(Member { username, role }))
 }
 
@@ -106,7 +106,7 @@ pub(super) async fn remove(
     })
     .await?;
     changed(&app, &member, &username);
-    close_those_without(&app, &username).await;
+    close_those_without(&app, Concerned::User(&username)).await;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -211,18 +211,18 @@ fn complete(path: &str, operation: &mut Operation) {
             .build();
         parameters.push(RefOr::T(parameter));
     }
-    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
-    let problem = ResponseBuilder::new()
-        .description("A problem (RFC 9457).")
-        .content("application/problem+json", content)
-        .build();
+    let problem = || ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+    let other = ResponseBuilder::new().description("A problem (RFC 9457).").build();
     let responses = &mut operation.responses.responses;
-    responses.entry("default".to_owned()).or_insert(RefOr::T(problem));
+    responses.entry("default".to_owned()).or_insert(RefOr::T(other));
     for (status, response) in responses {
-        if let RefOr::T(response) = response
-            && response.description.is_empty()
-        {
+        let RefOr::T(response) = response else { continue };
+        if response.description.is_empty() {
             reason(status).clone_into(&mut response.description);
+        }
+        let is_error = status == "default" || status.starts_with(['4', '5']);
+        if is_error && response.content.is_empty() {
+            response.content.insert("application/problem+json".to_owned(), RefOr::T(problem()));
         }
     }
     let function = operation.operation_id.take().unwrap_or_default();

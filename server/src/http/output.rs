@@ -13,7 +13,7 @@ use super::{
 };
 use crate::store::{commands, uploads};
 
-/// Gives the file that a command brought (`collect_logs`, `file_pull`).
+/// Gives the file that a command brought (`file_pull`, `collect_logs` and the like).
 #[utoipa::path(get, path = "/projects/{project}/commands/{id}/output", tag = "commands",
     responses((status = 200, content_type = "application/octet-stream", body = String)))]
 pub(super) async fn read(

@@ -18,6 +18,7 @@ use super::{
     openapi::{CreateParams, ListParams},
     problem::{Error, Result},
     query::Params,
+    tunnel_rights::{Concerned, close_those_without},
 };
 use crate::{
     engine::After,
@@ -171,6 +172,7 @@ pub(super) async fn set_settings(
     })
     .await?;
     app.audit_changed_of(&member.project);
+    close_those_without(&app, Concerned::Project(&member.project)).await;
     Ok(axum::Json(settings))
 }
 

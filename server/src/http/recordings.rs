@@ -10,6 +10,7 @@ use axum::{
 };
 use quarterdeck_protocol::{
     api::{AuditOutcome, Page, Recording, RecordingCheck, RecordingEvent, RecordingStatus},
+    ids::ProjectId,
     live::Listing,
     time::Timestamp,
 };
@@ -21,7 +22,7 @@ use super::{
     extract::{Admin, Member, PathId, Viewer},
     openapi::ListParams,
     problem::{Error, Result},
-    query::Params,
+    query::{Params, page},
 };
 use crate::{
     store::{audit::NewEntry, recordings},
@@ -47,12 +48,7 @@ pub(super) async fn list(
     mut params: Params,
 ) -> Result<axum::Json<Page<Recording>>> {
     let paging = params.paging()?;
-    let filter = recordings::Filter::parse(&params.filters())?;
-    let (sort, cursor) = (paging.sort.as_deref(), paging.cursor.as_deref());
-    let mut tx = app.store.read().await?;
-    let page =
-        recordings::list(&mut tx, &member.project, &filter, sort, cursor, paging.limit).await?;
-    Ok(axum::Json(page))
+    page::<recordings::Filter>(&app.store, &member.project, &paging, &params.filters()).await
 }
 
 /// Reads what is known of one recording.
@@ -74,8 +70,13 @@ async fn found<N>(app: &App, member: &Member<N>, id: &str) -> Result<(Recording,
     Ok((recording, place))
 }
 
-fn recorded(recording: &Recording, place: Place) -> Recorded {
-    Recorded { place, is_complete: recording.status == RecordingStatus::Complete }
+fn recorded(project: &ProjectId, recording: &Recording, place: Place) -> Recorded {
+    Recorded {
+        project: project.to_string(),
+        id: recording.id.clone(),
+        place,
+        is_complete: recording.status == RecordingStatus::Complete,
+    }
 }
 
 /// Reads a recording's events, a page at a time.
@@ -101,14 +102,11 @@ pub(super) async fn events(
         viewed(&app, &member, "recording.view", &recording, &Value::Null).await?;
     }
     let limit = paging.limit as usize;
-    let recorded = recorded(&recording, place);
+    let recorded = recorded(&member.project, &recording, place);
     let read = blocking(move || cast::events(&recorded, skip, limit)).await?;
     let (items, total) = read;
     let next = skip + items.len() as u64;
-    let next_cursor = (next < total).then(|| {
-        use base64::Engine as _;
-        base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(next.to_string())
-    });
+    let next_cursor = (next < total).then(|| paging.after(&next.to_string()));
     Ok(axum::Json(Page { items, next_cursor, total }))
 }
 
@@ -145,7 +143,7 @@ async fn export<N>(
         Format::Cast => ("application/x-asciicast", "cast"),
         Format::Bytes => ("application/octet-stream", "bin"),
     };
-    let recorded = Arc::new(recorded(&recording, place));
+    let recorded = Arc::new(recorded(&member.project, &recording, place));
     let opened = Arc::clone(&recorded);
     blocking(move || opened.open()).await?;
     viewed(app, member, "recording.export", &recording, &json!({ "as": extension })).await?;

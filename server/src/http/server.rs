@@ -12,30 +12,21 @@
 //! (RFC 9112, 6.1): what follows is read by nobody. It shows us no trace of the second, so we
 //! cannot refuse it, and a parser of our own before hyper's would be one more to disagree with.
 
-use std::{
-    io,
-    net::SocketAddr,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, extract::ConnectInfo};
-use hyper::{body::Incoming, server::conn::http1};
+use hyper::{StatusCode, body::Incoming, server::conn::http1};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    time::{Instant, Sleep},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
 use super::{
     head::{FIELDS_MAX, HEAD_MAX_BYTES},
-    linger::{Lingering, Unread},
+    socket::{Socket, Unread},
 };
 
 /// Connections that may be open at once; more wait in the kernel's queue.
@@ -48,8 +39,6 @@ const HEAD_PARSED_MAX_BYTES: usize = 2 * HEAD_MAX_BYTES;
 const BUFFER_MAX_BYTES: usize = 64 * 1024;
 /// The most header fields that are parsed.
 const FIELDS_PARSED_MAX: usize = 2 * FIELDS_MAX;
-/// How long a peer may take nothing of what is written to it, in milliseconds.
-pub const WRITE_STALL_MS: u64 = 30_000;
 /// The wait after an accept that failed, e.g. for want of file descriptors, in milliseconds.
 const ACCEPT_RETRY_MS: u64 = 50;
 
@@ -96,10 +85,18 @@ pub async fn serve(
 
 async fn serve_one(stream: TcpStream, peer: SocketAddr, router: Router, stop: CancellationToken) {
     let unread = Unread::default();
-    let stream = Lingering::new(StallGuard::new(stream), unread.clone());
+    let stream = Socket::new(stream, unread.clone());
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(Peer(peer)));
-        router.clone().oneshot(request.map(|body| Body::new(unread.watch(body))))
+        let answer = router.clone().oneshot(request.map(|body| Body::new(unread.watch(body))));
+        let unread = unread.clone();
+        async move {
+            let answer = answer.await;
+            if answer.as_ref().is_ok_and(|it| it.status() == StatusCode::SWITCHING_PROTOCOLS) {
+                unread.upgraded();
+            }
+            answer
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -119,113 +116,5 @@ async fn serve_one(stream: TcpStream, peer: SocketAddr, router: Router, stop: Ca
     };
     if let Err(error) = ended {
         tracing::debug!(%error, %peer, "an HTTP connection ended");
-    }
-}
-
-/// A connection whose writes fail when the peer takes nothing for [`WRITE_STALL_MS`].
-#[derive(Debug)]
-pub struct StallGuard<S> {
-    stream: S,
-    stalled: Option<Pin<Box<Sleep>>>,
-}
-
-impl<S> StallGuard<S> {
-    pub const fn new(stream: S) -> Self {
-        Self { stream, stalled: None }
-    }
-
-    /// Passes on what a write said, unless it has been pending for too long.
-    fn watch<T>(
-        &mut self,
-        written: Poll<io::Result<T>>,
-        context: &mut Context<'_>,
-    ) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            self.stalled = None;
-            return written;
-        }
-        let limit = Duration::from_millis(WRITE_STALL_MS);
-        let stalled = self
-            .stalled
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + limit)));
-        match stalled.as_mut().poll(context) {
-            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            Poll::Pending => Poll::Pending,
-        }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for StallGuard<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for StallGuard<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(context, buffer);
-        self.watch(written, context)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffers: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(context, buffers);
-        self.watch(written, context)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = Pin::new(&mut self.stream).poll_flush(context);
-        self.watch(flushed, context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use tokio::io::AsyncWriteExt as _;
-
-    const LIMIT: Duration = Duration::from_millis(WRITE_STALL_MS);
-
-    #[tokio::test(start_paused = true)]
-    async fn a_peer_that_takes_nothing_is_given_up_after_the_limit() {
-        let (ours, _theirs) = tokio::io::duplex(16);
-        let mut guard = StallGuard::new(ours);
-        let started = Instant::now();
-        let error = guard.write_all(&[0; 64]).await.expect_err("nobody reads");
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert!((LIMIT..LIMIT * 2).contains(&started.elapsed()), "{:?}", started.elapsed());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_peer_that_takes_a_little_now_and_then_is_served() {
-        let (ours, mut theirs) = tokio::io::duplex(16);
-        let mut guard = StallGuard::new(ours);
-        let reading = tokio::spawn(async move {
-            for _ in 0..8 {
-                tokio::time::sleep(LIMIT * 2 / 3).await;
-                tokio::io::AsyncReadExt::read_exact(&mut theirs, &mut [0; 8]).await.expect("open");
-            }
-        });
-        guard.write_all(&[0; 64]).await.expect("slow, but never for too long");
-        reading.await.expect("no panic");
     }
 }

@@ -20,6 +20,7 @@ use super::{
     openapi::{CreateParams, ListParams},
     problem::{Error, Result},
     query::Params,
+    tunnel_rights::{Concerned, close_those_without},
 };
 use crate::{
     auth::{hash_secret, new_secret},
@@ -170,7 +171,7 @@ pub(super) async fn revoke(
     let project = ProjectId::new(&token.project_id).map_err(|_| Error::internal())?;
     administers(&app, &caller, &project, "service token", "service_token.revoke").await?;
     let (auditor, actor, now) = (app.auditor.clone(), caller.actor(), app.clock.wall());
-    let chain = project.clone();
+    let (chain, holder) = (project.clone(), token.actor());
     app.write(move |tx| {
         Box::pin(async move {
             if service_tokens::revoke(tx, &id, now).await? {
@@ -190,6 +191,7 @@ pub(super) async fn revoke(
     })
     .await?;
     app.audit_changed_of(&project);
+    close_those_without(&app, Concerned::User(&holder)).await;
     Ok(StatusCode::NO_CONTENT)
 }
 

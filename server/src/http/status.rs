@@ -7,32 +7,54 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde_json::json;
+use serde::Serialize;
 use tokio::{sync::Mutex, time::Instant};
 
 use super::{App, extract::SignedIn};
 use crate::store::{intake, meta};
 
+/// That the process answers.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct Alive {
+    /// `ok`
+    status: &'static str,
+}
+
+/// Whether requests can be served, and what does not work.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct Ready {
+    /// `ok` or `unavailable`
+    status: &'static str,
+    /// `ok` or `down`
+    store: &'static str,
+    /// `ok` or `down`
+    broker: &'static str,
+    stopping: bool,
+}
+
 /// Tells that the process answers.
 #[utoipa::path(get, path = "/healthz", tag = "status", security(()),
-    responses((status = 200, description = "It answers.")))]
-pub(super) async fn healthz() -> Response {
-    axum::Json(json!({ "status": "ok" })).into_response()
+    responses((status = 200, description = "It answers.", body = Alive)))]
+pub(super) async fn healthz() -> axum::Json<Alive> {
+    axum::Json(Alive { status: "ok" })
 }
 
 /// Tells whether requests can be served: asks the store and the broker.
 #[utoipa::path(get, path = "/readyz", tag = "status", security(()),
-    responses((status = 200, description = "It serves."), (status = 503, description = "It does not, and says why.")))]
+    responses((status = 200, description = "It serves.", body = Ready),
+        (status = 503, description = "It does not, and says why.", body = Ready)))]
 pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
     let store = store_answers(&app).await;
     let broker = (app.broker_ready)();
     let stopping = app.stopping.is_cancelled();
     let is_ready = store && broker && !stopping;
     let said = |works: bool| if works { "ok" } else { "down" };
-    let body = json!({
-        "status": if is_ready { "ok" } else { "unavailable" },
-        "store": said(store), "broker": said(broker), "stopping": stopping,
-    });
+    let body = Ready {
+        status: if is_ready { "ok" } else { "unavailable" },
+        store: said(store),
+        broker: said(broker),
+        stopping,
+    };
     let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, axum::Json(body)).into_response()
 }

@@ -6,12 +6,14 @@
 //! | takes the tag away that says "production" | the same |
 //! | watches | to be a member, as for recordings |
 //!
-//! A tunnel whose user loses the role for it is closed: nobody could reach it any more. When a
-//! device or a project changes, who is attached without the right is let go.
+//! A tunnel whose user may not have it any more is closed, attended or not: when roles change, a
+//! device's tags, what a project asks for production, or a service token is revoked. Who is
+//! attached is asked for their right again and again besides.
 
 use quarterdeck_protocol::{
     api::{Device, Role},
     ids::{DeviceId, ProjectId},
+    time::Timestamp,
     tunnel::{close::CloseCode, session::Mode},
 };
 
@@ -19,7 +21,10 @@ use super::{
     App,
     problem::{Error, Result},
 };
-use crate::store::{Tx, devices, projects, users};
+use crate::{
+    store::{Tx, devices, projects, service_tokens, tunnels::Served, users},
+    tunnels::session::Session,
+};
 
 /// The tags that say what a device is for, and what they say of one that matters.
 const STAGE_TAGS: [&str; 3] = ["environment", "env", "stage"];
@@ -70,37 +75,65 @@ pub(super) fn is_production(device: &Device) -> bool {
         .any(|(tag, stage)| is_one_of(tag, &STAGE_TAGS) && is_one_of(stage, &PRODUCTION))
 }
 
-/// Closes the tunnels that a user may not have any more, after a change of their roles.
-pub(super) async fn close_those_without(app: &App, username: &str) {
-    for session in app.tunnels.sessions_of(username) {
-        let (project, device) = session.place();
-        match may_have(app, username, project, device).await {
+/// Whose tunnels a change of rights may concern.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Concerned<'a> {
+    /// A user, or a service token.
+    User(&'a str),
+    Device(&'a ProjectId, &'a DeviceId),
+    Project(&'a ProjectId),
+}
+
+impl Concerned<'_> {
+    fn includes(&self, about: &Served) -> bool {
+        match *self {
+            Self::User(name) => about.user == name,
+            Self::Device(project, device) => about.project == *project && about.device == *device,
+            Self::Project(project) => about.project == *project,
+        }
+    }
+}
+
+/// Closes, after a change of rights, the tunnels that their users may not have any more.
+pub(super) async fn close_those_without(app: &App, concerned: Concerned<'_>) {
+    for session in app.tunnels.sessions_where(|about| concerned.includes(about)) {
+        let user = session.user();
+        match may_have(app, &session).await {
             Ok(true) => {}
             Ok(false) => {
-                let message = format!("{username} may not have it any more");
+                let message = format!("{user} may not have it any more");
                 session.close(CloseCode::NotAllowed, message, None).await;
             }
             // Who is attached is asked for their right again and again.
             Err(error) => {
-                tracing::warn!(username, ?error, "whether a tunnel may go on could not be read");
+                tracing::warn!(user, ?error, "whether a tunnel may go on could not be read");
             }
         }
     }
 }
 
-async fn may_have(
-    app: &App,
-    username: &str,
-    project: &ProjectId,
-    device: &DeviceId,
-) -> Result<bool> {
+async fn may_have(app: &App, session: &Session) -> Result<bool> {
+    let (project, device) = session.place();
     let mut tx = app.store.read().await?;
     let needed = role_to_attach(&mut tx, project, device, Mode::Owner).await?;
-    let user = users::by_name(&mut tx, username).await?;
-    let role = match user.filter(|user| !user.disabled) {
+    let role = role_of(&mut tx, project, session.user(), app.clock.wall()).await?;
+    Ok(role.is_some_and(|role| role >= needed))
+}
+
+/// The role of a user, or of a service token, in a project now.
+async fn role_of(
+    tx: &mut Tx,
+    project: &ProjectId,
+    name: &str,
+    now: Timestamp,
+) -> Result<Option<Role>> {
+    if let Some(token) = service_tokens::by_actor(tx, project, name).await? {
+        return Ok(if token.is_good(now) { Some(token.shown()?.role) } else { None });
+    }
+    let user = users::by_name(tx, name).await?;
+    Ok(match user.filter(|user| !user.disabled) {
         None => None,
         Some(user) if user.is_admin => Some(Role::Admin),
-        Some(user) => users::roles(&mut tx, &user.id).await?.get(project).copied(),
-    };
-    Ok(role.is_some_and(|role| role >= needed))
+        Some(user) => users::roles(tx, &user.id).await?.get(project).copied(),
+    })
 }

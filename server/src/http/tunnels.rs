@@ -32,7 +32,7 @@ use super::{
     json::Json,
     openapi::{CreateParams, ListParams},
     problem::{Error, Result},
-    query::Params,
+    query::{Params, page},
     tickets::{Upgrade, bad_ticket, check_origin, issue, upgradable},
     tunnel_rights,
 };
@@ -70,11 +70,7 @@ pub(super) async fn list(
     mut params: Params,
 ) -> Result<axum::Json<Page<Tunnel>>> {
     let paging = params.paging()?;
-    let filter = tunnels::Filter::parse(&params.filters())?;
-    let (sort, cursor) = (paging.sort.as_deref(), paging.cursor.as_deref());
-    let mut tx = app.store.read().await?;
-    let page = tunnels::list(&mut tx, &member.project, &filter, sort, cursor, paging.limit).await?;
-    Ok(axum::Json(page))
+    page::<tunnels::Filter>(&app.store, &member.project, &paging, &params.filters()).await
 }
 
 /// Reads one tunnel.
@@ -266,6 +262,9 @@ fn check(request: &CreateTunnel) -> Result<()> {
         if *side == Some(0) {
             return Err(Error::invalid(field, "expected 1 to 65535"));
         }
+    }
+    if *record_input && *record == Some(false) {
+        return Err(Error::invalid("record_input", "what is not recorded records no input either"));
     }
     if *kind == PortForward && port.is_none() {
         return Err(Error::invalid("port", "expected the port that connections go to"));

@@ -1,4 +1,5 @@
-//! Files that commands bring (`collect_logs`, `file_pull`) or take (`file_push`): `/uploads/{id}`.
+//! Files that commands bring (`file_pull`, `collect_logs` and the like) or take (`file_push`):
+//! `/uploads/{id}`.
 //!
 //! ```text
 //!  body ──▶ temporary file, hashed on the way ──▶ fsync ──▶ rename ──▶ row and audit, one commit
@@ -68,10 +69,9 @@ pub const FILE_NAME_MAX_CHARS: usize = 200;
 const TEMPORARY: &str = ".incoming-";
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// The operations whose commands bring a file.
-const BRING: [&str; 3] = ["collect_logs", "file_pull", "log_upload"];
-/// The operation whose commands take one.
-const TAKE: &str = "file_push";
+/// The operations whose commands bring a file; of all others a device may send none.
+const BRING: [&str; 5] =
+    ["collect_logs", "config_snapshot", "file_pull", "log_upload", "software_list"];
 
 /// Where the files lie.
 #[derive(Debug)]
@@ -256,7 +256,7 @@ pub(super) async fn get(
         let id: Uuid = id.parse().map_err(|_| not_found())?;
         let mut tx = app.store.read().await?;
         let upload = uploads::by_id(&mut tx, &caller.project, &id.to_string()).await?;
-        let wanted = uploads::wanted_by(&mut tx, &caller.project, &caller.device, TAKE).await?;
+        let wanted = uploads::wanted_by(&mut tx, &caller.project, &caller.device).await?;
         let is_wanted = wanted.iter().any(|payload| asks_for(payload, id));
         let upload = upload.filter(|_| is_wanted).ok_or_else(not_found)?;
         return send(&app, &upload, &parts.headers).await;
@@ -469,7 +469,7 @@ fn failed(error: &io::Error) -> Error {
 fn asks_for(payload: &str, id: Uuid) -> bool {
     serde_json::from_str::<serde_json::Value>(payload)
         .ok()
-        .and_then(|payload| payload.get("upload_id")?.as_str()?.parse::<Uuid>().ok())
+        .and_then(|payload| uploads::asked_for(&payload))
         == Some(id)
 }
 

@@ -18,7 +18,7 @@ use super::{
     openapi::{CreateParams, ListParams},
     problem::{Error, Result},
     query::Params,
-    tunnel_rights::close_those_without,
+    tunnel_rights::{Concerned, close_those_without},
 };
 use crate::{
     auth::{check_username, password},
@@ -177,7 +177,7 @@ async fn apply(
         })
         .await?;
     app.changed_server(Listing::Users, &user.username);
-    close_those_without(app, &user.username).await;
+    close_those_without(app, Concerned::User(&user.username)).await;
     Ok(axum::Json(user))
 }
 

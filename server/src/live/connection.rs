@@ -30,12 +30,13 @@ use tokio::{
 
 use super::{
     Slot,
+    incoming::{self, Unreadable},
     window::{Unwatchable, Watcher, Window},
 };
 use crate::{
     auth::tickets::Pass,
     engine::Changes,
-    http::{App, extract::standing_now},
+    http::{App, extract::standing_now, websocket::close_code_of},
     store::query::ListError,
 };
 
@@ -69,6 +70,7 @@ impl Goodbye {
 /// What came from the console.
 enum Incoming {
     Message(ClientMessage),
+    Refused { id: u32, is_subscribe: bool, detail: String },
     Bad(Goodbye),
     Gone,
 }
@@ -135,6 +137,15 @@ impl Connection {
                 incoming = heard.recv() => match incoming {
                     Some(Incoming::Message(message)) => {
                         if let Err(goodbye) = self.obey(message) {
+                            break Some(goodbye);
+                        }
+                    }
+                    Some(Incoming::Refused { id, is_subscribe, detail }) => {
+                        if is_subscribe {
+                            // The one in its place was to be replaced.
+                            self.windows.remove(&id);
+                        }
+                        if let Err(goodbye) = self.answer(refusal(id, "invalid", detail)) {
                             break Some(goodbye);
                         }
                     }
@@ -316,13 +327,14 @@ fn refusal(id: u32, code: &str, detail: String) -> ServerMessage {
 async fn read(mut stream: SplitStream<WebSocket>, heard: mpsc::Sender<Incoming>) {
     loop {
         let incoming = match stream.next().await {
-            Some(Ok(Message::Text(text))) => match serde_json::from_str(&text) {
+            Some(Ok(Message::Text(text))) => match incoming::read(&text) {
                 Ok(message) => Incoming::Message(message),
-                Err(error) => Incoming::Bad(Goodbye::new(
-                    close_code::POLICY,
-                    "malformed_message",
-                    error.to_string(),
-                )),
+                Err(Unreadable::Of { id, is_subscribe, detail }) => {
+                    Incoming::Refused { id, is_subscribe, detail }
+                }
+                Err(Unreadable::Whole(detail)) => {
+                    Incoming::Bad(Goodbye::new(close_code::POLICY, "malformed_message", detail))
+                }
             },
             Some(Ok(Message::Binary(_))) => Incoming::Bad(Goodbye::new(
                 close_code::UNSUPPORTED,
@@ -333,7 +345,7 @@ async fn read(mut stream: SplitStream<WebSocket>, heard: mpsc::Sender<Incoming>)
             Some(Ok(Message::Close(_))) | None => Incoming::Gone,
             Some(Err(error)) => of_error(&error),
         };
-        let is_last = !matches!(incoming, Incoming::Message(_));
+        let is_last = !matches!(incoming, Incoming::Message(_) | Incoming::Refused { .. });
         if heard.send(incoming).await.is_err() || is_last {
             return;
         }
@@ -341,18 +353,9 @@ async fn read(mut stream: SplitStream<WebSocket>, heard: mpsc::Sender<Incoming>)
 }
 
 fn of_error(error: &axum::Error) -> Incoming {
-    // The library's own type is not among its public ones; its words are.
-    let text = error.to_string();
-    let lower = text.to_lowercase();
-    if lower.contains("too long") || lower.contains("too big") || lower.contains("space limit") {
-        Incoming::Bad(Goodbye::new(close_code::SIZE, "too_large", text))
-    } else if lower.contains("utf-8") {
-        Incoming::Bad(Goodbye::new(close_code::INVALID, "malformed_message", text))
-    } else if lower.contains("protocol") {
-        Incoming::Bad(Goodbye::new(close_code::PROTOCOL, "malformed_message", text))
-    } else {
-        Incoming::Gone
-    }
+    let Some(close) = close_code_of(error) else { return Incoming::Gone };
+    let code = if close == close_code::SIZE { "too_large" } else { "malformed_message" };
+    Incoming::Bad(Goodbye::new(close, code, error.to_string()))
 }
 
 /// What the writer is given.

@@ -19,7 +19,9 @@ use crate::{
     engine::Change,
     http::{App, audit as audit_route, extract::Caller, operations},
     store::{
-        alerts, audit, commands, device_events, devices, enrollment_tokens, members, projects,
+        Tx, alerts, audit, commands, device_events, devices, enrollment_tokens,
+        listed::{Listed, shown},
+        members, projects,
         query::{InvalidQuery, ListError, WindowRow, to_raw},
         recordings, tunnels, users,
     },
@@ -262,19 +264,16 @@ impl Window {
         let tx = &mut app.store.read().await?;
         match self.listing {
             Listing::Devices => {
-                let filter = devices::listing::Filter::parse(filter)?;
-                devices::listing::window(tx, project, &filter, sort, offset, limit).await
+                window::<devices::Filter>(tx, project, filter, sort, offset, limit).await
             }
             Listing::Commands => {
                 let filter = commands::listing::Filter::parse(filter)?;
-                let (rows, total) =
-                    commands::listing::window(tx, project, &filter, sort, offset, limit).await?;
+                let (rows, total) = filter.window(tx, project, sort, offset, limit).await?;
                 self.devices = rows.iter().map(|command| command.device_id.clone()).collect();
-                Ok((keyed(&rows, |row| row.id.to_string())?, total))
+                Ok((shown::<commands::listing::Filter>(&rows)?, total))
             }
             Listing::Alerts => {
-                let filter = alerts::Filter::parse(filter)?;
-                alerts::window(tx, project, &filter, sort, offset, limit).await
+                window::<alerts::Filter>(tx, project, filter, sort, offset, limit).await
             }
             Listing::Timeline => {
                 only_filters(filter, &["command", "device"])?;
@@ -347,16 +346,28 @@ impl Window {
                 ))
             }
             Listing::Tunnels => {
-                let filter = tunnels::Filter::parse(filter)?;
-                tunnels::window(tx, project, &filter, sort, offset, limit).await
+                window::<tunnels::Filter>(tx, project, filter, sort, offset, limit).await
             }
             Listing::Recordings => {
-                let filter = recordings::Filter::parse(filter)?;
-                recordings::window(tx, project, &filter, sort, offset, limit).await
+                window::<recordings::Filter>(tx, project, filter, sort, offset, limit).await
             }
             Listing::Overview => unreachable!("answered above"),
         }
     }
+}
+
+/// Reads a window of what a filter lets through.
+async fn window<F: Listed>(
+    tx: &mut Tx,
+    project: &ProjectId,
+    filter: &BTreeMap<String, String>,
+    sort: Option<&str>,
+    offset: u64,
+    limit: u32,
+) -> Result<(Vec<WindowRow>, u64), ListError> {
+    let filter = F::parse(filter)?;
+    let (rows, total) = filter.window(tx, project, sort, offset, limit).await?;
+    Ok((shown::<F>(&rows)?, total))
 }
 
 fn check(range: Range) -> Result<(), Unwatchable> {

@@ -1,25 +1,28 @@
 //! The same [`Link`] over a broker elsewhere: Mosquitto, EMQX, NATS, AWS IoT Core.
 //!
 //! ```text
-//!   hearing:  a session that is kept ◀── what devices say          both up: LinkUp
+//!   hearing:  a session that is kept ◀── what devices say          all up: LinkUp
 //!   speaking: one that is not        ──▶ what they are told        one down: LinkDown
+//!   carrying: the same               ──▶ frames of tunnels
 //! ```
 //!
-//! Two connections. The session of the one that hears is kept by the broker under
+//! Three connections. The session of the one that hears is kept by the broker under
 //! a steady client id, so that what devices say while the server is away waits
 //! there; what a broker lets wait is its own setting (Mosquitto:
 //! `max_queued_messages`, 1000 by default). Of the one that speaks nothing is to be
 //! kept: a handshake of QoS 2 that a killed server began would never be ended by
 //! the next one, and would count for ever against what the broker lets be under
 //! way, until it takes nothing more. What is lost with it the engine says again.
+//! Frames of tunnels, which nobody acknowledges, have a connection of their own: behind the
+//! commands that the broker has not acknowledged a key would wait.
 //!
 //! | module | subject |
 //! | --- | --- |
 //! | `address` | the broker's URL, and whom to trust |
 //! | `hearing` | the connection that hears, and what acknowledges |
-//! | `speaking` | the connection that publishes |
+//! | `speaking` | the connections that publish |
 //! | `manner` | what a broker's behaviour tells: no QoS 2, a session that does not fit |
-//! | `standing` | whether both stand, and how long to wait before the next try |
+//! | `standing` | whether all stand, and how long to wait before the next try |
 //! | `echoes` | our own words, which come back |
 //!
 //! Connections are not visible from here: presence comes from `status`, last
@@ -58,7 +61,7 @@ use self::{
     hearing::{Hearing, acknowledge},
     manner::{Kept, Manner},
     speaking::Speaking,
-    standing::Standing,
+    standing::{Side, Standing},
 };
 use super::{
     limits,
@@ -70,13 +73,15 @@ use super::{
 
 /// What the client id of the connection that speaks ends with.
 const SPEAKER: &str = "-out";
+/// What the client id of the connection that carries frames of tunnels ends with.
+const CARRIER: &str = "-tunnels";
 
 /// Where the broker is and who we are there.
 #[derive(Debug, Clone)]
 pub struct Config {
     pub broker: BrokerUrl,
     /// Steady over restarts, and of this server alone: a broker lets one connection have it.
-    /// The connection that speaks has the same with `-out` behind it.
+    /// The connections that publish have the same with `-out` and `-tunnels` behind it.
     pub client_id: String,
     /// Needed for `mqtts`; [`trust`] makes one from a CA.
     pub tls: Option<Arc<rustls::ClientConfig>>,
@@ -90,8 +95,9 @@ pub struct Config {
 #[derive(Debug)]
 pub struct Client {
     shared: Arc<Shared>,
-    /// What is to be published.
+    /// What is to be published, and frames of tunnels.
     requests: AsyncClient,
+    frames: AsyncClient,
     inbound: InboundSender,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -117,11 +123,15 @@ pub fn start(config: Config) -> Result<(Client, InboundReceiver), ConfigError> {
         .set_clean_session(true)
         .set_inflight(limits::EXTERNAL_SPOKEN_MAX_MESSAGES)
         .to_owned();
+    let to_carry = options(&config, &format!("{}{CARRIER}", config.client_id))?
+        .set_clean_session(true)
+        .to_owned();
     let (sender, receiver) = link::inbound();
     let acks_max = limits::EXTERNAL_INFLIGHT_MAX_MESSAGES.into();
     let (outstanding, taken) = mpsc::channel(acks_max);
     let (acks, hears) = AsyncClient::new(to_hear, acks_max);
     let (requests, speaks) = AsyncClient::new(to_speak, limits::EXTERNAL_QUEUE_MAX_MESSAGES);
+    let (frames, carries) = AsyncClient::new(to_carry, limits::EXTERNAL_FRAMES_MAX_MESSAGES);
     let manner = Manner::new(config.qos_max);
     let shared = Arc::new(Shared::default());
     if manner.most() < Qos::ExactlyOnce {
@@ -139,23 +149,25 @@ pub fn start(config: Config) -> Result<(Client, InboundReceiver), ConfigError> {
         outstanding,
         is_heard: false,
     };
-    let speaking = Speaking {
+    let publishing = |side, connection, manner| Speaking {
+        side,
         shared: shared.clone(),
-        broker,
+        broker: broker.clone(),
         random,
-        connection: speaks,
+        connection,
         manner,
         inbound: sender.clone(),
     };
     let tasks = vec![
         tokio::spawn(hearing.run()),
         tokio::spawn(acknowledge(taken, acks, shared.clone())),
-        tokio::spawn(speaking.run()),
+        tokio::spawn(publishing(Side::Speaking, speaks, manner).run()),
+        tokio::spawn(publishing(Side::Carrying, carries, Manner::new(Qos::AtMostOnce)).run()),
     ];
-    Ok((Client { shared, requests, inbound: sender, tasks }, receiver))
+    Ok((Client { shared, requests, frames, inbound: sender, tasks }, receiver))
 }
 
-/// What both connections have in common.
+/// What all connections have in common.
 fn options(config: &Config, client_id: &str) -> Result<MqttOptions, ConfigError> {
     let BrokerUrl { tls, host, port, credentials } = &config.broker;
     let mut options = MqttOptions::new(client_id, host, *port);
@@ -215,7 +227,8 @@ impl Link for Client {
             Qos::ExactlyOnce => QoS::ExactlyOnce,
         };
         let expected = kind.device_may_publish().then(|| (topic.clone(), payload.clone()));
-        self.requests.try_publish(topic, qos, false, payload).map_err(|_| {
+        let lane = if qos == QoS::AtMostOnce { &self.frames } else { &self.requests };
+        lane.try_publish(topic, qos, false, payload).map_err(|_| {
             if let Some((topic, payload)) = expected {
                 // It was not said: no echo of it will come.
                 self.shared.echoes().is_echo(&topic, &payload);

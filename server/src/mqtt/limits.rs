@@ -81,6 +81,9 @@ pub const EXTERNAL_INFLIGHT_MAX_MESSAGES: u16 = 1_024;
 pub const EXTERNAL_SPOKEN_MAX_MESSAGES: u16 = 20;
 /// Publishes that may wait for the connection to an external broker.
 pub const EXTERNAL_QUEUE_MAX_MESSAGES: usize = 4_096;
+/// Frames of tunnels that may wait for the connection to an external broker; more are lost, and
+/// sent again.
+pub const EXTERNAL_FRAMES_MAX_MESSAGES: usize = 1_024;
 /// The longest packet read from an external broker, in bytes; over it the connection breaks.
 pub const EXTERNAL_PACKET_MAX_BYTES: usize = 8 * 1024 * 1024;
 /// The keep-alive with an external broker, in seconds.

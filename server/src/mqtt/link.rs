@@ -194,7 +194,7 @@ pub enum Inbound {
     /// Only with an external broker: who is connected cannot be known.
     LinkDown,
     /// Only with an external broker: whether what devices say is heard. It is said first of all
-    /// that it is not; the other connection, which publishes, matters for [`Self::LinkUp`] alone.
+    /// that it is not; the other connections, which publish, matter for [`Self::LinkUp`] alone.
     Hears(bool),
 }
 

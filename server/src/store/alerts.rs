@@ -3,17 +3,19 @@
 use std::collections::BTreeMap;
 
 use quarterdeck_protocol::{
-    api::{Alert, Page, Severity},
+    api::{Alert, Severity},
     ids::{DeviceId, ProjectId},
     search::{self, Term},
     time::Timestamp,
 };
 
 use super::{
-    StoreError, Tx, on,
+    StoreError, Tx,
+    listed::Listed,
+    on,
     query::{
-        Column, ColumnKind, InvalidQuery, ListError, Names, Select, Sort, Sql, WindowRow,
-        fetch_all, in_order, search_words, to_raw,
+        Column, ColumnKind, InvalidQuery, Key, Names, Select, Sort, Sql, fetch_all, in_order,
+        search_words,
     },
 };
 
@@ -186,8 +188,27 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Reads the filters of a request; an empty one filters nothing.
-    pub fn parse(given: &BTreeMap<String, String>) -> Result<Self, InvalidQuery> {
+    /// An open alert is acknowledged or not, too: a status is no value of a column, but a condition.
+    fn status(&mut self, text: &str) -> Result<(), InvalidQuery> {
+        for term in search::names(text).map_err(|e| InvalidQuery::new("status", e.to_string()))? {
+            let found = STATUSES.iter().find(|(name, _)| *name == term.text && !term.fuzzy);
+            let (_, condition) = found.ok_or_else(|| {
+                let known = STATUSES.map(|(name, _)| name).join(", ");
+                InvalidQuery::new("status", format!("expected one of {known}"))
+            })?;
+            if term.inverse { &mut self.none } else { &mut self.any }.push(condition);
+        }
+        Ok(())
+    }
+}
+
+impl Listed for Filter {
+    type Item = Alert;
+
+    const COLUMNS: &'static [Column] = COLUMNS;
+    const DEFAULT_SORT: &'static str = DEFAULT_SORT;
+
+    fn parse(given: &BTreeMap<String, String>) -> Result<Self, InvalidQuery> {
         const ALL: [Severity; 3] = [Severity::Info, Severity::Warning, Severity::Critical];
         let mut filter = Self::default();
         for (name, value) in given {
@@ -208,20 +229,7 @@ impl Filter {
         Ok(filter)
     }
 
-    /// An open alert is acknowledged or not, too: a status is no value of a column, but a condition.
-    fn status(&mut self, text: &str) -> Result<(), InvalidQuery> {
-        for term in search::names(text).map_err(|e| InvalidQuery::new("status", e.to_string()))? {
-            let found = STATUSES.iter().find(|(name, _)| *name == term.text && !term.fuzzy);
-            let (_, condition) = found.ok_or_else(|| {
-                let known = STATUSES.map(|(name, _)| name).join(", ");
-                InvalidQuery::new("status", format!("expected one of {known}"))
-            })?;
-            if term.inverse { &mut self.none } else { &mut self.any }.push(condition);
-        }
-        Ok(())
-    }
-
-    pub(crate) fn select(&self, project: &ProjectId, sort: Sort) -> Select {
+    fn select(&self, project: &ProjectId, sort: Sort) -> Select {
         let mut sql = Sql::new("project_id = ");
         sql.bind(project.as_str());
         if !self.any.is_empty() {
@@ -247,42 +255,27 @@ impl Filter {
         }
         Select { from: "FROM alerts", id: "id", filter: sql, sort }
     }
-}
 
-/// Reads the order that is asked for.
-pub(crate) fn sort_of(given: Option<&str>) -> Result<Sort, InvalidQuery> {
-    Sort::parse(COLUMNS, given.unwrap_or(DEFAULT_SORT))
-}
-
-/// Reads a page.
-pub async fn list(
-    tx: &mut Tx,
-    project: &ProjectId,
-    filter: &Filter,
-    sort: Option<&str>,
-    cursor: Option<&str>,
-    limit: u32,
-) -> Result<Page<Alert>, ListError> {
-    let select = filter.select(project, sort_of(sort)?);
-    let (keys, next_cursor, total) = select.page(tx, cursor, limit).await?;
-    Ok(Page { items: rows(tx, &keys).await?, next_cursor, total })
-}
-
-/// Reads the rows `offset` to `offset + limit`, and how many there are.
-pub async fn window(
-    tx: &mut Tx,
-    project: &ProjectId,
-    filter: &Filter,
-    sort: Option<&str>,
-    offset: u64,
-    limit: u32,
-) -> Result<(Vec<WindowRow>, u64), ListError> {
-    let (keys, total) = filter.select(project, sort_of(sort)?).window(tx, offset, limit).await?;
-    let mut shown = Vec::with_capacity(keys.len());
-    for alert in rows(tx, &keys).await? {
-        shown.push((alert.id.clone(), to_raw(&alert)?));
+    async fn rows(
+        tx: &mut Tx,
+        _project: &ProjectId,
+        keys: &[Key],
+    ) -> Result<Vec<Alert>, StoreError> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut sql = Sql::new(concat!(
+            "SELECT id, kind, severity, cause, device_id, command_id, first_seen_at, last_seen_at, count, acknowledged_by,",
+            " acknowledged_at, silenced_until, resolved_at FROM alerts WHERE id IN "
+        ));
+        sql.bind_list(keys.iter().map(|(_, id)| id.as_str()));
+        let found: Vec<Row> = fetch_all!(tx, sql)?;
+        in_order(keys, found, |row| row.id.clone()).into_iter().map(Row::shown).collect()
     }
-    Ok((shown, total))
+
+    fn key(alert: &Alert) -> String {
+        alert.id.clone()
+    }
 }
 
 /// Reads an alert.
@@ -294,19 +287,6 @@ pub async fn get(tx: &mut Tx, project: &ProjectId, id: &str) -> Result<Option<Al
     sql.bind(id).push(" AND project_id = ").bind(project.as_str());
     let found: Vec<Row> = fetch_all!(tx, sql)?;
     found.into_iter().next().map(Row::shown).transpose()
-}
-
-async fn rows(tx: &mut Tx, keys: &[(String, String)]) -> Result<Vec<Alert>, StoreError> {
-    if keys.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut sql = Sql::new(concat!(
-        "SELECT id, kind, severity, cause, device_id, command_id, first_seen_at, last_seen_at, count, acknowledged_by,",
-        " acknowledged_at, silenced_until, resolved_at FROM alerts WHERE id IN "
-    ));
-    sql.bind_list(keys.iter().map(|(_, id)| id.as_str()));
-    let found: Vec<Row> = fetch_all!(tx, sql)?;
-    in_order(keys, found, |row| row.id.clone()).into_iter().map(Row::shown).collect()
 }
 
 #[derive(sqlx::FromRow)]

@@ -50,7 +50,7 @@ const HEAD_DOMAIN: &str = "quarterdeck audit head 1";
 /// Who acts, and from where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Actor {
-    /// A username, `service:NAME`, `device:ID`, `server`, or the name that somebody claimed.
+    /// A username, `service:NAME#ID-END`, `device:ID`, `server`, or the name that somebody claimed.
     pub name: String,
     /// An address, or empty for the server itself.
     pub from: String,

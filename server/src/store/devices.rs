@@ -25,7 +25,7 @@ use super::{
     on,
 };
 
-pub use listing::{Filter, get, list, window};
+pub use listing::{Filter, get};
 
 /// The contract of devices that run the agent.
 pub const CONTRACT: &str = "quarterdeck-1.0";

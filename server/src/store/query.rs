@@ -18,7 +18,7 @@ use super::Tx;
 pub type WindowRow = (String, Box<RawValue>);
 
 /// What a listing reads first of a row: its sort value and its id, as texts.
-pub(crate) type Key = (String, String);
+pub type Key = (String, String);
 
 /// Says which part of a query is wrong: a filter, `sort` or `cursor`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -150,7 +150,7 @@ impl From<i64> for Bind {
 
 /// A statement that is put together, with its values apart from its text.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Sql {
+pub struct Sql {
     pub(crate) text: String,
     pub(crate) binds: Vec<Bind>,
 }
@@ -237,7 +237,7 @@ pub(crate) use fetch_all;
 
 /// Which rows, in which order: what the two forms of a listing share.
 #[derive(Debug, Clone)]
-pub(crate) struct Select {
+pub struct Select {
     /// `FROM table`
     pub(crate) from: &'static str,
     /// The column that makes the order total.

@@ -4,6 +4,9 @@ use quarterdeck_protocol::{api::ServiceToken, ids::ProjectId, time::Timestamp};
 
 use super::{StoreError, Tx, on};
 
+/// The name of a program that acts begins so.
+const ACTOR: &str = "service:";
+
 /// A token's row. The token itself is nowhere.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct StoredToken {
@@ -19,6 +22,18 @@ pub struct StoredToken {
 }
 
 impl StoredToken {
+    /// Who its holder is in all that is recorded and counted: its name, for people, and the end of
+    /// its id, since more than one token may have that name.
+    pub fn actor(&self) -> String {
+        let end = self.id.rsplit('-').next().unwrap_or(&self.id);
+        format!("{ACTOR}{}#{end}", self.name)
+    }
+
+    /// Whether it is good at `now`.
+    pub fn is_good(&self, now: Timestamp) -> bool {
+        self.revoked_at.is_none() && self.expires_at.is_none_or(|at| at > now.as_millis())
+    }
+
     /// Shows a token, without its secret.
     pub fn shown(self) -> Result<ServiceToken, StoreError> {
         let role = self
@@ -69,6 +84,21 @@ pub async fn by_id(tx: &mut Tx, id: &str) -> Result<Option<StoredToken>, StoreEr
         "SELECT id, project_id, name, role, created_by, created_at, expires_at, revoked_at, last_used_at
          FROM service_tokens WHERE id = $1",
     ).bind(id).fetch_optional(conn).await?))
+}
+
+/// Reads the token behind a [`StoredToken::actor`], good or not.
+pub async fn by_actor(
+    tx: &mut Tx,
+    project: &ProjectId,
+    actor: &str,
+) -> Result<Option<StoredToken>, StoreError> {
+    let named = actor.strip_prefix(ACTOR).and_then(|rest| rest.rsplit_once('#'));
+    let Some((name, _)) = named else { return Ok(None) };
+    let of_that_name: Vec<StoredToken> = on!(tx, conn => sqlx::query_as(
+        "SELECT id, project_id, name, role, created_by, created_at, expires_at, revoked_at, last_used_at
+         FROM service_tokens WHERE project_id = $1 AND name = $2",
+    ).bind(project.as_str()).bind(name).fetch_all(conn).await?);
+    Ok(of_that_name.into_iter().find(|token| token.actor() == actor))
 }
 
 /// Notes that a token was used.

@@ -3,18 +3,17 @@
 use std::collections::BTreeMap;
 
 use quarterdeck_protocol::{
-    api::{CreateTunnel, Page, Tunnel, TunnelKind, TunnelStatus},
+    api::{CreateTunnel, Tunnel, TunnelKind, TunnelStatus},
     ids::{DeviceId, ProjectId, TunnelId},
     time::Timestamp,
     tunnel::close::CloseCode,
 };
 
 use super::{
-    StoreError, Tx, on,
-    query::{
-        Column, ColumnKind, InvalidQuery, ListError, Names, Select, Sort, Sql, WindowRow,
-        fetch_all, in_order, to_raw,
-    },
+    StoreError, Tx,
+    listed::Listed,
+    on,
+    query::{Column, ColumnKind, InvalidQuery, Key, Names, Select, Sort, Sql, fetch_all, in_order},
 };
 
 /// The filters of `GET /tunnels`.
@@ -267,9 +266,13 @@ pub struct Filter {
     to: Option<Timestamp>,
 }
 
-impl Filter {
-    /// Reads the filters of a request; an empty one filters nothing.
-    pub fn parse(given: &BTreeMap<String, String>) -> Result<Self, InvalidQuery> {
+impl Listed for Filter {
+    type Item = Tunnel;
+
+    const COLUMNS: &'static [Column] = COLUMNS;
+    const DEFAULT_SORT: &'static str = DEFAULT_SORT;
+
+    fn parse(given: &BTreeMap<String, String>) -> Result<Self, InvalidQuery> {
         let mut filter = Self::default();
         for (name, value) in given {
             if value.is_empty() && FILTERS.contains(&name.as_str()) {
@@ -315,41 +318,24 @@ impl Filter {
         }
         Select { from: "FROM tunnels", id: "id", filter: sql, sort }
     }
-}
 
-fn sort_of(given: Option<&str>) -> Result<Sort, InvalidQuery> {
-    Sort::parse(COLUMNS, given.unwrap_or(DEFAULT_SORT))
-}
-
-/// Reads a page.
-pub async fn list(
-    tx: &mut Tx,
-    project: &ProjectId,
-    filter: &Filter,
-    sort: Option<&str>,
-    cursor: Option<&str>,
-    limit: u32,
-) -> Result<Page<Tunnel>, ListError> {
-    let select = filter.select(project, sort_of(sort)?);
-    let (keys, next_cursor, total) = select.page(tx, cursor, limit).await?;
-    Ok(Page { items: rows(tx, &keys).await?, next_cursor, total })
-}
-
-/// Reads the rows `offset` to `offset + limit`, and how many there are.
-pub async fn window(
-    tx: &mut Tx,
-    project: &ProjectId,
-    filter: &Filter,
-    sort: Option<&str>,
-    offset: u64,
-    limit: u32,
-) -> Result<(Vec<WindowRow>, u64), ListError> {
-    let (keys, total) = filter.select(project, sort_of(sort)?).window(tx, offset, limit).await?;
-    let mut shown = Vec::with_capacity(keys.len());
-    for tunnel in rows(tx, &keys).await? {
-        shown.push((tunnel.id.to_string(), to_raw(&tunnel)?));
+    async fn rows(
+        tx: &mut Tx,
+        _project: &ProjectId,
+        keys: &[Key],
+    ) -> Result<Vec<Tunnel>, StoreError> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut sql = Sql::new(SHOWN);
+        sql.push("id IN ").bind_list(keys.iter().map(|(_, id)| id.as_str()));
+        let found: Vec<Row> = fetch_all!(tx, sql)?;
+        in_order(keys, found, |row| row.id.clone()).into_iter().map(Row::shown).collect()
     }
-    Ok((shown, total))
+
+    fn key(tunnel: &Tunnel) -> String {
+        tunnel.id.to_string()
+    }
 }
 
 /// Reads a tunnel.
@@ -363,16 +349,6 @@ pub async fn get(
     sql.push(" AND project_id = ").bind(project.as_str());
     let found: Vec<Row> = fetch_all!(tx, sql)?;
     found.into_iter().next().map(Row::shown).transpose()
-}
-
-async fn rows(tx: &mut Tx, keys: &[(String, String)]) -> Result<Vec<Tunnel>, StoreError> {
-    if keys.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut sql = Sql::new(SHOWN);
-    sql.push("id IN ").bind_list(keys.iter().map(|(_, id)| id.as_str()));
-    let found: Vec<Row> = fetch_all!(tx, sql)?;
-    in_order(keys, found, |row| row.id.clone()).into_iter().map(Row::shown).collect()
 }
 
 const SHOWN: &str = "SELECT id, device_id, username, kind, request, status, attached, bytes_up, bytes_down, created_at,

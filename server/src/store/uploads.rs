@@ -1,8 +1,13 @@
 //! Files that commands bring or take: what is known of each; the bytes lie in the data folder.
 
 use quarterdeck_protocol::ids::{DeviceId, ProjectId};
+use serde_json::Value;
+use uuid::Uuid;
 
-use super::{StoreError, Tx, on};
+use super::{
+    StoreError, Tx, on,
+    query::{Sql, fetch_all},
+};
 
 /// A file as stored. Its id is a command's, or one that a user chose for a push.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -16,6 +21,14 @@ pub struct Upload {
     pub sha256: String,
     pub created_by: String,
     pub created_at: i64,
+}
+
+/// The operations whose commands may take a file.
+pub const TAKEN_BY: [&str; 2] = ["file_push", "config_update"];
+
+/// The file that a command's payload asks for.
+pub fn asked_for(payload: &Value) -> Option<Uuid> {
+    payload.get("upload_id")?.as_str()?.parse().ok()
 }
 
 /// Adds a file; `false` when the id is taken.
@@ -53,16 +66,18 @@ pub async fn total_bytes(tx: &mut Tx, project: &ProjectId) -> Result<u64, StoreE
     Ok(sum as u64)
 }
 
-/// Reads the payloads of a device's commands of one operation that have not ended.
+/// Reads the payloads of a device's commands that may take a file and have not ended.
 pub async fn wanted_by(
     tx: &mut Tx,
     project: &ProjectId,
     device: &DeviceId,
-    operation: &str,
 ) -> Result<Vec<String>, StoreError> {
-    let rows: Vec<(String,)> = on!(tx, conn => sqlx::query_as(
+    let mut sql = Sql::new(
         "SELECT b.payload FROM commands c JOIN batches b ON b.id = c.batch_id
-         WHERE c.project_id = $1 AND c.device_id = $2 AND c.open AND c.type = $3",
-    ).bind(project.as_str()).bind(device.as_str()).bind(operation).fetch_all(conn).await?);
+         WHERE c.project_id = ",
+    );
+    sql.bind(project.as_str()).push(" AND c.device_id = ").bind(device.as_str());
+    sql.push(" AND c.open AND c.type IN ").bind_list(TAKEN_BY);
+    let rows: Vec<(String,)> = fetch_all!(tx, sql)?;
     Ok(rows.into_iter().map(|(payload,)| payload).collect())
 }

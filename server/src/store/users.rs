@@ -38,11 +38,13 @@ pub async fn by_name(tx: &mut Tx, username: &str) -> Result<Option<StoredUser>, 
         .bind(username).fetch_optional(conn).await?))
 }
 
-/// Adds a user; `false` when the name is taken.
+/// Adds a user; `false` when the name is taken, in whatever case: people would mistake one for the other.
 pub async fn insert(tx: &mut Tx, user: &NewUser) -> Result<bool, StoreError> {
     let rows = on!(tx, conn => sqlx::query(
         "INSERT INTO users (id, username, password_hash, is_admin, disabled, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+         SELECT $1, $2, $3, $4, $5, $6
+         WHERE NOT EXISTS (SELECT 1 FROM users WHERE LOWER(username) = LOWER($2))
+         ON CONFLICT DO NOTHING",
     ).bind(&user.id).bind(&user.username).bind(&user.password_hash).bind(user.is_admin)
      .bind(false).bind(user.created_at.as_millis()).execute(conn).await?.rows_affected());
     Ok(rows == 1)

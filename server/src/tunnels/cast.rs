@@ -6,17 +6,18 @@
 //! A recording that a crash cut is given as far as it goes, and its status says
 //! that it is incomplete; one of which something else is missing ends with an error.
 
-use std::fmt::Write as _;
+use std::{cell::RefCell, fmt::Write as _};
 
+use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
 use quarterdeck_protocol::{
-    api::{RecordingEvent, RecordingEventKind},
+    api::{CAST_END, CAST_SO_FAR, RecordingEvent, RecordingEventKind},
     tunnel::{
         Content,
         mark::{Exit, Mark},
     },
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::log::{Chunks, Entry, Header, LogError, Place};
@@ -31,6 +32,9 @@ pub(crate) enum Format {
 /// A recording, as its row and its log have it.
 #[derive(Debug)]
 pub(crate) struct Recorded {
+    /// Its project and its id: where an exported file says that it comes from.
+    pub(crate) project: String,
+    pub(crate) id: String,
     pub(crate) place: Place,
     /// Its session's end is in it.
     pub(crate) is_complete: bool,
@@ -238,13 +242,18 @@ fn export_cast(
     give: impl Fn(Bytes) -> Result<(), NotWanted>,
 ) -> Result<(), LogError> {
     let (mut moments, mut writer) = (Moments::of(recorded)?, Writer::default());
+    let digest = RefCell::new(Context::new(&SHA256));
+    let give = |line: String| {
+        digest.borrow_mut().update(line.as_bytes());
+        give(line.into())
+    };
     let mut last_ms = 0;
     let mut is_first = true;
     loop {
         let moment = moments.next()?;
         if std::mem::take(&mut is_first)
             && let Some(header) = &moments.header
-            && give(cast_header(header).into()).is_err()
+            && give(cast_header(&recorded.project, &recorded.id, header)).is_err()
         {
             return Ok(());
         }
@@ -255,7 +264,7 @@ fn export_cast(
         if event.kind == RecordingEventKind::Exit {
             continue;
         }
-        if give(cast_line(&event).into()).is_err() {
+        if give(cast_line(&event)).is_err() {
             return Ok(());
         }
     }
@@ -265,20 +274,35 @@ fn export_cast(
     ] {
         if !data.is_empty() {
             let event = RecordingEvent { time_ms: last_ms, kind, data };
-            // The last of it.
-            let _ = give(cast_line(&event).into());
+            if give(cast_line(&event)).is_err() {
+                return Ok(());
+            }
         }
     }
+    let so_far = digest.borrow().clone();
+    // The last of it: whether somebody takes it or not, nothing follows.
+    let _ = give(cast_end(recorded, last_ms, so_far));
     Ok(())
 }
 
-fn cast_header(header: &Header) -> String {
+/// The mark by which a file is known to be whole.
+fn cast_end(recorded: &Recorded, time_ms: u64, digest: Context) -> String {
+    let says = if recorded.is_complete { CAST_END } else { CAST_SO_FAR };
+    let mut label = says.to_owned();
+    for byte in digest.finish().as_ref() {
+        write!(label, "{byte:02x}").expect("writing to a string cannot fail");
+    }
+    cast_event(time_ms, &json!("m"), &json!(label))
+}
+
+fn cast_header(project: &str, recording: &str, header: &Header) -> String {
     let mut cast = json!({
         "version": 2,
         "width": header.size.cols,
         "height": header.size.rows,
         "timestamp": header.started_at / 1_000,
         "env": { "TERM": header.term },
+        "quarterdeck": { "project": project, "recording": recording },
     });
     if !header.argv.is_empty() {
         cast["command"] = json!(shell_words::join(&header.argv));
@@ -287,9 +311,12 @@ fn cast_header(header: &Header) -> String {
 }
 
 fn cast_line(event: &RecordingEvent) -> String {
+    cast_event(event.time_ms, &json!(event.kind), &json!(event.data))
+}
+
+fn cast_event(time_ms: u64, kind: &Value, data: &Value) -> String {
     let mut line = String::new();
-    let (seconds, millis) = (event.time_ms / 1_000, event.time_ms % 1_000);
-    let (kind, data) = (json!(event.kind), json!(event.data));
+    let (seconds, millis) = (time_ms / 1_000, time_ms % 1_000);
     writeln!(line, "[{seconds}.{millis:03}, {kind}, {data}]")
         .expect("writing to a string cannot fail");
     line
@@ -340,7 +367,9 @@ mod tests {
             term: "xterm".to_owned(),
             argv: ["sh", "-c", "echo 'a b'; id"].map(str::to_owned).into(),
         };
-        let cast: serde_json::Value = serde_json::from_str(&cast_header(&header)).expect("JSON");
+        let cast: serde_json::Value =
+            serde_json::from_str(&cast_header("p", "r", &header)).expect("JSON");
+        assert_eq!(cast["quarterdeck"], json!({ "project": "p", "recording": "r" }));
         let command = cast["command"].as_str().expect("a text");
         assert_eq!(shell_words::split(command).expect("quoted"), header.argv, "{command}");
     }

@@ -11,7 +11,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::extract::ws::{CloseFrame, Message, WebSocket};
+use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code as ws_close_code};
 use bytes::Bytes;
 use futures_util::{
     SinkExt as _, StreamExt as _,
@@ -22,7 +22,9 @@ use quarterdeck_protocol::tunnel::{
     close::CloseCode,
     frame::{Body, Epoch, Frame},
     mark::Mark,
-    session::{BEHIND_MAX_BYTES, ClientMessage, Mode, ServerMessage, close_code},
+    session::{
+        BEHIND_MAX_BYTES, CLIENT_MESSAGE_MAX_BYTES, ClientMessage, Mode, ServerMessage, close_code,
+    },
 };
 use tokio::sync::mpsc;
 
@@ -40,6 +42,7 @@ use crate::{
         extract::{Caller, role_now},
         problem::Error,
         tunnel_rights::role_to_attach,
+        websocket::close_code_of,
     },
 };
 
@@ -47,8 +50,6 @@ use crate::{
 const RIGHTS_CHECK_MS: u64 = 2_000;
 /// How long saying goodbye may take, in milliseconds.
 const CLOSE_TIMEOUT_MS: u64 = 2_000;
-/// WebSocket: the server goes away.
-const GOING_AWAY: u16 = 1001;
 
 /// What the session's task tells a console.
 #[derive(Debug)]
@@ -111,6 +112,17 @@ struct Goodbye {
 impl Goodbye {
     const fn protocol(reason: &'static str) -> Self {
         Self { code: close_code::PROTOCOL, reason }
+    }
+}
+
+const TOO_LARGE: Goodbye =
+    Goodbye { code: ws_close_code::SIZE, reason: "a message longer than may be" };
+
+/// What is said to who broke the protocol of WebSockets itself; nothing to who is gone.
+fn of_error(error: &axum::Error) -> Option<Goodbye> {
+    match close_code_of(error)? {
+        ws_close_code::SIZE => Some(TOO_LARGE),
+        code => Some(Goodbye { code, reason: "that is no message of a WebSocket" }),
     }
 }
 
@@ -192,7 +204,7 @@ impl Console {
                 goodbye = reader.run(stream) => goodbye,
                 goodbye = rights => Some(goodbye),
                 () = app.stopping.cancelled() => {
-                    Some(Goodbye { code: GOING_AWAY, reason: "the server is stopping" })
+                    Some(Goodbye { code: ws_close_code::AWAY, reason: "the server is stopping" })
                 }
             }
         };
@@ -220,12 +232,13 @@ struct Reader {
 impl Reader {
     /// Reads until the socket ends; says goodbye to who breaks the protocol.
     async fn run(self, mut stream: SplitStream<WebSocket>) -> Option<Goodbye> {
-        while let Some(Ok(message)) = stream.next().await {
+        while let Some(message) = stream.next().await {
             let heard = match message {
-                Message::Binary(bytes) => self.on_frame(bytes),
-                Message::Text(text) => self.on_text(text.as_str()).await,
-                Message::Close(_) => return None,
-                Message::Ping(_) | Message::Pong(_) => Ok(()),
+                Ok(Message::Binary(bytes)) => self.on_frame(bytes),
+                Ok(Message::Text(text)) => self.on_text(text.as_str()).await,
+                Ok(Message::Close(_)) => return None,
+                Ok(Message::Ping(_) | Message::Pong(_)) => Ok(()),
+                Err(error) => return of_error(&error),
             };
             if let Err(goodbye) = heard {
                 return Some(goodbye);
@@ -289,6 +302,9 @@ impl Reader {
     }
 
     async fn on_text(&self, text: &str) -> Result<(), Goodbye> {
+        if text.len() > CLIENT_MESSAGE_MAX_BYTES {
+            return Err(TOO_LARGE);
+        }
         let message: ClientMessage = serde_json::from_str(text)
             .map_err(|_| Goodbye::protocol("a message that cannot be read"))?;
         let (way, handle) = (&self.session.way, self.session.about.handle);
@@ -402,11 +418,16 @@ impl Writer {
     }
 
     async fn goodbye(&mut self, goodbye: Option<Goodbye>) {
-        let Some(Goodbye { code, reason }) = goodbye else { return };
-        let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
-        let limit = Duration::from_millis(CLOSE_TIMEOUT_MS);
+        let said = async {
+            if let Some(Goodbye { code, reason }) = goodbye {
+                let close = CloseFrame { code, reason: reason.into() };
+                self.sink.send(Message::Close(Some(close))).await?;
+            }
+            // A peer's own close is answered by this.
+            self.sink.close().await
+        };
         // Gone or not: it is told if it can be.
-        let _ = tokio::time::timeout(limit, self.sink.send(close)).await;
+        let _ = tokio::time::timeout(Duration::from_millis(CLOSE_TIMEOUT_MS), said).await;
     }
 
     async fn send(&mut self, message: Message) -> Result<(), Gone> {

@@ -12,5 +12,9 @@ pub const COPILOT_FLIGHT: Flight = Flight { messages: 16, bytes: 64 * 1024 };
 pub const WATCHERS_MAX: usize = 16;
 /// Output in one frame to a console, in bytes: short, so that an urgent word waits little.
 pub const CONSOLE_FRAME_MAX_BYTES: u64 = 16 * 1024;
+/// How often a device that says nothing in a terminal is asked whether it is there, in milliseconds.
+pub const KEEP_ALIVE_MS: u64 = 5_000;
+/// A terminal whose device was not heard for so long is stalled, in milliseconds.
+pub const SILENT_MS: u64 = 8_000;
 /// Words other than output that may wait for a console.
 pub const WORDS_MAX: usize = 64;

@@ -149,6 +149,11 @@ impl Session {
         Some(Resumed { life: self.about.life, received: terminal.end() })
     }
 
+    /// Who opened it.
+    pub(crate) fn user(&self) -> &str {
+        &self.about.user
+    }
+
     /// Where it leads.
     pub(crate) fn place(&self) -> (&ProjectId, &DeviceId) {
         (&self.about.project, &self.about.device)

@@ -20,6 +20,7 @@ use bytes::Bytes;
 use quarterdeck_protocol::tunnel::{
     Content, Tick,
     close::CloseCode,
+    limits::WINDOW_MAX_BYTES,
     mark::{Exit, Mark, Size},
     session::{SNAPSHOT_MAX_BYTES, ServerMessage},
     stream::{Changes, Closed},
@@ -306,8 +307,13 @@ impl Terminal {
     }
 
     /// Whether the log has the output from `from` on, or will have.
-    pub(super) fn has(&self, from: u64) -> bool {
-        self.lock().first <= from
+    ///
+    /// What a server that was killed had shown may be more than its log has: the device sends that
+    /// again. From further on there is nothing.
+    pub(super) fn has(&self, from: u64, is_resumed: bool) -> bool {
+        let ahead = if is_resumed { WINDOW_MAX_BYTES.into() } else { 0 };
+        let state = self.lock();
+        (state.first..=state.recent.end().saturating_add(ahead)).contains(&from)
     }
 
     /// Reads output from the log: what is no longer in memory.

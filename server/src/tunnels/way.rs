@@ -34,6 +34,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
+use super::limits::KEEP_ALIVE_MS;
 use crate::mqtt::link::{Link, PublishError, PublishRequest, Qos, SERVER};
 
 /// The stream of a terminal's output.
@@ -50,7 +51,7 @@ const TERMINAL: StreamConfig = StreamConfig {
     buffer_bytes: 4 * 1024,
     waiting_bytes: 4 * 1024,
     gather: Gather { bytes: 0, wait_us: 0 },
-    keep_alive_us: Some(10_000_000),
+    keep_alive_us: Some(KEEP_ALIVE_MS * 1_000),
 };
 
 /// Who hears of a tunnel's frames.

@@ -203,9 +203,12 @@ async fn a_service_token_is_good_for_its_role_in_its_project_until_revoked() {
     assert!(token.starts_with("qds_"));
 
     let me = fixture.get("/auth/me", token).await.expect(200);
+    // Its name, for people, and the end of its id.
+    let id = created["id"].as_str().unwrap();
+    let name = format!("service:ci#{}", id.rsplit('-').next().unwrap());
     assert_eq!(
         me,
-        json!({ "username": "service:ci", "admin": false, "projects": { "default": "operator" } })
+        json!({ "username": name, "admin": false, "projects": { "default": "operator" } })
     );
     fixture.get("/projects/default/devices", token).await.expect(200);
     fixture.get("/projects/other/devices", token).await.problem(404, "not_found");
@@ -225,4 +228,25 @@ async fn a_service_token_is_good_for_its_role_in_its_project_until_revoked() {
         .call(Method::DELETE, "/service-tokens/unknown", &admin, None)
         .await
         .problem(404, "not_found");
+}
+
+#[tokio::test]
+async fn two_service_tokens_of_one_name_are_two() {
+    let fixture = Fixture::start().await;
+    let admin = fixture.admin().await;
+    fixture.device(&admin, "default", "pi-1").await;
+    let create = json!({ "name": "ci", "project": "default", "role": "operator" });
+    let mut names = Vec::new();
+    for n in 0..2 {
+        let created = fixture.post("/service-tokens", &admin, &create).await.expect(201);
+        let token = created["token"].as_str().unwrap();
+        // The same key for another request: of one and the same that would be a mistake.
+        let ping = json!({ "targets": { "devices": ["pi-1"] }, "type": "ping", "priority": n + 1 });
+        fixture.post_with_key("/projects/default/commands", token, &ping, "k-1").await.expect(201);
+        let path = "/projects/default/audit?action=command.create";
+        let entries = fixture.get(path, &admin).await.expect(200);
+        names.push(entries["items"][0]["actor"].as_str().unwrap().to_owned());
+    }
+    assert!(names.iter().all(|name| name.starts_with("service:ci#")), "{names:?}");
+    assert_ne!(names[0], names[1]);
 }

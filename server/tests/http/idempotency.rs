@@ -146,6 +146,7 @@ async fn a_bad_key_is_named_and_users_and_projects_take_one_too() {
     let user = json!({ "username": "ops", "password": "long enough" });
     let problem = post(&fixture, "/users", &admin, &long, &user).await.problem(422, "invalid");
     assert_eq!(problem["field"], "Idempotency-Key");
+    post(&fixture, "/users", &admin, "a key", &user).await.problem(422, "invalid");
     let first = post(&fixture, "/users", &admin, "u", &user).await.expect(201);
     assert_eq!(post(&fixture, "/users", &admin, "u", &user).await.expect(201), first);
     let project = json!({ "id": "alpha" });

@@ -1,7 +1,7 @@
 //! What is wrong, too big, too deep or unknown is refused in words.
 
 use reqwest::{Method, header};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -110,6 +110,11 @@ async fn a_request_names_its_host_once_and_has_a_head_within_the_limit() {
     for (head, status, code) in [
         (String::new(), "400", "bad_host"),
         ("Host: a\r\nHost: b\r\n".to_owned(), "400", "bad_host"),
+        (
+            "Host: a\r\nAuthorization: x\r\nAuthorization: x\r\n".to_owned(),
+            "400",
+            "bad_authorization",
+        ),
         ("Host: a\r\n".to_owned(), "200", "ok"),
         (format!("Host: a\r\nX: {}\r\n", "x".repeat(32_000)), "200", "ok"),
         (format!("Host: a\r\nX: {}\r\n", "x".repeat(32 * 1024)), "431", "headers_too_large"),
@@ -172,6 +177,71 @@ async fn an_unknown_parameter_and_a_bad_page_are_named() {
         let path = format!("/projects/default/{listing}?cursor=%00");
         assert_eq!(fixture.get(&path, &admin).await.problem(422, "invalid")["field"], "cursor");
     }
+}
+
+#[tokio::test]
+async fn a_cursor_leads_on_where_it_was_made_and_what_cannot_be_is_named() {
+    let fixture = Fixture::start().await;
+    let admin = fixture.admin().await;
+    for project in ["alpha", "beta"] {
+        fixture.project(&admin, project).await;
+        for device in ["pi-1", "pi-2"] {
+            fixture.device(&admin, project, device).await;
+        }
+    }
+    let page = |path: String| {
+        let (fixture, admin) = (&fixture, &admin);
+        async move { fixture.get(&path, admin).await }
+    };
+    let devices = "/projects/alpha/devices?limit=1";
+    let first = page(devices.to_owned()).await.expect(200);
+    let cursor = first["next_cursor"].as_str().expect("a further page");
+    let second = page(format!("{devices}&cursor={cursor}")).await.expect(200);
+    assert_eq!(second["items"][0]["id"], "pi-2");
+    for elsewhere in [
+        "/projects/beta/devices?limit=1",
+        "/projects/alpha/devices?limit=1&status=offline",
+        "/projects/alpha/devices?limit=1&sort=-id",
+        "/projects?limit=1",
+        "/users?limit=1",
+    ] {
+        let refused = page(format!("{elsewhere}&cursor={cursor}")).await;
+        assert_eq!(refused.problem(422, "invalid")["field"], "cursor", "{elsewhere}");
+    }
+    for priority in ["0", "99", "-1", "soon", "!0", "5,11"] {
+        let refused = page(format!("/projects/alpha/commands?priority={priority}")).await;
+        assert_eq!(refused.problem(422, "invalid")["field"], "priority", "{priority}");
+    }
+    page("/projects/alpha/commands?priority=1,10,!5".to_owned()).await.expect(200);
+    let listings = document_listings();
+    assert!(listings.len() > 12, "{listings:?}");
+    for listing in listings {
+        let path = listing.replace("{project}", "alpha").replace("{device}", "pi-1");
+        for cursor in ["", "bm9uZQ", "////"] {
+            let refused = page(format!("{path}?cursor={cursor}")).await;
+            assert_eq!(
+                refused.problem(422, "invalid")["field"],
+                "cursor",
+                "{path}?cursor={cursor}"
+            );
+        }
+    }
+}
+
+/// The paths of all listings of which something is there.
+fn document_listings() -> Vec<String> {
+    let document = serde_json::to_value(quarterdeck_server::http::openapi::specification());
+    let document = document.expect("JSON");
+    let paths = document["paths"].as_object().expect("paths").iter();
+    let takes_cursor = |operation: &Value| {
+        operation["parameters"]
+            .as_array()
+            .is_some_and(|all| all.iter().any(|p| p["name"] == "cursor"))
+    };
+    paths
+        .filter(|(path, item)| takes_cursor(&item["get"]) && !path.contains("{id}"))
+        .map(|(path, _)| path.clone())
+        .collect()
 }
 
 #[tokio::test]

@@ -311,6 +311,9 @@ async fn a_ticket_opens_one_socket_of_its_project_from_here() {
     let good = ticket(&fixture, &admin, "default").await;
     assert_eq!(refused(with_origin(&good, "https://evil.example")).await, 403);
     let own = format!("http://{}", fixture.running.http_address);
+    let mut twice = with_origin(&good, &own);
+    twice.headers_mut().append("origin", "https://evil.example".parse().expect("a value"));
+    assert_eq!(refused(twice).await, 403);
     connect_async(with_origin(&good, &own)).await.expect("the same host");
 
     let plain = fixture.get("/projects/default/live?ticket=x", "").await;
@@ -345,6 +348,15 @@ async fn what_a_role_may_not_see_is_refused_and_the_rest_goes_on() {
     assert_eq!(live.next("error").await["id"], 4);
     live.send(json!({ "type": "window", "id": 9, "limit": 5 })).await;
     assert_eq!(live.next("error").await["code"], "unknown_window");
+    for bad in [
+        json!({ "type": "subscribe", "id": 6, "listing": "dreams", "limit": 5 }),
+        json!({ "type": "subscribe", "id": 6, "listing": "devices", "limit": 5, "filter": { "q": 1 } }),
+        json!({ "type": "subscribe", "id": 6, "listing": "devices", "limit": 5, "fliter": {} }),
+    ] {
+        live.send(bad).await;
+        let error = live.next("error").await;
+        assert_eq!((error["id"].as_u64(), error["code"].as_str()), (Some(6), Some("invalid")));
+    }
     live.subscribe(5, "projects", json!({})).await;
     assert_eq!(live.next("snapshot").await["total"], 1);
 }

@@ -59,6 +59,9 @@ fn the_document_keeps_to_openapi_3_1() {
         for (status, response) in operation["responses"].as_object().expect("responses") {
             let description = response["description"].as_str().unwrap_or_default();
             assert!(!description.is_empty(), "{name}: {status} has no description");
+            let is_error = status == "default" || status.as_str() >= "400";
+            let has_body = response["content"].as_object().is_some_and(|kinds| !kinds.is_empty());
+            assert!(has_body || !is_error, "{name}: {status} has no content");
         }
         for parameter in operation["parameters"].as_array().expect("parameters") {
             assert!(parameter["name"].is_string() && parameter["schema"].is_object(), "{name}");
@@ -154,6 +157,11 @@ async fn what_is_answered_is_what_the_document_says() {
         asked += 1;
     }
     assert!(asked > 20, "{asked}");
+    for path in ["/healthz", "/readyz"] {
+        let answers = &document["paths"][path]["get"]["responses"]["200"];
+        let schema = &answers["content"]["application/json"]["schema"];
+        assert!(schema.is_object(), "{path}");
+    }
 }
 
 #[test]

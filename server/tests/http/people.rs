@@ -15,8 +15,10 @@ async fn users_are_made_listed_changed_and_disabled() {
         assert_eq!((user["username"].as_str(), user["admin"].as_bool()), (Some(name), Some(false)));
         assert!(user.get("password").is_none() && user.get("password_hash").is_none());
     }
-    let body = json!({ "username": "ops", "password": "long enough" });
-    fixture.post("/users", &admin, &body).await.problem(409, "username_taken");
+    for name in ["ops", "Ops", "ADMIN"] {
+        let body = json!({ "username": name, "password": "long enough" });
+        fixture.post("/users", &admin, &body).await.problem(409, "username_taken");
+    }
 
     let page = fixture.get("/users?limit=2", &admin).await.expect(200);
     assert_eq!((page["items"].as_array().unwrap().len(), page["total"].as_u64()), (2, Some(4)));

@@ -165,6 +165,10 @@ fn wrong_options_are_refused_before_anything_is_written() {
             vec!["QUARTERDECK_ADMIN_PASSWORD", "8 to 128"],
         ),
         (vec![], Some(("QUARTERDECK_LOG", "=,=")), vec!["QUARTERDECK_LOG"]),
+        (vec![], Some(("QUARTERDECK_LOG", "verbose")), vec!["QUARTERDECK_LOG", "TARGET=LEVEL"]),
+        (vec![], Some(("QUARTERDECK_LOG", "bad level!!")), vec!["QUARTERDECK_LOG", "info"]),
+        (vec!["--broker", "mqtt://10.0.0.9"], None, vec!["--broker", "--allow-plaintext mqtt"]),
+        (vec!["--database", "postgres://"], None, vec!["--database", "host"]),
         (vec!["--colour", "red"], None, vec!["--colour"]),
         (vec!["frobnicate"], None, vec!["frobnicate"]),
     ] {
@@ -250,6 +254,11 @@ async fn a_backup_of_a_running_server_is_restored() {
     serving.stop(Signal::SIGTERM);
     let (code, out, err) = run(program(folder.path()).args(["restore", backup]));
     assert_eq!(code, 0, "{out} {err}");
+    assert_eq!(others_files(&folder.path().join("data")), [""; 0]);
+    assert_eq!(others_files(Path::new(backup)), [""; 0]);
+    let entries = std::fs::read_dir(folder.path().join("data")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert_eq!(names.filter(|name| name.contains("incoming")).collect::<Vec<_>>(), [""; 0]);
     let serving = Serving::start(&mut program(folder.path()));
     assert_eq!(serving.login("given password").await.status(), 200);
     // Made after the backup: not there, so its name is free.
@@ -262,6 +271,30 @@ async fn a_backup_of_a_running_server_is_restored() {
     assert_eq!(code, 1, "{err}");
     let serving = Serving::start(&mut program(folder.path()));
     assert_eq!(serving.login("given password").await.status(), 200);
+}
+
+/// The files of a folder that others may read or write.
+fn others_files(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let about = entry.metadata().expect("its mode");
+        if about.is_dir() {
+            found.extend(others_files(&entry.path()));
+        } else if about.mode() & 0o077 != 0 {
+            found.push(entry.path().display().to_string());
+        }
+    }
+    found
+}
+
+#[test]
+fn an_option_of_the_environment_that_is_none_gets_a_word() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let serving = Serving::start(program(folder.path()).env("QUARTERDECK_SERVER_NOPE", "1"));
+    let (code, err) = serving.stop(Signal::SIGTERM);
+    assert_eq!(code, Some(0));
+    assert!(err.contains("QUARTERDECK_SERVER_NOPE"), "{err}");
 }
 
 #[test]

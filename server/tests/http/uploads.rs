@@ -96,6 +96,25 @@ async fn an_operator_brings_a_file_that_only_its_device_may_take() {
         send(fixture.client.get(fixture.url(&path)).basic_auth(who, Some(secret)))
     };
     take("default/pi-1", &secret).await.problem(404, "not_found");
+    // A file that is not here, or another project's, is missed before any device misses it.
+    let elsewhere = fixture.clock.new_uuid().to_string();
+    let foreign = put(&fixture, &elsewhere, "?project=other").bearer_auth(&admin).body("theirs");
+    send(foreign).await.expect(201);
+    for unknown in [fixture.clock.new_uuid().to_string(), elsewhere] {
+        for (kind, payload) in [
+            ("file_push", json!({ "path": "/etc/a.conf", "upload_id": unknown })),
+            ("config_update", json!({ "type": "app", "upload_id": unknown })),
+        ] {
+            let body = json!({ "targets": { "devices": ["pi-1"] }, "type": kind, "payload": payload, "confirm": true });
+            let refused = fixture.post("/projects/default/commands", &ops, &body).await;
+            assert_eq!(refused.problem(422, "invalid")["field"], "payload.upload_id");
+        }
+    }
+    let payload = json!({ "type": "app", "upload_id": id });
+    let update = fixture.command(&ops, "default", "pi-2", "config_update", payload).await;
+    assert_eq!(take("default/pi-2", &other).await.text, "content");
+    let cancel = format!("/projects/default/commands/{update}/cancel");
+    fixture.call(Method::POST, &cancel, &ops, None).await.expect(200);
     let payload = json!({ "path": "/etc/a.conf", "upload_id": id });
     let push = fixture.command(&ops, "default", "pi-1", "file_push", payload).await;
     assert_eq!(take("default/pi-1", &secret).await.text, "content");

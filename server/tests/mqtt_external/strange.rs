@@ -203,11 +203,33 @@ async fn only_the_session_that_hears_is_kept() {
     .await;
     let _server = server(&broker, Qos::ExactlyOnce);
     let mut kept = std::collections::BTreeMap::new();
-    while kept.len() < 2 {
-        let connect = broker.hears("both", |packet| matches!(packet, Packet::Connect(_))).await;
+    while kept.len() < 3 {
+        let connect = broker.hears("all", |packet| matches!(packet, Packet::Connect(_))).await;
         let Packet::Connect(connect) = connect else { unreachable!("filtered") };
         kept.insert(connect.client_id, !connect.clean_session);
     }
-    let expected = [(CLIENT_ID.to_owned(), true), (format!("{CLIENT_ID}-out"), false)];
+    let expected = [("", true), ("-out", false), ("-tunnels", false)]
+        .map(|(end, is_kept)| (format!("{CLIENT_ID}{end}"), is_kept));
     assert_eq!(kept.into_iter().collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test]
+async fn a_key_does_not_wait_behind_commands_that_the_broker_has_not_acknowledged() {
+    let mut broker = Strange::start(|packet| match packet {
+        Packet::Connect(_) => Some(vec![accepted(false)]),
+        // For ever.
+        Packet::Publish(publish) if publish.qos == QoS::ExactlyOnce => Some(Vec::new()),
+        other => Some(usual(other)),
+    })
+    .await;
+    let mut server = server(&broker, Qos::ExactlyOnce);
+    server.next("a connection", |event| matches!(event, Inbound::LinkUp)).await;
+    for _ in 0..2 * MOSQUITTO_INFLIGHT {
+        server.publish(DeviceTopic::Commands, b"go").expect("connected");
+    }
+    for _ in 0..MOSQUITTO_INFLIGHT {
+        broker.hears("a command", |packet| qos_of(packet) == Some(QoS::ExactlyOnce)).await;
+    }
+    server.publish(DeviceTopic::TunnelDown, b"key").expect("connected");
+    broker.hears("the key", |packet| qos_of(packet) == Some(QoS::AtMostOnce)).await;
 }

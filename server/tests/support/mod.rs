@@ -22,7 +22,10 @@ use quarterdeck_server::{
     clock::Clock,
     engine::{Actor, Auditor, Engine, Running, Settings},
     mqtt::link::{AckHandle, ConnectionId, Inbound, Link, Message, PublishError, PublishRequest},
-    store::{Location, Store, StoreError, Tx, commands, devices, intake, projects},
+    store::{
+        Location, Store, StoreError, Tx, alerts, commands, devices, intake, listed::Listed as _,
+        projects,
+    },
 };
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -317,18 +320,12 @@ impl Harness {
     pub async fn open_alerts(&self) -> Vec<quarterdeck_protocol::api::Alert> {
         let mut tx = self.store.read().await.expect("a reader");
         let open = [("status".to_owned(), "open".to_owned())].into();
-        let filter = quarterdeck_server::store::alerts::Filter::parse(&open).expect("a filter");
-        quarterdeck_server::store::alerts::list(
-            &mut tx,
-            &self.project,
-            &filter,
-            Some("first_seen_at"),
-            None,
-            1_000,
-        )
-        .await
-        .expect("a read")
-        .items
+        let filter = alerts::Filter::parse(&open).expect("a filter");
+        filter
+            .page(&mut tx, &self.project, Some("first_seen_at"), None, 1_000)
+            .await
+            .expect("a read")
+            .items
     }
 
     /// Lets time pass, and the engine see to what is due.

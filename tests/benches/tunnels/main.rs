@@ -50,7 +50,8 @@ struct Bench {
 }
 
 fn main() -> Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // Of one thread, as ssh is: what a key costs is not to be how threads wake each other here.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(run(Options::from_args()))
 }
 

@@ -30,6 +30,8 @@ async fn a_command_is_the_same_on_postgresql_and_outlives_the_server() -> Result
     assert_eq!(postgres.query("SELECT status FROM commands")?, "completed");
 
     fleet.restart_server().await?;
+    // A server that has just started knows of no device whether it is there.
+    fleet.online("pi-1").await?;
     assert_eq!(fleet.api().command(id).await?, command);
     let second = fleet.api().script(device.id(), "true").await?;
     fleet.api().wait_status(second, CommandStatus::Completed).await?;

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use quarterdeck_protocol::{command::CommandStatus, ids::CommandId};
-use quarterdeck_tests::{Fleet, api::send};
+use quarterdeck_tests::{Fleet, agent::DeviceOptions, api::send};
 use reqwest::Method;
 use serde_json::json;
 
@@ -56,6 +56,31 @@ async fn the_last_lines_of_a_log_are_collected() -> Result<()> {
     let id = fleet.api().send("pi-1", "collect_logs", payload).await?;
     let log = String::from_utf8(brought(&fleet, id).await?)?;
     assert_eq!(log, "line 4998\nline 4999\nline 5000\n");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_the_owner_has_named_is_brought() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let conf = fleet.file("app.conf");
+    std::fs::write(&conf, "volume = 3\n")?;
+    let plugin = fleet.file("plugin.sh");
+    // More than a response holds.
+    std::fs::write(&plugin, "[ \"$1\" = list ] && seq -f 'package-%g\t1.0' 6000\n")?;
+    let config = format!(
+        "[configs.app]\npath = {conf:?}\n[logs]\napp = {conf:?}\n[software]\ndeb = ['sh', {plugin:?}]\n"
+    );
+    let options = DeviceOptions { config, ..DeviceOptions::default() };
+    let _device = fleet.device_with("pi-1", options).await?;
+    for (operation, payload, wanted) in [
+        ("config_snapshot", json!({"type": "app"}), "volume = 3"),
+        ("log_upload", json!({"type": "app"}), "volume = 3"),
+        ("software_list", json!({}), "package-6000"),
+    ] {
+        let id = fleet.api().send("pi-1", operation, payload).await?;
+        let file = String::from_utf8(brought(&fleet, id).await?)?;
+        anyhow::ensure!(file.contains(wanted), "{operation}: {file}");
+    }
     Ok(())
 }
 

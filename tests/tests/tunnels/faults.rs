@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use quarterdeck_protocol::{
-    api::TunnelStatus,
+    api::{self, Tunnel, TunnelStatus},
     tunnel::{close::CloseCode, mark::Exit},
 };
 use quarterdeck_tests::{
@@ -17,6 +17,7 @@ use quarterdeck_tests::{
     server::ServerOptions,
     simulator::connection::{Topics, now_text},
     tunnel::{Console, MAIN, wait_tunnel},
+    wait::{Look, wait_for},
 };
 use serde_json::{Value, json};
 
@@ -222,6 +223,32 @@ async fn terminals_outlive_a_server_that_is_killed_while_they_talk() -> Result<(
 }
 
 #[tokio::test]
+async fn what_went_through_before_a_server_was_killed_is_counted_as_soon_as_it_is_back()
+-> Result<()> {
+    let mut fleet = Fleet::start().await?;
+    let mut device = fleet.device("pi-1").await?;
+    let api = fleet.api().clone();
+    let script = "head -c 50000 /dev/zero | tr '\\0' x; echo; echo end; cat";
+    let (tunnel, console) = Console::create(&api, &terminal(script)).await?;
+    console.shows("end").await?;
+    let folder = fleet.server().data_dir().join("tunnels").join(tunnel.id.to_string());
+    wait_for("the log to have it", || async {
+        let files = std::fs::read_dir(&folder)?.flatten();
+        let bytes: u64 = files.filter_map(|file| Some(file.metadata().ok()?.len())).sum();
+        Ok(if bytes > 50_000 { Look::Ready(()) } else { Look::not_yet(bytes) })
+    })
+    .await?;
+    // Nothing but the log has it: the device says no more.
+    device.kill_9();
+    fleet.server().kill_9();
+    fleet.server().start_again().await?;
+    let is_stalled = |t: &Tunnel| t.status == TunnelStatus::Stalled;
+    let found = wait_tunnel(&api, tunnel.id, "stalled", is_stalled).await?;
+    assert!(found.bytes_down > 50_000, "{}", found.bytes_down);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_server_stops_at_once_while_a_terminal_floods_unattended() -> Result<()> {
     let mut fleet = Fleet::start().await?;
     let _device = fleet.device("pi-1").await?;
@@ -243,6 +270,7 @@ async fn a_server_stops_at_once_while_a_terminal_floods_unattended() -> Result<(
 struct ByHand {
     client: Client,
     control: String,
+    status: String,
 }
 
 impl ByHand {
@@ -252,9 +280,17 @@ impl ByHand {
         let topics = Topics::of(&login)?;
         let control = topics.status.replace("/status", "/tunnel/control");
         client.subscribe(&control, Qos::AtLeastOnce).await?;
-        let status = json!({ "schema_version": "1.0", "online": true, "sent_at": now_text() });
-        client.publish_retained(&topics.status, status.to_string().as_bytes()).await?;
-        Ok(Self { client, control })
+        let mut device = Self { client, control, status: topics.status };
+        device.online("1.0.0").await?;
+        Ok(device)
+    }
+
+    async fn online(&mut self, agent_version: &str) -> Result<()> {
+        let status = json!({
+            "schema_version": "1.0", "online": true, "agent_version": agent_version,
+            "sent_at": now_text(),
+        });
+        self.client.publish_retained(&self.status, status.to_string().as_bytes()).await
     }
 
     /// The next message of this type; others are passed over, its own among them.
@@ -287,6 +323,11 @@ async fn a_tunnel_is_open_again_once_the_device_says_so_however_often_it_must_be
     let open = device.asked("open").await?;
     device.opened(&open["tunnel_id"], &open["handle"]).await?;
     wait_tunnel(fleet.api(), tunnel.id, "open", |t| t.status == TunnelStatus::Open).await?;
+    // Once the next word has arrived the broker has the receipt of this one, and does not bring
+    // it to the next server again.
+    device.online("1.0.1").await?;
+    let is_later = |device: &api::Device| device.agent_version.as_deref() == Some("1.0.1");
+    fleet.api().wait_device("pi-1", "heard again", is_later).await?;
 
     fleet.restart_server().await?;
     // The first questions are lost.

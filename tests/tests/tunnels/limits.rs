@@ -145,6 +145,7 @@ async fn what_a_kind_does_not_take_is_named() -> Result<()> {
         (json!({ "cols": 0 }), "cols"),
         (json!({ "port": 22 }), "port"),
         (json!({ "kind": "ssh", "argv": [], "record": true }), "record"),
+        (json!({ "record": false, "record_input": true }), "record_input"),
         (json!({ "kind": "port_forward", "argv": [] }), "port"),
         (json!({ "kind": "port_forward", "argv": [], "port": 0 }), "port"),
         (json!({ "kind": "exec", "cols": 80 }), "cols"),

@@ -1,6 +1,7 @@
 //! Tunnels of the whole product: a console, a real server, a real agent, and what
 //! can happen between them.
 
+mod broken;
 mod consoles;
 mod faults;
 mod forwards;

@@ -1,6 +1,8 @@
 //! What a terminal showed, kept and shown again.
 
-use anyhow::Result;
+use std::{fs, process::Command};
+
+use anyhow::{Result, ensure};
 use quarterdeck_protocol::{
     api::{
         AuditEntry, Recording, RecordingCheck, RecordingEvent, RecordingEventKind, RecordingStatus,
@@ -9,12 +11,13 @@ use quarterdeck_protocol::{
     tunnel::close::CloseCode,
 };
 use quarterdeck_tests::{
-    Fleet, cli,
+    Fleet, binaries, cli,
     disk::SmallDisk,
     tunnel::{Console, wait_tunnel},
 };
 use reqwest::Method;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use super::terminal;
 
@@ -22,6 +25,16 @@ async fn bytes(api: &quarterdeck_tests::api::Api, path: &str) -> Result<Vec<u8>>
     let answer = api.request(Method::GET, path, &Value::Null).await?;
     anyhow::ensure!(answer.status == 200, "{path}: {}", answer.text());
     Ok(answer.body)
+}
+
+/// The same file with an end mark that fits it.
+fn forged(cast: &str) -> String {
+    let (before, mark) = cast.trim_end().rsplit_once('\n').expect("lines");
+    let (_, old) = mark.rsplit_once('=').expect("a digest");
+    let sealed = format!("{before}\n");
+    let digest = format!("{:x}", Sha256::digest(&sealed));
+    let mark = mark.replace(old.trim_end_matches("\"]"), &digest);
+    format!("{sealed}{mark}\n")
 }
 
 #[tokio::test]
@@ -62,6 +75,33 @@ async fn a_recording_is_what_was_shown_and_who_looked_is_recorded_too() -> Resul
     assert_eq!(all("i"), "typed\n");
     assert!(events.windows(2).all(|pair| pair[0].0 <= pair[1].0), "{cast}");
 
+    // Taken along it can be checked: by itself, and against what the server has.
+    let verify = async |name: &str, cast: &str| {
+        let file = fleet.file(name);
+        std::fs::write(&file, cast)?;
+        let file = file.display().to_string();
+        let args = ["recordings", "verify", &file];
+        let checked = cli::quarterdeck(&fleet, &viewer, &args)?.output().await?;
+        let said = String::from_utf8(checked.stdout)?;
+        anyhow::Ok((checked.status.code(), said))
+    };
+    let (code, said) = verify("whole.cast", &cast).await?;
+    assert!(code == Some(0) && said.contains("as recorded"), "{said}");
+    assert!(!said.contains("not compared"), "{said}");
+    let (cut, _) = cast.trim_end().rsplit_once('\n').expect("lines");
+    for (name, cast, why) in [
+        ("altered.cast", cast.replace("\"width\":80", "\"width\":81"), "it was altered"),
+        ("cut.cast", format!("{cut}\n"), "it has no end mark"),
+        (
+            "forged.cast",
+            forged(&cast.replace("\"width\":80", "\"width\":81")),
+            "the server recorded something else",
+        ),
+    ] {
+        let (code, said) = verify(name, &cast).await?;
+        assert!(code == Some(1) && said.contains(why), "{name}: {said}");
+    }
+
     let events: Vec<RecordingEvent> = viewer.list(&format!("{path}/events")).await?;
     let last = events.last().expect("an exit");
     assert_eq!((last.kind, last.data.as_str()), (RecordingEventKind::Exit, "3"));
@@ -69,13 +109,52 @@ async fn a_recording_is_what_was_shown_and_who_looked_is_recorded_too() -> Resul
     let trail: Vec<AuditEntry> =
         fleet.api().list(&format!("@/audit?object=recording:{id}")).await?;
     let told: Vec<_> = trail.iter().rev().map(|e| (e.actor.as_str(), e.action.as_str())).collect();
-    assert_eq!(
-        told,
-        [("vera", "recording.export"), ("vera", "recording.export"), ("vera", "recording.view")]
-    );
+    let (view, exports) = told.split_last().expect("some");
+    assert_eq!(*view, ("vera", "recording.view"));
+    // Two downloads, and what was compared with them.
+    assert_eq!(exports, [("vera", "recording.export"); 4]);
     viewer.request(Method::DELETE, &path, &Value::Null).await?.refused(403)?;
     assert_eq!(fleet.api().request(Method::DELETE, &path, &Value::Null).await?.status, 204);
     viewer.request(Method::GET, &path, &Value::Null).await?.refused(404)?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_backup_has_the_recordings_too() -> Result<()> {
+    let mut fleet = Fleet::start().await?;
+    let _device = fleet.device("pi-1").await?;
+    let request = |script: &str| {
+        let mut request = terminal(script);
+        request["record"] = json!(true);
+        request
+    };
+    let (done, console) = Console::create(fleet.api(), &request("echo to be kept")).await?;
+    assert_eq!(console.closed().await?.0, CloseCode::Finished);
+    wait_tunnel(fleet.api(), done.id, "over", |t| t.status.is_over()).await?;
+    let (going_on, console) = Console::create(fleet.api(), &request("echo and so on; cat")).await?;
+    console.shows("and so on").await?;
+    let ids = [done, going_on].map(|tunnel| tunnel.recording_id.expect("it is recorded"));
+
+    let data_dir = fleet.server().data_dir().to_owned();
+    let folder = fleet.file("backup");
+    let run = |what: &str| -> Result<()> {
+        let mut program = Command::new(&binaries::find()?.server);
+        let ran = program.arg("--data-dir").arg(&data_dir).arg(what).arg(&folder).output()?;
+        ensure!(ran.status.success(), "{what}: {}", String::from_utf8_lossy(&ran.stderr));
+        Ok(())
+    };
+    run("backup")?;
+    fleet.server().stop().await?;
+    fs::remove_dir_all(&data_dir)?;
+    run("restore")?;
+    fleet.restart_server().await?;
+    let path = |id: &str| format!("@/recordings/{id}");
+    let whole: RecordingCheck = fleet.api().get(&format!("{}/verify", path(&ids[0]))).await?;
+    assert!(whole.is_whole, "{whole:?}");
+    for (id, text) in ids.iter().zip(["to be kept", "and so on"]) {
+        let shown = bytes(fleet.api(), &format!("{}/bytes", path(id))).await?;
+        ensure!(String::from_utf8_lossy(&shown).contains(text), "{id}: {shown:?}");
+    }
     Ok(())
 }
 
@@ -140,10 +219,9 @@ async fn a_recording_of_which_something_is_missing_is_neither_whole_nor_given_as
     let export = ["recordings", "export", &id, "-o", "cut.cast"];
     let exported = cli::quarterdeck(&fleet, &api, &export)?.output().await?;
     assert_eq!(exported.status.code(), Some(1), "{exported:?}");
-    assert!(
-        String::from_utf8_lossy(&exported.stderr).contains("recordings verify"),
-        "{exported:?}"
-    );
+    let said = String::from_utf8_lossy(&exported.stderr);
+    assert!(said.contains("recordings verify"), "{said}");
+    assert!(said.contains("the recording is damaged") && !said.contains("reach"), "{said}");
     std::fs::rename(&aside, last)?;
     // Its beginning is.
     std::fs::rename(first, &aside)?;

@@ -127,6 +127,38 @@ async fn who_loses_the_role_loses_the_tunnel() -> Result<()> {
 }
 
 #[tokio::test]
+async fn an_unattended_tunnel_ends_when_its_user_may_not_have_it_any_more() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let _device = fleet.device("pi-1").await?;
+    let api = fleet.api();
+    let token = json!({ "name": "ci", "project": api.project(), "role": "operator" });
+    let token: Value = api.post("/service-tokens", &token).await?;
+    let program = api.with_token(token["token"].as_str().context("a token")?);
+    let operator = api.member("otto", Role::Operator).await?;
+    let mut tunnels = Vec::new();
+    for user in [&operator, &program, api] {
+        let (tunnel, console) = Console::create(user, &terminal("echo ready; cat")).await?;
+        console.shows("ready").await?;
+        tunnels.push(tunnel);
+    }
+    for tunnel in &tunnels {
+        wait_tunnel(api, tunnel.id, "unattended", |t| t.attached == 0).await?;
+    }
+    let path = format!("/service-tokens/{}", token["id"].as_str().context("an id")?);
+    assert_eq!(api.request(Method::DELETE, &path, &Value::Null).await?.status, 204);
+    let is_over = |t: &Tunnel| t.status.is_over();
+    let over = wait_tunnel(api, tunnels[1].id, "over", is_over).await?;
+    assert_eq!(over.close_reason, Some(CloseCode::NotAllowed), "its token was revoked");
+    assert!(!is_over(&api.get(&format!("@/tunnels/{}", tunnels[0].id)).await?));
+
+    in_production(&fleet).await?;
+    let over = wait_tunnel(api, tunnels[0].id, "over", is_over).await?;
+    assert_eq!(over.close_reason, Some(CloseCode::NotAllowed), "the device is in production");
+    assert!(!is_over(&api.get(&format!("@/tunnels/{}", tunnels[2].id)).await?), "an admin's");
+    Ok(())
+}
+
+#[tokio::test]
 async fn only_the_owner_resizes() -> Result<()> {
     let fleet = Fleet::start().await?;
     let _device = fleet.device("pi-1").await?;

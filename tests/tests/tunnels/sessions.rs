@@ -1,6 +1,7 @@
 //! Terminals, programs and forwards, and who attaches to them.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use futures_util::StreamExt as _;
 use quarterdeck_protocol::{
     api::{Role, TunnelStatus},
     tunnel::{
@@ -11,13 +12,14 @@ use quarterdeck_protocol::{
 };
 use quarterdeck_tests::{
     Fleet,
-    tunnel::{Console, MAIN, wait_tunnel},
+    tunnel::{Console, MAIN, open, ticket, wait_tunnel},
 };
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
 };
+use tokio_tungstenite::tungstenite::Message;
 
 use super::{exec, noise, terminal};
 
@@ -163,6 +165,29 @@ fn base64(text: &str) -> Vec<u8> {
         }
     }
     out
+}
+
+#[tokio::test]
+async fn output_that_never_was_is_not_said_to_be_continued() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let _device = fleet.device("pi-1").await?;
+    let (tunnel, console) = Console::create(fleet.api(), &terminal("echo ready; cat")).await?;
+    console.shows("ready").await?;
+    let end = console.output().len() as u64;
+    for (from, continues) in [(0, true), (end, true), (end + 10_000, false), (u64::MAX, false)] {
+        let ticket = ticket(fleet.api(), tunnel.id, "watch").await?;
+        let socket = open(fleet.api(), tunnel.id, &ticket, &format!("&from={from}")).await;
+        let mut socket = socket.ok().context("attached")?;
+        let said = loop {
+            let message = socket.next().await.context("a message")??;
+            let Message::Text(text) = message else { continue };
+            if let ServerMessage::Attached { continues_output, .. } = serde_json::from_str(&text)? {
+                break continues_output;
+            }
+        };
+        assert_eq!(said, continues, "from {from} of {end}");
+    }
+    Ok(())
 }
 
 #[tokio::test]

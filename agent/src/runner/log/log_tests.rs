@@ -1,3 +1,5 @@
+use std::sync::atomic::Ordering;
+
 use super::*;
 use crate::{
     domain::{Lifetime, Moment},
@@ -118,4 +120,21 @@ fn a_full_disk_takes_all_or_nothing_and_passes() {
     *folder.log().room.lock().unwrap() = None;
     log.save(&[saved(1, "b", &version)]).expect("there is room again");
     assert_eq!(held(&open(&folder).1), [("1".into(), "b".into())]);
+}
+
+#[test]
+fn a_rewriting_whose_name_cannot_be_saved_is_done_again_before_anything_else() {
+    let folder = MemoryFolder::default();
+    let (mut log, _) = open(&folder);
+    let one = version("one");
+    log.save(&[saved(1, "a", &one)]).expect("saved");
+    log.is_broken = true;
+    folder.loses_names.store(true, Ordering::SeqCst);
+    for _ in 0..2 {
+        assert!(log.save(&[saved(1, "b", &one)]).is_err(), "a power cut may undo it");
+    }
+    folder.loses_names.store(false, Ordering::SeqCst);
+    log.save(&[saved(1, "c", &one)]).expect("saved");
+    let (_, replay) = open(&folder);
+    assert_eq!(held(&replay), [("1".to_owned(), "c".to_owned())]);
 }

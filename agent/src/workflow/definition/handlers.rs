@@ -144,7 +144,9 @@ impl Handlers {
             (None, Some(states)) => OnZero::OneOf(states.value),
             (None, None) => OnZero::AsPrinted,
             (Some(target), Some(states)) => {
-                let text = "goes not with on_success or on_exit.0: the next state comes from the output or from the exit code";
+                let text = "goes not with on_success or on_exit.0: expected one of them: \
+                            on_stdout where the output names the next state, \
+                            on_success where the exit code does";
                 reader.wrong(&states.span, &format!("{state}.on_stdout"), text);
                 OnZero::To(target)
             }

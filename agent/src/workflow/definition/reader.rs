@@ -64,14 +64,9 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Notes what is wrong with the file as a whole.
+    /// Notes what the file as a whole has not: at its first line, where it may be put.
     pub(super) fn wrong_file(&mut self, key: &str, text: &str) {
-        self.problems.push(Problem {
-            line: 0,
-            column: 0,
-            key: key.to_owned(),
-            text: text.to_owned(),
-        });
+        self.wrong(&(0..0), key, text);
     }
 
     /// Notes what is odd and harms nothing.

@@ -43,12 +43,12 @@ fn d_rules_each_invalid_section_is_told_with_its_line_and_key() {
         (
             "D3",
             "script = \"p\"\non_success = \"a\"\non_stdout = [\"b\"]",
-            "7:13: s.on_stdout: goes not with",
+            "7:13: s.on_stdout: goes not with on_success or on_exit.0: expected one of them",
         ),
         (
             "D3 O1",
             "script = \"p\"\non_exit.0 = \"a\"\non_stdout = [\"b\"]",
-            "7:13: s.on_stdout: goes not with",
+            "7:13: s.on_stdout: goes not with on_success or on_exit.0: expected one of them",
         ),
         (
             "D3",
@@ -168,8 +168,8 @@ fn d_rules_each_invalid_section_is_told_with_its_line_and_key() {
 #[test]
 fn d1_d2_d12_invalid_files_are_told() {
     let table = [
-        ("D1", "operation = \"op\"\n", "init: is missing"),
-        ("D1", "operation = \"op\"\ninit = 1\n", "init: is missing"),
+        ("D1", "operation = \"op\"\n", "1:1: init: is missing: expected an [init] section"),
+        ("D1", "operation = \"op\"\ninit = 1\n", "1:1: init: is missing"),
         (
             "D2",
             "operation = \"op\"\n[init]\naction = \"proceed\"\n[failed]\nscript = \"p\"\n",
@@ -185,7 +185,7 @@ fn d1_d2_d12_invalid_files_are_told() {
             "operation = \"op\"\ndescription = \"d\"\n[init]\naction = \"proceed\"\n",
             "2:1: description: is unknown",
         ),
-        ("D8", "[init]\naction = \"proceed\"\n", "operation: is missing"),
+        ("D8", "[init]\naction = \"proceed\"\n", "1:1: operation: is missing: expected"),
         (
             "D8",
             "operation = 1\n[init]\naction = \"proceed\"\n",

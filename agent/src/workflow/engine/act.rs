@@ -81,7 +81,7 @@ impl Place<'_> {
         if let Err(problem) = message::check(&init) {
             return self.go(Move::alone(too_big(problem)));
         }
-        self.start_sub(next, Sub::Operation { topic, init })
+        self.start_sub(next, Sub::Operation { topic, init, told: false })
     }
 
     fn start_sub(self, next: &Target, sub: Sub) -> Step {
@@ -161,6 +161,20 @@ impl Place<'_> {
             }
         };
         Ok(self.go(Move::alone(outcome)))
+    }
+
+    /// Notes that the broker has had a sub-operation's `init` (U1): it is not said again.
+    pub(super) fn operation_published(self, topic: &CommandTopic) -> Result<Step, Refused> {
+        let Some(Sub::Operation { topic: own, init, told: false }) = self.awaited() else {
+            return Err(Refused::OutOfPlace);
+        };
+        if own != topic {
+            return Err(Refused::OutOfPlace);
+        }
+        let sub = Sub::Operation { topic: own.clone(), init: init.clone(), told: true };
+        let mut step = self.stay(self.command.phase);
+        step.next.sub = Some(Arc::new(sub));
+        Ok(step)
     }
 
     /// Takes the end of a sub-operation (U4, U5, U9).

@@ -241,8 +241,9 @@ impl Place<'_> {
 /// Builds the effect that starts what a command awaits.
 pub(super) fn start_first(sub: &Sub) -> Effect {
     match sub {
-        Sub::Operation { topic, init } => {
-            Effect::StartOperation { topic: topic.clone(), payload: init.clone() }
+        Sub::Operation { topic, init, told } => {
+            let (topic, payload, is_told) = (topic.clone(), init.clone(), *told);
+            Effect::StartOperation { topic, payload, is_told }
         }
         Sub::Builtin { payload, is_repeatable } => Effect::InvokeBuiltin {
             call: BuiltinCall::Own,

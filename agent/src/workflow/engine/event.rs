@@ -25,6 +25,8 @@ pub enum Event {
     ScriptEnded { end: ScriptEnd, excerpts: Excerpts },
     /// What [`Effect::InvokeBuiltin`] asked for ended: with fields for the payload, or a failure.
     BuiltinEnded(Result<Payload, StepFailure>),
+    /// The broker has acknowledged the `init` of the sub-operation with this topic.
+    OperationPublished { topic: CommandTopic },
     /// A sub-operation ended, with this last message.
     OperationEnded { topic: CommandTopic, baton: Baton },
     /// [`Command::due_at`] has come.
@@ -82,11 +84,14 @@ pub enum Effect {
     RunScript(Run),
     /// Start something whose end nobody awaits; give [`Event::Launched`].
     Launch(Launch),
-    /// Publish a sub-operation's `init` and begin it. When its topic is already on the board
-    /// it is left alone, and its end is told: at once, if it has ended.
+    /// Publish a sub-operation's `init`, unless the broker has had it, and begin it. Then give
+    /// [`Event::OperationPublished`]. When its topic is already on the board it is left alone,
+    /// and its end is told: at once, if it has ended.
     StartOperation {
         topic: CommandTopic,
         payload: Payload,
+        /// The broker has had its `init`: whoever carries it out may be past that.
+        is_told: bool,
     },
     /// Have the agent's own code do something, and await its end.
     InvokeBuiltin {

@@ -106,7 +106,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Launched(Err("gone".into()))),
         2 => Just(Event::BuiltinEnded(Ok(payload()))),
         1 => Just(Event::BuiltinEnded(Err("no".into()))),
-        4 => (sub, baton()).prop_map(|(topic, baton)| Event::OperationEnded { topic, baton }),
+        4 => (sub.clone(), baton()).prop_map(|(topic, baton)| Event::OperationEnded { topic, baton }),
+        1 => sub.prop_map(|topic| Event::OperationPublished { topic }),
         2 => Just(Event::TimerDue),
         1 => any::<bool>().prop_map(|same_boot| Event::AgentStarted { same_boot }),
         2 => baton().prop_map(|baton| Event::Incoming(Incoming::State(baton))),
@@ -197,7 +198,7 @@ proptest! {
         command = start.next;
         for event in events {
             now = now.plus_millis(500);
-            let is_told = event == Event::Published;
+            let is_told = matches!(event, Event::Published | Event::OperationPublished { .. });
             if let Ok(done) = step(&definition, &command, event, now) {
                 prop_assert!(is_told || goes_on(&done), "{:?}", done);
                 let saved = serde_json::to_string(&done.next).expect("serialisable");

@@ -113,7 +113,7 @@ impl Bench {
 
     fn started(&self) -> (CommandTopic, Value) {
         let started = self.effects.iter().find_map(|effect| match effect {
-            Effect::StartOperation { topic, payload } => Some((topic.clone(), payload.clone())),
+            Effect::StartOperation { topic, payload, .. } => Some((topic.clone(), payload.clone())),
             _ => None,
         });
         let (topic, payload) = started.expect("a sub-operation is started");

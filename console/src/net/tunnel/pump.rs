@@ -108,7 +108,7 @@ pub async fn join(mut socket: TcpStream, stream: &Stream) -> Result<(), Stopped>
 /// Whether whoever is at the other end is to see a connection that broke, should this
 /// one be closed now: by us, by the end of its tunnel, or by a kernel whose process is gone.
 #[expect(deprecated, reason = "what blocks is a time to linger, of which there is none")]
-fn break_off_if_dropped(socket: &TcpStream, breaks_off: bool) {
+pub fn break_off_if_dropped(socket: &TcpStream, breaks_off: bool) {
     // Without it an end that came too early looks like any other.
     let _ = socket.set_linger(breaks_off.then_some(Duration::ZERO));
 }

@@ -121,6 +121,7 @@ pub enum Action {
     Freeze,
     Wall,
     Redraw,
+    Reconnect,
     Quit,
     Screen(u8),
     AlertsScreen,

@@ -23,12 +23,15 @@ pub struct Column {
     /// The higher, the sooner it is left out; 0 never.
     pub rank: u8,
     pub right: bool,
+    /// It holds names that must be told apart: it gets the room that they need before others get more.
+    pub names: bool,
     /// What to sort by on the server; not at all when `None`.
     pub sort: Option<&'static str>,
 }
 
 const fn fixed(id: &'static str, title: &'static str, width: u16, rank: u8) -> Column {
-    Column { id, title, width: Width::Fixed(width), rank, right: false, sort: Some(id) }
+    let width = Width::Fixed(width);
+    Column { id, title, width, rank, right: false, names: false, sort: Some(id) }
 }
 
 const fn flex(
@@ -38,7 +41,7 @@ const fn flex(
     rank: u8,
 ) -> Column {
     let width = Width::Flex { least, most, weight };
-    Column { id, title, width, rank, right: false, sort: Some(id) }
+    Column { id, title, width, rank, right: false, names: false, sort: Some(id) }
 }
 
 impl Column {
@@ -50,13 +53,23 @@ impl Column {
         Self { sort: Some(sort), ..self }
     }
 
+    const fn names(self) -> Self {
+        Self { names: true, ..self }
+    }
+
     const fn unsorted(self) -> Self {
         Self { sort: None, ..self }
     }
 }
 
+/// A device's id of the greatest length, behind the sign of its state.
+const NAME_MOST: u16 = 66;
+/// So much of a column of names is handed out by weight, as of any other; more only to names that
+/// need it.
+const NAME_USUAL: u16 = 32;
+
 const DEVICES: &[Column] = &[
-    flex("id", "DEVICE", (14, 40, 4), 0),
+    flex("id", "DEVICE", (14, NAME_MOST, 4), 0).names(),
     fixed("status", "STATUS", 9, 0),
     flex("type", "TYPE", (12, 20, 2), 4),
     flex("site", "SITE", (6, 14, 1), 3).unsorted(),
@@ -69,7 +82,7 @@ const DEVICES: &[Column] = &[
 
 const COMMANDS: &[Column] = &[
     flex("type", "COMMAND", (13, 26, 2), 0),
-    flex("device_id", "DEVICE", (14, 32, 3), 0),
+    flex("device_id", "DEVICE", (14, NAME_MOST, 3), 0).names(),
     flex("status", "STATUS", (13, 26, 4), 0),
     flex("state", "STATE", (10, 18, 1), 5).unsorted(),
     flex("detail", "DETAIL", (26, 70, 5), 4).unsorted(),
@@ -83,7 +96,7 @@ const COMMANDS: &[Column] = &[
 const ALERTS: &[Column] = &[
     fixed("severity", "SEVERITY", 11, 0),
     flex("cause", "CAUSE", (32, 120, 8), 0).unsorted(),
-    flex("device", "DEVICE", (16, 32, 3), 3).by("device_id"),
+    flex("device", "DEVICE", (16, NAME_MOST, 3), 3).by("device_id").names(),
     flex("kind", "KIND", (10, 18, 1), 5),
     fixed("count", "COUNT", 5, 4).right(),
     fixed("first_seen_at", "SINCE", 5, 2).right(),
@@ -155,7 +168,7 @@ const DEVICE_COMMANDS: &[Column] = &[
 ];
 
 const WIZARD_DEVICES: &[Column] = &[
-    flex("id", "DEVICE", (12, 40, 4), 0),
+    flex("id", "DEVICE", (12, NAME_MOST, 4), 0).names(),
     fixed("status", "STATUS", 9, 0),
     flex("type", "TYPE", (12, 20, 2), 3),
     flex("site", "SITE", (6, 14, 1), 2).unsorted(),
@@ -164,7 +177,7 @@ const WIZARD_DEVICES: &[Column] = &[
 ];
 
 const TUNNELS: &[Column] = &[
-    flex("device_id", "DEVICE", (14, 40, 4), 0),
+    flex("device_id", "DEVICE", (14, NAME_MOST, 4), 0).names(),
     fixed("status", "STATUS", 9, 0),
     fixed("kind", "KIND", 12, 3),
     flex("user", "USER", (6, 20, 2), 1),
@@ -178,7 +191,7 @@ const TUNNELS: &[Column] = &[
 ];
 
 const RECORDINGS: &[Column] = &[
-    flex("device_id", "DEVICE", (14, 40, 4), 0),
+    flex("device_id", "DEVICE", (14, NAME_MOST, 4), 0).names(),
     flex("user", "USER", (6, 20, 2), 0),
     fixed("status", "STATUS", 12, 1),
     flex("program", "PROGRAM", (7, 40, 2), 3).unsorted(),
@@ -254,10 +267,12 @@ pub const fn noun(key: WindowKey) -> &'static str {
 const GOOD_TO_HAVE: u8 = 5;
 
 /// The columns that fit, and where each begins and how wide it is; one column between two.
+/// `names` is how wide the widest name is that was seen.
 pub fn fit(
     columns: &[Column],
     hidden: impl Fn(&str) -> bool,
     width: u16,
+    names: u16,
 ) -> Vec<(Column, u16, u16)> {
     const GAP: u16 = 2;
     let least = |column: &Column| match column.width {
@@ -289,11 +304,19 @@ pub fn fit(
     }
     let mut widths: Vec<u16> = kept.iter().map(least).collect();
     let mut spare = width.saturating_sub(needed(&kept));
+    // Names first: what cannot be told apart cannot be acted on.
+    for (at, column) in kept.iter().enumerate().filter(|(_, column)| column.names) {
+        let Width::Flex { most, .. } = column.width else { continue };
+        let more = names.min(most).saturating_sub(widths[at]).min(spare);
+        widths[at] += more;
+        spare -= more;
+    }
     // Hand out what is left by weight, a round at a time, until all are as wide as they go.
     while spare > 0 {
         let mut given = 0;
         for (at, column) in kept.iter().enumerate() {
             let Width::Flex { most, weight, .. } = column.width else { continue };
+            let most = if column.names { most.min(NAME_USUAL) } else { most };
             let more = weight.min(most.saturating_sub(widths[at])).min(spare - given);
             widths[at] += more;
             given += more;
@@ -332,7 +355,7 @@ mod tests {
         for key in [WindowKey::Devices, WindowKey::Commands, WindowKey::Audit, WindowKey::Alerts] {
             let mut last = 0;
             for width in 0..260 {
-                let placed = fit(columns(key), |_| false, width);
+                let placed = fit(columns(key), |_| false, width, 24);
                 for pair in placed.windows(2) {
                     assert!(pair[0].1 + pair[0].2 < pair[1].1);
                 }
@@ -343,5 +366,18 @@ mod tests {
             }
             assert_eq!(last, columns(key).len());
         }
+    }
+
+    #[test]
+    fn names_get_the_room_that_they_need_before_others_get_more() {
+        let device = |width, names| {
+            let placed = fit(columns(WindowKey::Commands), |_| false, width, names);
+            placed.iter().find(|(column, ..)| column.names).expect("it always stays").2
+        };
+        assert_eq!(device(116, 30), 30);
+        assert_eq!(device(196, 66), 66);
+        // No more than they need, nor than there is.
+        assert_eq!(device(116, 10), device(116, 0));
+        assert!(device(76, 66) >= 20, "{}", device(76, 66));
     }
 }

@@ -327,6 +327,13 @@ pub(super) fn open_project(app: &mut App, effects: &mut Vec<Effect>) {
         return;
     }
     let id = under_cursor(app, WindowKey::Projects).and_then(|id| ProjectId::new(&id).ok());
+    // What waits or is under way means devices of this project: it must not leave for another.
+    let is_under_way = !app.calls.jobs.is_empty() || !app.calls.submissions.is_empty();
+    if !app.calls.grace.is_empty() || is_under_way {
+        let what = app.calls.grace.last().map_or("something", |grace| grace.title.as_str());
+        let text = format!("{what} is not sent yet: wait for it, or call it back with u");
+        return app.toast(text, Tone::Warn);
+    }
     if let Some(id) = id {
         app.toast(format!("opening {id} ..."), Tone::Muted);
         effects.push(Effect::Net(NetRequest::OpenProject(id)));

@@ -12,6 +12,9 @@
 //! Who sends a batch may be on another screen, or in another wizard, when the
 //! server refuses it ten seconds later: so each submission has a number, and a
 //! copy of its wizard waits under it for the answer.
+//!
+//! Drafts belong to the project that they were written in: they wait while
+//! another is open, and are never offered to its devices.
 
 use quarterdeck_protocol::api::Problem;
 
@@ -27,7 +30,7 @@ use super::{
 };
 use crate::tui::{effects::Effect, store::WindowKey, theme::Tone};
 
-/// The most that are kept; a further one takes the place of the oldest, and says so.
+/// The most that are kept of a project; a further one takes the place of the oldest, and says so.
 const DRAFTS_MAX: usize = 8;
 /// The value of the entry that begins anew.
 const NEW: &str = "new";
@@ -122,7 +125,25 @@ pub(super) fn keep(app: &mut App, draft: Wizard) {
 /// What is written and would be lost with the program.
 pub(super) fn written(app: &App) -> Vec<String> {
     let open = app.wizard.iter().filter(|wizard| wizard.submission.is_none());
-    app.drafts.iter().chain(open).filter(|draft| draft.is_written()).map(Wizard::title).collect()
+    let here = app.drafts.iter().chain(open).filter(|draft| draft.is_written()).map(Wizard::title);
+    let elsewhere = app.drafts_elsewhere.iter().flat_map(|(project, drafts)| {
+        let written = drafts.iter().filter(|draft| draft.is_written());
+        written.map(move |draft| format!("{} (project {project})", draft.title()))
+    });
+    here.chain(elsewhere).collect()
+}
+
+/// Puts the drafts of the project that is left where they wait for it, and takes those of the next.
+pub(super) fn change_project(app: &mut App, next: &str) {
+    let open = app.wizard.take().filter(|open| open.submission.is_none() && open.is_written());
+    if let Some(wizard) = open {
+        keep(app, wizard);
+    }
+    let theirs = app.drafts_elsewhere.remove(next).unwrap_or_default();
+    let left = std::mem::replace(&mut app.drafts, theirs);
+    if !left.is_empty() {
+        app.drafts_elsewhere.insert(app.session.project.clone(), left);
+    }
 }
 
 /// Notes that a submission of the wizard on screen has left, or waits in its grace.

@@ -1,16 +1,16 @@
-//! Whether an action has anything to act on in what is shown.
+//! Whether an action has anything to act on in what is shown; of the row under
+//! the cursor [`on_row`](super::on_row) says so.
 //!
 //! Who may do it is another question; [`App::available`] asks both. A key that is
 //! offered does something: footer, menu and palette ask here too.
 
 use super::{
-    App,
+    App, Link,
     actions::{ACTIONS, Action, Context},
     columns::{columns, sort_of},
     document,
     nav::Place,
     perform::resolve,
-    subjects::{command, subjects_commands},
     tabs::{DeviceTab, UsersTab},
 };
 use crate::tui::{
@@ -45,16 +45,19 @@ pub fn on_screen(app: &App, action: Action) -> Result<(), &'static str> {
         {
             Err("there is no JSON here; it is in a command's Payload and Response")
         }
+        Action::Reconnect if !matches!(app.link, Link::Lost { .. }) => {
+            Err("the connection is not lost")
+        }
         Action::Menu if menu_items(app).is_empty() => Err("nothing can be done here"),
         Action::Open if !opens(app) => Err("there is nothing to open here"),
         Action::Sort if !app.current_list().is_some_and(is_sorted) => {
             Err("this table has one order")
         }
-        Action::CommandCancel | Action::CommandRetry => match app.nav.here {
-            Place::Command(_) => on_row(app, action),
-            _ if !lists_commands(app) => Err("there is no command here"),
-            _ => Ok(()),
-        },
+        Action::CommandCancel | Action::CommandRetry
+            if !matches!(app.nav.here, Place::Command(_)) && !lists_commands(app) =>
+        {
+            Err("there is no command here")
+        }
         Action::UserPassword | Action::UserDisable | Action::UserEnable => {
             on_tab(app, &[UsersTab::Users], "is for a user: see the tab Users")
         }
@@ -66,21 +69,6 @@ pub fn on_screen(app: &App, action: Action) -> Result<(), &'static str> {
         Action::TokenRevoke => {
             on_tab(app, &[UsersTab::Tokens], "is for a token: see the tab Enrolment tokens")
         }
-        _ => Ok(()),
-    }
-}
-
-/// Says why an action makes no sense for the one row that it would be about. Of several rows the
-/// server says which can.
-pub(super) fn on_row(app: &App, action: Action) -> Result<(), &'static str> {
-    if !matches!(action, Action::CommandCancel | Action::CommandRetry) {
-        return Ok(());
-    }
-    let ids = subjects_commands(app);
-    let shown = command(app).filter(|row| ids == [row.id.to_string()]);
-    match (action, shown.map(|row| row.status.is_terminal())) {
-        (Action::CommandCancel, Some(true)) => Err("it is over: nothing is left to cancel"),
-        (Action::CommandRetry, Some(false)) => Err("it is not over yet"),
         _ => Ok(()),
     }
 }

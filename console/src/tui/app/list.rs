@@ -1,9 +1,10 @@
 //! A table as its reader left it: cursor, scroll position, marks, order, filter.
 //!
 //! The cursor follows its row, not its number: when rows come and go above it,
-//! it stays on the same key. Until it is moved for the first time (and again
-//! after `g`) it follows the first row instead, so that a list of the newest
-//! stays at the newest.
+//! it stays on the same key, also on the first row and before it was ever moved.
+//! Who is about to press a key acts on the row that they see. Where the first
+//! rows are shown, new ones come in above for as long as the cursor stays in
+//! sight; `g` goes to the newest again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,12 +40,14 @@ impl Mark {
 pub struct ListState {
     /// The absolute position of the cursor.
     pub cursor: u64,
-    /// The row that the cursor is on; `None` follows the first row.
+    /// The row that the cursor is on; `None` until the first row is known.
     pub key: Option<String>,
     /// The first row that is seen.
     pub top: u64,
     /// How many rows are seen; told by the last drawing.
     pub height: u16,
+    /// The widest name that was seen under this filter. It only grows, so that columns stand still.
+    pub names_wide: u16,
     pub marks: BTreeMap<String, Mark>,
     /// Rows that marking all left out: retired devices.
     pub left_out: u64,
@@ -79,7 +82,7 @@ impl ListState {
         self.show_cursor(window.total);
     }
 
-    /// Goes to the first row and stays at the first, whichever that is.
+    /// Goes to the first row, whichever that will be when rows come next.
     pub fn first(&mut self) {
         self.cursor = 0;
         self.top = 0;
@@ -104,7 +107,10 @@ impl ListState {
                 Some(at) => {
                     let moved = at as i64 - self.cursor as i64;
                     self.cursor = at;
-                    self.top = self.top.saturating_add_signed(moved);
+                    // Who looks at the first rows goes on to see them.
+                    if self.top > 0 {
+                        self.top = self.top.saturating_add_signed(moved);
+                    }
                 }
                 // Its row is gone or out of sight; what is there now is the cursor's row.
                 None => {
@@ -113,10 +119,7 @@ impl ListState {
                     }
                 }
             },
-            None if self.cursor > 0 => {
-                self.key = window.row(self.cursor).map(|row| row.key.clone());
-            }
-            None => {}
+            None => self.key = window.row(self.cursor).map(|row| row.key.clone()),
         }
         self.cursor = self.cursor.min(window.total.saturating_sub(1));
         self.show_cursor(window.total);
@@ -153,6 +156,7 @@ impl ListState {
         self.first();
         self.anchor = None;
         self.left_out = 0;
+        self.names_wide = 0;
     }
 
     pub fn sort_column(&self) -> Option<(&str, bool)> {
@@ -189,11 +193,17 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_that_was_never_moved_stays_at_the_newest() {
+    fn a_cursor_that_was_never_moved_stays_on_its_row_and_the_newest_in_sight() {
         let mut list = ListState { height: 3, ..ListState::default() };
         list.follow(&window(&["a", "b"], 2));
         list.follow(&window(&["x", "a", "b"], 3));
-        assert_eq!(list.cursor, 0);
+        assert_eq!((list.cursor, list.top, list.key.as_deref()), (1, 0, Some("a")));
+        // Out of sight no key may act: then the rows move with it.
+        list.follow(&window(&["v", "w", "x", "a", "b"], 5));
+        assert_eq!((list.cursor, list.top, list.key.as_deref()), (3, 1, Some("a")));
+        list.first();
+        list.follow(&window(&["v", "w", "x", "a", "b"], 5));
+        assert_eq!((list.cursor, list.top, list.key.as_deref()), (0, 0, Some("v")));
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub enum Msg {
 pub struct Layout {
     /// The rows of tables.
     pub lists: Vec<(WindowKey, Rect)>,
+    /// How wide the widest name is that was seen in a table.
+    pub names: Vec<(WindowKey, u16)>,
     /// The text that scrolls, and how many lines it has.
     pub viewer: Option<(Rect, usize)>,
     /// The rows of the line under the cursor in a JSON document: from, and up to.

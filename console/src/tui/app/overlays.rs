@@ -6,7 +6,7 @@ use super::{
     dialog::{Confirm, FormDialog, Overlay, Pick, PickPurpose, Prompt, PromptKind, Then},
     drafts,
     form::FormStep,
-    panes, people, perform, pickers,
+    home, panes, people, perform, pickers,
 };
 use crate::tui::{
     effects::Effect,
@@ -122,7 +122,7 @@ fn palette_input(
                 app.toast(text, Tone::Warn);
                 return Vec::new();
             };
-            return perform::perform(app, entry.action);
+            return home::choose(app, entry.action);
         }
         Some((
             code @ (Code::Down

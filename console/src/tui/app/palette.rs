@@ -9,6 +9,7 @@ use super::{
     App,
     actions::{ACTIONS, Action},
     field::TextField,
+    home,
 };
 
 /// The palette while it is open.
@@ -27,6 +28,8 @@ pub struct Entry {
     pub key: Option<String>,
     /// Why it cannot be done now.
     pub refused: Option<String>,
+    /// The screen that it goes to first: here it has nothing to act on.
+    pub leads_to: Option<&'static str>,
     /// Which characters of the title the typed text matched.
     pub matched: Vec<u32>,
 }
@@ -48,12 +51,7 @@ impl Palette {
         let mut found: Vec<(u32, usize, Entry)> = Vec::new();
         for (at, spec) in ACTIONS.iter().enumerate() {
             let is_screen = matches!(spec.action, Action::Screen(_));
-            // What leads away is found from everywhere, also while a pane has the keyboard.
-            let leads_away =
-                matches!(spec.action, Action::Quit | Action::Handover | Action::AlertsScreen);
-            if !is_screen && !leads_away && !app.concerns(spec) {
-                continue;
-            }
+            let is_here = home::is_here(app, spec);
             let title = if is_screen { spec.title.to_lowercase() } else { spec.title.to_owned() };
             let mut buffer = Vec::new();
             let mut matched = Vec::new();
@@ -69,17 +67,23 @@ impl Palette {
                 score += 10_000;
             } else if is_screen {
                 score += 20;
+            } else if is_here {
+                score += 10;
             }
-            // Who moves does not look for it here.
+            // Who moves does not look for it in a palette.
             let is_move = spec.id.starts_with("move.");
-            let rank = at + ACTIONS.len() * (usize::from(!is_screen) + usize::from(is_move));
+            let group = usize::from(!is_screen) + usize::from(is_move) + 2 * usize::from(!is_here);
+            let rank = at + ACTIONS.len() * group;
+            let refused =
+                if is_here { app.available(spec.action) } else { app.permitted(spec.action) };
             matched.sort_unstable();
             matched.dedup();
             let entry = Entry {
                 title,
                 action: spec.action,
                 key: app.keymap.hint(spec.action),
-                refused: app.available(spec.action).err(),
+                refused: refused.err(),
+                leads_to: home::place_name(app, spec),
                 matched,
             };
             found.push((score, rank, entry));

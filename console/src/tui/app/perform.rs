@@ -1,7 +1,7 @@
 //! What each action does.
 
 use super::{
-    App, Viewer,
+    App, Link, Viewer,
     actions::Action,
     calls::{Outgoing, Purpose},
     dialog::{Confirm, FormPurpose, Overlay, PromptKind, Then},
@@ -57,7 +57,10 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Effect> {
         Action::HalfUp => page(app, -1, 2),
         Action::HalfDown => page(app, 1, 2),
         Action::First => match app.current_list() {
-            Some(key) => app.list_mut(key).first(),
+            Some(key) => {
+                let window = app.store.window(key);
+                app.lists.entry(key).or_default().go(0, window);
+            }
             None if document::to_end(app, false) => {}
             None => {
                 app.viewer = Viewer { top: 0, follow: false, ..std::mem::take(&mut app.viewer) }
@@ -135,6 +138,7 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Effect> {
             go(app, Place::Overview);
         }
         Action::Redraw => app.redraw = true,
+        Action::Reconnect => reconnect(app, &mut effects),
         Action::Quit => quit(app, &mut effects),
         Action::Screen(n) => {
             if let Some((place, _)) = SCREENS.get(usize::from(n).wrapping_sub(1)) {
@@ -263,6 +267,14 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Effect> {
         | Action::PlayerStepBack => {}
     }
     effects
+}
+
+/// Tries to connect now.
+fn reconnect(app: &mut App, effects: &mut Vec<Effect>) {
+    if let Link::Lost { again_at, .. } = &mut app.link {
+        *again_at = Some(app.now);
+        effects.push(Effect::Net(NetRequest::Reconnect));
+    }
 }
 
 /// One key, one idea: "new" means what the tab is about.

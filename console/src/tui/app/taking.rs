@@ -17,10 +17,7 @@ use super::{
     sweep::{self, Sweep, What},
     wizard::unless,
 };
-use crate::{
-    cli::line::cli_line,
-    tui::{effects::Effect, format, store::WindowKey, theme::Tone, view::texts},
-};
+use crate::tui::{effects::Effect, format, store::WindowKey, theme::Tone, view::texts};
 
 pub(super) fn copy(app: &mut App, effects: &mut Vec<Effect>) {
     if let Some((text, path)) = document::value(app) {
@@ -64,7 +61,8 @@ pub(super) fn copy_cli(app: &mut App, effects: &mut Vec<Effect>) {
         .or_else(|| command(app).map(|row| again(&row)));
     if let Some(request) = request {
         app.toast("copied the command line", Tone::Good);
-        effects.push(Effect::CopyToClipboard(cli_line(&request)));
+        let line = app.cli_line(&request);
+        effects.push(Effect::CopyToClipboard(line));
     }
 }
 

@@ -1,6 +1,6 @@
 //! The one function that changes the state.
 
-use quarterdeck_protocol::{device::DeviceStatus, operations::is_builtin};
+use quarterdeck_protocol::{api::Role, device::DeviceStatus, operations::is_builtin};
 
 use super::{
     App, Freshness, Link, Peek,
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::tui::{
     effects::{ApiRequest, Effect, NetRequest},
-    mailbox::{Batch, LinkEvent},
+    mailbox::{Batch, Hello, LinkEvent},
     store::WindowKey,
     term::input::{Code, Input, Key},
     theme::Tone,
@@ -101,6 +101,9 @@ fn on_wall_input(app: &mut App, input: &Input) -> Vec<Effect> {
     let Input::Key(key) = input else { return Vec::new() };
     match key.code {
         Code::Char('c') if key.ctrl => return vec![Effect::Quit],
+        Code::Char('r') if matches!(app.link, Link::Lost { .. }) => {
+            return perform::perform(app, Action::Reconnect);
+        }
         Code::Char(' ') => wall.paused = !wall.paused,
         Code::Left | Code::Char('h') => wall.turn(-1, now),
         Code::Right | Code::Char('l') => wall.turn(1, now),
@@ -168,6 +171,10 @@ fn on_drawn(app: &mut App, layout: Layout) -> Vec<Effect> {
             list.show_cursor(total);
         }
     }
+    for (key, wide) in &layout.names {
+        let list = app.lists.entry(*key).or_default();
+        list.names_wide = list.names_wide.max(*wide);
+    }
     if let Some((area, lines)) = layout.viewer {
         let last = lines.saturating_sub(usize::from(area.height));
         app.viewer.top = if app.viewer.follow { last } else { app.viewer.top.min(last) };
@@ -196,7 +203,11 @@ fn on_net(app: &mut App, batch: Batch) -> Vec<Effect> {
             let Some((key, window)) = app.store.by_id(slot.id) else { continue };
             window.apply(slot, batch.heard);
             let window = app.store.window(key);
-            if let Some(list) = app.lists.get_mut(&key) {
+            let list = app.lists.entry(key).or_default();
+            if app.wall.is_some() {
+                // Nobody is at a wall: it shows what is first.
+                list.first();
+            } else {
                 list.follow(window);
             }
             refresh_marks(app, key);
@@ -216,9 +227,12 @@ fn on_net(app: &mut App, batch: Batch) -> Vec<Effect> {
 fn on_link(app: &mut App, event: LinkEvent, effects: &mut Vec<Effect>) {
     match event {
         LinkEvent::Connected(hello) => {
-            let was_lost = matches!(app.link, Link::Lost { .. });
-            app.link = Link::Connected;
+            let before = std::mem::replace(&mut app.link, Link::Connected);
             let is_other_project = app.session.project != hello.project.as_str();
+            let said = said_on_return(app, &before, &hello);
+            if is_other_project {
+                drafts::change_project(app, hello.project.as_str());
+            }
             app.session.project = hello.project.to_string();
             app.session.username = hello.username;
             app.session.role = hello.role;
@@ -233,15 +247,13 @@ fn on_link(app: &mut App, event: LinkEvent, effects: &mut Vec<Effect>) {
             }
             if is_other_project {
                 app.lists.clear();
-                app.wizard = None;
-                app.drafts.clear();
                 app.sweep = None;
                 panes::leave_project(app, effects);
                 app.subjects.clear();
                 app.samples.clear();
             }
-            if was_lost {
-                app.toast("connected again", Tone::Good);
+            if let Some((text, tone)) = said {
+                app.toast(text, tone);
             }
             if let Some(id) = app.calls.begin(Purpose::Settings, app.now) {
                 let call = ApiRequest::ProjectSettings;
@@ -249,15 +261,43 @@ fn on_link(app: &mut App, event: LinkEvent, effects: &mut Vec<Effect>) {
             }
             app.health_due = Some(app.now);
         }
-        LinkEvent::Lost { why } => {
+        LinkEvent::Lost { why, again_in } => {
             let since = match &app.link {
                 Link::Lost { since, .. } => *since,
                 Link::Connected => app.heard_at.unwrap_or(app.now),
                 Link::Connecting | Link::SignedOut { .. } => app.now,
             };
-            app.link = Link::Lost { since, why };
+            let again_at = again_in.map(|pause| {
+                let ms = i64::try_from(pause.as_millis()).unwrap_or(i64::MAX);
+                app.now.plus_millis(ms)
+            });
+            app.link = Link::Lost { since, why, again_at };
         }
-        LinkEvent::SignedOut { why } => app.link = Link::SignedOut { why },
+        LinkEvent::SignedOut { why, waits_for_login } => {
+            app.link = Link::SignedOut { why, waits_for_login };
+        }
+    }
+}
+
+/// What is said when a connection stands again: that it does, and who one is now where that is
+/// another than before.
+fn said_on_return(app: &App, before: &Link, hello: &Hello) -> Option<(String, Tone)> {
+    let session = &app.session;
+    let is_first = session.username.is_empty();
+    let is_same_place = session.project == hello.project.as_str();
+    let is_same_user = session.username == hello.username;
+    let word = |admin: bool, role: Role| if admin { "server admin" } else { role.as_str() };
+    let (was, is) = (word(session.admin, session.role), word(hello.admin, hello.role));
+    if !is_first && is_same_place && !is_same_user {
+        return Some((format!("you are {} now, {is}", hello.username), Tone::Warn));
+    }
+    if !is_first && is_same_place && was != is {
+        return Some((format!("you are {is} now, no longer {was}"), Tone::Warn));
+    }
+    match before {
+        Link::Lost { .. } => Some(("connected again".to_owned(), Tone::Good)),
+        Link::SignedOut { .. } => Some(("signed in again".to_owned(), Tone::Good)),
+        Link::Connecting | Link::Connected => None,
     }
 }
 

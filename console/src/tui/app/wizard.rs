@@ -422,7 +422,7 @@ mod tests {
                 priority.expect("there").control = Control::Slider { value: 1, min: 1, max: 10 };
             }
             let request = wizard.request(confirm).expect("chosen");
-            let line = crate::cli::line::cli_line(&request);
+            let line = crate::cli::line::cli_line(vec!["quarterdeck".to_owned()], &request);
             assert_eq!(crate::cli::line::parsed(&line), request, "{line}");
         }
     }

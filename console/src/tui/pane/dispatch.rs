@@ -236,7 +236,9 @@ impl Screen {
 
     fn set_dec_mode(&mut self, number: u16, on: bool) {
         match number {
-            3 => self.change_columns(),
+            // As `tput init` resets it, which is to clear nothing.
+            3 if self.modes.may_change_columns => self.change_columns(on),
+            3 => {}
             47 => self.show_alternate(on),
             1047 => {
                 if !on && self.is_alternate() {
@@ -275,6 +277,7 @@ impl Screen {
 
     fn dec_mode(&self, number: u16) -> Option<bool> {
         match number {
+            3 => Some(self.modes.wide),
             47 | 1047 | 1049 => Some(self.is_alternate()),
             _ => self.modes.dec(number),
         }
@@ -286,14 +289,15 @@ impl Screen {
         self.grid_mut().clear(rows, blank);
     }
 
-    // Erasing and editing. None of it moves the cursor, also where it is past the end of a row.
+    // Erasing and editing. What comes or goes by lines moves the cursor to the line's beginning
+    // (ECMA-48, 8.3.32 and 8.3.67). What erases to the right of a full row erases its last
+    // character, and the next one goes there, as in xterm. Nothing else moves it.
 
     fn erase_display(&mut self, what: u16, is_selective: bool) {
         let (row, rows) = (self.cursor.row, self.size.rows);
         match what {
             0 => {
-                let (col, cols, blank) = (self.cursor.col, self.size.cols, self.blank());
-                self.grid_mut().erase(row, col..cols, blank, is_selective);
+                self.erase_line(0, is_selective);
                 self.erase_rows(row + 1..rows, is_selective);
             }
             1 => {
@@ -321,10 +325,10 @@ impl Screen {
         let (row, col, cols, blank) =
             (self.cursor.row, self.cursor.col, self.size.cols, self.blank());
         let erased = match what {
-            // Nothing is to the right of a row that is full: its last character stays, as
-            // programs expect that write to the edge and then clear what may follow.
-            0 if self.cursor.is_past_end => return,
-            0 => col..cols,
+            0 => {
+                self.cursor.is_past_end = false;
+                col..cols
+            }
             1 => 0..col + 1,
             2 => 0..cols,
             _ => return,
@@ -365,6 +369,7 @@ impl Screen {
     fn insert_lines(&mut self, n: u16) {
         if let Some(area) = self.lines_below() {
             self.scroll_down(&area, n);
+            self.go(self.cursor.row, area.cols.start);
         }
     }
 
@@ -373,6 +378,7 @@ impl Screen {
             // What is deleted is gone, also where it was the top line.
             let blank = self.blank();
             self.grid_mut().scroll_up(&area, n, blank, |_| {});
+            self.go(self.cursor.row, area.cols.start);
         }
     }
 

@@ -52,6 +52,10 @@ pub struct Modes {
     pub blinking_cursor: bool,
     /// DECTCEM.
     pub cursor_shown: bool,
+    /// 40: DECCOLM is heeded.
+    pub may_change_columns: bool,
+    /// DECCOLM, as it was last set.
+    pub wide: bool,
     /// 45: a backspace goes on in the row above.
     pub reverse_wrap: bool,
     /// DECLRMM: `CSI s` sets left and right margins.
@@ -79,6 +83,8 @@ impl Default for Modes {
             autowrap: true,
             blinking_cursor: false,
             cursor_shown: true,
+            may_change_columns: false,
+            wide: false,
             reverse_wrap: false,
             side_margins: false,
             mouse: MouseMode::Off,
@@ -113,6 +119,7 @@ impl Modes {
             7 => &mut self.autowrap,
             12 => &mut self.blinking_cursor,
             25 => &mut self.cursor_shown,
+            40 => &mut self.may_change_columns,
             45 => &mut self.reverse_wrap,
             66 => &mut self.keypad,
             69 => &mut self.side_margins,

@@ -348,7 +348,8 @@ impl Screen {
     }
 
     /// DECCOLM: the width stays, as it is the operator's; the rest of what it does is done.
-    pub(super) fn change_columns(&mut self) {
+    pub(super) fn change_columns(&mut self, wide: bool) {
+        self.modes.wide = wide;
         self.reset_margins();
         let blank = self.blank();
         let rows = 0..self.size.rows;

@@ -122,15 +122,17 @@ fn a_full_row_wraps_at_the_next_character_only() {
 }
 
 #[test]
-fn clearing_after_a_full_row_keeps_it() {
+fn clearing_after_a_full_row_takes_its_last_character() {
     all(&[
-        ("abcdefgh\x1b[K", FULL, (0, 7)),
+        ("abcdefgh\x1b[K", "abcdefg", (0, 7)),
+        ("abcdefgh\x1b[Ki", "abcdefgi", (0, 7)),
+        ("abcdefgh\x1b[Ji", "abcdefgi", (0, 7)),
         ("abcdefgh\x1b[1K", "", (0, 7)),
         ("abcdefgh\x1b[J", "abcdefg", (0, 7)),
         ("abcdefgh\x1b[X", "abcdefg", (0, 7)),
         ("abcdefgh\x1b[Xi", "abcdefg/i", (1, 1)),
         ("abcdefgh\x1b[@i", "abcdefg/i", (1, 1)),
-        ("abcdefgh\x1b[Li", "/ibcdefgh", (1, 1)),
+        ("abcdefgh\x1b[Li", "i/abcdefgh", (0, 1)),
     ]);
 }
 
@@ -219,9 +221,12 @@ fn cells_and_lines_come_and_go() {
         ("abcdef\x1b[2G\x1b[99P", "a", (0, 1)),
         ("abc\r\x1b[4hxy\x1b[4lz", "xyzbc", (0, 3)),
         ("abcdefgh\r\x1b[4h日", "日abcdef", (0, 2)),
-        (&format!("{ROWS}\x1b[2;2H\x1b[L"), "aaa//bbb/ccc", (1, 1)),
-        (&format!("{ROWS}\x1b[2;2H\x1b[99L"), "aaa", (1, 1)),
-        (&format!("{ROWS}\x1b[2;2H\x1b[M"), "aaa/ccc/ddd", (1, 1)),
+        (&format!("{ROWS}\x1b[2;2H\x1b[L"), "aaa//bbb/ccc", (1, 0)),
+        (&format!("{ROWS}\x1b[2;2H\x1b[99L"), "aaa", (1, 0)),
+        (&format!("{ROWS}\x1b[2;2H\x1b[M"), "aaa/ccc/ddd", (1, 0)),
+        // To the left margin, and only where the line is within the margins.
+        (&format!("{ROWS}\x1b[?69h\x1b[2;4s\x1b[2;3H\x1b[L"), "aaa/b/cbb/dcc", (1, 1)),
+        (&format!("{ROWS}\x1b[2;3r\x1b[4;3H\x1b[M"), "aaa/bbb/ccc/ddd", (3, 2)),
         (&format!("{ROWS}\x1b[S"), "bbb/ccc/ddd", (3, 3)),
         (&format!("{ROWS}\x1b[2T"), "//aaa/bbb", (3, 3)),
         (&format!("{ROWS}\x1b[1;1;1;1;1T"), "aaa/bbb/ccc/ddd", (3, 3)),
@@ -366,7 +371,14 @@ fn resets_reset() {
     assert_eq!(*hard.modes(), super::modes::Modes::default());
     all(&[
         ("x\x1b[2;3H\x1b#8", "EEEEEEEE/EEEEEEEE/EEEEEEEE/EEEEEEEE", (0, 0)),
-        ("abc\x1b[2;3r\x1b[?3h", "", (0, 0)),
+        // DECCOLM is heeded when that is allowed: `tput init` resets it.
+        ("abc\x1b[?3h\x1b[?3;4l", "abc", (0, 3)),
+        ("abc\x1b[2;3r\x1b[?40h\x1b[?3h", "", (0, 0)),
+    ]);
+    answers(&[
+        ("\x1b[?40$p\x1b[?3h\x1b[?3$p", "\x1b[?40;2$y\x1b[?3;2$y"),
+        ("\x1b[?40h\x1b[?3h\x1b[?3$p\x1b[?40$p", "\x1b[?3;1$y\x1b[?40;1$y"),
+        ("\x1b[?40h\x1b[?3h\x1b[?3l\x1b[?3$p", "\x1b[?3;2$y"),
     ]);
 }
 

@@ -7,6 +7,7 @@ use ratatui::layout::Rect;
 
 use super::{
     canvas::{Canvas, shown, width},
+    header,
     overlay::wrapped,
     widgets::input,
 };
@@ -17,7 +18,7 @@ use crate::tui::{
         calls::Grace,
         columns::noun,
         dialog::{Overlay, PromptKind},
-        filter, fitting,
+        filter,
         nav::Place,
         perform::resolve,
         windows::listing,
@@ -83,10 +84,8 @@ pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App) {
             let foreign = in_wizard
                 && !spec.contexts.contains(&Context::Wizard)
                 && !matches!(spec.action, Action::Palette | Action::Help | Action::Filter);
-            // Not by the row under the cursor: a footer that changes with it costs bytes and eyes.
-            let fits = app.permitted(spec.action).is_ok()
-                && fitting::on_screen(app, spec.action).is_ok()
-                && resolve(app, spec.action) == spec.action;
+            let fits =
+                app.available(spec.action).is_ok() && resolve(app, spec.action) == spec.action;
             let shown = is_meant && !foreign && fits;
             shown.then_some((spec, key, word, rank))
         })
@@ -175,8 +174,11 @@ pub fn refusal(canvas: &mut Canvas<'_>, area: Rect, text: &str) {
 /// Says over a dimmed screen since when it is not known to be so, and why.
 pub fn lost(canvas: &mut Canvas<'_>, area: Rect, app: &App) {
     let (text, since): (String, Option<Timestamp>) = match &app.link {
-        Link::Lost { since, why } => (why.clone(), Some(*since)),
-        Link::SignedOut { why } => (format!("signed out: {why}; then start again"), None),
+        Link::Lost { since, why, .. } => (format!("{}{why}", next_try(app)), Some(*since)),
+        Link::SignedOut { why, waits_for_login } => {
+            let then = if *waits_for_login { "this goes on by itself" } else { "start again" };
+            (format!("signed out: {why}; then {then}"), None)
+        }
         Link::Connected => ("the server is silent".to_owned(), app.heard_at),
         Link::Connecting => return,
     };
@@ -190,6 +192,22 @@ pub fn lost(canvas: &mut Canvas<'_>, area: Rect, app: &App) {
     let y = area.bottom().saturating_sub(1);
     let style = canvas.style(Tone::Alarm);
     canvas.text(x, y, &text, style, wide);
+}
+
+/// When a lost connection is tried next, and the key that does it now.
+fn next_try(app: &App) -> String {
+    let dot = app.theme.glyphs.dot;
+    let when = match header::retry(app) {
+        Some(header::Retry::Now) => return format!("trying now  {dot} "),
+        Some(header::Retry::In(seconds)) => format!("retry in {seconds}s, "),
+        None => String::new(),
+    };
+    let key =
+        if app.wall.is_some() { Some("r".to_owned()) } else { app.keymap.hint(Action::Reconnect) };
+    match key {
+        Some(key) => format!("{when}{key} tries now  {dot} "),
+        None => when,
+    }
 }
 
 /// Draws the toasts below the header, where they cover least: the newest at the right, others

@@ -5,7 +5,7 @@ use ratatui::layout::Rect;
 
 use super::canvas::{Canvas, width};
 use crate::tui::{
-    app::{App, Freshness},
+    app::{App, Freshness, Link},
     format,
     theme::Tone,
 };
@@ -104,6 +104,25 @@ fn right_side(canvas: &Canvas<'_>, app: &App) -> Vec<(String, Tone, u8)> {
     parts
 }
 
+/// From this width on the header has room for the next try.
+const WIDE: u16 = 80;
+
+/// When a lost connection is tried next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    Now,
+    /// In so many seconds.
+    In(i64),
+}
+
+/// When a lost connection is tried next, where that is known.
+pub fn retry(app: &App) -> Option<Retry> {
+    let Link::Lost { again_at: Some(at), .. } = &app.link else { return None };
+    let left_ms = at.millis_since(app.now);
+    // Rounded up: at 0 it tries.
+    Some(if left_ms <= 0 { Retry::Now } else { Retry::In((left_ms + 999) / 1_000) })
+}
+
 /// How fresh the screen is, in a word.
 pub fn fresh(app: &App) -> (String, Tone, u8) {
     let glyphs = app.theme.glyphs;
@@ -120,7 +139,13 @@ pub fn fresh(app: &App) -> (String, Tone, u8) {
             (format!("{} STALE {}", glyphs.pending, format::age_ms(age)), Tone::Warn)
         }
         Freshness::Lost(age) => {
-            (format!(" {} LOST {} ", glyphs.lost, format::age_ms(age)), Tone::Alarm)
+            let age = format::age_ms(age);
+            let next = match retry(app).filter(|_| app.size.width >= WIDE) {
+                Some(Retry::Now) => ", trying now".to_owned(),
+                Some(Retry::In(seconds)) => format!(", retry in {seconds}s"),
+                None => String::new(),
+            };
+            (format!(" {} LOST {age}{next} ", glyphs.lost), Tone::Alarm)
         }
         Freshness::SignedOut => (format!(" {} SIGNED OUT ", glyphs.lost), Tone::Alarm),
     };

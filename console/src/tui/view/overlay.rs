@@ -90,7 +90,8 @@ fn draw_palette(canvas: &mut Canvas<'_>, area: Rect, app: &App, palette: &Palett
             let style = canvas.style(if hit { Tone::Match } else { base });
             x = canvas.text(x, y, c.encode_utf8(&mut [0; 4]), style, row.right().saturating_sub(x));
         }
-        let note = entry.refused.as_deref().unwrap_or_default();
+        let leads_to = entry.leads_to.map(|name| format!("on {name}"));
+        let note = entry.refused.as_deref().or(leads_to.as_deref()).unwrap_or_default();
         let key = entry.key.as_deref().unwrap_or_default();
         let style = canvas.style(Tone::Key);
         let from = canvas.put_right(row.right(), y, key, style);

@@ -39,11 +39,11 @@ pub(super) async fn take_in(
     let mut loaded = live::by_ids(tx, &ids).await?;
     let mut alerts = Alerts::default();
     let has_devices = heard().any(|one| !matches!(one.what, What::Response(_)));
-    let has_reboots = loaded.iter().any(live::Loaded::is_reboot);
+    let takes_down = loaded.iter().any(live::Loaded::takes_host_down);
     let mut devices = Devices::default();
-    if has_devices || has_reboots {
+    if has_devices || takes_down {
         devices = Devices::load(tx, heard(), &loaded).await?;
-        loaded.extend(live::reboots_of(tx, &devices.that_moved(heard())).await?);
+        loaded.extend(live::going_down_of(tx, &devices.that_moved(heard())).await?);
     }
     let ceilings = ceilings(tx, &loaded).await?;
     let mut commands = Batch::default();
@@ -109,7 +109,7 @@ fn respond(
     }
 }
 
-/// What a device's coming or going means to the reboots that it has begun.
+/// What a device's coming or going means to what it has begun that takes it down.
 #[derive(Debug)]
 pub(super) enum Moved {
     Gone,
@@ -121,7 +121,7 @@ fn reconnect(commands: &mut Batch, device: &DeviceKey, moved: &Moved, now: Now, 
         Moved::Gone => command::Event::DeviceGone,
         Moved::Back { boot_id } => command::Event::DeviceBack { boot_id: boot_id.as_deref() },
     };
-    for id in commands.reboots_of(device.0.as_str(), device.1.as_str()) {
+    for id in commands.going_down_of(device.0.as_str(), device.1.as_str()) {
         if let Err(refused) = commands.apply(&id, event, None, now, "", after) {
             tracing::trace!(command = %id, %refused, "the device's move changes nothing");
         }

@@ -52,7 +52,7 @@ struct Working {
 }
 
 impl Devices {
-    /// Loads whoever speaks of itself, and whoever speaks of a reboot.
+    /// Loads whoever speaks of itself, and whoever speaks of going down.
     pub(super) async fn load(
         tx: &mut Tx,
         heard: impl Iterator<Item = &Heard>,
@@ -62,7 +62,7 @@ impl Devices {
             .filter(|one| !matches!(one.what, What::Response(_)))
             .map(|one| one.device.clone())
             .collect();
-        for row in commands.iter().filter(|row| row.is_reboot()) {
+        for row in commands.iter().filter(|row| row.takes_host_down()) {
             if let (Ok(project), Ok(device)) =
                 (ProjectId::new(&row.project_id), DeviceId::new(&row.device_id))
             {

@@ -8,7 +8,7 @@ use std::{borrow::Cow, fmt::Write as _};
 
 use quarterdeck_protocol::{
     command::{ResponseStatus, SCHEMA_VERSION},
-    device::{HealthMessage, ServiceFailedMessage, StatusMessage},
+    device::{HealthMessage, ProcessHealth, ServiceFailedMessage, StatusMessage},
     limits::{
         ERROR_MESSAGE_MAX_BYTES, JSON_MAX_DEPTH, OPERATION_NAME_MAX_BYTES, OPERATIONS_MAX,
         RESULT_MAX_BYTES,
@@ -334,6 +334,8 @@ pub(crate) struct Health {
     pub report: String,
     pub at: Option<Timestamp>,
     pub process_status: Option<String>,
+    /// How many of its processes cannot be read; the rest counts all the same.
+    pub odd_processes: usize,
     pub reconnect_count: i64,
     pub last_disconnect_at: Option<Timestamp>,
 }
@@ -350,10 +352,12 @@ impl Health {
             .map_err(|_| Malformed::Invalid("expected UTF-8"))?
             .trim()
             .to_owned();
+        let processes: Vec<_> = message.processes.iter().filter_map(ProcessHealth::read).collect();
         Ok(Self {
             report,
             at: message.at,
-            process_status: worst(message.processes.iter().map(|process| process.state.as_str())),
+            process_status: worst(processes.iter().map(|process| process.state.as_str())),
+            odd_processes: message.processes.len() - processes.len(),
             reconnect_count: i64::try_from(message.broker_connection.reconnect_count)
                 .unwrap_or(i64::MAX),
             last_disconnect_at: message.broker_connection.last_disconnect_at,
@@ -516,6 +520,23 @@ mod tests {
         );
         assert_eq!(worst(["running"].into_iter()).as_deref(), Some("running"));
         assert_eq!(worst(std::iter::empty()), None);
+    }
+
+    #[test]
+    fn a_heartbeat_counts_whatever_one_of_its_processes_is() {
+        for (processes, status, odd) in [
+            (r#"[{"name":"app","status":"crashed"}]"#, Some("crashed"), 0),
+            (r#"[{"name":"app","state":"stopped","status":1,"pid":7}]"#, Some("stopped"), 0),
+            (r#"["app",{"name":"db","state":"running"},null,7]"#, Some("running"), 3),
+            (r#"[{"name":"app"},{"state":"crashed"},{"name":1,"state":"crashed"}]"#, None, 3),
+            ("[]", None, 0),
+        ] {
+            let payload = format!(r#"{{"schema_version":"1.0","processes":{processes}}}"#);
+            let health = Health::parse(payload.as_bytes()).expect("a heartbeat");
+            assert_eq!(health.process_status.as_deref(), status, "{processes}");
+            assert_eq!(health.odd_processes, odd, "{processes}");
+            assert_eq!(health.report, payload);
+        }
     }
 
     #[test]

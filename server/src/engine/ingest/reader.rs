@@ -4,7 +4,7 @@
 //! nothing; it is counted, logged now and then, and acknowledged, for the device
 //! would only send it again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use quarterdeck_protocol::topics::{Channel, DeviceTopic};
 
@@ -31,6 +31,8 @@ pub(super) struct Reader {
     connections: HashMap<DeviceKey, ConnectionId>,
     seen_ms: HashMap<DeviceKey, i64>,
     complained_ms: i64,
+    /// Devices of whose last report not all processes could be read: said once, not with each heartbeat.
+    odd_reports: HashSet<DeviceKey>,
 }
 
 /// One batch, read.
@@ -78,6 +80,7 @@ impl Reader {
                     if self.connections.get(&device) == Some(&connection) {
                         self.connections.remove(&device);
                         self.seen_ms.remove(&device);
+                        self.odd_reports.remove(&device);
                         engine.0.delivery.gone(&device);
                         read.heard.push(Heard { device, what: What::Gone, now });
                     }
@@ -125,6 +128,7 @@ impl Reader {
                     }
                 }
             }
+            What::Health(health) => self.mind(&device, health),
             What::Response(_) => {
                 let seen_ms = self.seen_ms.entry(device.clone()).or_insert(i64::MIN);
                 if seen_ms.saturating_add(SEEN_PERIOD_MS) <= now.steady_ms {
@@ -138,6 +142,19 @@ impl Reader {
         read.words.push(&word);
         read.bytes += payload.len();
         read.heard.push(Heard { device, what, now });
+    }
+
+    /// Says once of a device that its processes are not all read.
+    fn mind(&mut self, device: &DeviceKey, health: &Health) {
+        if health.odd_processes == 0 {
+            self.odd_reports.remove(device);
+        } else if self.odd_reports.insert(device.clone()) {
+            let odd = health.odd_processes;
+            tracing::warn!(
+                project = %device.0, device = %device.1, odd,
+                "a health report has processes that are left out; expected objects with name and state, both texts"
+            );
+        }
     }
 
     fn complain(&mut self, device: &DeviceKey, kind: DeviceTopic, error: &Malformed, now_ms: i64) {

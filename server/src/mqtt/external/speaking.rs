@@ -1,4 +1,4 @@
-//! The connection that publishes.
+//! A connection that publishes: what is acknowledged, or frames of tunnels.
 
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use crate::mqtt::link::{InboundSender, Unheard};
 
 /// Owns the connection.
 pub(super) struct Speaking {
+    pub(super) side: Side,
     pub(super) shared: Arc<Shared>,
     pub(super) broker: BrokerUrl,
     pub(super) random: fn() -> f64,
@@ -28,7 +29,7 @@ impl Speaking {
         loop {
             let said = match self.connection.poll().await {
                 Ok(Event::Incoming(Packet::ConnAck(_))) => {
-                    debug!(broker = ?self.broker, "the broker takes what is published");
+                    debug!(broker = ?self.broker, side = ?self.side, "the broker takes what is published");
                     self.stands(true).await
                 }
                 Ok(Event::Incoming(packet)) => {
@@ -43,7 +44,7 @@ impl Speaking {
                 Err(ConnectionError::RequestsDone) => return,
                 Err(error) => {
                     let said = self.stands(false).await;
-                    info!(broker = ?self.broker, %error, attempt = pauses.attempt(), "no connection to the broker to publish");
+                    info!(broker = ?self.broker, side = ?self.side, %error, attempt = pauses.attempt(), "no connection to the broker to publish");
                     self.learn();
                     // A new session knows nothing of it; the engine says it again.
                     self.connection.pending.clear();
@@ -59,7 +60,7 @@ impl Speaking {
     }
 
     async fn stands(&mut self, stands: bool) -> Result<(), Unheard> {
-        self.shared.standing.set(Side::Speaking, stands, &self.inbound).await
+        self.shared.standing.set(self.side, stands, &self.inbound).await
     }
 
     /// Makes the next connection one that the broker bears.

@@ -1,4 +1,4 @@
-//! Whether the broker can be reached: both connections stand. And when to try again.
+//! Whether the broker can be reached: all connections stand. And when to try again.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -12,25 +12,21 @@ use crate::mqtt::{
     link::{Inbound, InboundSender, Unheard},
 };
 
-/// One of the two connections.
+/// One of the connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
     Hearing,
     Speaking,
+    /// Frames of tunnels.
+    Carrying,
 }
 
-/// What is known of both, and was said of it.
+/// What is known of them, and was said of it.
 #[derive(Debug, Default)]
 pub(super) struct Standing {
-    /// Held while it is said, so that the last word is the true one.
-    sides: Mutex<Sides>,
+    /// By [`Side`]. Held while it is said, so that the last word is the true one.
+    sides: Mutex<[bool; 3]>,
     is_up: AtomicBool,
-}
-
-#[derive(Debug, Default)]
-struct Sides {
-    hears: bool,
-    speaks: bool,
 }
 
 impl Standing {
@@ -51,11 +47,8 @@ impl Standing {
         inbound: &InboundSender,
     ) -> Result<(), Unheard> {
         let mut sides = self.sides.lock().await;
-        match side {
-            Side::Hearing => sides.hears = stands,
-            Side::Speaking => sides.speaks = stands,
-        }
-        let is_up = sides.hears && sides.speaks;
+        sides[side as usize] = stands;
+        let is_up = sides.iter().all(|stands| *stands);
         if self.is_up.swap(is_up, Ordering::AcqRel) == is_up {
             return Ok(());
         }
@@ -114,14 +107,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_link_is_up_while_both_sides_are() {
-        use Side::{Hearing, Speaking};
+    async fn the_link_is_up_while_all_sides_are() {
+        use Side::{Carrying, Hearing, Speaking};
         let (sender, mut inbound) = link::inbound();
         let standing = Standing::default();
         let steps = [
             (Hearing, true, None),
+            (Carrying, true, None),
             (Speaking, true, Some(true)),
             (Speaking, true, None),
+            (Carrying, false, Some(false)),
+            (Carrying, true, Some(true)),
             (Hearing, false, Some(false)),
             (Speaking, false, None),
             (Hearing, true, None),

@@ -17,7 +17,7 @@ use std::{cmp::Ordering, collections::BTreeMap};
 
 use quarterdeck_protocol::{
     api::{Command, Page},
-    command::CommandStatus,
+    command::{CommandStatus, Priority},
     ids::{BatchId, CommandId, DeviceId, ProjectId},
     search::Term,
     time::Timestamp,
@@ -25,9 +25,11 @@ use quarterdeck_protocol::{
 
 use super::{Row, columns};
 use crate::store::{
-    StoreError, Tx, on,
+    StoreError, Tx,
+    listed::Listed,
+    on,
     query::{
-        Bind, Column, ColumnKind, InvalidQuery, ListError, Names, Select, Slice, Sort, Sql,
+        Bind, Column, ColumnKind, InvalidQuery, Key, ListError, Names, Select, Slice, Sort, Sql,
         cut_page, fetch_all, in_order, search_words,
     },
 };
@@ -96,39 +98,6 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Reads the filters of a request; an empty one filters nothing.
-    pub fn parse(given: &BTreeMap<String, String>) -> Result<Self, InvalidQuery> {
-        let mut filter = Self::default();
-        for (name, value) in given {
-            if value.is_empty() && FILTERS.contains(&name.as_str()) {
-                continue;
-            }
-            match name.as_str() {
-                "id" => {
-                    filter.id = Some(
-                        value.parse().map_err(|_| InvalidQuery::new("id", "expected a UUID"))?,
-                    );
-                }
-                "status" => {
-                    filter.statuses =
-                        Names::choose(name, value, &CommandStatus::ALL, CommandStatus::as_str)?;
-                    filter.statuses.sort_unstable();
-                }
-                "type" => filter.kinds = Names::parse(name, value)?,
-                "device" => filter.devices = Names::parse_as::<DeviceId>(name, value)?,
-                "user" => filter.users = Names::parse(name, value)?,
-                "batch_id" => filter.batches = Names::parse_as::<BatchId>(name, value)?,
-                "priority" => filter.priorities = Names::parse_as::<u8>(name, value)?,
-                "error_code" => filter.errors = Names::parse(name, value)?,
-                "from" => filter.from = Some(instant("from", value)?),
-                "to" => filter.to = Some(instant("to", value)?),
-                "q" => filter.words = search_words(value)?,
-                _ => return Err(InvalidQuery::unknown_filter(name, FILTERS)),
-            }
-        }
-        Ok(filter)
-    }
-
     /// Whether nothing but the status is asked about.
     fn is_of_status_only(&self) -> bool {
         Self { statuses: Vec::new(), ..self.clone() } == Self::default()
@@ -179,25 +148,6 @@ impl Filter {
             found(&mut sql, project, word);
         }
         sql
-    }
-
-    pub(crate) fn select(&self, project: &ProjectId, sort: Sort) -> Select {
-        let mut filter = self.conditions(project);
-        if !self.statuses.is_empty() {
-            // An expression that no index has: the narrow filter's index is the better one.
-            let column = if self.is_narrow() { "status || ''" } else { "status" };
-            let statuses = self.statuses.iter().map(|status| status.as_str());
-            in_list(&mut filter, column, statuses);
-            if !self.is_narrow() {
-                // Says which of the two partial indexes will do.
-                match self.statuses.iter().filter(|status| status.is_terminal()).count() {
-                    0 => filter.push(" AND open"),
-                    ended if ended == self.statuses.len() => filter.push(" AND NOT open"),
-                    _ => &mut filter,
-                };
-            }
-        }
-        Select { from: "FROM commands", id: "id", filter, sort }
     }
 
     /// The keys of the wanted rows, in order.
@@ -286,44 +236,109 @@ impl Filter {
     }
 }
 
-/// Reads the order that is asked for.
-pub(crate) fn sort_of(given: Option<&str>) -> Result<Sort, InvalidQuery> {
-    Sort::parse(COLUMNS, given.unwrap_or(DEFAULT_SORT))
-}
+impl Listed for Filter {
+    type Item = Command;
 
-/// Reads a page, each command with everything but its live output.
-pub async fn list(
-    tx: &mut Tx,
-    project: &ProjectId,
-    filter: &Filter,
-    sort: Option<&str>,
-    cursor: Option<&str>,
-    limit: u32,
-) -> Result<Page<Command>, ListError> {
-    let sort = sort_of(sort)?;
-    let mut keys = fetch_all!(tx, filter.keys(project, sort, Slice::After(cursor), limit + 1)?)?;
-    let next_cursor = cut_page(&mut keys, limit, sort);
-    let items = rows(tx, &keys, true).await?;
-    Ok(Page { items, next_cursor, total: total(tx, project, filter).await? })
-}
+    const COLUMNS: &'static [Column] = COLUMNS;
+    const DEFAULT_SORT: &'static str = DEFAULT_SORT;
 
-/// Reads the rows `offset` to `offset + limit`, and how many there are; lean unless the filter names an id.
-pub async fn window(
-    tx: &mut Tx,
-    project: &ProjectId,
-    filter: &Filter,
-    sort: Option<&str>,
-    offset: u64,
-    limit: u32,
-) -> Result<(Vec<Command>, u64), ListError> {
-    if let Some(id) = filter.id {
-        let rows: Vec<Command> = super::get(tx, project, id).await?.into_iter().collect();
-        let total = rows.len() as u64;
-        return Ok((rows, total));
+    fn parse(given: &BTreeMap<String, String>) -> Result<Self, InvalidQuery> {
+        let mut filter = Self::default();
+        for (name, value) in given {
+            if value.is_empty() && FILTERS.contains(&name.as_str()) {
+                continue;
+            }
+            match name.as_str() {
+                "id" => {
+                    filter.id = Some(
+                        value.parse().map_err(|_| InvalidQuery::new("id", "expected a UUID"))?,
+                    );
+                }
+                "status" => {
+                    filter.statuses =
+                        Names::choose(name, value, &CommandStatus::ALL, CommandStatus::as_str)?;
+                    filter.statuses.sort_unstable();
+                }
+                "type" => filter.kinds = Names::parse(name, value)?,
+                "device" => filter.devices = Names::parse_as::<DeviceId>(name, value)?,
+                "user" => filter.users = Names::parse(name, value)?,
+                "batch_id" => filter.batches = Names::parse_as::<BatchId>(name, value)?,
+                "priority" => filter.priorities = Names::parse_as::<Priority>(name, value)?,
+                "error_code" => filter.errors = Names::parse(name, value)?,
+                "from" => filter.from = Some(instant("from", value)?),
+                "to" => filter.to = Some(instant("to", value)?),
+                "q" => filter.words = search_words(value)?,
+                _ => return Err(InvalidQuery::unknown_filter(name, FILTERS)),
+            }
+        }
+        Ok(filter)
     }
-    let sort = sort_of(sort)?;
-    let keys = fetch_all!(tx, filter.keys(project, sort, Slice::Offset(offset), limit)?)?;
-    Ok((rows(tx, &keys, false).await?, total(tx, project, filter).await?))
+
+    fn select(&self, project: &ProjectId, sort: Sort) -> Select {
+        let mut filter = self.conditions(project);
+        if !self.statuses.is_empty() {
+            // An expression that no index has: the narrow filter's index is the better one.
+            let column = if self.is_narrow() { "status || ''" } else { "status" };
+            let statuses = self.statuses.iter().map(|status| status.as_str());
+            in_list(&mut filter, column, statuses);
+            if !self.is_narrow() {
+                // Says which of the two partial indexes will do.
+                match self.statuses.iter().filter(|status| status.is_terminal()).count() {
+                    0 => filter.push(" AND open"),
+                    ended if ended == self.statuses.len() => filter.push(" AND NOT open"),
+                    _ => &mut filter,
+                };
+            }
+        }
+        Select { from: "FROM commands", id: "id", filter, sort }
+    }
+
+    /// Each command with everything but its live output.
+    async fn rows(
+        tx: &mut Tx,
+        _project: &ProjectId,
+        keys: &[Key],
+    ) -> Result<Vec<Command>, StoreError> {
+        rows(tx, keys, true).await
+    }
+
+    fn key(command: &Command) -> String {
+        command.id.to_string()
+    }
+
+    async fn page(
+        &self,
+        tx: &mut Tx,
+        project: &ProjectId,
+        sort: Option<&str>,
+        cursor: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<Command>, ListError> {
+        let sort = Self::sort(sort)?;
+        let mut keys = fetch_all!(tx, self.keys(project, sort, Slice::After(cursor), limit + 1)?)?;
+        let next_cursor = cut_page(&mut keys, limit, sort);
+        let items = rows(tx, &keys, true).await?;
+        Ok(Page { items, next_cursor, total: total(tx, project, self).await? })
+    }
+
+    /// Lean rows, unless the filter names an id.
+    async fn window(
+        &self,
+        tx: &mut Tx,
+        project: &ProjectId,
+        sort: Option<&str>,
+        offset: u64,
+        limit: u32,
+    ) -> Result<(Vec<Command>, u64), ListError> {
+        if let Some(id) = self.id {
+            let rows: Vec<Command> = super::get(tx, project, id).await?.into_iter().collect();
+            let total = rows.len() as u64;
+            return Ok((rows, total));
+        }
+        let keys =
+            fetch_all!(tx, self.keys(project, Self::sort(sort)?, Slice::Offset(offset), limit)?)?;
+        Ok((rows(tx, &keys, false).await?, total(tx, project, self).await?))
+    }
 }
 
 /// Counts all commands that a filter lets through.
@@ -338,7 +353,7 @@ pub async fn total(tx: &mut Tx, project: &ProjectId, filter: &Filter) -> Result<
             .map(|(_, count)| count)
             .sum());
     }
-    let sort = Sort::parse(COLUMNS, DEFAULT_SORT).expect("the default names a column");
+    let sort = Filter::sort(None).expect("the default names a column");
     let rows: Vec<(i64,)> = fetch_all!(tx, filter.select(project, sort).count())?;
     Ok(rows.first().map_or(0, |(count,)| *count as u64))
 }
@@ -361,11 +376,7 @@ pub async fn counts(
         .collect()
 }
 
-async fn rows(
-    tx: &mut Tx,
-    keys: &[(String, String)],
-    full: bool,
-) -> Result<Vec<Command>, StoreError> {
+async fn rows(tx: &mut Tx, keys: &[Key], full: bool) -> Result<Vec<Command>, StoreError> {
     if keys.is_empty() {
         return Ok(Vec::new());
     }

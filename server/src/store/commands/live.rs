@@ -16,8 +16,10 @@ use crate::{
     },
 };
 
-/// The one operation that is complete only when the host is back.
+/// The operation that is complete only when the host is back.
 const REBOOT: &str = "reboot_host";
+/// The one that is complete when the host is down.
+const SHUTDOWN: &str = "shutdown_host";
 
 /// What a decision about a command needs.
 #[derive(Debug, Clone, sqlx::FromRow, Deserialize)]
@@ -58,6 +60,11 @@ impl Loaded {
         self.kind == REBOOT
     }
 
+    /// Whether its device's coming and going decides it.
+    pub fn takes_host_down(&self) -> bool {
+        self.is_reboot() || self.kind == SHUTDOWN
+    }
+
     /// What the domain decides upon. `reboot_ceiling_ms` is of the project's settings.
     pub fn to_state(&self, reboot_ceiling_ms: i64) -> Result<CommandState, StoreError> {
         let corrupt =
@@ -77,10 +84,10 @@ impl Loaded {
             }
             ended => Phase::Ended(ended),
         };
-        let kind = if self.is_reboot() {
-            Kind::Reboot { ceiling_ms: reboot_ceiling_ms }
-        } else {
-            Kind::Plain
+        let kind = match self.kind.as_str() {
+            REBOOT => Kind::Reboot { ceiling_ms: reboot_ceiling_ms },
+            SHUTDOWN => Kind::Shutdown,
+            _ => Kind::Plain,
         };
         Ok(CommandState { kind, timeout_ms: self.timeout_s * 1_000, phase })
     }
@@ -127,14 +134,15 @@ pub async fn open_of_batch(
     )
 }
 
-/// Loads the reboots that these devices have begun: their connection's end and return decide them.
-pub async fn reboots_of(
+/// Loads what takes these devices down and has begun: their connection's end and return decide it.
+pub async fn going_down_of(
     tx: &mut Tx,
     devices: &[(ProjectId, DeviceId)],
 ) -> Result<Vec<Loaded>, StoreError> {
     let mut loaded = Vec::new();
     for chunk in devices.chunks(256) {
-        let mut sql = Sql::new(loaded!("WHERE open AND type = 'reboot_host' AND "));
+        let mut sql =
+            Sql::new(loaded!("WHERE open AND type IN ('reboot_host', 'shutdown_host') AND "));
         sql.push("status IN ('execution_started', 'awaiting_reconnect') AND ");
         push_devices(&mut sql, chunk);
         let rows: Vec<Loaded> = fetch_all!(tx, sql)?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use quarterdeck_protocol::{
-    api::{Device, Page, ServiceFailed},
+    api::{Device, ServiceFailed},
     device::{BrokerConnection, DeviceStatus},
     ids::{DeviceId, ProjectId},
     limits::TAGS_MAX,
@@ -13,9 +13,10 @@ use quarterdeck_protocol::{
 
 use crate::store::{
     StoreError, Tx,
+    listed::Listed,
     query::{
-        Column, ColumnKind, InvalidQuery, ListError, Names, Select, Sort, Sql, WindowRow,
-        fetch_all, in_order, search_words, to_raw,
+        Column, ColumnKind, InvalidQuery, Key, Names, Select, Sort, Sql, fetch_all, in_order,
+        search_words,
     },
 };
 
@@ -86,9 +87,13 @@ pub struct Filter {
     pub service_failed: Option<bool>,
 }
 
-impl Filter {
-    /// Reads the filters of a request; an empty one filters nothing.
-    pub fn parse(given: &BTreeMap<String, String>) -> Result<Self, InvalidQuery> {
+impl Listed for Filter {
+    type Item = Device;
+
+    const COLUMNS: &'static [Column] = COLUMNS;
+    const DEFAULT_SORT: &'static str = DEFAULT_SORT;
+
+    fn parse(given: &BTreeMap<String, String>) -> Result<Self, InvalidQuery> {
         let mut filter = Self::default();
         for (name, value) in given {
             if value.is_empty() && FILTERS.contains(&name.as_str()) {
@@ -119,7 +124,7 @@ impl Filter {
         Ok(filter)
     }
 
-    pub(crate) fn select(&self, project: &ProjectId, sort: Sort) -> Select {
+    fn select(&self, project: &ProjectId, sort: Sort) -> Select {
         let mut sql = Sql::new("project_id = ");
         sql.bind(project.as_str());
         if let Some(id) = &self.id {
@@ -170,6 +175,33 @@ impl Filter {
         };
         Select { from: "FROM devices", id: "id", filter: sql, sort }
     }
+
+    async fn rows(
+        tx: &mut Tx,
+        project: &ProjectId,
+        keys: &[Key],
+    ) -> Result<Vec<Device>, StoreError> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut sql = Sql::new(
+            "SELECT id, type AS kind, tags, contract, enrolled_at, retired_at, status, last_seen_at, unheard_since, agent_version, facts,
+               capabilities, clock_offset_ms, reconnect_count, last_disconnect_at, process_status, service_failed_unit,
+               service_failed_reason, service_failed_at, active_deployment,
+               (SELECT COUNT(*) FROM commands o WHERE o.project_id = devices.project_id AND o.device_id = devices.id
+                 AND o.open) AS open_commands
+             FROM devices WHERE project_id = ",
+        );
+        sql.bind(project.as_str())
+            .push(" AND id IN ")
+            .bind_list(keys.iter().map(|(_, id)| id.as_str()));
+        let found: Vec<Row> = fetch_all!(tx, sql)?;
+        in_order(keys, found, |row| row.id.clone()).into_iter().map(Row::shown).collect()
+    }
+
+    fn key(device: &Device) -> String {
+        device.id.to_string()
+    }
 }
 
 /// Reads `key=value` pairs; `!key=value` and `key=!value` are the same.
@@ -213,42 +245,6 @@ fn flag(name: &str, value: &str) -> Result<bool, InvalidQuery> {
     value.parse().map_err(|_| InvalidQuery::new(name, "expected true or false"))
 }
 
-/// Reads the order that is asked for.
-pub(crate) fn sort_of(given: Option<&str>) -> Result<Sort, InvalidQuery> {
-    Sort::parse(COLUMNS, given.unwrap_or(DEFAULT_SORT))
-}
-
-/// Reads a page.
-pub async fn list(
-    tx: &mut Tx,
-    project: &ProjectId,
-    filter: &Filter,
-    sort: Option<&str>,
-    cursor: Option<&str>,
-    limit: u32,
-) -> Result<Page<Device>, ListError> {
-    let select = filter.select(project, sort_of(sort)?);
-    let (keys, next_cursor, total) = select.page(tx, cursor, limit).await?;
-    Ok(Page { items: rows(tx, project, &keys).await?, next_cursor, total })
-}
-
-/// Reads the rows `offset` to `offset + limit`, and how many there are.
-pub async fn window(
-    tx: &mut Tx,
-    project: &ProjectId,
-    filter: &Filter,
-    sort: Option<&str>,
-    offset: u64,
-    limit: u32,
-) -> Result<(Vec<WindowRow>, u64), ListError> {
-    let (keys, total) = filter.select(project, sort_of(sort)?).window(tx, offset, limit).await?;
-    let mut shown = Vec::with_capacity(keys.len());
-    for device in rows(tx, project, &keys).await? {
-        shown.push((device.id.to_string(), to_raw(&device)?));
-    }
-    Ok((shown, total))
-}
-
 /// Reads a device; `None` for an unknown one.
 pub async fn get(
     tx: &mut Tx,
@@ -256,30 +252,7 @@ pub async fn get(
     device: &DeviceId,
 ) -> Result<Option<Device>, StoreError> {
     let key = (String::new(), device.as_str().to_owned());
-    Ok(rows(tx, project, &[key]).await?.pop())
-}
-
-async fn rows(
-    tx: &mut Tx,
-    project: &ProjectId,
-    keys: &[(String, String)],
-) -> Result<Vec<Device>, StoreError> {
-    if keys.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut sql = Sql::new(
-        "SELECT id, type AS kind, tags, contract, enrolled_at, retired_at, status, last_seen_at, unheard_since, agent_version, facts,
-           capabilities, clock_offset_ms, reconnect_count, last_disconnect_at, process_status, service_failed_unit,
-           service_failed_reason, service_failed_at, active_deployment,
-           (SELECT COUNT(*) FROM commands o WHERE o.project_id = devices.project_id AND o.device_id = devices.id
-             AND o.open) AS open_commands
-         FROM devices WHERE project_id = ",
-    );
-    sql.bind(project.as_str())
-        .push(" AND id IN ")
-        .bind_list(keys.iter().map(|(_, id)| id.as_str()));
-    let found: Vec<Row> = fetch_all!(tx, sql)?;
-    in_order(keys, found, |row| row.id.clone()).into_iter().map(Row::shown).collect()
+    Ok(Filter::rows(tx, project, &[key]).await?.pop())
 }
 
 #[derive(sqlx::FromRow)]

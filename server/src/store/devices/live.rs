@@ -85,16 +85,21 @@ pub async fn due(tx: &mut Tx, now_ms: i64, limit: u32) -> Result<Vec<Known>, Sto
     )
 }
 
-/// Lets [`Event::Deaf`](crate::domain::presence::Event::Deaf) happen to everybody at once, and names them.
+/// Lets [`Event::Deaf`](crate::domain::presence::Event::Deaf) happen to everybody at once, and names
+/// those who were heard until now: of the others nothing changes that is shown.
 pub async fn deaf(
     tx: &mut Tx,
     stale_due: i64,
     since: Timestamp,
 ) -> Result<Vec<(String, String)>, StoreError> {
-    Ok(on!(tx, conn => sqlx::query_as(
-        "UPDATE devices SET stale_due = $1, connected = FALSE, unheard_since = COALESCE(unheard_since, $2)
-         WHERE status IN ('online', 'stale') RETURNING project_id, id",
-    ).bind(stale_due).bind(since.as_millis()).fetch_all(conn).await?))
+    let heard = on!(tx, conn => sqlx::query_as(
+        "UPDATE devices SET stale_due = $1, connected = FALSE, unheard_since = $2
+         WHERE status IN ('online', 'stale') AND unheard_since IS NULL RETURNING project_id, id",
+    ).bind(stale_due).bind(since.as_millis()).fetch_all(conn).await?);
+    on!(tx, conn => sqlx::query(
+        "UPDATE devices SET stale_due = $1 WHERE status IN ('online', 'stale')",
+    ).bind(stale_due).execute(conn).await?.rows_affected());
+    Ok(heard)
 }
 
 /// What changed of one device's presence and facts. What is `None` stays as it is, save

@@ -39,6 +39,20 @@ fn new(folder: &Path, cap: Cap) -> Log {
     Log::create(place(folder), clock(), cap, header()).expect("created")
 }
 
+/// A log that is over, of so many chunks.
+fn fill(folder: &Path, chunks: usize) {
+    let mut log = new(folder, KEPT);
+    for _ in 0..chunks {
+        log.append(&[shown(&"x".repeat(64 * 1024))]).expect("written");
+    }
+    log.finish().expect("finished");
+}
+
+/// What is wrong with a log that is over.
+fn problem(folder: &Path) -> Option<String> {
+    place(folder).check(true).expect("readable").problem
+}
+
 fn text(place: &Place, from: u64) -> String {
     let mut chunks = Chunks::from(place, from).expect("there");
     let mut text = Vec::new();
@@ -102,7 +116,7 @@ fn a_torn_end_is_taken_off_and_the_log_goes_on() {
     let mut log = Log::open(place(folder.path()), clock(), KEPT).expect("whole");
     log.finish().expect("finished");
     assert_eq!(text(&place(folder.path()), 0), "kept+++");
-    assert_eq!(place(folder.path()).check(true).expect("readable").problem, None);
+    assert_eq!(problem(folder.path()), None);
 }
 
 /// What a power cut may leave: a later segment reached the disk, the end of an earlier one did not.
@@ -110,11 +124,7 @@ fn a_torn_end_is_taken_off_and_the_log_goes_on() {
 fn what_stands_behind_a_hole_is_taken_off_and_the_log_goes_on() {
     for headless in [false, true] {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut log = new(folder.path(), KEPT);
-        for _ in 0..70 {
-            log.append(&[shown(&"x".repeat(64 * 1024))]).expect("written");
-        }
-        log.finish().expect("finished");
+        fill(folder.path(), 70);
         let all = files(folder.path());
         assert!(all.len() > 3, "{} segments", all.len());
         let whole = Log::open(place(folder.path()), clock(), KEPT).expect("whole").end();
@@ -128,18 +138,14 @@ fn what_stands_behind_a_hole_is_taken_off_and_the_log_goes_on() {
         log.append(&[shown("+")]).expect("written");
         log.finish().expect("finished");
         assert_eq!(text(&place(folder.path()), 0).len() as u64, end + 1);
-        assert_eq!(place(folder.path()).check(true).expect("readable").problem, None);
+        assert_eq!(problem(folder.path()), None);
     }
 }
 
 #[test]
 fn a_segment_that_is_not_as_it_was_written_is_no_hole() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut log = new(folder.path(), KEPT);
-    for _ in 0..40 {
-        log.append(&[shown(&"x".repeat(64 * 1024))]).expect("written");
-    }
-    log.finish().expect("finished");
+    fill(folder.path(), 40);
     let all = files(folder.path());
     let mut first = fs::read(&all[0]).expect("a file");
     first[500_000] ^= 1;
@@ -167,20 +173,15 @@ fn what_is_to_be_synced_is_all_that_was_written_since() {
 #[test]
 fn what_was_cut_changed_or_left_out_is_found() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut log = new(folder.path(), KEPT);
-    for _ in 0..40 {
-        log.append(&[shown(&"x".repeat(64 * 1024))]).expect("written");
-    }
-    log.finish().expect("finished");
-    let place = place(folder.path());
+    fill(folder.path(), 40);
     let all = files(folder.path());
     assert!(all.len() > 2, "{} segments", all.len());
-    assert_eq!(place.check(true).expect("readable").problem, None);
+    assert_eq!(problem(folder.path()), None);
 
     // The last chunk is gone.
     let last = fs::read(&all[all.len() - 1]).expect("a file");
     fs::write(&all[all.len() - 1], &last[..last.len() - 33 - 12]).expect("cut");
-    let cut = place.check(true).expect("readable").problem.expect("it was cut");
+    let cut = problem(folder.path()).expect("it was cut");
     assert!(cut.contains("cut") || cut.contains("not as it was written"), "{cut}");
     fs::write(&all[all.len() - 1], &last).expect("mended");
 
@@ -188,15 +189,15 @@ fn what_was_cut_changed_or_left_out_is_found() {
     let mut first = fs::read(&all[0]).expect("a file");
     first[5_000] ^= 1;
     fs::write(&all[0], &first).expect("changed");
-    assert!(place.check(true).expect("readable").problem.is_some());
+    assert!(problem(folder.path()).is_some());
     first[5_000] ^= 1;
     fs::write(&all[0], &first).expect("mended");
-    assert_eq!(place.check(true).expect("readable").problem, None);
+    assert_eq!(problem(folder.path()), None);
 
     // A segment in the middle is gone.
     fs::remove_file(&all[1]).expect("removed");
-    assert!(place.check(true).expect("readable").problem.is_some());
-    assert!(matches!(Log::open(place, clock(), KEPT), Err(LogError::Broken { .. })));
+    assert!(problem(folder.path()).is_some());
+    assert!(matches!(Log::open(place(folder.path()), clock(), KEPT), Err(LogError::Broken { .. })));
 }
 
 #[test]
@@ -245,30 +246,25 @@ fn a_recording_that_has_its_size_takes_nothing_more_but_its_end() {
     let full = log.append(&[shown("more")]);
     assert!(matches!(full, Err(LogError::Full { .. })), "{full:?}");
     log.finish().expect("the end is written all the same");
-    assert_eq!(place(folder.path()).check(true).expect("readable").problem, None);
+    assert_eq!(problem(folder.path()), None);
 }
 
 #[test]
 fn a_recording_without_its_beginning_is_not_whole_and_one_that_was_cut_says_so() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut log = new(folder.path(), KEPT);
-    for _ in 0..40 {
-        log.append(&[shown(&"x".repeat(64 * 1024))]).expect("written");
-    }
-    log.finish().expect("finished");
+    fill(folder.path(), 40);
     let all = files(folder.path());
     assert!(all.len() > 2, "{} segments", all.len());
-    let problem = || place(folder.path()).check(true).expect("readable").problem;
-    assert_eq!(problem(), None);
+    assert_eq!(problem(folder.path()), None);
 
     let last = all.last().expect("a file");
     let whole = fs::read(last).expect("a file");
     fs::write(last, &whole[..whole.len() - 3]).expect("cut");
-    let cut = problem().expect("it was cut");
+    let cut = problem(folder.path()).expect("it was cut");
     assert!(cut.contains("its end is missing"), "{cut}");
     fs::write(last, whole).expect("mended");
 
     fs::remove_file(&all[0]).expect("removed");
-    let broken = problem().expect("its beginning is gone");
+    let broken = problem(folder.path()).expect("its beginning is gone");
     assert!(broken.contains("chunk 0"), "{broken}");
 }

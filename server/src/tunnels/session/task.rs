@@ -48,6 +48,7 @@ use crate::{
     tunnels::{
         Shared,
         console::Word,
+        limits::SILENT_MS,
         log::Log,
         terminal::{Ended, is_finished},
     },
@@ -112,6 +113,8 @@ impl Task {
         let stop = CancellationToken::new();
         let mut pump = log.map(|log| self.pump(log, stop.clone()));
         if self.life.status() != TunnelStatus::Opening {
+            // What its log had when the server was killed, and its row did not.
+            self.store_progress().await;
             self.reopen().await;
         }
         let stopping = self.shared.stopping.clone();
@@ -302,7 +305,9 @@ impl Task {
     /// A device that is connected, as far as is known, and does not answer.
     async fn note_silence(&mut self) {
         let status = self.session.way.status(self.session.about.handle);
-        let is_silent = status.is_some_and(|status| status.is_silent);
+        let is_silent = status.is_some_and(|status| {
+            status.is_silent || self.session.way.heard_ms_ago(&status) > SILENT_MS
+        });
         if is_silent != self.is_stalled {
             self.is_stalled = is_silent;
             let event = if is_silent { Event::Lost } else { Event::Heard };

@@ -74,6 +74,10 @@ impl LogFolder for Folder {
     fn replace(&self) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
+
+    fn sync_names(&self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl Memory {

@@ -46,6 +46,33 @@ fn u9_u10_u12_output_is_evaluated_on_the_last_state_of_the_sub_operation() {
 }
 
 #[test]
+fn u1_r4_after_a_restart_init_is_said_again_only_if_the_broker_may_not_have_had_it() {
+    let is_told = |bench: &Bench| {
+        let mut effects = bench.effects.iter();
+        effects.find_map(|effect| match effect {
+            Effect::StartOperation { is_told, .. } => Some(*is_told),
+            _ => None,
+        })
+    };
+    let mut bench = Bench::new(SUB, json!({"n": 7}));
+    let (sub, init) = bench.started();
+    assert_eq!(is_told(&bench), Some(false));
+    bench.give(Event::AgentStarted { same_boot: true });
+    assert_eq!((bench.started(), is_told(&bench)), ((sub.clone(), init.clone()), Some(false)));
+
+    let published = Event::OperationPublished { topic: sub.clone() };
+    let before = bench.command.clone();
+    bench.give(published.clone());
+    assert_eq!((&bench.effects[..], bench.command.phase), (&[][..], before.phase));
+    assert_eq!(bench.refused(published), Refused::OutOfPlace, "once is enough");
+    assert_eq!(bench.refused(Event::OperationPublished { topic: topic() }), Refused::OutOfPlace);
+    let saved = serde_json::to_string(&bench.command).expect("it is saved");
+    bench.command = serde_json::from_str(&saved).expect("it is read");
+    bench.give(Event::AgentStarted { same_boot: true });
+    assert_eq!((bench.started(), is_told(&bench)), ((sub, init), Some(true)));
+}
+
+#[test]
 fn u4_u5_a_failed_sub_operation_leads_to_on_error_without_its_output() {
     let failed = |text: &str| {
         let mut bench = Bench::new(text, json!({}));

@@ -389,6 +389,7 @@ pub const ACTIONS: &[Spec] = &[
     read(A::Freeze, "freeze", "Freeze what is shown; again to go on", EVERY_SCREEN, &["p"])
         .foot("freeze", 8),
     read(A::Help, "help", "All keys of this screen", EVERYWHERE, &["?", "F1"]).foot("keys", 0),
+    read(A::Reconnect, "reconnect", "Try to connect now", EVERYWHERE, &["C-r"]),
     read(A::Redraw, "redraw", "Draw the screen anew", EVERY_SCREEN, &["C-l"]),
     read(A::Quit, "quit", "Quit", EVERY_SCREEN, &["q", "C-c"]).foot("quit", 8),
 ];

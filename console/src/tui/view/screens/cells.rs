@@ -121,17 +121,15 @@ pub fn command(app: &App, row: &Row, column: &Column, wide: u16) -> Cell {
 /// A device's name behind its sign. Where there is no room it is the end that stays, since names
 /// of a fleet differ there: `…k-ber1-02` tells more than `kiosk-ber…`.
 fn device_name(app: &App, sign: Cell, name: &str, tone: Tone, wide: u16) -> Cell {
-    let (room, sign_wide) = (usize::from(wide), sign.plain().0.width());
-    if sign_wide + name.width() <= room {
-        return sign.and(name, tone);
-    }
+    // The sign always stays: whether the device is there counts more than a letter of its name.
+    let room = usize::from(wide).saturating_sub(sign.plain().0.width());
     if name.width() <= room {
-        return Cell::text(name, tone);
+        return sign.and(name, tone);
     }
     let ellipsis = app.theme.glyphs.ellipsis;
     let fits = |at: &usize| ellipsis.width() + name[*at..].width() <= room;
     let kept = name.char_indices().map(|(at, _)| at).find(fits).unwrap_or(name.len());
-    Cell::text(format!("{ellipsis}{}", &name[kept..]), tone)
+    sign.and(format!("{ellipsis}{}", &name[kept..]), tone)
 }
 
 /// Who did something, or what it was on. Of an id it is the end that tells it from others made in that hour:

@@ -12,7 +12,6 @@ use ratatui::layout::Rect;
 use serde_json::Value;
 
 use super::cells;
-use crate::cli::line::cli_line;
 use crate::tui::{
     app::{App, msg::Layout, subjects, tabs::CommandTab, taking},
     format,
@@ -30,7 +29,7 @@ pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App, id: CommandId, layou
     let mut rest = area;
     let window = app.store.window(WindowKey::CommandRow);
     let Some(found) = window.find(&id.to_string()).and_then(|row| row.command()) else {
-        panel::empty(canvas, rest, window, &["There is no such command.", "Esc goes back."]);
+        panel::empty(canvas, rest, app, window, &["There is no such command.", "Esc goes back."]);
         return;
     };
     let line = cut_top(&mut rest, 1);
@@ -153,7 +152,7 @@ pub fn overview(app: &App, command: &Command) -> Vec<Line> {
     out.push(Line::default());
     fact(&mut out, "Id", command.id.to_string(), Tone::Muted);
     fact(&mut out, "Batch", command.batch_id.to_string(), Tone::Muted);
-    fact(&mut out, "Command line", cli_line(&taking::again(command)), Tone::Muted);
+    fact(&mut out, "Command line", app.cli_line(&taking::again(command)), Tone::Muted);
     out
 }
 

@@ -29,7 +29,7 @@ pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App, id: &DeviceId, layou
         DeviceTab::Overview | DeviceTab::Health => {
             if window.find(id.as_str()).is_none() {
                 let none = ["There is no such device.", "Esc goes back."];
-                panel::empty(canvas, rest, window, &none);
+                panel::empty(canvas, rest, app, window, &none);
                 return;
             }
             let mut text = rest;

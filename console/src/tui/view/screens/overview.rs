@@ -26,7 +26,7 @@ pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App, layout: &mut Layout)
     let mut rest = area;
     let Some(overview) = app.store.overview() else {
         let window = app.store.window(WindowKey::Overview);
-        panel::empty(canvas, area, window, &["The server sent no overview."]);
+        panel::empty(canvas, area, app, window, &["The server sent no overview."]);
         return;
     };
     let big = area.height >= 24 && area.width >= 76;
@@ -44,10 +44,19 @@ pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App, layout: &mut Layout)
         compact(canvas, facts, app, overview);
     }
     let title = "Open alerts";
-    let none = ["No open alert.", "All is quiet."];
+    let none = no_alert(app);
     let key = WindowKey::OpenAlerts;
-    let look = table::Look { key, title, focused: true, none: &none };
+    let look = table::Look { key, title, focused: true, none };
     table::draw(canvas, rest, app, look, layout, cells::alert);
+}
+
+/// What stands for no open alert. That all is quiet now nobody knows of a server that is silent.
+pub fn no_alert(app: &App) -> &'static [&'static str] {
+    if app.is_current() {
+        &["No open alert.", "All is quiet."]
+    } else {
+        &["No alert was open then.", "What is open now is not known."]
+    }
 }
 
 /// One of the big numbers.
@@ -343,8 +352,12 @@ pub fn sites(canvas: &mut Canvas<'_>, area: Rect, app: &App, overview: &Overview
     let line = cut_top(&mut rest, 1);
     panel::rule(canvas, line, SITES, "", false);
     if overview.offline_by_site.is_empty() {
-        let text = format!("{} every site is complete", app.theme.glyphs.yes);
-        canvas.put(rest.x + 1, rest.y, &text, Tone::Good);
+        if app.is_current() {
+            let text = format!("{} every site is complete", app.theme.glyphs.yes);
+            canvas.put(rest.x + 1, rest.y, &text, Tone::Good);
+        } else {
+            canvas.put(rest.x + 1, rest.y, "none was offline then", Tone::Muted);
+        }
         return;
     }
     let most = overview.offline_by_site.iter().map(|site| site.count).max().unwrap_or(0);

@@ -45,7 +45,7 @@ pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App, wall: &WallState, la
     }
     let Some(overview) = app.store.overview() else {
         let window = app.store.window(WindowKey::Overview);
-        panel::empty(canvas, body, window, &["The server sent no overview."]);
+        panel::empty(canvas, body, app, window, &["The server sent no overview."]);
         return;
     };
     let mut panels: Vec<Panel> = Vec::new();
@@ -98,8 +98,8 @@ type Panel = (Rect, (&'static str, String));
 fn alerts(canvas: &mut Canvas<'_>, area: Rect, app: &App, layout: &mut Layout) -> Panel {
     let (key, title) = (WindowKey::OpenAlerts, "Open alerts");
     if area.height >= 2 {
-        let none = ["No open alert.", "All is quiet."];
-        let look = table::Look { key, title, focused: false, none: &none };
+        let none = overview::no_alert(app);
+        let look = table::Look { key, title, focused: false, none };
         table::draw(canvas, area, app, look, layout, cells::alert);
     }
     (area, (title, footer::position(app, key)))

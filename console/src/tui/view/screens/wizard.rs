@@ -10,7 +10,6 @@ use quarterdeck_protocol::{
 use ratatui::layout::Rect;
 
 use super::cells;
-use crate::cli::line::cli_line;
 use crate::tui::{
     app::{
         App,
@@ -161,7 +160,7 @@ fn operations(
         } else {
             &["No operation matches.", "Esc drops the filter."]
         };
-        panel::empty(canvas, rest, window, none);
+        panel::empty(canvas, rest, app, window, none);
         return;
     }
     // Too low for cards: a list.
@@ -422,7 +421,7 @@ pub fn review_lines(app: &App, wizard: &Wizard) -> Vec<Line> {
     out.push(Line::default());
     out.push(Line::new("The same on the command line", Tone::Accent));
     let confirm = operation.dangerous || blast.devices > over;
-    let line = cli_line(&CreateCommands { confirm, ..request });
+    let line = app.cli_line(&CreateCommands { confirm, ..request });
     out.push(Line::new(line, Tone::Text));
     let more = wizard.targets.len().saturating_sub(LINE_MAX_DEVICES);
     if more > 0 {

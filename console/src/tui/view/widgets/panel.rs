@@ -3,7 +3,7 @@
 use ratatui::layout::Rect;
 
 use crate::tui::{
-    app::msg::Layout,
+    app::{App, Freshness, msg::Layout},
     store::{State, Window},
     theme::Tone,
     view::{
@@ -134,8 +134,13 @@ pub fn fact(
 }
 
 /// What stands where rows would be when there are none: why, and what to do.
-pub fn empty(canvas: &mut Canvas<'_>, area: Rect, window: &Window, none: &[&str]) {
+pub fn empty(canvas: &mut Canvas<'_>, area: Rect, app: &App, window: &Window, none: &[&str]) {
     let (texts, tone): (Vec<String>, Tone) = match &window.state {
+        // Nothing loads where nothing can come.
+        State::Loading if matches!(app.freshness(), Freshness::Lost(_) | Freshness::SignedOut) => {
+            let texts = ["There is no connection.", "This loads when it is back."];
+            (texts.map(str::to_owned).to_vec(), Tone::Warn)
+        }
         State::Loading => (vec!["loading ...".to_owned()], Tone::Faint),
         State::Refused(refusal) => (
             vec![

@@ -89,14 +89,14 @@ pub fn draw(
         panel::rule(canvas, line, look.title, &note, look.focused);
     }
     let wide = area.width.saturating_sub(GUTTER + 1);
-    let placed = fit(columns(look.key), |id| list.hidden.contains(id), wide);
+    let placed = fit(columns(look.key), |id| list.hidden.contains(id), wide, list.names_wide);
     if area.height > 1 {
         let head = cut_top(&mut area, 1);
         header(canvas, head, app, look.key, &placed);
     }
     layout.lists.push((look.key, area));
     if window.total == 0 || matches!(window.state, State::Refused(_)) {
-        panel::empty(canvas, area, window, look.none);
+        panel::empty(canvas, area, app, window, look.none);
         return;
     }
     let faint = canvas.style(Tone::Faint);
@@ -106,6 +106,7 @@ pub fn draw(
         filter::wanted_words(&list.filter, listing(look.key))
     };
     let whole = app.low_bandwidth || app.theme.depth == crate::tui::theme::Depth::None;
+    let mut names_wide = 0;
     for (y, at) in (area.y..area.bottom()).zip(list.top..window.total) {
         // Nobody moves on a wall.
         let under_cursor = at == list.cursor && app.wall.is_none();
@@ -124,6 +125,10 @@ pub fn draw(
             canvas.text(area.x + 1, y, app.theme.glyphs.mark, style, 1);
         }
         for (n, (column, x, wide)) in placed.iter().enumerate() {
+            if column.names {
+                let whole = cell(app, row, column, u16::MAX);
+                names_wide = names_wide.max(canvas.width(&whole.plain().0));
+            }
             let cell = cell(app, row, column, *wide);
             let from = area.x + GUTTER + x;
             let total: u16 = cell
@@ -155,6 +160,7 @@ pub fn draw(
             }
         }
     }
+    layout.names.push((look.key, names_wide));
     // Older than what is asked for now: not to be taken for the answer.
     if window.state == State::Loading && app.link.is_connected() {
         canvas.dim(area);

@@ -77,7 +77,8 @@ impl Task {
             self.session.relay.join(id, is_terminal.then_some(stream), frames);
         }
         let continues = from.filter(|from| {
-            self.session.terminal.as_ref().is_some_and(|terminal| terminal.has(*from))
+            let terminal = self.session.terminal.as_ref();
+            terminal.is_some_and(|terminal| terminal.has(*from, self.session.about.was_open))
         });
         let flight = if mode == Mode::Owner { OWNER_FLIGHT } else { COPILOT_FLIGHT };
         let start = Start {

@@ -39,6 +39,8 @@ impl Task {
         };
         let recording =
             if is_whole { RecordingStatus::Complete } else { RecordingStatus::Incomplete };
+        // What went through since the last look is told with the end.
+        self.note_activity().await;
         while let Err(error) = self.store_end(recording).await {
             tracing::error!(tunnel_id = %self.session.about.id, %error, "a tunnel's end could not be stored; trying again");
             tokio::select! {

@@ -1,12 +1,15 @@
-//! Closes a connection whose request was answered before all of it was read.
+//! A connection's bytes, within limits: how long a peer may take nothing of what is written to
+//! it, and what is done with the rest of a request that was answered before all of it was read.
 //!
 //! ```text
 //!  answered ── all read ──────────────▶ closed
 //!     └─ unread ─▶ our end shut ─▶ rest thrown away ── the peer ends, or a limit ──▶ closed
+//!  a WebSocket dropped ─┘
 //! ```
 //!
 //! A socket that is closed with something unread tells the peer "reset": many a sender loses the
-//! answer over that, since it writes its whole request first (RFC 9112, 9.6).
+//! answer over that, since it writes its whole request first (RFC 9112, 9.6). So is the last
+//! message and the close frame of a WebSocket whose peer was still sending.
 
 use std::{
     io,
@@ -21,7 +24,7 @@ use std::{
 
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     time::{Instant, Sleep},
 };
 
@@ -32,16 +35,29 @@ pub const LINGER_IDLE_MS: u64 = 2_000;
 /// How much of it is thrown away, in bytes.
 pub const LINGER_MAX_BYTES: u64 = 64 * 1024 * 1024;
 const CHUNK_BYTES: usize = 8 * 1024;
+/// How long a peer may take nothing of what is written to it, in milliseconds.
+pub const WRITE_STALL_MS: u64 = 30_000;
 
 /// Whether something of the last request of a connection was left unread.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Unread(Arc<AtomicBool>);
+pub(super) struct Unread(Arc<Flags>);
+
+#[derive(Debug, Default)]
+struct Flags {
+    is_unread: AtomicBool,
+    is_upgraded: AtomicBool,
+}
 
 impl Unread {
     /// Takes note of a request's body, and passes it on.
     pub(super) fn watch(&self, body: Incoming) -> Watched {
-        self.0.store(false, Ordering::Relaxed);
+        self.0.is_unread.store(false, Ordering::Relaxed);
         Watched { body, is_ended: false, unread: self.clone() }
+    }
+
+    /// The connection is a WebSocket's from now on, which ends by being dropped.
+    pub(super) fn upgraded(&self) {
+        self.0.is_upgraded.store(true, Ordering::Relaxed);
     }
 }
 
@@ -56,7 +72,7 @@ pub(super) struct Watched {
 impl Drop for Watched {
     fn drop(&mut self) {
         let is_read = self.is_ended || self.body.is_end_stream();
-        self.unread.0.store(!is_read, Ordering::Relaxed);
+        self.unread.0.is_unread.store(!is_read, Ordering::Relaxed);
     }
 }
 
@@ -83,12 +99,44 @@ impl Body for Watched {
     }
 }
 
-/// A connection that reads on for a while when it is shut with something unread.
+/// A connection whose writes fail when the peer takes nothing for [`WRITE_STALL_MS`], and that
+/// reads on for a while when it is shut with something unread.
 #[derive(Debug)]
-pub(super) struct Lingering<S> {
-    stream: S,
+pub(super) struct Socket<S: Stream> {
+    /// Until it is dropped.
+    stream: Option<S>,
+    stall: Stall,
     unread: Unread,
     rest: Option<Rest>,
+}
+
+/// What can linger in a task of its own.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
+
+/// Since when the peer takes nothing, if it does not.
+#[derive(Debug)]
+struct Stall(Option<Pin<Box<Sleep>>>);
+
+impl Stall {
+    /// Passes on what a write said, unless it has been pending for too long.
+    fn watch<T>(
+        &mut self,
+        written: Poll<io::Result<T>>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.0 = None;
+            return written;
+        }
+        let limit = Duration::from_millis(WRITE_STALL_MS);
+        let over = self.0.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        match over.as_mut().poll(context) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
+        }
+    }
 }
 
 /// What is still taken of a peer.
@@ -100,9 +148,28 @@ struct Rest {
     bytes: u64,
 }
 
-impl<S> Lingering<S> {
+impl<S: Stream> Socket<S> {
     pub(super) const fn new(stream: S, unread: Unread) -> Self {
-        Self { stream, unread, rest: None }
+        Self { stream: Some(stream), stall: Stall(None), unread, rest: None }
+    }
+
+    fn stream(&mut self) -> Pin<&mut S> {
+        Pin::new(self.stream.as_mut().expect("taken only when dropped"))
+    }
+}
+
+impl<S: Stream> Drop for Socket<S> {
+    fn drop(&mut self) {
+        if !self.unread.0.is_upgraded.load(Ordering::Relaxed) || self.rest.is_some() {
+            return;
+        }
+        let Some(mut stream) = self.stream.take() else { return };
+        tokio::spawn(async move {
+            if stream.shutdown().await.is_ok() {
+                let mut rest = Rest::new();
+                std::future::poll_fn(|context| rest.poll(&mut stream, context)).await;
+            }
+        });
     }
 }
 
@@ -120,44 +187,46 @@ impl Rest {
         self.over.as_mut().reset(idle.min(self.end));
         self.bytes < LINGER_MAX_BYTES
     }
-}
 
-impl<S: AsyncRead + Unpin> Lingering<S> {
     /// Throws away what comes, until the peer ends or a limit is reached.
-    fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let rest = self.rest.get_or_insert_with(Rest::new);
+    fn poll(
+        &mut self,
+        stream: &mut (impl AsyncRead + Unpin),
+        context: &mut Context<'_>,
+    ) -> Poll<()> {
         let mut chunk = [0; CHUNK_BYTES];
         loop {
-            if rest.over.as_mut().poll(context).is_ready() {
+            if self.over.as_mut().poll(context).is_ready() {
                 return Poll::Ready(());
             }
             let mut buffer = ReadBuf::new(&mut chunk);
-            let read = ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer));
+            let read = ready!(Pin::new(&mut *stream).poll_read(context, &mut buffer));
             let bytes = buffer.filled().len();
-            if read.is_err() || bytes == 0 || !rest.came(bytes) {
+            if read.is_err() || bytes == 0 || !self.came(bytes) {
                 return Poll::Ready(());
             }
         }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Lingering<S> {
+impl<S: Stream> AsyncRead for Socket<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        self.stream().poll_read(context, buffer)
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
+impl<S: Stream> AsyncWrite for Socket<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, buffer)
+        let written = self.stream().poll_write(context, buffer);
+        self.stall.watch(written, context)
     }
 
     fn poll_write_vectored(
@@ -165,38 +234,42 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
         context: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, buffers)
+        let written = self.stream().poll_write_vectored(context, buffers);
+        self.stall.watch(written, context)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.stream.as_ref().is_some_and(AsyncWrite::is_write_vectored)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        let flushed = self.stream().poll_flush(context);
+        self.stall.watch(flushed, context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.rest.is_none() {
-            ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
-            if !self.unread.0.load(Ordering::Relaxed) {
+            ready!(self.stream().poll_shutdown(context))?;
+            if !self.unread.0.is_unread.load(Ordering::Relaxed) {
                 return Poll::Ready(Ok(()));
             }
         }
-        self.poll_rest(context).map(Ok)
+        let Self { stream, rest, .. } = &mut *self;
+        let Some(stream) = stream else { return Poll::Ready(Ok(())) };
+        rest.get_or_insert_with(Rest::new).poll(stream, context).map(Ok)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::io::AsyncReadExt as _;
 
-    fn connection(unread: bool) -> (Lingering<tokio::io::DuplexStream>, tokio::io::DuplexStream) {
+    fn connection(unread: bool) -> (Socket<tokio::io::DuplexStream>, tokio::io::DuplexStream) {
         let (ours, theirs) = tokio::io::duplex(64 * 1024);
         let flag = Unread::default();
-        flag.0.store(unread, Ordering::Relaxed);
-        (Lingering::new(ours, flag), theirs)
+        flag.0.is_unread.store(unread, Ordering::Relaxed);
+        (Socket::new(ours, flag), theirs)
     }
 
     #[tokio::test(start_paused = true)]
@@ -238,5 +311,40 @@ mod tests {
         let most = Duration::from_millis(LINGER_MAX_MS);
         assert!((most..most * 2).contains(&started.elapsed()), "{:?}", started.elapsed());
         drip.await.expect("no panic");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_websocket_that_is_dropped_takes_what_its_peer_still_sends() {
+        let (ours, mut theirs) = connection(false);
+        ours.unread.upgraded();
+        drop(ours);
+        assert_eq!(theirs.read(&mut [0; 8]).await.expect("our end"), 0);
+        theirs.write_all(&vec![0; 4 * 1024 * 1024]).await.expect("heard");
+    }
+
+    const LIMIT: Duration = Duration::from_millis(WRITE_STALL_MS);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_nothing_is_given_up_after_the_limit() {
+        let (ours, _theirs) = tokio::io::duplex(16);
+        let mut guard = Socket::new(ours, Unread::default());
+        let started = Instant::now();
+        let error = guard.write_all(&[0; 64]).await.expect_err("nobody reads");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!((LIMIT..LIMIT * 2).contains(&started.elapsed()), "{:?}", started.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_a_little_now_and_then_is_served() {
+        let (ours, mut theirs) = tokio::io::duplex(16);
+        let mut guard = Socket::new(ours, Unread::default());
+        let reading = tokio::spawn(async move {
+            for _ in 0..8 {
+                tokio::time::sleep(LIMIT * 2 / 3).await;
+                theirs.read_exact(&mut [0; 8]).await.expect("open");
+            }
+        });
+        guard.write_all(&[0; 64]).await.expect("slow, but never for too long");
+        reading.await.expect("no panic");
     }
 }
