@@ -131,10 +131,14 @@ impl Console {
     /// Opens a tunnel and attaches as its owner, from its first byte on.
     pub async fn create(api: &Api, request: &Value) -> Result<(Tunnel, Self)> {
         let created: CreatedTunnel = api.post("@/tunnels", request).await?;
-        let is_terminal = request["kind"] == "terminal";
-        let from = is_terminal.then_some(0);
-        let console = Self::with(api, &created.tunnel, "owner", from, Some(created.ticket));
+        let console = Self::take_up(api, &created.tunnel, created.ticket);
         Ok((created.tunnel, console))
+    }
+
+    /// Attaches with the ticket that a tunnel came with, from its first byte on.
+    pub fn take_up(api: &Api, tunnel: &Tunnel, ticket: String) -> Self {
+        let is_terminal = tunnel.kind.as_str() == "terminal";
+        Self::with(api, tunnel, "owner", is_terminal.then_some(0), Some(ticket))
     }
 
     /// Attaches to a tunnel; a terminal begins with a snapshot.
@@ -610,6 +614,8 @@ async fn serve(
                 Some(Ok(Message::Close(frame))) => {
                     let code = frame.map_or(0, |frame| u16::from(frame.code));
                     let is_final = [1002, 4003, 4009].contains(&code);
+                    // Answered, as all do: a server then knows that all was read.
+                    let _ = socket.close(None).await;
                     anyhow::ensure!(!is_final, "the server closed with {code}");
                     return Ok(());
                 }

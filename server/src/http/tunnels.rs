@@ -370,7 +370,8 @@ pub(super) async fn may_attach<N>(
     if mode != Mode::Owner && tunnel.kind != TunnelKind::Terminal {
         return Err(Error::invalid("mode", "only terminals are watched and joined"));
     }
-    if tunnel.status.is_over() {
+    // One that is over and has output that its owner was not shown is served for a while.
+    if tunnel.status.is_over() && app.tunnels.session(tunnel.id).is_none() {
         return Err(over(&tunnel));
     }
     Ok(Opens::Tunnel { id: tunnel.id, mode })

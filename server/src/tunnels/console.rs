@@ -9,7 +9,7 @@
 //! send ^C. Nothing queues up for it but a bounded number of words and frames;
 //! output is taken from the terminal when the socket is ready for it.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code as ws_close_code};
 use bytes::Bytes;
@@ -26,7 +26,7 @@ use quarterdeck_protocol::tunnel::{
         BEHIND_MAX_BYTES, CLIENT_MESSAGE_MAX_BYTES, ClientMessage, Mode, ServerMessage, close_code,
     },
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout};
 
 use super::{
     limits::{CONSOLE_FRAME_MAX_BYTES, WORDS_MAX},
@@ -113,6 +113,20 @@ impl Goodbye {
     const fn protocol(reason: &'static str) -> Self {
         Self { code: close_code::PROTOCOL, reason }
     }
+
+    const fn is_over(&self) -> bool {
+        self.code == close_code::OVER
+    }
+}
+
+/// How a console left.
+#[derive(Debug)]
+enum Left {
+    Closed,
+    /// Its connection broke.
+    Lost,
+    /// It is sent away, and is to be told so.
+    Told(Goodbye),
 }
 
 const TOO_LARGE: Goodbye =
@@ -159,7 +173,7 @@ pub(crate) async fn farewell(mut socket: WebSocket, reason: CloseCode, message: 
         socket.send(Message::Close(Some(close))).await
     };
     // Gone or not: it is told if it can be.
-    let _ = tokio::time::timeout(Duration::from_millis(CLOSE_TIMEOUT_MS), said).await;
+    let _ = timeout(Duration::from_millis(CLOSE_TIMEOUT_MS), said).await;
 }
 
 impl Console {
@@ -199,22 +213,38 @@ impl Console {
             sink,
             at: None,
         };
-        let goodbyes = async {
+        let mut leaving = pin!(async {
             tokio::select! {
-                goodbye = reader.run(stream) => goodbye,
-                goodbye = rights => Some(goodbye),
+                left = reader.run(stream) => left,
+                goodbye = rights => Left::Told(goodbye),
                 () = app.stopping.cancelled() => {
-                    Some(Goodbye { code: ws_close_code::AWAY, reason: "the server is stopping" })
+                    Left::Told(Goodbye { code: ws_close_code::AWAY, reason: "the server is stopping" })
                 }
             }
-        };
+        });
         // Side by side: a console that takes nothing can still send ^C.
         let goodbye = tokio::select! {
             biased;
-            goodbye = goodbyes => goodbye,
-            goodbye = Box::pin(writer.run(words, frames)) => goodbye,
+            left = &mut leaving => Err(left),
+            goodbye = Box::pin(writer.run(words, frames)) => Ok(goodbye),
         };
-        writer.goodbye(goodbye).await;
+        match goodbye {
+            Err(Left::Told(goodbye)) => writer.goodbye(Some(goodbye)).await,
+            Err(Left::Closed | Left::Lost) => writer.goodbye(None).await,
+            Ok(goodbye) => {
+                let is_over = goodbye.as_ref().is_some_and(Goodbye::is_over);
+                writer.goodbye(goodbye).await;
+                // Its answer comes when it has read everything before.
+                let answered = timeout(Duration::from_millis(CLOSE_TIMEOUT_MS), leaving);
+                if is_over
+                    && mode == Mode::Owner
+                    && let Ok(Left::Closed) = answered.await
+                    && let Some(terminal) = &session.terminal
+                {
+                    terminal.all_shown();
+                }
+            }
+        }
         drop(seat);
         metrics::gauge!("quarterdeck_tunnel_consoles").decrement(1.0);
     }
@@ -231,20 +261,20 @@ struct Reader {
 
 impl Reader {
     /// Reads until the socket ends; says goodbye to who breaks the protocol.
-    async fn run(self, mut stream: SplitStream<WebSocket>) -> Option<Goodbye> {
+    async fn run(self, mut stream: SplitStream<WebSocket>) -> Left {
         while let Some(message) = stream.next().await {
             let heard = match message {
                 Ok(Message::Binary(bytes)) => self.on_frame(bytes),
                 Ok(Message::Text(text)) => self.on_text(text.as_str()).await,
-                Ok(Message::Close(_)) => return None,
+                Ok(Message::Close(_)) => return Left::Closed,
                 Ok(Message::Ping(_) | Message::Pong(_)) => Ok(()),
-                Err(error) => return of_error(&error),
+                Err(error) => return of_error(&error).map_or(Left::Lost, Left::Told),
             };
             if let Err(goodbye) = heard {
-                return Some(goodbye);
+                return Left::Told(goodbye);
             }
         }
-        None
+        Left::Lost
     }
 
     fn on_frame(&self, bytes: Bytes) -> Result<(), Goodbye> {
@@ -427,7 +457,7 @@ impl Writer {
             self.sink.close().await
         };
         // Gone or not: it is told if it can be.
-        let _ = tokio::time::timeout(Duration::from_millis(CLOSE_TIMEOUT_MS), said).await;
+        let _ = timeout(Duration::from_millis(CLOSE_TIMEOUT_MS), said).await;
     }
 
     async fn send(&mut self, message: Message) -> Result<(), Gone> {

@@ -75,6 +75,8 @@ struct State {
     size: Size,
     exit: Option<Exit>,
     owner: Option<Owner>,
+    /// How far any owner has shown it.
+    seen: u64,
     /// What is to be logged next.
     batch: Batch,
     /// Nothing is taken any more: the pump ends.
@@ -152,6 +154,7 @@ impl Terminal {
             size: past.size.unwrap_or(log.header().size),
             exit: past.exit,
             owner: None,
+            seen: 0,
             batch: Batch::default(),
             is_over: false,
             records_typed,
@@ -206,6 +209,18 @@ impl Terminal {
         self.lock().shown_at
     }
 
+    /// An owner has all that there is.
+    pub(super) fn all_shown(&self) {
+        let mut state = self.lock();
+        state.seen = state.recent.end();
+    }
+
+    /// Whether there is output that no owner has shown.
+    pub(super) fn has_unseen(&self) -> bool {
+        let state = self.lock();
+        state.seen < state.recent.end()
+    }
+
     /// Whether what is typed is recorded.
     pub(super) fn records_typed(&self) -> bool {
         self.lock().records_typed
@@ -247,7 +262,10 @@ impl Terminal {
             rtt_us: RTT_UNKNOWN_US,
             probe: None,
         };
-        self.lock().owner = Some(owner);
+        let mut state = self.lock();
+        state.owner = Some(owner);
+        state.seen = state.seen.max(from);
+        drop(state);
         self.take();
     }
 
@@ -282,6 +300,7 @@ impl Terminal {
         }
         owner.window.drained(until - owner.shown, end > until, now);
         owner.shown = until;
+        state.seen = state.seen.max(until);
         let window = state.device_window();
         drop(state);
         self.way.set_window(self.handle, window);

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use futures_util::StreamExt as _;
 use quarterdeck_protocol::{
-    api::{Role, TunnelStatus},
+    api::{CreatedTunnel, Role, TunnelStatus},
     tunnel::{
         close::CloseCode,
         mark::{Exit, Mark, Size},
@@ -13,7 +13,9 @@ use quarterdeck_protocol::{
 use quarterdeck_tests::{
     Fleet,
     tunnel::{Console, MAIN, open, ticket, wait_tunnel},
+    wait::{Look, wait_for},
 };
+use reqwest::Method;
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -38,6 +40,34 @@ async fn a_shell_shows_what_is_typed_and_passes_its_exit_on() -> Result<()> {
     assert_eq!((over.exit_code, over.bytes_up), (Some(7), 6));
     assert!(over.bytes_down > 0 && over.opened_at.is_some(), "{over:?}");
     Ok(())
+}
+
+/// A command of a few milliseconds is over before any console can have come.
+#[tokio::test]
+async fn what_a_program_said_that_was_over_first_is_shown_all_the_same() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let _device = fleet.device("pi-1").await?;
+    let request = terminal("echo quick; exit 7");
+    let created: CreatedTunnel = fleet.api().post("@/tunnels", &request).await?;
+    let id = created.tunnel.id;
+    let over = wait_tunnel(fleet.api(), id, "over", |t| t.status.is_over()).await?;
+    // A watcher has not shown it to the owner.
+    let watcher = Console::attach(fleet.api(), &over, "watch");
+    assert_eq!(watcher.closed().await?.0, CloseCode::Finished);
+    let console = Console::take_up(fleet.api(), &over, created.ticket);
+    console.shows("quick").await?;
+    assert_eq!(console.closed().await?.0, CloseCode::Finished);
+    assert_eq!(console.exit(), Some(Exit::Code(7)));
+    // All was shown: it is over for good.
+    wait_for("the tunnel to take nobody any more", || async {
+        let body = json!({ "for": "tunnel", "tunnel_id": id, "mode": "owner" });
+        let answer = fleet.api().request(Method::POST, "@/tickets", &body).await?;
+        Ok(match answer.refused(409) {
+            Ok(problem) if problem.code == "tunnel_over" => Look::Ready(()),
+            _ => Look::not_yet("a ticket"),
+        })
+    })
+    .await
 }
 
 #[tokio::test]

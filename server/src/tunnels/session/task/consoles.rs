@@ -30,6 +30,8 @@ pub(super) struct Console {
     pub(super) words: mpsc::Sender<Word>,
     /// What it is to be told when the tunnel is open.
     pub(super) start: Option<Box<Start>>,
+    /// It knows that the tunnel is over.
+    pub(super) is_told_over: bool,
 }
 
 impl Task {
@@ -106,6 +108,7 @@ impl Task {
             slot,
             words,
             start: Some(Box::new(start)),
+            is_told_over: false,
         });
         self.apply(Event::Attached).await;
         if self.life.status() != TunnelStatus::Opening {

@@ -1,4 +1,7 @@
 //! How a tunnel ends: its log is closed, that is stored, then the consoles are told.
+//!
+//! A program may be over before its console has come, or while a broken connection
+//! is made anew: what no owner was shown is kept for a while.
 
 use std::time::Duration;
 
@@ -8,10 +11,14 @@ use quarterdeck_protocol::{
     tunnel::{close::CloseCode, mark::Exit},
 };
 use serde_json::json;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
 
 use super::Task;
 use crate::{
+    domain::tunnel::End,
     store::{
         StoreError,
         audit::{Actor, NewEntry},
@@ -23,6 +30,9 @@ use crate::{
 
 /// How long consoles may take to show the rest of the output of a tunnel that is over, in milliseconds.
 const FAREWELL_MS: u64 = 10_000;
+/// How long output that no owner has shown is kept for one, in milliseconds: as long as the
+/// ticket that a tunnel comes with, and several times the console's wait before it connects again.
+const UNSEEN_MS: u64 = 30_000;
 /// How long before a change that could not be stored is tried again, in milliseconds.
 const STORE_RETRY_MS: u64 = 1_000;
 
@@ -54,28 +64,58 @@ impl Task {
         }
         metrics::counter!("quarterdeck_tunnels_closed_total", "reason" => end.reason.as_str())
             .increment(1);
-        self.start_consoles();
-        for console in &self.consoles {
-            let _ = console.words.try_send(Word::Over(end.clone()));
-        }
-        // They show the rest of the output, and go.
-        let all_gone = async {
-            while !self.consoles.is_empty()
-                && let Some(asked) = questions.recv().await
-            {
-                if let Asked::Detach { console } = asked {
-                    self.consoles.retain(|attached| attached.id != console);
-                } else {
-                    asked.dismiss();
-                }
-            }
-        };
-        let _ = timeout(Duration::from_millis(FAREWELL_MS), all_gone).await;
+        self.say_farewell(&end, &mut questions).await;
         self.shared.forget(&self.session);
         questions.close();
         while let Ok(asked) = questions.try_recv() {
             asked.dismiss();
         }
+    }
+
+    /// Lets the consoles show the rest of the output, and go; one that comes late has its time too.
+    async fn say_farewell(&mut self, end: &End, questions: &mut mpsc::Receiver<Asked>) {
+        let stopping = self.shared.stopping.clone();
+        let began = Instant::now();
+        let (late_at, mut goes_at) =
+            (began + Duration::from_millis(UNSEEN_MS), began + Duration::from_millis(FAREWELL_MS));
+        loop {
+            self.start_consoles();
+            for console in &mut self.consoles {
+                if !std::mem::replace(&mut console.is_told_over, true) {
+                    let _ = console.words.try_send(Word::Over(end.clone()));
+                }
+            }
+            let until = match self.consoles.is_empty() {
+                false => goes_at,
+                true if self.has_unseen(end.reason) => late_at,
+                true => return,
+            };
+            tokio::select! {
+                asked = questions.recv() => match asked {
+                    Some(Asked::Attach(attach, answer)) if Instant::now() < late_at => {
+                        goes_at = Instant::now() + Duration::from_millis(FAREWELL_MS);
+                        let attached = self.attach(attach).await;
+                        // One whose socket broke meanwhile is detached by it.
+                        let _ = answer.send(attached);
+                    }
+                    Some(Asked::Detach { console }) => {
+                        self.consoles.retain(|attached| attached.id != console);
+                    }
+                    Some(asked) => asked.dismiss(),
+                    None => return,
+                },
+                () = sleep_until(until) => return,
+                () = stopping.cancelled() => return,
+            }
+        }
+    }
+
+    /// Whether there is output that its owner has not shown and may want.
+    fn has_unseen(&self, reason: CloseCode) -> bool {
+        let is_unwanted =
+            matches!(reason, CloseCode::ClosedByUser | CloseCode::Killed | CloseCode::NotAllowed);
+        let terminal = self.session.terminal.as_ref();
+        !is_unwanted && terminal.is_some_and(|terminal| terminal.has_unseen())
     }
 
     async fn store_end(&self, recording: RecordingStatus) -> Result<(), StoreError> {
