@@ -16,10 +16,14 @@
 //! | [`session`] | what `shell`, `exec`, `proxy` and `forward` have in common |
 //! | the others | one noun each |
 
-use std::{io::IsTerminal as _, process::ExitCode};
+use std::{
+    io::{self, IsTerminal as _},
+    process::ExitCode,
+};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use quarterdeck_protocol::log_filter::{self, Directive};
+use tokio::runtime::Runtime;
 use tracing_subscriber::{
     filter::{LevelFilter, Targets},
     layer::SubscriberExt as _,
@@ -156,9 +160,7 @@ pub fn main() -> ExitCode {
         eprintln!("quarterdeck: {error}");
         return ExitCode::from(USAGE);
     }
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let ended = match runtime {
+    let ended = match runtime(is_screen) {
         Ok(runtime) => {
             let ended = runtime.block_on(dispatch(cli));
             // A prompt that still reads stdin must not hold the program.
@@ -172,6 +174,17 @@ pub fn main() -> ExitCode {
         output::note(&format!("quarterdeck: {message}"));
     }
     error.exit_code()
+}
+
+/// The screens draw beside what the network brings. A command does one thing after the other, and
+/// on one thread, as in ssh, no byte of a session waits until another thread is awake.
+fn runtime(is_screen: bool) -> io::Result<Runtime> {
+    use tokio::runtime::Builder;
+    let mut runtime = match is_screen {
+        true => Builder::new_multi_thread(),
+        false => Builder::new_current_thread(),
+    };
+    runtime.worker_threads(2).enable_all().build()
 }
 
 async fn dispatch(cli: Cli) -> Result<(), CliError> {

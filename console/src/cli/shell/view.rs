@@ -22,6 +22,8 @@ use crate::{
     tui::pane::{Pane, notices::Allowed, screen::PaneSize},
 };
 
+/// What is written at once at least when there is so much, in bytes.
+const WRITE_BYTES: usize = 64 * 1024;
 /// How often a notice is drawn anew.
 const NOTICE_PERIOD: Duration = Duration::from_secs(1);
 const HELP: &str = "~. end the session   ~d leave it running   ~~ type a ~   (a key goes on)";
@@ -34,6 +36,8 @@ pub(super) struct View {
     is_terminal: bool,
     may_answer: bool,
     filter: Filter,
+    /// Of the operator's terminal. Without one there is none: as with ssh, nobody answers what a
+    /// program asks of the reader of a pipe.
     model: Pane,
     notice: Notice,
     /// How the program ended.
@@ -60,15 +64,21 @@ impl View {
         let mut out = stdout();
         loop {
             let due = Instant::now() + NOTICE_PERIOD;
-            let shown = tokio::select! {
+            let mut shown = tokio::select! {
                 event = self.attachment.next() => match event {
                     Event::Ended(ended) => return Over::Ended(ended),
-                    Event::Piece(piece) => self.piece(piece),
-                    Event::Status => self.status(),
+                    event => self.event(event),
                 },
                 Some(word) = self.words.recv() => self.word(word),
                 () = sleep_until(due), if self.notice.is_shown() => self.status(),
             };
+            // What has come meanwhile goes with it; the end is said again.
+            while shown.len() < WRITE_BYTES
+                && let Some(event) = self.attachment.try_next()
+                && !matches!(event, Event::Ended(_))
+            {
+                shown.extend(self.event(event));
+            }
             if shown.is_empty() {
                 continue;
             }
@@ -82,8 +92,17 @@ impl View {
         }
     }
 
+    fn event(&mut self, event: Event) -> Vec<u8> {
+        match event {
+            Event::Piece(piece) => self.piece(piece),
+            Event::Status => self.status(),
+            Event::Ended(_) => Vec::new(),
+        }
+    }
+
     fn piece(&mut self, piece: Piece) -> Vec<u8> {
         match piece {
+            Piece::Bytes { bytes, .. } if !self.is_terminal => bytes.to_vec(),
             Piece::Bytes { bytes, .. } => {
                 let mut shown = self.uncover();
                 let answers = self.model.feed(&bytes);
@@ -91,7 +110,7 @@ impl View {
                     // As keys are: what does not fit is not waited for.
                     let _ = self.attachment.type_keys(&answers);
                 }
-                shown.extend(self.show(&bytes));
+                shown.extend(self.filter.feed(&bytes));
                 shown.extend(self.status());
                 shown
             }

@@ -23,13 +23,13 @@ use super::{State, Terminal};
 use crate::tunnels::log::{Entry, Log, LogError};
 
 /// What is appended to the log at once, in bytes.
-const BATCH_BYTES: u64 = 64 * 1024;
+const BATCH_BYTES: u64 = 256 * 1024;
 /// What is read of the stream at once, in bytes: as much as a frame has, or it would be copied.
 const READ_BYTES: u64 = 16 * 1024;
 /// How long what was taken waits to be logged, for more and so that what shows it goes first.
 const GATHER: Duration = Duration::from_millis(3);
-/// It is logged at once when it is so much, in bytes.
-const GATHERED_BYTES: u64 = 16 * 1024;
+/// It is logged at once when it is so much, in bytes: each time costs a turn of another thread.
+const GATHERED_BYTES: u64 = 64 * 1024;
 /// How often what was written is synced to the disk at least, in milliseconds.
 const SYNC_MS: u64 = 1_000;
 /// It is synced earlier when it is so much, in bytes.
