@@ -180,10 +180,8 @@ pub fn main() -> ExitCode {
 /// on one thread, as in ssh, no byte of a session waits until another thread is awake.
 fn runtime(is_screen: bool) -> io::Result<Runtime> {
     use tokio::runtime::Builder;
-    let mut runtime = match is_screen {
-        true => Builder::new_multi_thread(),
-        false => Builder::new_current_thread(),
-    };
+    let mut runtime =
+        if is_screen { Builder::new_multi_thread() } else { Builder::new_current_thread() };
     runtime.worker_threads(2).enable_all().build()
 }
 

@@ -18,6 +18,7 @@ use quarterdeck_tests::{
     mosquitto::{Access, Mosquitto},
     mqtt::{
         Login,
+        bare::Bare,
         codec::{self, Packet, Publish, Qos},
     },
     report::{Options, Report, Wanted, cpu_time, median, resident_bytes},
@@ -29,10 +30,6 @@ use quarterdeck_tests::{
     wait::{Look, wait_for},
 };
 use serde_json::json;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
 
 /// How many messages the storing-nothing client has unacknowledged at any time.
 const CLIENT_INFLIGHT: usize = 20;
@@ -167,9 +164,7 @@ async fn bare_broker(mosquitto: &Mosquitto, count: usize) -> Result<Round> {
 
 /// A client that sends each device a command and counts the answers.
 struct Relay {
-    stream: TcpStream,
-    read: Vec<u8>,
-    out: Vec<u8>,
+    client: Bare,
     topics: Vec<String>,
     sent: usize,
     inflight: usize,
@@ -178,24 +173,9 @@ struct Relay {
 
 impl Relay {
     async fn connect(port: u16, topics: Vec<String>) -> Result<Self> {
-        let stream = TcpStream::connect(("127.0.0.1", port)).await?;
-        stream.set_nodelay(true)?;
-        let (read, out) = (Vec::with_capacity(1 << 16), Vec::with_capacity(1 << 16));
-        let mut this = Self { stream, read, out, topics, sent: 0, inflight: 0, completed: 0 };
-        let connect = codec::Connect {
-            client_id: "server",
-            keep_alive_s: 600,
-            clean_session: true,
-            ..codec::Connect::default()
-        };
-        codec::write_connect(&mut this.out, &connect);
         let filter = "roboticks/+/devices/+/commands/response";
-        codec::write_subscribe(&mut this.out, 65_535, filter, Qos::ExactlyOnce);
-        let mut subscribed = false;
-        while !subscribed {
-            this.exchange(|packet| subscribed |= matches!(packet, Packet::SubAck { .. })).await?;
-        }
-        Ok(this)
+        let client = Bare::connect(port, "server", filter, Qos::ExactlyOnce).await?;
+        Ok(Self { client, topics, sent: 0, inflight: 0, completed: 0 })
     }
 
     async fn run(&mut self, begun: Instant) -> Result<()> {
@@ -204,7 +184,7 @@ impl Relay {
                 self.command();
             }
             let (mut released, mut completed) = (0, 0);
-            self.exchange(|packet| match packet {
+            let see = |packet: &Packet<'_>| match packet {
                 Packet::PubComp { .. } => released += 1,
                 Packet::Publish { payload, .. } => {
                     let is_last =
@@ -212,8 +192,8 @@ impl Relay {
                     completed += usize::from(is_last);
                 }
                 _ => {}
-            })
-            .await?;
+            };
+            self.client.exchange(see).await?;
             self.inflight -= released;
             self.completed += completed;
             ensure!(begun.elapsed() < DEADLINE, "{} of {}", self.completed, self.topics.len());
@@ -235,33 +215,8 @@ impl Relay {
             retained: false,
             duplicate: false,
         };
-        codec::write_publish(&mut self.out, &publish, payload.to_string().as_bytes());
+        codec::write_publish(&mut self.client.out, &publish, payload.to_string().as_bytes());
         self.sent += 1;
         self.inflight += 1;
-    }
-
-    /// Sends what there is, waits for more, and answers it.
-    async fn exchange(&mut self, mut see: impl FnMut(&Packet<'_>)) -> Result<()> {
-        self.stream.write_all(&self.out).await?;
-        self.out.clear();
-        let length = self.stream.read_buf(&mut self.read).await?;
-        ensure!(length > 0, "Mosquitto ended the connection");
-        let mut used = 0;
-        while let Some((packet, length)) =
-            codec::read(&self.read[used..]).context("from Mosquitto")?
-        {
-            see(&packet);
-            match packet {
-                Packet::Publish { qos: Qos::ExactlyOnce, id, .. } => {
-                    codec::write_pubrec(&mut self.out, id);
-                }
-                Packet::PubRec { id } => codec::write_pubrel(&mut self.out, id),
-                Packet::PubRel { id } => codec::write_pubcomp(&mut self.out, id),
-                _ => {}
-            }
-            used += length;
-        }
-        self.read.drain(..used);
-        Ok(())
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! The agent runs alone on a private Mosquitto. `fdatasync` of one block is
 //! measured between the runs, on the same disk. The peer of a script step is a
-//! plain shell loop over the same program.
+//! plain shell loop over the same program; that of a hundred commands at once is
+//! the broker with nobody behind it, as fast as it passes the same messages on.
 
 use std::{
     fs,
@@ -14,7 +15,11 @@ use anyhow::{Context, Result, ensure};
 use quarterdeck_tests::{
     binaries, clock,
     mosquitto::{Access, Mosquitto},
-    mqtt::{Client, Login, Qos},
+    mqtt::{
+        Client, Login, Qos,
+        bare::Bare,
+        codec::{self, Packet, Publish},
+    },
     process::Process,
     report::{Options, Report, Wanted, median},
     syncer::Syncer,
@@ -63,12 +68,15 @@ async fn run(options: Options) -> Result<ExitCode> {
     report.promised(&what, median(&chain), "ms", Wanted::AtMost(most));
 
     let alone = LONG_CHAIN as f64 / median(&long) * 1e3;
-    let mut together = Vec::new();
+    let (mut together, mut bare) = (Vec::new(), Vec::new());
     for _ in 0..options.pick(1, 5) {
         together.push((LONG_CHAIN * AT_ONCE) as f64 / bench.time("long", AT_ONCE).await? * 1e3);
+        let messages = LONG_CHAIN * AT_ONCE;
+        bare.push(messages as f64 / bench.time_bare(mosquitto.port(), messages).await? * 1e3);
     }
     report.line("one command alone", alone, "transitions/s");
     report.line(&format!("{AT_ONCE} at once"), median(&together), "transitions/s");
+    report.line("  the broker alone, nothing stored", median(&bare), "messages/s");
     let ratio = median(&together) / alone;
     report.promised("  over one alone", ratio, "×", Wanted::AtLeast(20.0));
 
@@ -148,6 +156,53 @@ impl Bench {
         while self.client.next().await?.topic
             != format!("{COMMANDS}/{operation}/{}", self.count - 1)
         {}
+        Ok(took)
+    }
+
+    /// Passes as many messages of states as that takes from a client that only sends them, and
+    /// hears them too, as the agent does; gives how long it took, in milliseconds.
+    async fn time_bare(&mut self, port: u16, messages: usize) -> Result<f64> {
+        let filter = format!("{COMMANDS}/#");
+        let mut sender = Bare::connect(port, "bare", &filter, Qos::AtLeastOnce).await?;
+        let topic = |n: usize| format!("{COMMANDS}/bare/{}", n % AT_ONCE);
+        let begun = clock::now();
+        let send = async {
+            let (mut sent, mut acknowledged) = (0, 0);
+            while acknowledged < messages {
+                while sent < messages && sent - acknowledged < AT_ONCE {
+                    let publish = Publish {
+                        topic: &topic(sent),
+                        qos: Qos::AtLeastOnce,
+                        id: (sent % 60_000) as u16 + 1,
+                        retained: true,
+                        duplicate: false,
+                    };
+                    let payload = format!("{{\"status\":\"state-{sent}\",\"n\":1}}");
+                    codec::write_publish(&mut sender.out, &publish, payload.as_bytes());
+                    sent += 1;
+                }
+                let mut answers = 0;
+                let see = |packet: &Packet<'_>| {
+                    answers += usize::from(matches!(packet, Packet::PubAck { .. }));
+                };
+                sender.exchange(see).await?;
+                acknowledged += answers;
+            }
+            anyhow::Ok(())
+        };
+        let hear = async {
+            for _ in 0..messages {
+                self.client.next().await?.json()?;
+            }
+            anyhow::Ok(())
+        };
+        tokio::try_join!(send, hear)?;
+        let took = begun.elapsed().as_secs_f64() * 1e3;
+        drop(sender);
+        for n in 0..AT_ONCE {
+            self.client.publish_retained(&topic(n), b"").await?;
+        }
+        while self.client.next().await?.topic != topic(AT_ONCE - 1) {}
         Ok(took)
     }
 }

@@ -5,6 +5,7 @@
 //! | [`codec`] | packets to bytes and back |
 //! | [`client`] | one connection that waits for its acknowledgements |
 
+pub mod bare;
 pub mod client;
 pub mod codec;
 
