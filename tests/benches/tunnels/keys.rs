@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use quarterdeck_tests::{
     clock,
-    report::{Report, Wanted, percentile},
+    report::{Report, Wanted, median, percentile},
     tunnel::Console,
 };
 use tokio::{
@@ -13,10 +13,10 @@ use tokio::{
     time::sleep,
 };
 
-use super::{Bench, Pairs, peer::Session, terminal};
+use super::{Bench, Pairs, bare::Bare, peer::Session, terminal};
 
 /// What gives back each byte as it comes.
-const ECHO: &str = "stty raw -echo; printf ready; exec cat";
+pub(super) const ECHO: &str = "stty raw -echo; printf ready; exec cat";
 /// Between two keys: a fast typist is slower.
 const PAUSE: Duration = Duration::from_millis(3);
 
@@ -26,21 +26,29 @@ pub(crate) async fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
     console.shows("ready").await?;
     let mut ssh = bench.peer.start(&["-tt"], ECHO)?;
     ssh.until("ready").await?;
+    let mut bare = Bare::start().await?;
     let (mut halves, mut tails) = (Pairs::default(), Pairs::default());
+    let mut least = Vec::new();
     let mut shown = console.output().len();
     for _ in 0..bench.rounds() {
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        let (mut ours, mut theirs, mut bares) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..keys {
             shown += 1;
             ours.push(key(&console, shown).await?);
             sleep(PAUSE).await;
             theirs.push(ssh_key(&mut ssh).await?);
             sleep(PAUSE).await;
+            let begun = clock::now();
+            bare.key().await?;
+            bares.push(begun.elapsed().as_secs_f64() * 1e6);
+            sleep(PAUSE).await;
         }
+        least.push(percentile(&bares, 50.0));
         halves.push(percentile(&ours, 50.0), percentile(&theirs, 50.0));
         tails.push(percentile(&ours, 99.0), percentile(&theirs, 99.0));
     }
     halves.report(report, "keystroke echo p50", "µs", Wanted::AtMost(1.0));
+    report.line("the same ways, with nothing done at them", median(&least), "µs");
     tails.report(report, "keystroke echo p99", "µs", Wanted::AtMost(1.0));
     Ok(())
 }

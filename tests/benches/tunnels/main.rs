@@ -3,7 +3,7 @@
 //!
 //! | figure | ours | the peer |
 //! | --- | --- | --- |
-//! | keystroke echo | a console of the protocol → server → broker → PTY | `ssh -tt` |
+//! | keystroke echo | a console of the protocol → server → broker → PTY | `ssh -tt`, and the bare ways |
 //! | 200 MB out of a PTY | the same, recorded | `ssh -tt` |
 //! | 200 MB out of a program, of a connection | `quarterdeck exec`, `forward` | `ssh -T`, `-L` |
 //! | ^C in a flood at 0.5 MB/s | a console behind a slow line | `ssh -tt`, read as slowly |
@@ -12,6 +12,7 @@
 //!
 //! Every byte that comes is compared with what was sent.
 
+mod bare;
 mod bulk;
 mod interrupt;
 mod keys;
@@ -50,6 +51,9 @@ struct Bench {
 }
 
 fn main() -> Result<ExitCode> {
+    if let Some(ended) = bare::as_hop() {
+        return ended;
+    }
     // Of one thread, as ssh is: what a key costs is not to be how threads wake each other here.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(run(Options::from_args()))
