@@ -211,6 +211,7 @@ impl Console {
             mode,
             session: Arc::clone(&session),
             sink,
+            is_fed: false,
             at: None,
         };
         let mut leaving = pin!(async {
@@ -394,6 +395,9 @@ struct Writer {
     mode: Mode,
     session: Arc<Session>,
     sink: SplitSink<WebSocket, Message>,
+    /// Something waits in the sink for what goes with it: an echo and the acknowledgement of its
+    /// key come together, and are to be one packet.
+    is_fed: bool,
     /// Of the output: what comes next; nothing before the start.
     at: Option<u64>,
 }
@@ -439,6 +443,10 @@ impl Writer {
                 },
                 Some(frame) = frames.recv() => self.send(Message::Binary(frame)).await,
                 () = std::future::ready(()), if has_output => self.output().await,
+                flushed = self.sink.flush(), if self.is_fed => {
+                    self.is_fed = false;
+                    flushed.map_err(|_| Gone)
+                }
                 () = changed(&mut grown), if !has_output && self.at.is_some() => Ok(()),
             };
             if done.is_err() {
@@ -461,7 +469,8 @@ impl Writer {
     }
 
     async fn send(&mut self, message: Message) -> Result<(), Gone> {
-        self.sink.send(message).await.map_err(|_| Gone)
+        self.is_fed = true;
+        self.sink.feed(message).await.map_err(|_| Gone)
     }
 
     async fn say(&mut self, message: &ServerMessage) -> Result<(), Gone> {
