@@ -48,6 +48,22 @@ fn seed() -> RngSeed {
     }
 }
 
+/// Lets one end or the other begin anew at these times, and looks at what it cost.
+fn check_restarts(seed: u64, faults: Faults, plan: &Plan, mut restarts: Vec<(u64, Restart)>) {
+    let mut world = World::new(seed, faults, plan);
+    restarts.sort_by_key(|(at_us, _)| *at_us);
+    let has = |kind| restarts.iter().any(|(_, restart)| *restart == kind);
+    let may_lose = has(Restart::NearForgets) && has(Restart::DeviceKeeps);
+    for (at_us, restart) in restarts {
+        world.run(at_us);
+        world.restart(restart);
+    }
+    world.run(4_000_000);
+    world.heal();
+    assert!(world.run_until_done(90_000_000), "not done: {world:?}");
+    world.check_equal_or_explicit(may_lose);
+}
+
 proptest! {
     // The same cases each time; others with PROPTEST_RNG_SEED.
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, rng_seed: seed(), ..ProptestConfig::default() })]
@@ -74,19 +90,7 @@ proptest! {
                 Just(Restart::NearForgets), Just(Restart::NearKeeps), Just(Restart::DeviceKeeps),
             ]), 1..5),
     ) {
-        let mut world = World::new(seed, faults, &plan);
-        let mut restarts = restarts;
-        restarts.sort_by_key(|(at_us, _)| *at_us);
-        let has = |kind| restarts.iter().any(|(_, restart)| *restart == kind);
-        let may_lose = has(Restart::NearForgets) && has(Restart::DeviceKeeps);
-        for (at_us, restart) in restarts {
-            world.run(at_us);
-            world.restart(restart);
-        }
-        world.run(4_000_000);
-        world.heal();
-        prop_assert!(world.run_until_done(90_000_000), "not done: {:?}", world);
-        world.check_equal_or_explicit(may_lose);
+        check_restarts(seed, faults, &plan, restarts);
     }
 
     #[test]
@@ -109,6 +113,29 @@ proptest! {
             );
         }
     }
+}
+
+/// Streams are over at the near end when it begins anew, and known there no more; then comes the
+/// first that it hears of a later one.
+#[test]
+fn a_stream_that_was_over_before_a_restart_is_unknown_after_it() {
+    let faults = Faults {
+        lost_percent: 9,
+        doubled_percent: 12,
+        late_percent: 17,
+        delay_us: 51_331,
+        late_us: 55_186,
+    };
+    let plan = Plan {
+        near_bytes: 146_454,
+        device_bytes: 113_391,
+        streams: 3,
+        chunk: 14_475,
+        device_opens: true,
+        slow_us: 10_624,
+    };
+    let restarts = vec![(336_813, Restart::NearForgets)];
+    check_restarts(463_213_555_162_487_270, faults, &plan, restarts);
 }
 
 #[test]

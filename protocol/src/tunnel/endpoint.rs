@@ -459,7 +459,8 @@ impl Endpoint {
         tunnel.next_peer = key.stream + 1;
         for stream in first..=key.stream {
             let key = StreamKey { stream, ..key };
-            let life = frame.epoch.from;
+            // Those before it are in lives of their own: the first, until they say another.
+            let life = if stream == frame.key.stream { frame.epoch.from } else { 1 };
             let make = |key, config| Stream::accept(key, config, life, now);
             if !self.admit(key, &incoming, WINDOW_SHARES, make) {
                 let busy = Closed::new(CloseCode::Busy, "as many streams as may be are open");

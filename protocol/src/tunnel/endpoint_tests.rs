@@ -334,3 +334,181 @@ fn a_stream_is_joined_under_its_number_and_later_taken_over_where_it_is() {
     let foreign = StreamKey { tunnel: 1, stream: DEVICE_STREAM };
     assert_eq!(second.join(foreign, 1, config(true), NOW), Err(Refused::NoStream));
 }
+
+/// Reads what there is at both ends, makes it safe, and moves frames until all is said.
+fn take_all(a: &mut Endpoint, b: &mut Endpoint, key: StreamKey) {
+    exchange(a, b);
+    for end in [&mut *a, &mut *b] {
+        while let Some((_, until)) = end.read(key, 1_000, NOW) {
+            end.make_safe(key, until, NOW);
+        }
+    }
+    exchange(a, b);
+}
+
+#[test]
+fn a_stream_that_a_former_life_had_is_unknown_when_it_is_taken_for_a_new_one() {
+    let (mut near, mut device) = pair();
+    let [forgotten, new] = [0, 1].map(|_| device.open(1, config(false), NOW).expect("room"));
+    write(&mut device, forgotten, 10);
+    while let Some(frame) = device.poll_transmit(NOW) {
+        // Nothing of the other arrives.
+        if frame.key == forgotten {
+            near.on_frame(frame, NOW);
+        }
+    }
+    write(&mut near, forgotten, 10);
+    take_all(&mut near, &mut device, forgotten);
+
+    let (mut near, _) = pair();
+    device.on_link_up(NOW);
+    let (first, later): (Vec<_>, Vec<_>) =
+        std::iter::from_fn(|| device.poll_transmit(NOW)).partition(|frame| frame.key == new);
+    for frame in first.into_iter().chain(later) {
+        near.on_frame(frame, NOW);
+    }
+    exchange(&mut near, &mut device);
+    let code = changes_of(&mut device, forgotten).closed.map(|closed| closed.code);
+    assert_eq!(code, Some(CloseCode::Unknown));
+    assert!(changes_of(&mut near, new).is_new);
+    write(&mut device, new, 5);
+    exchange(&mut near, &mut device);
+    assert!(matches!(near.read(new, 10, NOW), Some((Item::Content(_), 5))));
+}
+
+#[test]
+fn a_stream_that_is_taken_with_a_later_one_has_a_life_of_its_own() {
+    let (mut first, mut device) = pair();
+    let [keys, others] = [1, 2].map(|stream| StreamKey { tunnel: 1, stream });
+    first.join(keys, 1, config(true), NOW).expect("free");
+    write(&mut first, keys, 5);
+    // The third that is given the other stream, and the first of which anything arrives.
+    let mut third = Endpoint::new(Side::Near, EndpointConfig::default());
+    assert!(third.add_tunnel(1, config(false)));
+    third.on_link_up(NOW);
+    third.join(others, 3, config(true), NOW).expect("free");
+    exchange(&mut third, &mut device);
+    exchange(&mut first, &mut device);
+    assert!(matches!(device.read(keys, 10, NOW), Some((Item::Content(_), 5))));
+}
+
+#[test]
+fn an_end_that_a_former_life_said_may_be_taken_before_this_one_says_it_again() {
+    let (mut near, mut device) = pair();
+    let key = near.open(1, config(false), NOW).expect("room");
+    write(&mut near, key, 10);
+    near.finish(key).expect("a stream");
+    exchange(&mut near, &mut device);
+
+    let (mut near, _) = pair();
+    let unsent = Unsent::Forgotten;
+    let checkpoint = Checkpoint { life: 2, received: 0, has_received_end: false, unsent };
+    near.resume(key, config(false), checkpoint, NOW).expect("room");
+    take_all(&mut near, &mut device, key);
+    let changes = changes_of(&mut near, key);
+    assert_eq!((changes.is_delivered, changes.closed), (true, None));
+}
+
+/// An end that begins anew, with all that it had written and what it had made safe.
+fn anew(side: Side, key: StreamKey, life: u16, received: u64, written: usize) -> Endpoint {
+    let mut end = Endpoint::new(side, EndpointConfig::default());
+    assert!(end.add_tunnel(1, config(false)));
+    end.on_link_up(NOW);
+    let contents = vec![Content::Bytes(Bytes::from(vec![1; written]))];
+    let unsent = Unsent::Kept { base: 0, contents, is_finished: false };
+    let checkpoint = Checkpoint { life, received, has_received_end: false, unsent };
+    end.resume(key, config(false), checkpoint, NOW).expect("room");
+    end
+}
+
+fn read(end: &mut Endpoint, key: StreamKey) -> u64 {
+    let mut until = 0;
+    while let Some((_, read)) = end.read(key, 1_000, NOW) {
+        until = read;
+    }
+    until
+}
+
+#[test]
+fn what_arrived_and_is_not_safe_is_kept_over_a_restart_of_both_ends() {
+    let (mut near, mut device) = pair();
+    let key = near.open(1, config(false), NOW).expect("room");
+    write(&mut near, key, 10);
+    exchange(&mut near, &mut device);
+    let mut near = anew(Side::Near, key, 2, 0, 10);
+    exchange(&mut near, &mut device);
+    // What the device had taken goes with it.
+    let mut device = anew(Side::Device, key, 2, 0, 0);
+    exchange(&mut near, &mut device);
+    assert_eq!(changes_of(&mut near, key).closed, None);
+    assert_eq!(read(&mut device, key), 10);
+}
+
+#[test]
+fn a_late_answer_of_a_former_life_does_not_part_the_ends() {
+    let (mut near, mut device) = pair();
+    let key = near.open(1, config(false), NOW).expect("room");
+    exchange(&mut near, &mut device);
+    let mut device = anew(Side::Device, key, 2, 0, 0);
+    near.on_frame(device.poll_transmit(NOW).expect("it asks where to go on"), NOW);
+    let late = near.poll_transmit(NOW).expect("an answer");
+    assert_eq!(late.body, Body::Resumed);
+
+    let mut near = anew(Side::Near, key, 2, 0, 10);
+    exchange(&mut near, &mut device);
+    device.on_frame(late, NOW);
+    device.on_link_up(NOW);
+    exchange(&mut near, &mut device);
+    near.on_link_up(NOW);
+    exchange(&mut near, &mut device);
+    assert_eq!(read(&mut device, key), 10);
+}
+
+#[test]
+fn a_resume_that_comes_late_changes_nothing() {
+    let (mut near, mut device) = pair();
+    let key = near.open(1, config(false), NOW).expect("room");
+    exchange(&mut near, &mut device);
+    let mut near = anew(Side::Near, key, 2, 0, 0);
+    let late = near.poll_transmit(NOW).expect("it asks where to go on");
+    assert!(matches!(late.body, Body::Resume { .. }));
+    device.on_frame(late.clone(), NOW);
+    write(&mut device, key, 10);
+    take_all(&mut near, &mut device, key);
+
+    // The peer began anew as well, and knows that it may have sent more than the late one has.
+    let mut device = anew(Side::Device, key, 2, 0, 10);
+    device.on_frame(late.clone(), NOW);
+    write(&mut device, key, 5);
+    exchange(&mut near, &mut device);
+    assert_eq!(changes_of(&mut device, key).closed, None);
+    assert_eq!(read(&mut near, key), 15);
+    near.make_safe(key, 15, NOW);
+
+    // Nor is there anything to be said once all is over.
+    near.finish(key).expect("a stream");
+    device.finish(key).expect("a stream");
+    take_all(&mut near, &mut device, key);
+    assert_eq!(device.status(key), None);
+    device.on_frame(late, NOW);
+    assert_eq!(device.poll_transmit(NOW), None);
+}
+
+#[test]
+fn a_peer_hears_that_a_later_life_of_its_stream_was_forgotten() {
+    let (mut near, mut device) = pair();
+    let key = device.open(1, config(false), NOW).expect("room");
+    exchange(&mut near, &mut device);
+    let mut near = anew(Side::Near, key, 2, 0, 0);
+    exchange(&mut near, &mut device);
+
+    // The next life knows nothing, and takes the stream for new with a later one.
+    let (mut near, _) = pair();
+    let later = device.open(1, config(false), NOW).expect("room");
+    exchange(&mut near, &mut device);
+    assert!(near.status(later).is_some());
+    write(&mut device, key, 5);
+    exchange(&mut near, &mut device);
+    let code = changes_of(&mut device, key).closed.map(|closed| closed.code);
+    assert_eq!(code, Some(CloseCode::Unknown));
+}

@@ -105,6 +105,10 @@ pub(super) struct Sender {
     order: u64,
     last_sent: Option<Tick>,
     shorts: Shorts,
+    /// How far anything was ever sent: beyond `next` after a resume.
+    sent_until: u64,
+    /// Where a former life had come to, of which nothing else is remembered.
+    adopted_at: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -189,6 +193,8 @@ impl Sender {
             order: 0,
             last_sent: None,
             shorts: Shorts::default(),
+            sent_until: base,
+            adopted_at: None,
         }
     }
 
@@ -311,6 +317,7 @@ impl Sender {
         let outgoing = Outgoing { offset: segment.offset, body: segment.body() };
         self.flight.add(segment.content.span());
         self.next = segment.end();
+        self.sent_until = self.sent_until.max(self.next);
         self.sent.push_back(segment);
         outgoing
     }
@@ -365,6 +372,11 @@ impl Sender {
         matches!(self.end, End::Due | End::Sent) && self.waiting.span() == 0
     }
 
+    /// Whether a former life may have said the end: this one has said nothing yet.
+    fn may_have_ended_before(&self) -> bool {
+        self.is_open() && self.waiting.span() == 0 && self.adopted_at == Some(self.next)
+    }
+
     /// Counts all that is under way as lost: the connection that carried it is gone.
     pub(super) fn lose_all(&mut self) {
         for segment in &mut self.sent {
@@ -389,7 +401,8 @@ impl Sender {
         now: Tick,
     ) -> Result<Progress, NeverSent> {
         let farthest = ranges.last().map_or(ack, |(_, end)| *end);
-        let is_end_known = self.is_end_next() || self.end == End::Taken;
+        let is_end_known =
+            self.is_end_next() || self.end == End::Taken || self.may_have_ended_before();
         if farthest > self.next || (has_taken_end && !(is_end_known && ack == self.next)) {
             return Err(NeverSent);
         }
@@ -455,7 +468,7 @@ impl Sender {
         }
     }
 
-    fn forget_before(&mut self, ack: u64) {
+    pub(super) fn forget_before(&mut self, ack: u64) {
         while self.sent.front().is_some_and(|segment| segment.end() <= ack) {
             // Arrived, since `mark_arrived` has seen the same `ack`.
             self.sent.pop_front();
@@ -472,25 +485,35 @@ impl Sender {
         }
     }
 
-    /// Goes on from `needed` for a peer in a new life; `false` when bytes that it needs are gone.
-    pub(super) fn resume(&mut self, needed: u64, credit: u32, has_taken_end: bool) -> bool {
-        if needed < self.base || needed > self.next {
+    /// Goes on from `needed`, before which the peer has all; `false` when bytes that it
+    /// needs are gone. It need not be safe: should the peer begin anew, it needs it again.
+    ///
+    /// A second time it may be farther on: the first may have come late, and spoken of less.
+    pub(super) fn resume(
+        &mut self,
+        needed: u64,
+        credit: u32,
+        has_taken_end: bool,
+        now: Tick,
+    ) -> bool {
+        if needed < self.base || needed > self.sent_until {
             return false;
         }
         if has_taken_end {
-            let is_all = needed == self.next && self.waiting.span() == 0;
+            let is_all = needed == self.next + self.waiting.span();
             if !is_all || self.is_open() {
                 return false;
             }
+            self.next = needed;
             self.clear();
             self.end = End::Taken;
             return true;
         }
-        self.forget_before(needed);
         for segment in std::mem::take(&mut self.sent).into_iter().rev() {
             self.waiting.push_front(segment.content);
         }
-        self.next = needed;
+        self.next = self.base;
+        self.count_as_sent(needed, Fate::Arrived, now);
         self.limit = needed + u64::from(credit);
         self.hash = RunningHash::default();
         self.flight = Flight::default();
@@ -505,18 +528,25 @@ impl Sender {
     /// Counts what was written as sent and lost: a former life may have sent it,
     /// and [`Self::resume`] is to find out how far the peer has it.
     pub(super) fn assume_sent(&mut self, now: Tick) {
-        while let Some(content) = self.waiting.pop(FRAME_DATA_MAX_BYTES) {
+        self.sent_until = self.next + self.waiting.span();
+        self.count_as_sent(self.sent_until, Fate::Lost, now);
+        self.lost = self.sent.len();
+    }
+
+    fn count_as_sent(&mut self, until: u64, fate: Fate, now: Tick) {
+        while self.next < until {
+            let most = FRAME_DATA_MAX_BYTES.min((until - self.next) as usize);
+            let Some(content) = self.waiting.pop(most) else { return };
             let segment = Segment {
                 offset: self.next,
                 content,
-                fate: Fate::Lost,
+                fate,
                 order: 0,
                 sent_at: now,
                 is_resent: true,
             };
             self.next = segment.end();
             self.sent.push_back(segment);
-            self.lost += 1;
         }
     }
 
@@ -525,6 +555,8 @@ impl Sender {
         debug_assert!(self.sent.is_empty(), "who adopts has sent nothing");
         self.base = needed;
         self.next = needed;
+        self.sent_until = needed;
+        self.adopted_at = Some(needed);
         self.limit = needed + u64::from(credit);
         self.hash = RunningHash::default();
         if has_taken_end {

@@ -129,7 +129,7 @@ fn a_resume_goes_on_from_what_is_needed_or_not_at_all() {
     for (needed, goes_on) in [(9_999, false), (10_000, true), (12_345, true), (40_001, false)] {
         let mut tx = flying(4);
         tx.on_ack(10_000, 1_000_000, &[], false, NOW).expect("sent");
-        assert_eq!(tx.resume(needed, 1_000_000, false), goes_on, "{needed}");
+        assert_eq!(tx.resume(needed, 1_000_000, false, NOW), goes_on, "{needed}");
         if goes_on {
             assert_eq!(tx.flight(), Flight::default());
             assert_eq!(sent(&mut tx).first(), Some(&needed));

@@ -580,6 +580,12 @@ impl Stream {
             Body::Resumed => return self.on_resumed(&frame, now),
             _ => {}
         }
+        if frame.epoch.to > self.life {
+            // The peer has a stream of a later life than this one's, forgotten here since.
+            self.peer_life = frame.epoch.from;
+            let detail = "a restart has forgotten this stream";
+            return self.reset(Closed::new(CloseCode::Unknown, detail), now);
+        }
         if frame.epoch != self.epoch().turned() {
             return;
         }
@@ -604,7 +610,12 @@ impl Stream {
         let acked = self.tx.on_ack(frame.ack, frame.credit, ranges, frame.has_taken_end, now);
         let Ok(progress) = acked else {
             let detail = "what was never sent is acknowledged";
-            return self.reset(Closed::new(CloseCode::Protocol, detail), now);
+            // A peer that has taken nothing of this stream may mean one that a former life of
+            // this end had and forgot: it was taken for new from a frame that came late, or with
+            // a later one ([`super::endpoint`]). The peer did nothing wrong then.
+            let is_mistaken = self.life == 1 && self.tx.base() == 0;
+            let code = if is_mistaken { CloseCode::Unknown } else { CloseCode::Protocol };
+            return self.reset(Closed::new(code, detail), now);
         };
         if let Some(rtt_us) = progress.rtt_us {
             self.rtt.sample(rtt_us);
@@ -703,10 +714,12 @@ impl Stream {
         if frame.epoch.from > self.peer_life {
             self.peer_life = frame.epoch.from;
             let has_what_it_lacks = adopts || frame.offset <= self.rx.next();
-            if !has_what_it_lacks || !self.go_on_from(frame) {
+            if !has_what_it_lacks || !self.go_on_from(frame, now) {
                 let detail = "after a restart, bytes that are needed next are gone";
                 return self.reset(Closed::new(CloseCode::CannotResume, detail), now);
             }
+            // A new life has nothing but what is safe.
+            self.tx.forget_before(frame.ack);
             self.rx.meet_anew();
             if matches!(self.phase, Phase::Opening) {
                 self.phase = Phase::Open;
@@ -719,11 +732,13 @@ impl Stream {
     }
 
     fn on_resumed(&mut self, frame: &Frame, now: Tick) {
-        if frame.epoch.to != self.life || !matches!(self.phase, Phase::Resuming { .. }) {
+        // What a former life of the peer said comes late: the one of today would never be heard.
+        let is_late = frame.epoch.from < self.peer_life;
+        if is_late || frame.epoch.to != self.life || !matches!(self.phase, Phase::Resuming { .. }) {
             return;
         }
         self.peer_life = frame.epoch.from;
-        if !self.go_on_from(frame) {
+        if !self.go_on_from(frame, now) {
             let detail = "after a restart, bytes that are needed next are gone";
             return self.reset(Closed::new(CloseCode::CannotResume, detail), now);
         }
@@ -739,12 +754,12 @@ impl Stream {
     }
 
     /// Sends from where the peer says that it needs; `false` when that is gone.
-    fn go_on_from(&mut self, frame: &Frame) -> bool {
+    fn go_on_from(&mut self, frame: &Frame, now: Tick) -> bool {
         if let Phase::Resuming { adopts: true } = self.phase {
             self.tx.adopt(frame.ack, frame.credit, frame.has_taken_end);
             return true;
         }
-        self.tx.resume(frame.ack, frame.credit, frame.has_taken_end)
+        self.tx.resume(frame.ack, frame.credit, frame.has_taken_end, now)
     }
 
     /// Whether a reset speaks to this life.
@@ -768,6 +783,9 @@ impl Relic {
             Body::Resume { .. } if is_finished => {
                 if frame.ack == self.sent_end && frame.has_taken_end {
                     Body::Resumed
+                } else if frame.epoch.from <= self.epoch.to {
+                    // It comes late: that life went on, and came to the end with us.
+                    return None;
                 } else {
                     Body::Reset {
                         is_answer: true,

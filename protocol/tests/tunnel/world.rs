@@ -540,7 +540,8 @@ impl World {
                 continue;
             }
             let Some(status) = old.status(*key) else { continue };
-            let has_received_end = party.has_end && party.unsafe_yet.is_empty();
+            // The end has no offset of its own: read, and all before it safe, it is taken.
+            let has_received_end = party.has_end && party.safe == party.read_until;
             party.received.truncate(party.safe_len);
             party.read_until = party.safe;
             party.has_end = has_received_end;
