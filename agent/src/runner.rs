@@ -22,6 +22,7 @@
 //! | [`effects`] | doing what a step asks for |
 //! | [`handlers`] | the agent's own operations as steps |
 //! | [`requests`] | what the agent's other parts ask of it |
+//! | [`memory`] | a broker that has forgotten what it was told |
 //! | [`outbox`], [`own`] | what was said and is not acknowledged; which messages are our own |
 //! | [`log`], [`saver`], [`version`] | what survives a crash |
 //! | [`scripts`] | running scripts |
@@ -35,6 +36,7 @@ pub mod folder;
 pub mod handlers;
 mod intake;
 pub mod log;
+mod memory;
 pub mod outbox;
 pub mod own;
 pub mod requests;
@@ -72,7 +74,7 @@ use crate::{
         topic::{self, CommandTopic},
     },
 };
-use board::{Board, is_remembered};
+use board::{Board, Entry, is_remembered};
 use bus::{BusEvent, Events, Link, Scope};
 use effects::{Message, Report, Then, Waiting};
 use handlers::{Handlers, Since};
@@ -147,6 +149,9 @@ pub struct Runner {
     /// Counts connections.
     connection: u64,
     outbox: Outbox,
+    /// When the bus is to be told that it remembers us: once this is saved, and while this
+    /// connection lasts.
+    remember_at: Option<(Ticket, u64)>,
     /// Topics that say what a target can do.
     announced: BTreeSet<String>,
     /// Topics that are being cleared, by which message.
@@ -205,6 +210,7 @@ impl Runner {
             link: None,
             connection: 0,
             outbox: Outbox::default(),
+            remember_at: None,
             announced: BTreeSet::new(),
             clearing: HashMap::new(),
             echoes: HashMap::new(),
@@ -410,13 +416,7 @@ impl Runner {
             entry.since = since;
         }
         let is_published = effects.contains(&Effect::Publish);
-        let message = is_published.then(|| {
-            let bytes = Bytes::from(next.message().to_json());
-            entry.own.say(own::hash(&bytes));
-            entry.said += 1;
-            entry.told_by = None;
-            Message { bytes, number: entry.said }
-        });
+        let message = is_published.then(|| say(entry, &next));
         let sub_before = started_by(&entry.command);
         let then = Then::Effects { life: entry.life, message, effects, sub_before };
         if next.phase == Phase::Cleared {
@@ -482,6 +482,7 @@ impl Runner {
                 self.act(waiting);
             }
         }
+        self.be_remembered(saved);
     }
 
     fn on_progress(&mut self, progress: Progress) {
@@ -554,6 +555,15 @@ impl Runner {
             tracing::error!("stopped before all was saved: what was not saved was not done either");
         }
     }
+}
+
+/// Makes a command's state into a message that is about to be published.
+fn say(entry: &mut Entry, command: &Command) -> Message {
+    let bytes = Bytes::from(command.message().to_json());
+    entry.own.say(own::hash(&bytes));
+    entry.said += 1;
+    entry.told_by = None;
+    Message { bytes, number: entry.said }
 }
 
 /// Names the sub-operation that a command awaits.

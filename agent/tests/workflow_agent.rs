@@ -23,6 +23,8 @@ mod example;
 mod faults;
 #[path = "workflows/list.rs"]
 mod list;
+#[path = "workflows/memory.rs"]
+mod memory;
 #[path = "workflows/stage.rs"]
 mod stage;
 

@@ -38,7 +38,7 @@ pub struct Entry {
     pub told_by: Option<u64>,
     /// The token of the `init` of the sub-operation that it awaits, until the bus has it.
     pub sub_told_by: Option<u64>,
-    /// The last connection on which its topic was known to hold our word.
+    /// The last connection on which something was known to stand on its topic.
     pub seen_on: u64,
 }
 

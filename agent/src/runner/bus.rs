@@ -5,8 +5,9 @@
 //! | [`mqtt`] | a broker on the device, where other participants take part |
 //! | [`local`] | inside the agent, when no broker is named |
 //!
-//! Both tell the same events. A connection begins with [`BusEvent::Up`], and
-//! after it come the retained messages of the targets' commands.
+//! Both tell the same events. A connection begins with [`BusEvent::Begun`]; then come the
+//! retained messages of the targets' commands, and when all have come, [`BusEvent::Up`]: so
+//! nothing is said on a topic before it is known what stands there.
 
 pub mod local;
 pub mod mqtt;
@@ -46,8 +47,13 @@ impl Scope {
 /// What comes from a bus.
 #[derive(Debug)]
 pub enum BusEvent {
-    /// Connected and subscribed.
-    Up(Link),
+    /// A connection has begun: what stands on the topics comes next.
+    Begun,
+    /// All that stood there has come; now the bus takes messages.
+    Up {
+        link: Link,
+        memory: Memory,
+    },
     Down {
         reason: String,
     },
@@ -61,6 +67,17 @@ pub enum BusEvent {
     Acked {
         token: u64,
     },
+}
+
+/// Whether a bus still has what it was told, as is known once all that stands there has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Memory {
+    /// It has: where nothing stands, somebody has cleared it.
+    Kept,
+    /// It was started anew and has forgotten all: what is missing is to be said again.
+    Lost,
+    /// That is not known, so what is missing means nothing.
+    Unknown,
 }
 
 /// Where the events of a bus come from.

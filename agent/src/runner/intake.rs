@@ -58,6 +58,8 @@ struct Arrival {
     hash: u64,
     /// The request for the folder that it waits for.
     request: u64,
+    /// The last connection on which something was known to stand there.
+    seen_on: u64,
 }
 
 impl Arrivals {
@@ -84,8 +86,7 @@ impl Arrivals {
 impl Runner {
     pub(super) fn on_bus(&mut self, event: BusEvent) {
         match event {
-            BusEvent::Up(link) => {
-                tracing::info!("connected to the bus");
+            BusEvent::Begun => {
                 self.connection += 1;
                 for entry in self.board.iter_mut() {
                     entry.own.reconnected();
@@ -95,9 +96,8 @@ impl Runner {
                     !own.is_quiet()
                 });
                 self.outbox.rewind();
-                self.link = Some(link);
-                self.announce_all();
             }
+            BusEvent::Up { link, memory } => self.on_up(link, memory),
             BusEvent::Down { reason } => {
                 let was_up = self.link.take().is_some();
                 tracing::warn!(reason, was_up, "no connection to the bus");
@@ -180,8 +180,11 @@ impl Runner {
             return;
         }
         match message::read(payload) {
-            Ok(message) => self.on_word(topic, message, hash, is_retained),
+            Ok(message) => self.on_word(topic.clone(), message, hash, is_retained),
             Err(problem) => tracing::warn!(%topic, %problem, "ignored a message"),
+        }
+        if let Some(entry) = self.board.get_mut(&topic) {
+            entry.seen_on = self.connection;
         }
     }
 
@@ -235,11 +238,15 @@ impl Runner {
             tracing::error!(%topic, "too many commands wait to begin: it stays on the bus");
             return;
         }
-        if self.arrivals.waiting.get(&topic).is_some_and(|arrival| arrival.hash == hash) {
+        let seen_on = self.connection;
+        if let Some(arrival) = self.arrivals.waiting.get_mut(&topic)
+            && arrival.hash == hash
+        {
+            arrival.seen_on = seen_on;
             return;
         }
         let Some(request) = self.targets.ask(&topic) else { return };
-        self.arrivals.waiting.insert(topic, Arrival { payload, hash, request });
+        self.arrivals.waiting.insert(topic, Arrival { payload, hash, request, seen_on });
     }
 
     /// Begins the commands that have waited long enough and have a workflow.
@@ -271,6 +278,9 @@ impl Runner {
                 own.stands(arrival.hash);
                 let since = self.since_now();
                 self.board.add(command, version, own, since);
+                if let Some(entry) = self.board.get_mut(&topic) {
+                    entry.seen_on = arrival.seen_on;
+                }
                 self.queue.push_back((topic, Event::Start));
             }
         }
@@ -327,7 +337,7 @@ impl Runner {
     }
 
     /// Says again what this device can do: the bus may have forgotten.
-    fn announce_all(&mut self) {
+    pub(super) fn announce_all(&mut self) {
         self.announce(true);
     }
 

@@ -71,6 +71,18 @@ impl Outbox {
         self.remove(token)
     }
 
+    /// Whether something on this topic waits for the bus.
+    pub fn holds(&self, topic: &str) -> bool {
+        self.by_topic.contains_key(topic)
+    }
+
+    /// Takes back what was to be said on a topic.
+    pub fn forget(&mut self, topic: &str) {
+        for token in self.by_topic.get(topic).cloned().unwrap_or_default() {
+            self.remove(token);
+        }
+    }
+
     /// Begins anew: the connection is gone, and what it was given with it.
     pub const fn rewind(&mut self) {
         self.sent = 0;
@@ -118,5 +130,9 @@ mod tests {
         let token = outbox.push("a", Bytes::from_static(b"x"), true);
         assert_eq!(outbox.acknowledged(token).expect("it was there").payload, "x");
         assert!(outbox.acknowledged(token).is_none() && outbox.is_empty() && outbox.bytes == 0);
+        outbox.push("a", Bytes::from_static(b"x"), true);
+        outbox.push("b", Bytes::from_static(b"x"), true);
+        outbox.forget("a");
+        assert!(!outbox.holds("a") && outbox.holds("b") && outbox.bytes == 1);
     }
 }

@@ -63,6 +63,11 @@ impl Saver {
         self.given + 1
     }
 
+    /// The number of the last batch.
+    pub const fn last_ticket(&self) -> Ticket {
+        self.given
+    }
+
     /// Has items saved, all or none.
     pub fn save(&mut self, items: Vec<Item>) {
         self.given += 1;

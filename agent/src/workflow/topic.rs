@@ -4,6 +4,7 @@
 //! <root>/<target: four segments>/cmd/<operation>/<cmd_id>     a command
 //! <root>/<target>/cmd/<operation>                             a capability
 //! <root>/<target>/cmd/<sub>/sub:<operation>:<cmd_id>          a sub-operation's command
+//! <root>/<target>/status/quarterdeck                          whether the broker remembers us
 //! ```
 //!
 //! This is the only file with these strings.
@@ -137,6 +138,12 @@ pub fn capability(root: &str, target: &str, operation: &str) -> String {
 /// Builds the filter for the commands of one target (F3).
 pub fn commands_filter(root: &str, target: &str) -> String {
     format!("{root}/{target}/{COMMAND}/+/+")
+}
+
+/// Builds the topic that tells a broker that remembers what this agent said from one that
+/// was started anew and has forgotten all.
+pub fn memory(root: &str, target: &str) -> String {
+    format!("{root}/{target}/status/quarterdeck")
 }
 
 /// Checks that a name can stand in a topic and in the id of a sub-operation.

@@ -2,9 +2,9 @@
 //! asks the runner directly ([`crate::runner::requests`]), and nobody else takes
 //! part. So what is published is known at once, and nothing ever comes.
 
-use super::{BusEvent, Events, Link};
+use super::{BusEvent, Events, Link, Memory};
 
 /// A connection that is up for ever.
 pub fn connect() -> Events {
-    Events::Local(Some(BusEvent::Up(Link::Local)))
+    Events::Local(Some(BusEvent::Up { link: Link::Local, memory: Memory::Unknown }))
 }

@@ -4,6 +4,14 @@
 //! and in the runner's log, and what was not acknowledged is published again.
 //! Messages are acknowledged as they are read, for they are retained: a crash
 //! before one is saved finds it again.
+//!
+//! ```text
+//!  connected ─▶ Begun ─ subscribed ─▶ retained messages ─ the echo of our question ─▶ Up
+//! ```
+//!
+//! MQTT does not say when all retained messages have come. But what we say after the
+//! subscription comes back behind them: that is the question. It is asked on a topic of our
+//! own, and what stands *there*, retained, tells whether the broker remembers us.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -19,7 +27,7 @@ use rumqttc::{
 use tokio::sync::mpsc;
 use url::Url;
 
-use super::{BusEvent, Congested, Link, Scope};
+use super::{BusEvent, Congested, Link, Memory, Scope};
 use crate::{
     clock::{Backoff, Clock},
     config::Secret,
@@ -40,6 +48,13 @@ const KEEP_ALIVE_MS: u64 = 30_000;
 const CONNECT_TIMEOUT_S: u64 = 10;
 const RETRY_FIRST_MS: u64 = 200;
 const RETRY_MOST_MS: u64 = 10_000;
+/// Retained messages from which on a broker may leave some out, as Mosquitto does with more
+/// than it queues for a client: then what is missing means nothing.
+const STANDING_MAX: usize = 1_000;
+/// How often is asked whether all has come: the echo is left out, too, while too much waits.
+const QUESTIONS_MAX: usize = 1_000;
+/// The token of a question; those of the runner begin with 1.
+const QUESTION: u64 = 0;
 /// A connection that lived shorter counts as a failed attempt, in milliseconds.
 const STABLE_AFTER_MS: i64 = 5_000;
 
@@ -73,6 +88,14 @@ impl MqttLink {
         let sent = self.client.try_publish(topic, QoS::AtLeastOnce, true, payload);
         sent.map_err(|_| Congested)?;
         tokens.push_back(token);
+        Ok(())
+    }
+
+    fn ask(&self, topic: &str) -> Result<(), Congested> {
+        let mut tokens = lock(&self.tokens);
+        let sent = self.client.try_publish(topic, QoS::AtLeastOnce, false, "{}");
+        sent.map_err(|_| Congested)?;
+        tokens.push_back(QUESTION);
         Ok(())
     }
 
@@ -143,6 +166,8 @@ async fn connection(
     let link = MqttLink { client, tokens: Arc::default() };
     // Packet id → token.
     let mut under_way = HashMap::new();
+    let mut look = Some(Look::default());
+    let own_topic = topic::memory(&scope.root, &scope.target);
     loop {
         let event = match event_loop.poll().await {
             Ok(event) => event,
@@ -153,30 +178,60 @@ async fn connection(
         };
         let told = match event {
             Event::Incoming(Packet::ConnAck(_)) => {
-                let filters = scope.targets().map(|target| {
-                    let filter = topic::commands_filter(&scope.root, target);
-                    SubscribeFilter::new(filter, QoS::AtLeastOnce)
-                });
+                let filters = filters(scope);
+                let filters = filters.map(|filter| SubscribeFilter::new(filter, QoS::AtLeastOnce));
                 if let Err(error) = link.client.try_subscribe_many(filters) {
                     return error.to_string();
                 }
-                continue;
+                BusEvent::Begun
             }
             Event::Incoming(Packet::SubAck(ack)) => {
                 let is_refused = |code| matches!(code, SubscribeReasonCode::Failure);
-                let mut answers = scope.targets().zip(ack.return_codes);
-                if let Some((target, _)) = answers.find(|(_, code)| is_refused(*code)) {
-                    let filter = topic::commands_filter(&scope.root, target);
+                let mut answers = filters(scope).zip(ack.return_codes);
+                let is_deaf = answers.next().is_some_and(|(_, code)| is_refused(code));
+                if let Some((filter, _)) = answers.find(|(_, code)| is_refused(*code)) {
                     return format!("the broker refuses the subscription to {filter}");
                 }
-                BusEvent::Up(Link::Mqtt(link.clone()))
+                if is_deaf {
+                    look = None;
+                    up(&link, Memory::Unknown)
+                } else if let Err(error) = link.ask(&own_topic) {
+                    return error.to_string();
+                } else {
+                    continue;
+                }
             }
-            Event::Incoming(Packet::Publish(publish)) => BusEvent::Message {
-                topic: publish.topic,
-                payload: publish.payload,
-                is_retained: publish.retain,
-            },
+            Event::Incoming(Packet::Publish(publish)) if publish.topic == own_topic => {
+                match look.as_mut().map(|look| look.hears(publish.retain)) {
+                    Some(Some(memory)) => {
+                        look = None;
+                        up(&link, memory)
+                    }
+                    Some(None) | None => continue,
+                }
+            }
+            Event::Incoming(Packet::Publish(publish)) => {
+                if let Some(look) = &mut look {
+                    look.standing += usize::from(publish.retain);
+                }
+                BusEvent::Message {
+                    topic: publish.topic,
+                    payload: publish.payload,
+                    is_retained: publish.retain,
+                }
+            }
             Event::Incoming(Packet::PubAck(ack)) => match under_way.remove(&ack.pkid) {
+                Some(QUESTION) => match look.as_mut().map(Look::may_ask_again) {
+                    None => continue,
+                    Some(true) => match link.ask(&own_topic) {
+                        Ok(()) => continue,
+                        Err(error) => return error.to_string(),
+                    },
+                    Some(false) => {
+                        look = None;
+                        up(&link, Memory::Unknown)
+                    }
+                },
                 Some(token) => BusEvent::Acked { token },
                 None => continue,
             },
@@ -194,5 +249,67 @@ async fn connection(
         if events.send(told).await.is_err() {
             return "the agent stops".to_owned();
         }
+    }
+}
+
+/// What a connection subscribes to: first what says whether the broker remembers us, which
+/// so is never left out, then the commands of the targets.
+fn filters(scope: &Scope) -> impl Iterator<Item = String> {
+    let own = topic::memory(&scope.root, &scope.target);
+    let commands = scope.targets().map(|target| topic::commands_filter(&scope.root, target));
+    std::iter::once(own).chain(commands)
+}
+
+fn up(link: &MqttLink, memory: Memory) -> BusEvent {
+    BusEvent::Up { link: Link::Mqtt(link.clone()), memory }
+}
+
+/// What is known of a broker's memory while the retained messages come.
+#[derive(Debug, Default)]
+struct Look {
+    is_known_there: bool,
+    /// Messages that stood there.
+    standing: usize,
+    /// Questions that the broker has taken.
+    questions: usize,
+}
+
+impl Look {
+    /// Takes a message on our own topic; the first that is not retained answers the question.
+    fn hears(&mut self, is_retained: bool) -> Option<Memory> {
+        self.is_known_there |= is_retained;
+        let memory = match self.is_known_there {
+            _ if self.standing >= STANDING_MAX => Memory::Unknown,
+            true => Memory::Kept,
+            false => Memory::Lost,
+        };
+        (!is_retained).then_some(memory)
+    }
+
+    /// The broker has taken a question, and its echo did not come before that.
+    fn may_ask_again(&mut self) -> bool {
+        self.questions += 1;
+        self.questions < QUESTIONS_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_remembers_us_if_our_own_word_stands_there() {
+        let mut look = Look::default();
+        assert_eq!(look.hears(false), Some(Memory::Lost));
+        assert_eq!((look.hears(true), look.hears(false)), (None, Some(Memory::Kept)));
+        look.standing = STANDING_MAX;
+        assert_eq!(look.hears(false), Some(Memory::Unknown), "it may have left some out");
+    }
+
+    #[test]
+    fn a_question_that_is_never_answered_is_given_up() {
+        let mut look = Look::default();
+        let asked = (0..2 * QUESTIONS_MAX).take_while(|_| look.may_ask_again()).count();
+        assert_eq!(asked, QUESTIONS_MAX - 1);
     }
 }
