@@ -46,7 +46,7 @@ mod targets;
 pub mod version;
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -137,6 +137,8 @@ pub struct Runner {
     board: Board,
     /// What happens next, in order.
     queue: VecDeque<(CommandTopic, Event)>,
+    /// What brings back commands of the bus, once it is known what has become of them there.
+    held: BTreeMap<CommandTopic, Event>,
     saver: Saver,
     /// What is to be saved at the end of this turn.
     items: Vec<Item>,
@@ -202,6 +204,7 @@ impl Runner {
             restart_agent: setup.restart_agent,
             board: Board::default(),
             queue: VecDeque::new(),
+            held: BTreeMap::new(),
             saver,
             items: Vec::new(),
             waiting: VecDeque::new(),
@@ -304,7 +307,14 @@ impl Runner {
                 }
             };
             self.board.add(kept.command, version, Own::restored(kept.own), kept.since);
-            self.queue.push_back((topic, event));
+            if let Some(entry) = self.board.get_mut(&topic) {
+                entry.init = kept.init;
+            }
+            if is_foreign || requests::is_ours(&topic.root_command()) {
+                self.queue.push_back((topic, event));
+            } else {
+                self.held.insert(topic, event);
+            }
         }
         for topic in replay.clearing {
             self.publish_clear(topic);
@@ -333,7 +343,9 @@ impl Runner {
     async fn turn(&mut self, deadline: Option<Moment>) {
         self.settle();
         let now = self.now();
-        let due = [self.board.next_due(), deadline].into_iter().flatten().min();
+        // The agent's start comes first: it may be what is waited for.
+        let next_due = if self.held.is_empty() { self.board.next_due() } else { None };
+        let due = [next_due, deadline].into_iter().flatten().min();
         let due_at = due.map(|due| {
             Instant::now() + Duration::from_millis(due.millis_since(now).max(0).unsigned_abs())
         });
@@ -397,6 +409,11 @@ impl Runner {
 
     /// Gives an event to a command; what follows is done once it is saved.
     fn give(&mut self, topic: &CommandTopic, event: Event) {
+        if matches!(event, Event::OperationEnded { .. })
+            && let Some(start) = self.held.remove(topic)
+        {
+            self.give(topic, start);
+        }
         let now = self.now();
         let Some(entry) = self.board.get(topic) else { return };
         let is_resumed = matches!(event, Event::AgentStarted { .. });
@@ -418,6 +435,7 @@ impl Runner {
         let is_published = effects.contains(&Effect::Publish);
         let message = is_published.then(|| say(entry, &next));
         let sub_before = started_by(&entry.command);
+        let sub_left = sub_before.clone().filter(|_| next.phase == Phase::Cleared);
         let then = Then::Effects { life: entry.life, message, effects, sub_before };
         if next.phase == Phase::Cleared {
             self.tell_cleared(topic);
@@ -427,6 +445,9 @@ impl Runner {
             self.save_command(topic);
         }
         self.once_saved(topic.clone(), then);
+        if let Some(sub) = sub_left {
+            self.clear_with_its_own(sub);
+        }
     }
 
     /// Has a command saved as it is now.
@@ -437,6 +458,7 @@ impl Runner {
             boot_id: self.here.boot_id.as_str().into(),
             since: entry.since.clone(),
             own: entry.own.hashes(),
+            init: entry.init,
             command: entry.command.clone(),
         })));
         if let Some(oldest) = self.board.surplus() {
@@ -452,6 +474,7 @@ impl Runner {
 
     /// Takes a command off the board, and ends what runs for it.
     fn remove(&mut self, topic: &CommandTopic) {
+        self.held.remove(topic);
         if let Some(entry) = self.board.remove(topic) {
             if let Some(stop) = entry.run.and_then(|run| self.running.get(&run)) {
                 stop.cancel();

@@ -28,6 +28,8 @@ pub struct Entry {
     pub own: Own,
     /// When it entered its state.
     pub since: Since,
+    /// The message that it began with; not known of what an earlier agent saved.
+    pub init: Option<u64>,
     /// Tells it from an earlier command on the same topic.
     pub life: u64,
     /// The script or builtin that runs for it.
@@ -93,6 +95,7 @@ impl Board {
             command,
             own,
             since,
+            init: None,
             life: self.lives,
             run: None,
             said: 0,

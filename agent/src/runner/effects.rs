@@ -13,6 +13,7 @@ use super::{
     own, requests,
     saver::Ticket,
     scripts::Ended,
+    started_by,
 };
 use crate::{
     failpoint,
@@ -156,7 +157,7 @@ impl Runner {
 
     /// Has what a finished command kept between its steps forgotten; whoever asked for one of
     /// ours does that.
-    fn clean_up(&self, topic: &CommandTopic) {
+    pub(super) fn clean_up(&self, topic: &CommandTopic) {
         let has_ended = self.board.get(topic).is_none_or(|entry| entry.command.is_ended());
         if let Some(handlers) = &self.handlers
             && has_ended
@@ -349,6 +350,17 @@ impl Runner {
         self.remove(topic);
         self.items.push(Item::Clearing(topic.clone()));
         self.once_saved(topic.clone(), Then::Clear);
+    }
+
+    /// Clears a sub-operation that has lost its parent, and what it has started itself.
+    pub(super) fn clear_with_its_own(&mut self, topic: CommandTopic) {
+        let mut next = Some(topic);
+        while let Some(topic) = next.take()
+            && let Some(entry) = self.board.get(&topic)
+        {
+            next = started_by(&entry.command);
+            self.clear(&topic);
+        }
     }
 
     /// Clears a topic, until the bus says that it is cleared.

@@ -14,12 +14,12 @@ use bytes::Bytes;
 
 use super::{
     Runner,
-    board::PENDING_MAX_COMMANDS,
+    board::{Entry, PENDING_MAX_COMMANDS},
     bus::BusEvent,
     folder::News,
     log::Item,
     own::{self, Own},
-    requests,
+    requests, started_by,
     version::{Source, Version},
 };
 use crate::workflow::{
@@ -83,6 +83,12 @@ impl Arrivals {
     }
 }
 
+/// Whether it is another participant's command: what the agent itself asked for, as the server's
+/// commands and sub-operations, is cleared by nobody else.
+fn is_requested(topic: &CommandTopic) -> bool {
+    topic.parent().is_none() && !requests::is_ours(topic)
+}
+
 impl Runner {
     pub(super) fn on_bus(&mut self, event: BusEvent) {
         match event {
@@ -102,6 +108,8 @@ impl Runner {
                 let was_up = self.link.take().is_some();
                 tracing::warn!(reason, was_up, "no connection to the bus");
                 self.outbox.rewind();
+                // Nobody can say whether they are still wanted: they go on.
+                self.release_held();
             }
             // Not taken up: it stands on the bus for the next run.
             BusEvent::Message { .. } if self.after.is_some() => {}
@@ -193,10 +201,17 @@ impl Runner {
         let is_init = matches!(&word, Incoming::State(baton) if &*baton.status == INIT);
         if let Some(entry) = self.board.get(&topic) {
             // It was cleared while we were away, if our last word does not stand there any more.
-            let is_over = matches!(entry.command.phase, Phase::Ended { told: true });
             let is_gone = is_retained || entry.seen_on != self.connection;
-            if !(is_init && is_over && is_gone) {
+            // To what is under way, the init that it began with is only said twice (F10).
+            let is_idle = matches!(entry.command.phase, Phase::Parked { .. } | Phase::Ended { .. });
+            let is_other = is_idle || entry.init.is_some_and(|init| init != hash);
+            if !(is_init && is_gone && is_other && is_requested(&topic)) {
                 let is_cleared = word == Incoming::Cleared;
+                let is_before_ours = is_retained || self.link.is_none();
+                let is_parked = matches!(entry.command.phase, Phase::Parked { .. });
+                if is_before_ours && is_parked && !is_init {
+                    self.take_back(&topic);
+                }
                 self.queue.push_back((topic, Event::Incoming(word)));
                 if is_cleared {
                     // What comes behind it, be it in the same turn, is another command's.
@@ -204,7 +219,7 @@ impl Runner {
                 }
                 return;
             }
-            self.forget(&topic);
+            self.give_way(&topic);
         }
         match word {
             Incoming::Cleared => self.arrivals.forget(&topic),
@@ -218,6 +233,61 @@ impl Runner {
             Incoming::State(baton) if is_init => self.arrive(topic, baton.payload, hash),
             Incoming::State(baton) => self.on_foreign_state(topic, baton),
         }
+    }
+
+    /// Takes a command off the board, with all that it has started, for another one on its topic.
+    fn give_way(&mut self, topic: &CommandTopic) {
+        self.take_back(topic);
+        let Some(entry) = self.board.get_mut(topic) else { return };
+        let (own, sub) = (std::mem::take(&mut entry.own), started_by(&entry.command));
+        if !own.is_quiet() {
+            self.echoes.insert(topic.clone(), own);
+        }
+        self.forget(topic);
+        self.clean_up(topic);
+        if let Some(sub) = sub {
+            self.clear_with_its_own(sub);
+        }
+    }
+
+    /// What stands on a command's topic wins over what we had to say there, unless that is on
+    /// the way already.
+    fn take_back(&mut self, topic: &CommandTopic) {
+        self.held.remove(topic);
+        if self.link.is_none() {
+            self.outbox.forget(topic.as_str());
+            if let Some(entry) = self.board.get_mut(topic) {
+                entry.own.take_back();
+            }
+        }
+    }
+
+    /// Takes it that commands on whose topic nothing stands any more were cleared.
+    pub(super) fn take_clearings(&mut self) {
+        let connection = self.connection;
+        let is_gone = |entry: &&Entry| {
+            let Command { topic, phase, .. } = &entry.command;
+            entry.seen_on != connection
+                && is_requested(topic)
+                && self.targets.has(topic)
+                // What it goes to may not be said yet.
+                && !matches!(phase, Phase::Launching { .. })
+        };
+        let gone = self.board.iter().filter(is_gone).map(|entry| entry.command.topic.clone());
+        for topic in gone.collect::<Vec<_>>() {
+            tracing::debug!(%topic, "cleared while there was no connection");
+            self.take_back(&topic);
+            self.outbox.forget(topic.as_str());
+            self.queue.push_back((topic, Event::Incoming(Incoming::Cleared)));
+        }
+        let waiting = &mut self.arrivals.waiting;
+        waiting.retain(|topic, arrival| arrival.seen_on == connection || !is_requested(topic));
+        self.step_all();
+    }
+
+    /// Brings back the commands of the bus.
+    pub(super) fn release_held(&mut self) {
+        self.queue.extend(std::mem::take(&mut self.held));
     }
 
     /// Leaves a sub-operation to who carries it out, and tells its parent when it has ended.
@@ -279,7 +349,7 @@ impl Runner {
                 let since = self.since_now();
                 self.board.add(command, version, own, since);
                 if let Some(entry) = self.board.get_mut(&topic) {
-                    entry.seen_on = arrival.seen_on;
+                    (entry.init, entry.seen_on) = (Some(arrival.hash), arrival.seen_on);
                 }
                 self.queue.push_back((topic, Event::Start));
             }

@@ -79,6 +79,8 @@ pub struct Saved {
     pub since: Since,
     /// What may stand on its topic and is our own word: see [`super::own`].
     pub own: Vec<u64>,
+    /// The message that it began with.
+    pub init: Option<u64>,
     pub command: Command,
 }
 
@@ -109,14 +111,26 @@ pub struct Kept {
     pub boot_id: Arc<str>,
     pub since: Since,
     pub own: Vec<u64>,
+    pub init: Option<u64>,
     pub command: Command,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Record {
-    Version { id: Arc<str>, source: Source },
-    Command { version: Arc<str>, boot_id: Arc<str>, since: Since, own: Vec<u64>, command: Command },
+    Version {
+        id: Arc<str>,
+        source: Source,
+    },
+    Command {
+        version: Arc<str>,
+        boot_id: Arc<str>,
+        since: Since,
+        own: Vec<u64>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        init: Option<u64>,
+        command: Command,
+    },
     Clearing(CommandTopic),
     Forgotten(CommandTopic),
     Announced(Vec<String>),
@@ -267,12 +281,13 @@ impl Log {
         places.sort_unstable_by_key(|(_, place)| place.offset);
         let mut commands = Vec::with_capacity(places.len());
         for (id, place) in places {
-            let Record::Command { boot_id, since, own, command, .. } = self.record(*place)? else {
+            let Record::Command { boot_id, since, own, init, command, .. } = self.record(*place)?
+            else {
                 return Err(LogError::Damaged { offset: place.offset });
             };
             let source = sources.get(id).cloned();
             let source = source.ok_or(LogError::Damaged { offset: place.offset })?;
-            commands.push(Kept { source, boot_id, since, own, command });
+            commands.push(Kept { source, boot_id, since, own, init, command });
         }
         let announced = match self.index.announced.map(|place| self.record(place)).transpose()? {
             Some(Record::Announced(names)) => names,
@@ -310,6 +325,7 @@ impl Log {
                         boot_id: saved.boot_id.clone(),
                         since: saved.since.clone(),
                         own: saved.own.clone(),
+                        init: saved.init,
                         command: saved.command.clone(),
                     }
                 }

@@ -1,7 +1,8 @@
 //! A broker that was started anew without its persistence has forgotten what stood on it.
 //!
 //! ```text
-//!  all that stands there has come ─▶ what is missing is said again ─ saved ─▶ "remember us"
+//!  all that stands ─┬─ it has forgotten ─▶ what is missing is said again ─ saved ─▶ "remember us"
+//!  there has come   └─ it remembers us ──▶ what is missing was cleared
 //! ```
 //!
 //! That nothing stands on a command's topic may also mean that its requester cleared it. What
@@ -32,6 +33,10 @@ impl Runner {
         // It would tell of what is only now found to be missing.
         self.remember_at = None;
         self.outbox.forget(&self.memory_topic());
+        if memory == Memory::Kept {
+            self.take_clearings();
+        }
+        self.release_held();
         if memory == Memory::Lost {
             self.step_all();
             self.say_again();

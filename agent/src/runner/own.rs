@@ -75,6 +75,11 @@ impl Own {
         }
     }
 
+    /// Notes that what was to be said, and was not handed over yet, is not said any more.
+    pub fn take_back(&mut self) {
+        self.words.retain(|word| word.is_acknowledged || word.is_from_before);
+    }
+
     /// Notes that the broker has a message, and so none before it any more.
     pub fn acknowledged(&mut self, hash: u64) {
         let waiting = |word: &&mut Word| word.hash == hash && !word.is_acknowledged;
@@ -201,6 +206,15 @@ mod tests {
         // On the next connection another init is somebody's.
         own.reconnected();
         assert!(!own.finds(1) && own.finds(3));
+    }
+
+    #[test]
+    fn what_is_taken_back_is_not_known_any_more() {
+        let mut own = Own::restored(vec![1, 2]);
+        own.say(3);
+        own.take_back();
+        assert!(own.is_quiet() || own.hashes() == [1, 2]);
+        assert!(own.hears(1) && own.hears(2) && !own.hears(3));
     }
 
     #[test]

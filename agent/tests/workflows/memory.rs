@@ -222,3 +222,146 @@ fn killed_while_it_tells_a_forgetful_broker_the_agent_forgets_no_command() {
         assert_eq!(noted(&folder, cmd_id), ["begun-1", "go-2", "held-2"]);
     }
 }
+
+// --- topics that were cleared while the agent was away ---------------------------
+
+#[test]
+fn an_id_that_was_cleared_and_used_again_while_the_agent_was_down_is_another_command() {
+    let Some((mut agent, folder)) = with_flow(FLOW) else { return };
+    let_end(folder.path());
+    agent.start();
+    say(&mut agent, "parked", "init", 1);
+    reaches(&mut agent, 0, "parked", "theirs", 1);
+    say(&mut agent, "over", "init", 1);
+    reaches(&mut agent, 0, "over", "theirs", 1);
+    say(&mut agent, "over", "go", 1);
+    reaches(&mut agent, 0, "over", "successful", 1);
+    agent.stop();
+    // The same payload as before: it is the clearing that makes it another one.
+    for cmd_id in ["parked", "over"] {
+        agent.publish(&topic(cmd_id), "");
+    }
+    let since = agent.seen().len();
+    for cmd_id in ["parked", "over"] {
+        say(&mut agent, cmd_id, "init", 1);
+    }
+    agent.start();
+    for cmd_id in ["parked", "over"] {
+        reaches(&mut agent, since, cmd_id, "theirs", 1);
+        say(&mut agent, cmd_id, "go", 2);
+        reaches(&mut agent, since, cmd_id, "successful", 2);
+        let states = check::states(&agent.seen()[since..], &topic(cmd_id));
+        assert_eq!(states, ["init", "theirs", "go", "held", "successful"], "{cmd_id}");
+    }
+    assert_eq!(noted(&folder, "parked"), ["begun-1", "begun-1", "go-2", "held-2"]);
+}
+
+#[test]
+fn a_command_that_was_cleared_while_the_agent_was_down_is_forgotten() {
+    let Some((mut agent, folder)) = with_flow(FLOW) else { return };
+    agent.start();
+    for cmd_id in ["parked", "busy"] {
+        say(&mut agent, cmd_id, "init", 1);
+        reaches(&mut agent, 0, cmd_id, "theirs", 1);
+    }
+    say(&mut agent, "busy", "go", 1);
+    waits_for_note(&folder, "busy", "held-1");
+    agent.kill();
+    for cmd_id in ["parked", "busy"] {
+        agent.publish(&topic(cmd_id), "");
+    }
+    let since = agent.seen().len();
+    agent.start();
+    say(&mut agent, "other", "init", 3);
+    reaches(&mut agent, since, "other", "theirs", 3);
+    // No baton moves what is forgotten, and its id is free.
+    say(&mut agent, "parked", "go", 2);
+    say(&mut agent, "busy", "init", 4);
+    reaches(&mut agent, since, "busy", "theirs", 4);
+    assert_eq!(check::states(&agent.seen()[since..], &topic("parked")), ["go"]);
+    assert_eq!(check::states(&agent.seen()[since..], &topic("busy")), ["init", "theirs"]);
+    assert_eq!(noted(&folder, "busy"), ["begun-1", "go-1", "held-1", "begun-4"]);
+}
+
+#[test]
+fn a_command_goes_on_while_nobody_can_say_whether_it_was_cleared() {
+    let Some((mut agent, folder)) = with_flow(FLOW) else { return };
+    agent.start();
+    say(&mut agent, "1", "init", 1);
+    reaches(&mut agent, 0, "1", "theirs", 1);
+    say(&mut agent, "1", "go", 1);
+    waits_for_note(&folder, "1", "held-1");
+    agent.kill();
+    agent.broker().kill();
+    fs::remove_file(folder.path().join("1")).expect("written before");
+    agent.launch();
+    waits_for_note(&folder, "1", "held-1");
+    agent.broker().start_again();
+    let_end(folder.path());
+    reaches(&mut agent, 0, "1", "successful", 1);
+}
+
+/// Runs a sub-operation between two steps.
+#[cfg(debug_assertions)]
+const PARENT: &str = r#"
+operation = "op"
+[init]
+script = "@DIR@/note.sh ${.topic.cmd_id} begun-${.payload.n}"
+on_success = "start"
+[start]
+operation = "leaf"
+input.n = "${.payload.n}"
+input.of = "${.topic.cmd_id}"
+on_exec = "wait"
+[wait]
+action = "await-operation-completion"
+output.leaf = "${.payload.n}"
+on_success = "last"
+[last]
+script = "@DIR@/note.sh ${.topic.cmd_id} last-${.payload.leaf}"
+on_success = "successful"
+"#;
+#[cfg(debug_assertions)]
+const LEAF: &str = r#"
+operation = "leaf"
+[init]
+script = "@DIR@/note.sh ${.payload.of} leaf-${.payload.n}"
+on_success = "successful"
+"#;
+
+#[cfg(debug_assertions)]
+#[test]
+fn wherever_the_agent_was_killed_a_cleared_command_does_not_go_on_as_the_next_on_its_topic() {
+    let Some((mut agent, folder)) = with_flow(PARENT) else { return };
+    let leaf = LEAF.replace("@DIR@", folder.path().to_str().expect("UTF-8"));
+    fs::write(folder.path().join("workflows/leaf.toml"), leaf).expect("written");
+    for point in (1..).step_by(2) {
+        let cmd_id = format!("c{point}");
+        say(&mut agent, &cmd_id, "init", 1);
+        agent.environment = vec![("QUARTERDECK_AGENT_DIE_AT".to_owned(), point.to_string())];
+        agent.launch();
+        let own = topic(&cmd_id);
+        let is_over = |seen: &[Seen]| {
+            check::states(seen, &own).last().is_some_and(|state| state == "successful")
+        };
+        let has_died = agent.dies_before(&is_over) || agent.dies_before_its_stop();
+        agent.environment.clear();
+        agent.publish(&own, "");
+        let since = agent.seen().len();
+        say(&mut agent, &cmd_id, "init", 2);
+        agent.start();
+        reaches(&mut agent, since, &cmd_id, "successful", 2);
+        let notes = noted(&folder, &cmd_id);
+        let (first, second): (Vec<_>, Vec<_>) = notes.iter().partition(|n| n.ends_with("-1"));
+        assert_eq!(second, ["begun-2", "leaf-2", "last-2"], "{point}: {notes:?}");
+        // A script outlives its agent, but nothing of the first command is begun again.
+        let begun: std::collections::BTreeSet<_> = first.iter().collect();
+        assert_eq!(begun.len(), first.len(), "{point}: {notes:?}");
+        agent.stop();
+        agent.publish(&own, "");
+        if !has_died {
+            assert!(point > 20, "the agent died at {point} points only");
+            return;
+        }
+    }
+}

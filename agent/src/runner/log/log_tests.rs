@@ -24,7 +24,7 @@ fn saved(n: u32, status: &str, version: &Arc<Version>) -> Item {
     let life = Lifetime { boot_id: "b1".to_owned(), run_id: uuid::Uuid::nil() };
     let since = Since { life, at: Moment::default() };
     let own = vec![u64::from(n)];
-    Item::Command(Box::new(Saved { version, boot_id, since, own, command }))
+    Item::Command(Box::new(Saved { version, boot_id, since, own, init: Some(7), command }))
 }
 
 fn open(folder: &MemoryFolder) -> (Log, Replay) {
@@ -48,7 +48,7 @@ fn what_was_saved_is_found_again_with_its_definition() {
     let (_, replay) = open(&folder);
     assert_eq!(held(&replay), [("1".to_owned(), "b".to_owned())]);
     let kept = &replay.commands[0];
-    assert_eq!((&kept.source, &kept.own), (&one.source, &vec![1]));
+    assert_eq!((&kept.source, &kept.own, kept.init), (&one.source, &vec![1], Some(7)));
     assert_eq!((replay.announced, replay.discarded_bytes), (vec!["op".to_owned()], 0));
 }
 
