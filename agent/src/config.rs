@@ -123,6 +123,8 @@ pub struct Config {
     /// The device's own broker.
     pub bus: Option<Broker>,
     pub scope: Scope,
+    /// What is wrong with children that are left out of it.
+    pub refused_children: Vec<String>,
     /// Workflows on the bus alone: no server.
     pub offline: bool,
     pub ca_pem: Option<String>,
@@ -361,8 +363,9 @@ impl Config {
             Some(path) => absolute("workflows", path, &wrong)?,
             None => data_dir.join("workflows"),
         };
-        scope.children =
+        let (children, refused) =
             children::children(raw.children, &scope, &workflows, bus.is_some(), &wrong)?;
+        scope.children = children;
         Ok(Self {
             server,
             token,
@@ -373,6 +376,7 @@ impl Config {
             workflows,
             bus,
             scope,
+            refused_children: refused.iter().map(ToString::to_string).collect(),
             offline: raw.offline,
             ca_pem,
             allow_plaintext: raw.allow_plaintext,

@@ -58,6 +58,9 @@ pub(super) fn run(config: &Config, filter: EnvFilter) -> anyhow::Result<ExitCode
     for key in layers::unknown_variables(std::env::vars_os().map(|(key, _)| key)) {
         tracing::warn!(key, "no such option; the variable is ignored");
     }
+    for problem in &config.refused_children {
+        tracing::error!(problem, "this child is left out; all else goes on without it");
+    }
     let spared = Spared::find().context("cannot read which signals are ignored")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let mut backoff = Backoff::new(FULL_RETRY_FIRST_MS, FULL_RETRY_MOST_MS);

@@ -95,9 +95,12 @@ fn meant<'a>(config: &'a Config, child: Option<&str>) -> anyhow::Result<(Whose, 
     let child = found.ok_or_else(|| {
         let names: Vec<&str> = children.iter().map(|child| child.target.as_str()).collect();
         let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-        anyhow::anyhow!(
+        let told = [format!(
             "there is no child {target:?}; in [[children]] of --config there are: {names}"
-        )
+        )];
+        // Perhaps it is one of those that are left out.
+        let lines = told.iter().chain(&config.refused_children).map(String::as_str);
+        anyhow::anyhow!(lines.collect::<Vec<_>>().join("\n"))
     })?;
     Ok((Whose::Child, &child.workflows))
 }

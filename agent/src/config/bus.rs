@@ -6,10 +6,13 @@ use super::{ConfigError, Secret};
 use crate::{
     io::tls,
     runner::bus::{Scope, mqtt::Broker},
+    workflow::topic::is_plain,
 };
 
 const DEFAULT_ROOT: &str = "te";
 const DEFAULT_TARGET: &str = "device/main//";
+/// The longest target: a command's topic has room for more behind it.
+const TARGET_MAX_BYTES: usize = 1024;
 /// Segments of a target.
 const TARGET_SEGMENTS: usize = 4;
 
@@ -76,9 +79,6 @@ pub(super) fn scope(
 
 /// Whether a text can stand for a target in topics.
 pub(super) fn is_target(text: &str) -> bool {
-    text.split('/').count() == TARGET_SEGMENTS && text != "///" && is_plain(text)
-}
-
-fn is_plain(text: &str) -> bool {
-    !text.contains(['+', '#']) && !text.chars().any(char::is_control)
+    let has_room = text.len() <= TARGET_MAX_BYTES;
+    text.split('/').count() == TARGET_SEGMENTS && text != "///" && is_plain(text) && has_room
 }

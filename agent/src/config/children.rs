@@ -20,14 +20,15 @@ pub(super) struct RawChild {
     workflows: Option<PathBuf>,
 }
 
-/// Checks each child: it has a target and a folder that no other target has.
+/// Checks each child: it has a target and a folder that no other target has. What is wrong with
+/// one is told beside the others, for it harms neither them nor the agent's own device.
 pub(super) fn children(
     raw: Vec<RawChild>,
     own: &Scope,
     own_folder: &Path,
     has_bus: bool,
     wrong: &impl Fn(&str, &str) -> ConfigError,
-) -> Result<Vec<Child>, ConfigError> {
+) -> Result<(Vec<Child>, Vec<ConfigError>), ConfigError> {
     if raw.len() > CHILDREN_MAX {
         return Err(wrong("children", &format!("at most {CHILDREN_MAX} children")));
     }
@@ -35,35 +36,45 @@ pub(super) fn children(
         let expected = "a bus beside them: their commands come over the device's broker alone";
         return Err(wrong("children", expected));
     }
-    let mut children: Vec<Child> = Vec::with_capacity(raw.len());
-    for (at, RawChild { target, workflows }) in raw.into_iter().enumerate() {
-        let key = |name: &str| format!("children[{at}].{name}");
-        let target = target.unwrap_or_default();
-        if !bus::is_target(&target) {
-            return Err(wrong(
-                &key("target"),
-                "four segments such as device/child1//, without + and #",
-            ));
+    let (mut children, mut refused) = (Vec::with_capacity(raw.len()), Vec::new());
+    for (at, raw) in raw.into_iter().enumerate() {
+        let wrong = |key: &str, expected: &str| wrong(&format!("children[{at}].{key}"), expected);
+        match child(raw, own, own_folder, &children, &wrong) {
+            Ok(child) => children.push(child),
+            Err(error) => refused.push(error),
         }
-        if target == own.target {
-            return Err(wrong(&key("target"), "another target than the agent's own"));
-        }
-        if children.iter().any(|before| before.target == target) {
-            return Err(wrong(&key("target"), "a target that no other child has"));
-        }
-        let Some(folder) = workflows else {
-            return Err(wrong(&key("workflows"), "the folder of this child's operations"));
-        };
-        let folder = absolute(&key("workflows"), folder, wrong)?;
-        if is_same(&folder, own_folder) {
-            return Err(wrong(&key("workflows"), "another folder than the agent's own workflows"));
-        }
-        if children.iter().any(|before| is_same(&before.workflows, &folder)) {
-            return Err(wrong(&key("workflows"), "a folder that no other child has"));
-        }
-        children.push(Child { target, workflows: folder });
     }
-    Ok(children)
+    Ok((children, refused))
+}
+
+fn child(
+    RawChild { target, workflows }: RawChild,
+    own: &Scope,
+    own_folder: &Path,
+    before: &[Child],
+    wrong: &impl Fn(&str, &str) -> ConfigError,
+) -> Result<Child, ConfigError> {
+    let target = target.unwrap_or_default();
+    if !bus::is_target(&target) {
+        return Err(wrong("target", "four segments such as device/child1//, without + and #"));
+    }
+    if target == own.target {
+        return Err(wrong("target", "another target than the agent's own"));
+    }
+    if before.iter().any(|before| before.target == target) {
+        return Err(wrong("target", "a target that no other child has"));
+    }
+    let Some(folder) = workflows else {
+        return Err(wrong("workflows", "the folder of this child's operations"));
+    };
+    let folder = absolute("workflows", folder, wrong)?;
+    if is_same(&folder, own_folder) {
+        return Err(wrong("workflows", "another folder than the agent's own workflows"));
+    }
+    if before.iter().any(|before| is_same(&before.workflows, &folder)) {
+        return Err(wrong("workflows", "a folder that no other child has"));
+    }
+    Ok(Child { target, workflows: folder })
 }
 
 /// Whether two paths lead to one folder, so far as that can be known.

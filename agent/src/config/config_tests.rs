@@ -162,6 +162,18 @@ fn children_have_a_target_and_a_folder_each() {
 }
 
 #[test]
+fn a_child_that_is_wrong_is_left_out_and_the_others_stay() {
+    let long = format!("device/{}//", "x".repeat(2_000));
+    for target in ["device/c0", "device/+//", "device/main//", "device/\u{ffff}//", &long] {
+        let wrong = format!("[[children]]\ntarget='{target}'\nworkflows='/wf/c0'\n");
+        let file = CHILD.replace("[[children]]", &format!("{wrong}[[children]]"));
+        let config = layers(&file, &[], &[]).unwrap();
+        assert_eq!(config.scope.targets().collect::<Vec<_>>(), ["device/main//", "device/c1//"]);
+        assert!(config.refused_children[0].contains("children[0].target"), "{target}");
+    }
+}
+
+#[test]
 fn what_is_wrong_with_a_child_says_which_and_where() {
     let folder = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink("/tmp", folder.path().join("link")).unwrap();
@@ -204,7 +216,11 @@ fn what_is_wrong_with_a_child_says_which_and_where() {
         ),
         ("children = 'x'".to_owned(), "line 1: children = \"x\""),
     ] {
-        let error = layers(&file, &[], &[]).expect_err(&file);
+        let error = match layers(&file, &[], &[]) {
+            Err(error) => error,
+            // It is left out, and all else counts.
+            Ok(config) => config.refused_children.join("\n"),
+        };
         assert!(error.contains(expected), "{error:?} lacks {expected:?}");
     }
     let many =

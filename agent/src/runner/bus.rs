@@ -53,6 +53,8 @@ pub enum BusEvent {
     Up {
         link: Link,
         memory: Memory,
+        /// Children whose commands the bus does not let us hear.
+        deaf_to: Vec<String>,
     },
     Down {
         reason: String,

@@ -103,7 +103,10 @@ impl Runner {
                 });
                 self.outbox.rewind();
             }
-            BusEvent::Up { link, memory } => self.on_up(link, memory),
+            BusEvent::Up { link, memory, deaf_to } => {
+                self.targets.unheard(&deaf_to);
+                self.on_up(link, memory);
+            }
             BusEvent::Down { reason } => {
                 let was_up = self.link.take().is_some();
                 tracing::warn!(reason, was_up, "no connection to the bus");
@@ -269,7 +272,7 @@ impl Runner {
             let Command { topic, phase, .. } = &entry.command;
             entry.seen_on != connection
                 && is_requested(topic)
-                && self.targets.has(topic)
+                && self.targets.hears(topic)
                 // What it goes to may not be said yet.
                 && !matches!(phase, Phase::Launching { .. })
         };
@@ -281,7 +284,9 @@ impl Runner {
             self.queue.push_back((topic, Event::Incoming(Incoming::Cleared)));
         }
         let waiting = &mut self.arrivals.waiting;
-        waiting.retain(|topic, arrival| arrival.seen_on == connection || !is_requested(topic));
+        waiting.retain(|topic, arrival| {
+            arrival.seen_on == connection || !is_requested(topic) || !self.targets.hears(topic)
+        });
         self.step_all();
     }
 

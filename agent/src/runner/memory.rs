@@ -66,7 +66,7 @@ impl Runner {
                 && !command.is_ended()
                 // What it goes to is said once it is started.
                 && !matches!(command.phase, Phase::New | Phase::Launching { .. })
-                && self.targets.has(&command.topic)
+                && self.targets.hears(&command.topic)
                 && !speaking.contains(&command.topic)
                 && !self.outbox.holds(command.topic.as_str())
         };

@@ -49,6 +49,8 @@ struct Target {
     catalogue: Arc<Catalogue>,
     /// The folder was read for requests up to this one.
     served: u64,
+    /// Its commands do not come from the bus.
+    is_unheard: bool,
 }
 
 impl Targets {
@@ -61,7 +63,7 @@ impl Targets {
         let list = std::iter::once(own).chain(children).enumerate();
         let list = list.map(|(at, (whose, name, path))| {
             let (folder, catalogue) = Folder::watch(at, whose, path, to.clone());
-            Target { name, folder, catalogue: Arc::new(catalogue), served: 0 }
+            Target { name, folder, catalogue: Arc::new(catalogue), served: 0, is_unheard: false }
         });
         Self { root: scope.root, list: list.collect(), news, requests: 0 }
     }
@@ -79,6 +81,18 @@ impl Targets {
     /// Whether a command is for one of them.
     pub(super) fn has(&self, topic: &CommandTopic) -> bool {
         self.of(topic).is_some()
+    }
+
+    /// Notes whose commands do not come from the bus.
+    pub(super) fn unheard(&mut self, deaf_to: &[String]) {
+        for target in &mut self.list {
+            target.is_unheard = deaf_to.contains(&target.name);
+        }
+    }
+
+    /// Whether a command is for one of them, and what stands on its topic is known.
+    pub(super) fn hears(&self, topic: &CommandTopic) -> bool {
+        self.of(topic).is_some_and(|target| !target.is_unheard)
     }
 
     fn of(&self, topic: &CommandTopic) -> Option<&Target> {
@@ -133,7 +147,8 @@ impl Targets {
     /// The topics on which the bus is told what each can do (P2). Without handlers the
     /// agent's own operations are none.
     pub(super) fn capabilities(&self, has_handlers: bool) -> impl Iterator<Item = String> {
-        self.list.iter().flat_map(move |target| {
+        let heard = self.list.iter().filter(|target| !target.is_unheard);
+        heard.flat_map(move |target| {
             let entries = target.catalogue.entries();
             let able = entries.filter(move |(name, entry)| {
                 entry.workflow.is_valid()

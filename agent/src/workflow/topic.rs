@@ -40,7 +40,7 @@ pub struct CommandTopic {
 pub enum InvalidTopic {
     #[error("expected <root>/<four segments>/cmd/<operation>/<id>")]
     Shape,
-    #[error("a topic holds none of + # and control characters")]
+    #[error("a topic holds none of + #, control characters and what is no character")]
     Character,
     #[error("the topic would be longer than {TOPIC_MAX_BYTES} bytes: sub-operations nest too deep")]
     TooLong,
@@ -54,7 +54,7 @@ impl CommandTopic {
         if text.len() > TOPIC_MAX_BYTES {
             return Err(InvalidTopic::TooLong);
         }
-        if text.chars().any(|c| c == '+' || c == '#' || c.is_control()) {
+        if !is_plain(text) {
             return Err(InvalidTopic::Character);
         }
         let mut segments = text.rsplitn(8, '/');
@@ -154,12 +154,19 @@ pub fn check_operation_name(name: &str) -> Result<(), InvalidTopic> {
         "it is longer than 255 bytes"
     } else if name.contains(['/', '+', '#', ':']) {
         "it holds one of / + # :"
-    } else if name.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        "it holds white space or a control character"
+    } else if !is_plain(name) || name.chars().any(char::is_whitespace) {
+        "it holds white space, a control character or what is no character"
     } else {
         return Ok(());
     };
     Err(InvalidTopic::Operation { name: name.chars().take(80).collect(), problem })
+}
+
+/// Whether a text may stand in a topic. A broker may end the connection of who names another,
+/// with all that is on it.
+pub fn is_plain(text: &str) -> bool {
+    let is_none = |c| matches!(c, '\u{fdd0}'..='\u{fdef}') || u32::from(c) & 0xfffe == 0xfffe;
+    !text.chars().any(|c| matches!(c, '+' | '#') || c.is_control() || is_none(c))
 }
 
 impl fmt::Display for CommandTopic {
@@ -242,6 +249,7 @@ mod tests {
             "/device/main///cmd/o/1",
             "te/device/+///cmd/o/1",
             "te/device/main///cmd/o/#",
+            "te/device/main///cmd/o/\u{ffff}",
         ] {
             assert!(CommandTopic::parse(text).is_err(), "{text}");
         }
@@ -261,7 +269,7 @@ mod tests {
     #[test]
     fn u11_a_name_from_a_payload_cannot_leave_its_place_in_the_topic() {
         let topic = CommandTopic::new("te", "device/main//", "a", "id").expect("valid");
-        for name in ["", "x/y", "+", "#", "a b", "a:b", "a\n", &"n".repeat(256)] {
+        for name in ["", "x/y", "+", "#", "a b", "a:b", "a\n", "\u{1fffe}", &"n".repeat(256)] {
             assert!(topic.sub(name).is_err(), "{name:?}");
         }
     }

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -274,4 +275,83 @@ fn a_child_that_is_none_any_more_is_withdrawn_and_its_commands_fail_with_the_rea
     family.reaches(ONE, "2", "successful");
     assert_eq!(family.states(TWO, "2"), ["init"]);
     assert_eq!(family.states(ONE, "1"), ["init", "successful"]);
+}
+
+// --- a child that is wrong, or not let in ------------------------------------------
+
+/// Runs a command on each of these targets to its end.
+fn all_go_on(family: &mut Family, targets: &[&str]) {
+    for target in targets {
+        family.announces(target, "flash", "{}");
+        family.begin(target, "1", json!({}));
+        family.reaches(target, "1", "successful");
+    }
+}
+
+#[test]
+fn a_child_whose_settings_are_wrong_is_left_out_and_harms_nobody_else() {
+    let families = Family::new(&saying("main"), &saying("one"), &saying("two"));
+    let Some(mut family) = families else { return };
+    let wrong = [("device/child1", "child1"), ("device/a\\uFFFFb//", "child3"), (TWO, "child2")];
+    family.agent.settings = family.settings(&wrong);
+    family.agent.start();
+    let log = family.agent.log();
+    for key in ["children[0].target", "children[1].target"] {
+        assert!(log.lines().any(|line| line.contains("left out") && line.contains(key)), "{log}");
+    }
+    all_go_on(&mut family, &[TARGET, TWO]);
+}
+
+#[test]
+fn a_childs_workflow_whose_name_no_topic_can_hold_harms_nobody_else() {
+    let odd = saying("one").replace("\"flash\"", "\"fl\\uFFFFash\"");
+    let Some(mut family) = Family::new(&saying("main"), &odd, &saying("two")) else { return };
+    family.agent.start();
+    all_go_on(&mut family, &[TARGET, TWO]);
+    let log = family.agent.log();
+    assert!(log.contains("is no name of an operation") && log.contains("child1/wf.toml"), "{log}");
+    assert!(!log.contains("no connection to the bus"), "{log}");
+}
+
+#[test]
+fn a_child_whose_subscription_the_broker_refuses_harms_nobody_else() {
+    let Some(plugin) = dynamic_security() else {
+        let _ = writeln!(std::io::stderr(), "skipped: Mosquitto's dynamic security is not there");
+        return;
+    };
+    let families = Family::new(&saying("main"), &saying("one"), &saying("two"));
+    let Some(mut family) = families else { return };
+    let rules = json!({
+        "defaultACLAccess": {
+            "publishClientSend": true, "publishClientReceive": true,
+            "subscribe": true, "unsubscribe": true,
+        },
+        "clients": [],
+        "groups": [{ "groupname": "all", "roles": [{ "rolename": "some" }] }],
+        "roles": [{ "rolename": "some", "acls": [{
+            "acltype": "subscribeLiteral", "topic": topic(ONE, "+", "+"), "allow": false,
+        }] }],
+        "anonymousGroup": "all",
+    });
+    fs::write(family.path("rules.json"), rules.to_string()).expect("written");
+    let config = family.path("agent/mosquitto.conf");
+    let text = fs::read_to_string(&config).expect("it is there");
+    let rules = family.path("rules.json");
+    let more = format!("plugin {}\nplugin_opt_config_file {}\n", plugin.display(), rules.display());
+    fs::write(&config, text + &more).expect("written");
+    family.agent.broker().start_again();
+    family.agent.start();
+    all_go_on(&mut family, &[TARGET, TWO]);
+    let log = family.agent.log();
+    assert!(log.lines().any(|line| line.contains("refuses") && line.contains(ONE)), "{log}");
+    // Of what it cannot be told, it does not say that it can do it.
+    let able = format!("{ROOT}/{ONE}/cmd/flash");
+    assert!(family.agent.seen().iter().all(|seen| seen.topic != able));
+}
+
+/// Mosquitto's plugin with which it refuses subscriptions.
+fn dynamic_security() -> Option<PathBuf> {
+    let name = "mosquitto_dynamic_security.so";
+    let folders = fs::read_dir("/usr/lib").ok()?.flatten().map(|entry| entry.path());
+    folders.chain([PathBuf::from("/usr/lib")]).map(|f| f.join(name)).find(|path| path.is_file())
 }

@@ -6,5 +6,6 @@ use super::{BusEvent, Events, Link, Memory};
 
 /// A connection that is up for ever.
 pub fn connect() -> Events {
-    Events::Local(Some(BusEvent::Up { link: Link::Local, memory: Memory::Unknown }))
+    let (link, memory, deaf_to) = (Link::Local, Memory::Unknown, Vec::new());
+    Events::Local(Some(BusEvent::Up { link, memory, deaf_to }))
 }

@@ -167,6 +167,7 @@ async fn connection(
     // Packet id → token.
     let mut under_way = HashMap::new();
     let mut look = Some(Look::default());
+    let mut deaf_to = Vec::new();
     let own_topic = topic::memory(&scope.root, &scope.target);
     loop {
         let event = match event_loop.poll().await {
@@ -187,14 +188,20 @@ async fn connection(
             }
             Event::Incoming(Packet::SubAck(ack)) => {
                 let is_refused = |code| matches!(code, SubscribeReasonCode::Failure);
-                let mut answers = filters(scope).zip(ack.return_codes);
-                let is_deaf = answers.next().is_some_and(|(_, code)| is_refused(code));
-                if let Some((filter, _)) = answers.find(|(_, code)| is_refused(*code)) {
-                    return format!("the broker refuses the subscription to {filter}");
+                let mut codes = ack.return_codes.into_iter();
+                let is_unanswered = codes.next().is_some_and(is_refused);
+                for (target, _) in scope.targets().zip(codes).filter(|(_, code)| is_refused(*code))
+                {
+                    if target == scope.target {
+                        let filter = topic::commands_filter(&scope.root, target);
+                        return format!("the broker refuses the subscription to {filter}");
+                    }
+                    tracing::error!(target, "the broker refuses the subscription of this child");
+                    deaf_to.push(target.to_owned());
                 }
-                if is_deaf {
+                if is_unanswered {
                     look = None;
-                    up(&link, Memory::Unknown)
+                    up(&link, Memory::Unknown, &mut deaf_to)
                 } else if let Err(error) = link.ask(&own_topic) {
                     return error.to_string();
                 } else {
@@ -205,7 +212,7 @@ async fn connection(
                 match look.as_mut().map(|look| look.hears(publish.retain)) {
                     Some(Some(memory)) => {
                         look = None;
-                        up(&link, memory)
+                        up(&link, memory, &mut deaf_to)
                     }
                     Some(None) | None => continue,
                 }
@@ -229,7 +236,7 @@ async fn connection(
                     },
                     Some(false) => {
                         look = None;
-                        up(&link, Memory::Unknown)
+                        up(&link, Memory::Unknown, &mut deaf_to)
                     }
                 },
                 Some(token) => BusEvent::Acked { token },
@@ -260,8 +267,8 @@ fn filters(scope: &Scope) -> impl Iterator<Item = String> {
     std::iter::once(own).chain(commands)
 }
 
-fn up(link: &MqttLink, memory: Memory) -> BusEvent {
-    BusEvent::Up { link: Link::Mqtt(link.clone()), memory }
+fn up(link: &MqttLink, memory: Memory, deaf_to: &mut Vec<String>) -> BusEvent {
+    BusEvent::Up { link: Link::Mqtt(link.clone()), memory, deaf_to: std::mem::take(deaf_to) }
 }
 
 /// What is known of a broker's memory while the retained messages come.
