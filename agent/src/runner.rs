@@ -154,6 +154,9 @@ pub struct Runner {
     /// When the bus is to be told that it remembers us: once this is saved, and while this
     /// connection lasts.
     remember_at: Option<(Ticket, u64)>,
+    /// What it was told to remember us by in this run, the last first; the one before it until
+    /// the bus has that.
+    remembered_as: VecDeque<Bytes>,
     /// Topics that say what a target can do.
     announced: BTreeSet<String>,
     /// Topics that are being cleared, by which message.
@@ -214,6 +217,7 @@ impl Runner {
             connection: 0,
             outbox: Outbox::default(),
             remember_at: None,
+            remembered_as: VecDeque::new(),
             announced: BTreeSet::new(),
             clearing: HashMap::new(),
             echoes: HashMap::new(),

@@ -71,13 +71,13 @@ pub enum BusEvent {
     },
 }
 
-/// Whether a bus still has what it was told, as is known once all that stands there has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a bus remembers us by, as is known once all that stands there has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Memory {
-    /// It has: where nothing stands, somebody has cleared it.
-    Kept,
-    /// It was started anew and has forgotten all: what is missing is to be said again.
-    Lost,
+    /// This word of ours stands there.
+    Stands(Bytes),
+    /// None does: it was started anew, and has forgotten all.
+    Nothing,
     /// That is not known, so what is missing means nothing.
     Unknown,
 }

@@ -105,7 +105,7 @@ impl Runner {
             }
             BusEvent::Up { link, memory, deaf_to } => {
                 self.targets.unheard(&deaf_to);
-                self.on_up(link, memory);
+                self.on_up(link, &memory);
             }
             BusEvent::Down { reason } => {
                 let was_up = self.link.take().is_some();
@@ -125,7 +125,9 @@ impl Runner {
 
     pub(super) fn on_acked(&mut self, token: u64) {
         let Some(sent) = self.outbox.acknowledged(token) else { return };
-        let Ok(topic) = CommandTopic::parse(&sent.topic) else { return };
+        let Ok(topic) = CommandTopic::parse(&sent.topic) else {
+            return self.on_remembered(&sent.topic);
+        };
         if let Some(own) = self.echoes.get_mut(&topic) {
             own.acknowledged(own::hash(&sent.payload));
             if own.is_quiet() {

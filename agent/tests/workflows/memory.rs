@@ -181,6 +181,39 @@ fn an_agent_that_comes_back_to_a_forgetful_broker_says_its_commands_again() {
     assert_eq!(noted(&folder, "1"), ["begun-1"]);
 }
 
+#[test]
+fn a_broker_that_comes_back_with_an_old_file_is_told_again_and_clears_nothing() {
+    let Some((mut agent, folder)) = with_flow(FLOW) else { return };
+    let (config, file) = ("agent/mosquitto.conf", folder.path().join("mosquitto.db"));
+    let config = folder.path().join(config);
+    let text = fs::read_to_string(&config).expect("it is there");
+    let location = format!("persistence_location {}/", folder.path().display());
+    let saves = format!("user root\npersistence true\n{location}\nautosave_on_changes true");
+    let text = text.replace("persistence false", &format!("{saves}\nautosave_interval 1"));
+    fs::write(&config, text).expect("written");
+    agent.broker().start_again();
+    agent.start();
+    let own = format!("{ROOT}/{TARGET}/status/quarterdeck");
+    let words = |seen: &[Seen]| seen.iter().filter(|s| s.topic == own && s.payload != "{}").count();
+    assert!(agent.until(&|seen| words(seen) == 1, PATIENCE), "{:#?}", agent.seen());
+    let first = agent.seen().into_iter().rfind(|seen| seen.topic == own).expect("seen").payload;
+    let old = wait_for(PATIENCE, || {
+        let bytes = fs::read(&file).ok()?;
+        bytes.windows(first.len()).any(|part| part == first.as_bytes()).then_some(bytes)
+    });
+    let old = old.expect("it saves");
+    agent.broker().start_again();
+    assert!(agent.until(&|seen| words(seen) >= 2, PATIENCE), "{:#?}", agent.seen());
+    say(&mut agent, "1", "init", 1);
+    reaches(&mut agent, 0, "1", "theirs", 1);
+    agent.broker().kill();
+    fs::write(&file, old).expect("written");
+    let since = agent.seen().len();
+    agent.broker().start_again();
+    reaches(&mut agent, since, "1", "theirs", 1);
+    assert_eq!(noted(&folder, "1"), ["begun-1"]);
+}
+
 #[cfg(debug_assertions)]
 #[test]
 fn killed_while_it_tells_a_forgetful_broker_the_agent_forgets_no_command() {
@@ -195,7 +228,7 @@ fn killed_while_it_tells_a_forgetful_broker_the_agent_forgets_no_command() {
     let is_said = |since: usize| {
         move |seen: &[Seen]| {
             let said = |id: &&str| seen.iter().skip(since).any(|seen| seen.topic == topic(id));
-            ids.iter().all(|id| said(id))
+            ids.iter().all(said)
         }
     };
     for point in 1.. {

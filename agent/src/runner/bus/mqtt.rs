@@ -209,7 +209,7 @@ async fn connection(
                 }
             }
             Event::Incoming(Packet::Publish(publish)) if publish.topic == own_topic => {
-                match look.as_mut().map(|look| look.hears(publish.retain)) {
+                match look.as_mut().map(|look| look.hears(publish.payload, publish.retain)) {
                     Some(Some(memory)) => {
                         look = None;
                         up(&link, memory, &mut deaf_to)
@@ -272,9 +272,10 @@ fn up(link: &MqttLink, memory: Memory, deaf_to: &mut Vec<String>) -> BusEvent {
 }
 
 /// What is known of a broker's memory while the retained messages come.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Look {
-    is_known_there: bool,
+    /// What stood on our own topic.
+    word: Option<Bytes>,
     /// Messages that stood there.
     standing: usize,
     /// Questions that the broker has taken.
@@ -283,14 +284,16 @@ struct Look {
 
 impl Look {
     /// Takes a message on our own topic; the first that is not retained answers the question.
-    fn hears(&mut self, is_retained: bool) -> Option<Memory> {
-        self.is_known_there |= is_retained;
-        let memory = match self.is_known_there {
+    fn hears(&mut self, word: Bytes, is_retained: bool) -> Option<Memory> {
+        if is_retained {
+            self.word = Some(word);
+            return None;
+        }
+        Some(match self.word.take() {
             _ if self.standing >= STANDING_MAX => Memory::Unknown,
-            true => Memory::Kept,
-            false => Memory::Lost,
-        };
-        (!is_retained).then_some(memory)
+            Some(word) => Memory::Stands(word),
+            None => Memory::Nothing,
+        })
     }
 
     /// The broker has taken a question, and its echo did not come before that.
@@ -306,11 +309,13 @@ mod tests {
 
     #[test]
     fn a_broker_remembers_us_if_our_own_word_stands_there() {
+        let (word, question) = (Bytes::from_static(b"w"), Bytes::from_static(b"{}"));
         let mut look = Look::default();
-        assert_eq!(look.hears(false), Some(Memory::Lost));
-        assert_eq!((look.hears(true), look.hears(false)), (None, Some(Memory::Kept)));
+        assert_eq!(look.clone().hears(question.clone(), false), Some(Memory::Nothing));
+        assert_eq!(look.hears(word.clone(), true), None);
+        assert_eq!(look.clone().hears(question.clone(), false), Some(Memory::Stands(word)));
         look.standing = STANDING_MAX;
-        assert_eq!(look.hears(false), Some(Memory::Unknown), "it may have left some out");
+        assert_eq!(look.hears(question, false), Some(Memory::Unknown), "some may be left out");
     }
 
     #[test]
