@@ -154,9 +154,8 @@ pub struct Runner {
     /// When the bus is to be told that it remembers us: once this is saved, and while this
     /// connection lasts.
     remember_at: Option<(Ticket, u64)>,
-    /// What it was told to remember us by in this run, the last first; the one before it until
-    /// the bus has that.
-    remembered_as: VecDeque<Bytes>,
+    /// Whether the bus was there in this run.
+    has_been_up: bool,
     /// Topics that say what a target can do.
     announced: BTreeSet<String>,
     /// Topics that are being cleared, by which message.
@@ -217,7 +216,7 @@ impl Runner {
             connection: 0,
             outbox: Outbox::default(),
             remember_at: None,
-            remembered_as: VecDeque::new(),
+            has_been_up: false,
             announced: BTreeSet::new(),
             clearing: HashMap::new(),
             echoes: HashMap::new(),

@@ -125,9 +125,7 @@ impl Runner {
 
     pub(super) fn on_acked(&mut self, token: u64) {
         let Some(sent) = self.outbox.acknowledged(token) else { return };
-        let Ok(topic) = CommandTopic::parse(&sent.topic) else {
-            return self.on_remembered(&sent.topic);
-        };
+        let Ok(topic) = CommandTopic::parse(&sent.topic) else { return };
         if let Some(own) = self.echoes.get_mut(&topic) {
             own.acknowledged(own::hash(&sent.payload));
             if own.is_quiet() {

@@ -10,14 +10,14 @@
 //! commands: a broker that has lost those has lost that, too. It is put there last, behind all
 //! that is said again: whenever the agent or the broker dies in between, it is not there.
 //!
-//! A broker that keeps what stands on it in a file may come back with an old one, after a power
-//! cut by half an hour. So that message is another one with each connection, and counts only
-//! if it is the last of this run, or of a run before on the same boot.
+//! A broker that keeps what stands on it in a file may come back with an old one, by half an
+//! hour. So only a start of the agent finds out what was cleared, by a message of a run before
+//! on the same boot. On later connections that message is taken away until all is said again:
+//! the agent was there, and it was the broker that was not.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 
 use super::{
     Runner,
@@ -32,28 +32,18 @@ use crate::{
     workflow::{command::Phase, engine::Effect, topic},
 };
 
-/// What a broker is to remember us by.
-#[derive(Debug, Serialize, Deserialize)]
-struct Word {
-    #[serde(flatten)]
-    life: Lifetime,
-    connection: u64,
-}
-
-/// Whether a broker on which this stands has forgotten nothing since; `said` is what this
-/// run has told it.
-fn is_of_now(word: &Bytes, here: &Lifetime, said: &VecDeque<Bytes>) -> bool {
-    let read = serde_json::from_slice::<Word>(word);
-    read.is_ok_and(|read| read.life.boot_id == here.boot_id)
-        && (said.is_empty() || said.contains(word))
+/// Whether a broker on which this stands was told it by a run before this one, since the boot.
+fn is_of_this_boot(word: &Bytes, here: &Lifetime) -> bool {
+    serde_json::from_slice::<Lifetime>(word).is_ok_and(|life| life.boot_id == here.boot_id)
 }
 
 impl Runner {
     /// Takes a connection on which all that stood on the bus has come.
     pub(super) fn on_up(&mut self, link: Link, memory: &Memory) {
         let is_known = *memory != Memory::Unknown;
-        let is_kept = matches!(memory, Memory::Stands(word)
-            if is_of_now(word, &self.here, &self.remembered_as));
+        let is_start = !std::mem::replace(&mut self.has_been_up, true);
+        let is_kept =
+            is_start && matches!(memory, Memory::Stands(word) if is_of_this_boot(word, &self.here));
         tracing::info!(?memory, is_kept, "connected to the bus");
         self.link = Some(link);
         self.announce_all();
@@ -67,6 +57,9 @@ impl Runner {
         if is_known {
             self.step_all();
             if !is_kept {
+                if matches!(memory, Memory::Stands(_)) {
+                    self.outbox.push(&self.memory_topic(), Bytes::new(), true);
+                }
                 self.say_again();
             }
             let is_all_saved = self.items.is_empty();
@@ -121,20 +114,8 @@ impl Runner {
         let is_due = |(ticket, _): &mut (Ticket, u64)| *ticket <= saved;
         let Some((_, connection)) = self.remember_at.take_if(is_due) else { return };
         if self.link.is_some() && connection == self.connection {
-            let word = Word { life: self.here.clone(), connection };
-            let word = Bytes::from(serde_json::to_vec(&word).expect("plain data"));
-            // Until the broker has it, it may still be the one before.
-            self.remembered_as.truncate(1);
-            self.remembered_as.push_front(word.clone());
-            let topic = self.memory_topic();
-            self.outbox.push(&topic, word, true);
-        }
-    }
-
-    /// Takes it that the broker has what it is to remember us by.
-    pub(super) fn on_remembered(&mut self, topic: &str) {
-        if topic == self.memory_topic() {
-            self.remembered_as.truncate(1);
+            let word = Bytes::from(serde_json::to_vec(&self.here).expect("plain data"));
+            self.outbox.push(&self.memory_topic(), word, true);
         }
     }
 }
@@ -144,22 +125,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_word_counts_if_it_is_this_runs_last_or_of_a_run_before_on_the_same_boot() {
+    fn a_word_counts_if_it_is_of_this_boot() {
         let life = |boot: &str, run| Lifetime {
             boot_id: boot.to_owned(),
             run_id: uuid::Uuid::from_u128(run),
         };
-        let word = |boot, run, connection| {
-            let word = Word { life: life(boot, run), connection };
-            Bytes::from(serde_json::to_vec(&word).expect("plain data"))
-        };
-        let (here, none) = (life("b2", 2), VecDeque::new());
-        assert!(is_of_now(&word("b2", 1, 9), &here, &none));
-        assert!(!is_of_now(&word("b1", 1, 9), &here, &none), "before a power cut");
-        assert!(!is_of_now(&Bytes::from_static(b"{}"), &here, &none));
-        let said = VecDeque::from([word("b2", 2, 3), word("b2", 2, 2)]);
-        assert!(is_of_now(&word("b2", 2, 3), &here, &said));
-        assert!(is_of_now(&word("b2", 2, 2), &here, &said), "the last may not have come there");
-        assert!(!is_of_now(&word("b2", 2, 1), &here, &said), "out of an old file");
+        let word = |boot, run| Bytes::from(serde_json::to_vec(&life(boot, run)).expect("data"));
+        let here = life("b2", 2);
+        assert!(is_of_this_boot(&word("b2", 1), &here));
+        assert!(!is_of_this_boot(&word("b1", 1), &here), "before a power cut");
+        assert!(!is_of_this_boot(&Bytes::from_static(b"{}"), &here));
     }
 }
