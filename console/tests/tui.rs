@@ -1,5 +1,7 @@
 //! The TUI as its user has it: keys in, screens out, on a fleet in memory.
 
+#[path = "tui/ages.rs"]
+mod ages;
 #[path = "tui/any_sequence.rs"]
 mod any_sequence;
 #[path = "tui/bytes.rs"]

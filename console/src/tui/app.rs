@@ -359,6 +359,11 @@ impl App {
         matches!(self.freshness(), Freshness::Live(_))
     }
 
+    /// Whether the screen still shows what was so before, until the server answers.
+    pub fn is_awaiting(&self) -> bool {
+        self.link.is_connected() && self.frozen.is_none() && self.store.is_awaited(self.now)
+    }
+
     /// The table that the keys go to.
     pub fn current_list(&self) -> Option<WindowKey> {
         match &self.nav.here {
@@ -492,7 +497,8 @@ impl App {
             .chain(self.peek.due)
             .chain(self.panes.due())
             .chain(self.player.as_ref().and_then(Player::due))
-            .chain(self.health_due);
+            .chain(self.health_due)
+            .chain(self.store.awaited_from(self.now));
         others.fold(next_second, Timestamp::min).max(self.now.plus_millis(20))
     }
 

@@ -86,7 +86,15 @@ pub struct Window {
     rows: Vec<Row>,
     /// When its last rows came, by the server's clock.
     pub at: Option<Timestamp>,
+    /// When it was asked for, by our clock.
+    pub asked_at: Option<Timestamp>,
+    /// When the server last stood for its rows, by our clock: by any word, while it sends them.
+    pub known_at: Option<Timestamp>,
 }
+
+/// How long rows of before may stand while the answer is on its way, in milliseconds: most come
+/// sooner, and then the screen does not flicker.
+const AWAITED_AFTER_MS: i64 = 150;
 
 /// One row: its key, what came, and what it says once somebody looked.
 #[derive(Debug)]
@@ -197,6 +205,19 @@ impl Window {
         self.state == State::Ready || !self.rows.is_empty()
     }
 
+    /// From when on its rows are not to be taken for the answer that it waits for.
+    fn awaited_from(&self) -> Option<Timestamp> {
+        let waits = self.state == State::Loading && self.subscription.is_some();
+        self.asked_at
+            .filter(|_| waits && !self.rows.is_empty())
+            .map(|at| at.plus_millis(AWAITED_AFTER_MS))
+    }
+
+    /// Whether it has waited too long for its rows to be taken for the answer.
+    pub fn is_awaited(&self, now: Timestamp) -> bool {
+        self.awaited_from().is_some_and(|from| from <= now)
+    }
+
     /// Takes what came for it.
     pub fn apply(&mut self, slot: Slot, at: Option<Timestamp>) {
         if let Some(refusal) = slot.refused {
@@ -273,6 +294,31 @@ impl Store {
 
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (WindowKey, &mut Window)> {
         self.windows.iter_mut().map(|(key, window)| (*key, window))
+    }
+
+    /// Takes note that the server spoke: it stands for all rows that it sends.
+    pub fn heard(&mut self, now: Timestamp) {
+        for window in self.windows.values_mut() {
+            if window.subscription.is_some() && window.state == State::Ready {
+                window.known_at = Some(now);
+            }
+        }
+    }
+
+    /// Whether rows are shown that are older than what was asked for.
+    pub fn is_awaited(&self, now: Timestamp) -> bool {
+        self.shown().any(|window| window.is_awaited(now))
+    }
+
+    /// When next some rows are no longer to be taken for the answer.
+    pub fn awaited_from(&self, now: Timestamp) -> Option<Timestamp> {
+        self.shown().filter_map(Window::awaited_from).filter(|from| *from > now).min()
+    }
+
+    /// All windows with rows that a screen shows; the operations only say what is dangerous.
+    fn shown(&self) -> impl Iterator<Item = &Window> {
+        let shown = |key: &WindowKey| *key != WindowKey::Operations;
+        self.windows.iter().filter(move |(key, _)| shown(key)).map(|(_, window)| window)
     }
 
     pub fn by_id(&mut self, id: u32) -> Option<(WindowKey, &mut Window)> {

@@ -106,7 +106,7 @@ fn draw_console(canvas: &mut Canvas<'_>, area: Rect, app: &App, layout: &mut Lay
     // Each pane says for itself how true it is; what was recorded is as true as ever.
     let speaks_for_itself =
         matches!(app.nav.here, Place::NewCommand | Place::Panes | Place::Player(_));
-    if !known && !speaks_for_itself {
+    if (!known || app.is_awaiting()) && !speaks_for_itself {
         canvas.dim(body);
         footer::lost(canvas, body, app);
     }

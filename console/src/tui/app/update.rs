@@ -212,6 +212,9 @@ fn on_net(app: &mut App, batch: Batch) -> Vec<Effect> {
             }
             refresh_marks(app, key);
         }
+        if batch.heard.is_some() {
+            app.store.heard(app.now);
+        }
         app.sample();
         effects.extend(watch_criticals(app));
     }

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use quarterdeck_protocol::{
     limits::LIVE_WINDOW_MAX_ROWS,
     live::{ClientMessage, Listing, Range},
+    time::Timestamp,
 };
 
 use super::{
@@ -77,6 +78,27 @@ pub const fn default_sort(key: WindowKey) -> Option<&'static str> {
         WindowKey::Recordings => Some("-started_at"),
         _ => None,
     }
+}
+
+/// When the server last stood for all that the screen shows, by our clock: a screen that was left
+/// is older than the last word.
+pub fn known_at(app: &App) -> Option<Timestamp> {
+    wanted(app)
+        .keys()
+        .filter(|key| **key != WindowKey::Operations)
+        .map(|key| app.store.window(*key))
+        .filter(|window| window.is_known())
+        .filter_map(|window| window.known_at)
+        .min()
+}
+
+/// Says why a table cannot be filtered so.
+pub fn check_filter(key: WindowKey, text: &str) -> Result<(), String> {
+    let filter = filter::parse(text, listing(key))?;
+    if key == WindowKey::OpenAlerts && filter.contains_key("status") {
+        return Err("status: only open alerts stand here; Alerts has the others too".to_owned());
+    }
+    Ok(())
 }
 
 fn wanted(app: &App) -> BTreeMap<WindowKey, Wanted> {
@@ -253,6 +275,7 @@ pub fn reconcile(app: &mut App) -> Vec<Effect> {
             messages.push(ClientMessage::Unsubscribe { id: before.id });
         }
         window.state = State::Loading;
+        window.asked_at = Some(app.now);
         let range = around(want.seen);
         window.subscription = Some(Subscription {
             id: next_id,

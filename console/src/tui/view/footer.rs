@@ -13,7 +13,7 @@ use super::{
 };
 use crate::tui::{
     app::{
-        App, Link,
+        App, Freshness, Link,
         actions::{ACTIONS, Action, Context, Spec},
         calls::Grace,
         columns::noun,
@@ -21,7 +21,7 @@ use crate::tui::{
         filter,
         nav::Place,
         perform::resolve,
-        windows::listing,
+        windows::{self, listing},
     },
     format,
     store::State,
@@ -171,27 +171,34 @@ pub fn refusal(canvas: &mut Canvas<'_>, area: Rect, text: &str) {
     canvas.text(area.x, area.y, &text, style, area.width);
 }
 
-/// Says over a dimmed screen since when it is not known to be so, and why.
+/// Says over a dimmed screen of when it is, and why.
 pub fn lost(canvas: &mut Canvas<'_>, area: Rect, app: &App) {
-    let (text, since): (String, Option<Timestamp>) = match &app.link {
-        Link::Lost { since, why, .. } => (format!("{}{why}", next_try(app)), Some(*since)),
+    let (text, known_at): (String, Option<Timestamp>) = match &app.link {
+        Link::Lost { why, .. } => (format!("{}{why}", next_try(app)), windows::known_at(app)),
         Link::SignedOut { why, waits_for_login } => {
             let then = if *waits_for_login { "this goes on by itself" } else { "start again" };
             (format!("signed out: {why}; then {then}"), None)
         }
-        Link::Connected => ("the server is silent".to_owned(), app.heard_at),
+        Link::Connected => {
+            let is_silent = matches!(app.freshness(), Freshness::Stale(_));
+            let text = if is_silent { "the server is silent" } else { "loading ..." };
+            (text.to_owned(), windows::known_at(app))
+        }
         Link::Connecting => return,
     };
-    let when = since.map_or_else(String::new, |at| {
-        let server = at.plus_millis(app.skew_ms);
-        format!("  as of {} UTC  {} ", format::clock(server), app.theme.glyphs.dot)
-    });
+    let when = known_at
+        .map_or_else(String::new, |at| format!("  {}  {} ", as_of(app, at), app.theme.glyphs.dot));
     let text = format!("{when} {text} ");
     let wide = width(&text, app.theme.unicode).min(area.width);
     let x = area.x + (area.width - wide) / 2;
     let y = area.bottom().saturating_sub(1);
     let style = canvas.style(Tone::Alarm);
     canvas.text(x, y, &text, style, wide);
+}
+
+/// `as of 06:14:52 UTC`, of a time by our clock.
+pub fn as_of(app: &App, at: Timestamp) -> String {
+    format!("as of {} UTC", format::clock(at.plus_millis(app.skew_ms)))
 }
 
 /// When a lost connection is tried next, and the key that does it now.

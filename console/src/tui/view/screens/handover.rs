@@ -10,7 +10,7 @@ use quarterdeck_protocol::{
 use ratatui::layout::Rect;
 
 use crate::tui::{
-    app::{App, msg::Layout, tunnels as sessions},
+    app::{App, msg::Layout, tunnels as sessions, windows},
     format,
     store::{State, WindowKey},
     theme::Tone,
@@ -39,8 +39,7 @@ pub fn lines(app: &App) -> Vec<Line> {
         (format!("  {}", format::utc_and_local(now, &app.zone)), Tone::Muted),
     ])];
     if !app.link.is_connected() {
-        let as_of = app
-            .heard_at
+        let as_of = windows::known_at(app)
             .map_or_else(|| "never".to_owned(), |at| format::utc(at.plus_millis(app.skew_ms)));
         out.push(Line::new(format!("No connection: this is as of {as_of}"), Tone::Bad));
     }

@@ -162,7 +162,7 @@ pub fn draw(
     }
     layout.names.push((look.key, names_wide));
     // Older than what is asked for now: not to be taken for the answer.
-    if window.state == State::Loading && app.link.is_connected() {
+    if app.link.is_connected() && window.is_awaited(app.now) {
         canvas.dim(area);
     }
 }

@@ -1,0 +1,44 @@
+//! What is shown carries its own time, and what is offered says what it means.
+
+use ratatui::style::Color;
+
+use crate::runner::{Runner};
+
+/// The ink of the first row of a table.
+fn ink(runner: &Runner) -> Color {
+    runner.buffer[(6, 6)].fg
+}
+
+#[test]
+fn a_screen_that_was_left_before_the_loss_says_how_old_its_rows_are() {
+    let mut runner = Runner::new(120, 36);
+    runner.keys("2").pass_ms(500).keys("3").pass_ms(9_000);
+    runner.silent = true;
+    runner.lost("gone");
+    assert!(runner.shows("as of 06:15:01 UTC"), "{}", runner.text());
+    runner.keys("2");
+    assert!(runner.shows("as of 06:14:52 UTC"), "{}", runner.text());
+    runner.keys("3");
+    assert!(runner.shows("as of 06:15:01 UTC"), "{}", runner.text());
+}
+
+#[test]
+fn a_screen_that_is_come_back_to_says_how_old_it_is_until_the_server_answers() {
+    for (there, away) in [("2", "3"), ("2 Enter", "3"), ("3 Enter", "2"), ("4", "3")] {
+        let mut runner = Runner::new(120, 36);
+        runner.keys(there).pass_ms(500).keys(away).pass_ms(9_000);
+        runner.silent = true;
+        runner.keys("[");
+        // An answer within a few frames must not make the screen flicker.
+        assert_ne!(ink(&runner), Color::Indexed(240), "{there}\n{}", runner.text());
+        runner.pass_ms(250);
+        assert!(runner.shows("LIVE"), "{there}\n{}", runner.text());
+        let told = runner.shows("as of 06:14:52 UTC") && runner.shows("loading");
+        assert!(told, "{there}\n{}", runner.text());
+        assert_eq!(ink(&runner), Color::Indexed(240), "{there}\n{}", runner.text());
+        runner.silent = false;
+        runner.keys("] [").pass_ms(500);
+        assert!(!runner.shows("as of"), "{there}\n{}", runner.text());
+        assert_ne!(ink(&runner), Color::Indexed(240), "{there}\n{}", runner.text());
+    }
+}
