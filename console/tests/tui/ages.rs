@@ -1,5 +1,6 @@
 //! What is shown carries its own time, and what is offered says what it means.
 
+use quarterdeck_console::tui::{app::Link, theme::Tone};
 use ratatui::style::Color;
 
 use crate::runner::{Runner};
@@ -41,4 +42,21 @@ fn a_screen_that_is_come_back_to_says_how_old_it_is_until_the_server_answers() {
         assert!(!runner.shows("as of"), "{there}\n{}", runner.text());
         assert_ne!(ink(&runner), Color::Indexed(240), "{there}\n{}", runner.text());
     }
+}
+
+#[test]
+fn the_review_of_a_new_command_does_not_call_what_it_knew_now() {
+    let mut runner = Runner::new(120, 36);
+    runner.keys("2 n Enter C-n").wait_for("Blast radius");
+    assert!(runner.shows("Reached now"), "{}", runner.text());
+    runner.silent = true;
+    runner.lost("gone").pass_ms(7_000);
+    assert!(matches!(runner.app.link, Link::Lost { .. }));
+    assert!(!runner.shows("Reached now"), "{}", runner.text());
+    let text = runner.text();
+    let row = text.lines().position(|line| line.contains("online, as of 06:14:5"));
+    let row = row.unwrap_or_else(|| panic!("no age\n{text}"));
+    let good = runner.app.theme.style(Tone::Good).fg;
+    let is_good = |x: u16| Some(runner.buffer[(x, row as u16)].fg) == good;
+    assert!(!(0..120).any(is_good), "{text}");
 }

@@ -14,6 +14,7 @@ use crate::tui::{
     app::{
         App,
         msg::Layout,
+        windows,
         wizard::{SITES_SHOWN, Step, Wizard},
         wizard_input,
     },
@@ -22,6 +23,7 @@ use crate::tui::{
     theme::{Depth, Tone},
     view::{
         canvas::{Canvas, cut_bottom, cut_left, cut_top, width},
+        footer,
         overlay::wrapped,
         texts::{self, Line},
         widgets::{form, panel, table},
@@ -378,7 +380,14 @@ pub fn review_lines(app: &App, wizard: &Wizard) -> Vec<Line> {
         tone,
     );
     let online = format!("{} online", format::count(blast.online));
-    fact(&mut out, "Reached now", online, Tone::Good);
+    let is_now = app.is_current() && !app.is_awaiting();
+    match windows::known_at(app).filter(|_| !is_now) {
+        None => fact(&mut out, "Reached now", online, Tone::Good),
+        Some(at) => {
+            let online = format!("{online}, {}", footer::as_of(app, at));
+            fact(&mut out, "Reached then", online, Tone::Faint);
+        }
+    }
     if blast.offline > 0 {
         let last = blast.oldest_contact.map_or_else(String::new, |at| {
             format!(", the longest silent for {}", format::age(Some(at), app.server_now()))
