@@ -1,9 +1,9 @@
 //! What is shown carries its own time, and what is offered says what it means.
 
-use quarterdeck_console::tui::{app::Link, theme::Tone};
+use quarterdeck_console::tui::{app::Link, store::WindowKey, theme::Tone};
 use ratatui::style::Color;
 
-use crate::runner::{Runner};
+use crate::runner::{Runner, caps};
 
 /// The ink of the first row of a table.
 fn ink(runner: &Runner) -> Color {
@@ -59,4 +59,24 @@ fn the_review_of_a_new_command_does_not_call_what_it_knew_now() {
     let good = runner.app.theme.style(Tone::Good).fg;
     let is_good = |x: u16| Some(runner.buffer[(x, row as u16)].fg) == good;
     assert!(!(0..120).any(is_good), "{text}");
+}
+
+#[test]
+fn a_filtered_overview_does_not_say_that_all_is_quiet() {
+    let (options, caps) = caps(false, false, false);
+    let mut runner = Runner::unconnected(&options, &caps, 120, 36);
+    runner.fleet.alerts.clear();
+    runner.connect();
+    runner.keys("/").text_in("no-such-alert").keys("Enter").pass_ms(300);
+    assert!(runner.shows("No alert matches the filter."), "{}", runner.text());
+    assert!(!runner.shows("All is quiet"), "{}", runner.text());
+}
+
+#[test]
+fn the_overview_takes_no_status_since_it_shows_the_open_alerts() {
+    let mut runner = Runner::new(120, 36);
+    runner.keys("/").text_in("status:failed").keys("Enter").pass_ms(300);
+    assert!(runner.shows("status: only open alerts stand here"), "{}", runner.text());
+    assert!(runner.app.overlay.is_some(), "it is typed on");
+    assert!(runner.app.list(WindowKey::OpenAlerts).filter.is_empty());
 }

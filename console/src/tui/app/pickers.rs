@@ -52,7 +52,7 @@ pub(super) fn prompt_filter(app: &mut App) {
 pub fn prompted(app: &mut App, kind: PromptKind, text: &str) -> Vec<Effect> {
     match kind {
         PromptKind::Filter(key) => {
-            if let Err(why) = filter::check(text, windows::listing(key)) {
+            if let Err(why) = windows::check_filter(key, text) {
                 app.toast(why, Tone::Warn);
                 prompt(app, kind, text);
                 return Vec::new();

@@ -52,7 +52,9 @@ pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App, layout: &mut Layout)
 
 /// What stands for no open alert. That all is quiet now nobody knows of a server that is silent.
 pub fn no_alert(app: &App) -> &'static [&'static str] {
-    if app.is_current() {
+    if !app.list(WindowKey::OpenAlerts).filter.is_empty() {
+        &["No alert matches the filter.", "Esc drops it."]
+    } else if app.is_current() {
         &["No open alert.", "All is quiet."]
     } else {
         &["No alert was open then.", "What is open now is not known."]
