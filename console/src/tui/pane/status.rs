@@ -108,7 +108,11 @@ pub fn parts(status: &Status<'_>, width: u16, unicode: bool) -> Vec<Part> {
             tone: Tone::Warn,
         }),
         (!status.title.is_empty()).then(|| Part { text: title(status.title), tone: Tone::Muted }),
-        status.rtt_ms.and_then(|ms| part(format!("rtt {}", format::duration_ms(ms)), Tone::Muted)),
+        // What was measured before tells nothing of a stream that stands.
+        status
+            .rtt_ms
+            .filter(|_| status.stream == Stream::Live)
+            .and_then(|ms| part(format!("rtt {}", format::duration_ms(ms)), Tone::Muted)),
         part(
             {
                 let (up, down) = if unicode { ("↑", "↓") } else { ("up ", "down ") };
@@ -180,6 +184,9 @@ mod tests {
             line(&status(Stream::Lost { age_ms: 12_000 }), 50),
             "LOST 12s  pi-1<U+202E>  keys are not sent  REC"
         );
+        for stream in [Stream::Stalled { age_ms: 3_000 }, Stream::Lost { age_ms: 3_000 }] {
+            assert!(!line(&status(stream), 120).contains("rtt"), "{stream:?}");
+        }
         let queued = Status { queued_keys: Some(3), ..status(Stream::Lost { age_ms: 90_000 }) };
         assert!(line(&queued, 50).contains("3 B queued"));
         let idle = Status { idle_ms_left: Some(42_000), mode: Mode::Watch, ..status(Stream::Live) };
