@@ -13,7 +13,7 @@ use ratatui::{
 };
 
 use super::{
-    app::{App, Freshness, msg::Layout, nav::Place},
+    app::{App, Freshness, dialog::Overlay, msg::Layout, nav::Place},
     theme::Tone,
 };
 use canvas::{Canvas, cut_bottom, cut_top};
@@ -110,7 +110,14 @@ fn draw_console(canvas: &mut Canvas<'_>, area: Rect, app: &App, layout: &mut Lay
         canvas.dim(body);
         footer::lost(canvas, body, app);
     }
-    footer::toasts(canvas, below_head, app);
+    // On the row that is left free below the header they cover nothing; where there is none, keys
+    // may be covered for a moment, but neither content nor what is being typed.
+    let is_prompt = matches!(app.overlay, Some(Overlay::Prompt(_)));
+    if body != below_head || is_prompt {
+        footer::toasts(canvas, below_head, app);
+    } else {
+        footer::toasts_at_foot(canvas, area, app);
+    }
 }
 
 fn screen(canvas: &mut Canvas<'_>, area: Rect, app: &App, layout: &mut Layout) {

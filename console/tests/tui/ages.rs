@@ -1,6 +1,7 @@
 //! What is shown carries its own time, and what is offered says what it means.
 
 use quarterdeck_console::tui::{app::Link, store::WindowKey, theme::Tone};
+use quarterdeck_protocol::api::Role;
 use ratatui::style::Color;
 
 use crate::runner::{Runner, caps};
@@ -79,4 +80,80 @@ fn the_overview_takes_no_status_since_it_shows_the_open_alerts() {
     assert!(runner.shows("status: only open alerts stand here"), "{}", runner.text());
     assert!(runner.app.overlay.is_some(), "it is typed on");
     assert!(runner.app.list(WindowKey::OpenAlerts).filter.is_empty());
+}
+
+#[test]
+fn help_says_that_read_only_keeps_an_admin_from_acting() {
+    let (mut options, caps) = caps(false, false, false);
+    options.read_only = true;
+    let mut runner = Runner::unconnected(&options, &caps, 120, 50);
+    runner.fleet.role = Role::Admin;
+    runner.connect().keys("3 ?");
+    assert!(runner.shows("(read-only)"), "{}", runner.text());
+    assert!(!runner.shows("not with your role"), "{}", runner.text());
+}
+
+#[test]
+fn the_menu_says_in_words_what_is_not_allowed_and_begins_with_what_is() {
+    let (options, caps) = caps(false, false, false);
+    let mut runner = Runner::unconnected(&options, &caps, 120, 36);
+    runner.fleet.role = Role::Viewer;
+    runner.connect().keys("3 a");
+    assert!(runner.shows("needs the role operator"), "{}", runner.text());
+    let text = runner.text();
+    let chosen = text.lines().find(|line| line.contains("│ ▌ ")).expect("a cursor");
+    assert!(!chosen.contains("needs the role"), "{text}");
+}
+
+#[test]
+fn cancelling_many_says_how_many_of_them_wait_run_and_have_ended() {
+    let mut runner = Runner::new(120, 36);
+    runner.keys("3").pass_ms(300);
+    for _ in 0..20 {
+        runner.keys("Space j");
+    }
+    let window = runner.app.store.window(WindowKey::Commands);
+    let marks = &runner.app.list(WindowKey::Commands).marks;
+    let statuses: Vec<_> =
+        marks.keys().filter_map(|key| Some(window.find(key)?.command()?.status)).collect();
+    let ended = statuses.iter().filter(|status| status.is_terminal()).count();
+    let open = statuses.len() - ended;
+    assert!(ended > 0 && open > 1, "of both some");
+    runner.keys("C");
+    assert!(runner.shows(&format!("Cancel {open} commands?")), "{}", runner.text());
+    assert!(runner.shows(&format!("{ended} have ended")), "{}", runner.text());
+}
+
+#[test]
+fn a_notice_covers_neither_a_pane_nor_the_tabs_of_a_small_screen() {
+    let mut runner = Runner::new(40, 12);
+    runner.keys("3 Enter").pass_ms(500);
+    let tabs = runner.text().lines().nth(1).expect("tabs").to_owned();
+    runner.app.toast("copied", Tone::Good);
+    runner.settle();
+    let text = runner.text();
+    assert!(text.contains("copied"), "{text}");
+    assert_eq!(text.lines().nth(1), Some(tabs.as_str()), "{text}");
+
+    let mut runner = Runner::new(120, 36);
+    runner.keys("2 t").pass_ms(8_000);
+    let before: Vec<String> = runner.text().lines().map(str::to_owned).collect();
+    runner.app.toast("copied", Tone::Good);
+    runner.settle();
+    let after: Vec<String> = runner.text().lines().map(str::to_owned).collect();
+    assert_eq!(before[1..35], after[1..35]);
+    assert!(after[35].contains("copied"), "{after:?}");
+}
+
+#[test]
+fn a_script_that_tells_no_progress_shows_none() {
+    let mut runner = Runner::new(120, 36);
+    let running = quarterdeck_protocol::command::CommandStatus::ExecutionStarted;
+    for command in &mut runner.fleet.commands {
+        if command.status == running {
+            command.progress = Some(0);
+        }
+    }
+    runner.keys("3 /").text_in("status:running").keys("Enter").wait_for("running");
+    assert!(!runner.shows("0%"), "{}", runner.text());
 }

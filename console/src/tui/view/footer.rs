@@ -6,14 +6,14 @@ use quarterdeck_protocol::time::Timestamp;
 use ratatui::layout::Rect;
 
 use super::{
-    canvas::{Canvas, shown, width},
+    canvas::{Canvas, cut_bottom, shown, width},
     header,
     overlay::wrapped,
     widgets::input,
 };
 use crate::tui::{
     app::{
-        App, Freshness, Link,
+        App, Freshness, Link, Toast,
         actions::{ACTIONS, Action, Context, Spec},
         calls::Grace,
         columns::noun,
@@ -225,12 +225,7 @@ pub fn toasts(canvas: &mut Canvas<'_>, area: Rect, app: &App) {
     let most = area.width.saturating_sub(4).max(1);
     let (mut y, mut right) = (area.y, border);
     for toast in app.toasts.iter().rev() {
-        let text = shown(&toast.text, app.theme.unicode);
-        let mut lines = wrapped(&text, most);
-        if lines.len() > TOAST_MAX_ROWS {
-            lines.truncate(TOAST_MAX_ROWS);
-            lines[TOAST_MAX_ROWS - 1].push_str(app.theme.glyphs.ellipsis);
-        }
+        let lines = toast_lines(app, toast, most);
         let widest = lines.iter().map(|line| canvas.width(line)).max().unwrap_or(0) + 2;
         let is_beside = lines.len() == 1 && right.saturating_sub(area.x) > widest;
         if !is_beside && right < border {
@@ -247,6 +242,24 @@ pub fn toasts(canvas: &mut Canvas<'_>, area: Rect, app: &App) {
         let below = lines.len().saturating_sub(1) as u16;
         (y, right) = if below > 0 { (y + below + 1, border) } else { (y, x.saturating_sub(1)) };
     }
+}
+
+/// Draws the newest toast upon the footer, and others beside it while there is room.
+pub fn toasts_at_foot(canvas: &mut Canvas<'_>, area: Rect, app: &App) {
+    let Some(newest) = app.toasts.last() else { return };
+    let rows = toast_lines(app, newest, area.width.saturating_sub(4).max(1)).len() as u16;
+    let mut above = area;
+    let foot = cut_bottom(&mut above, rows);
+    toasts(canvas, foot, app);
+}
+
+fn toast_lines(app: &App, toast: &Toast, wide: u16) -> Vec<String> {
+    let mut lines = wrapped(&shown(&toast.text, app.theme.unicode), wide);
+    if lines.len() > TOAST_MAX_ROWS {
+        lines.truncate(TOAST_MAX_ROWS);
+        lines[TOAST_MAX_ROWS - 1].push_str(app.theme.glyphs.ellipsis);
+    }
+    lines
 }
 
 /// `3 of 1 204`, with what is marked: for the rule above a table.
