@@ -48,7 +48,8 @@ pub(super) fn menu(app: &mut App) {
         [only] => named(app, only).unwrap_or_else(|| only.clone()),
         many => format!("{} marked", format::count(many.len() as u64)),
     };
-    app.overlay = Some(Overlay::Menu(Menu { title, items, cursor: 0 }));
+    let allowed = items.iter().position(|action| app.available(*action).is_ok());
+    app.overlay = Some(Overlay::Menu(Menu { title, items, cursor: allowed.unwrap_or(0) }));
 }
 
 /// What a row is called whose id says nothing.

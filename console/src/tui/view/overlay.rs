@@ -104,21 +104,25 @@ fn draw_palette(canvas: &mut Canvas<'_>, area: Rect, app: &App, palette: &Palett
 
 fn draw_menu(canvas: &mut Canvas<'_>, area: Rect, app: &App, menu: &Menu) {
     let unicode = app.theme.unicode;
-    let widest =
-        menu.items.iter().map(|action| width(action.spec().title, unicode)).max().unwrap_or(0);
+    let refused: Vec<Option<String>> =
+        menu.items.iter().map(|action| app.available(*action).err()).collect();
+    let widest = menu.items.iter().zip(&refused).map(|(action, refused)| {
+        let why = refused.as_ref().map_or(0, |why| width(why, unicode) + 2);
+        width(action.spec().title, unicode) + why
+    });
+    let widest = widest.max().unwrap_or(0);
     let wide = (widest + 16).max(width(&menu.title, unicode) + 8).min(area.width);
     let outer = place(area, wide, menu.items.len() as u16 + 2);
     let inside = panel::dialog(canvas, outer, &menu.title, Tone::Accent);
     let top = top_for(menu.cursor, usize::from(inside.height));
-    for (y, (at, action)) in
-        (inside.y..inside.bottom()).zip(menu.items.iter().enumerate().skip(top))
-    {
+    let items = menu.items.iter().zip(&refused).enumerate().skip(top);
+    for (y, (at, (action, why))) in (inside.y..inside.bottom()).zip(items) {
         let row = Rect { y, height: 1, ..inside };
         if at == menu.cursor {
             selected_row(canvas, app, row);
         }
         let spec = action.spec();
-        let refused = app.available(*action).is_err();
+        let refused = why.is_some();
         let tone = match (refused, spec.danger) {
             (true, _) => Tone::Faint,
             (false, true) => Tone::Bad,
@@ -129,6 +133,10 @@ fn draw_menu(canvas: &mut Canvas<'_>, area: Rect, app: &App, menu: &Menu) {
         let x = canvas.text(row.x + 2, y, spec.title, style, end.saturating_sub(row.x + 2));
         if spec.danger && !refused {
             canvas.text(x + 1, y, app.theme.glyphs.danger, style, 1);
+        }
+        if let Some(why) = why {
+            let faint = canvas.style(Tone::Faint);
+            canvas.text(x + 2, y, why, faint, end.saturating_sub(x + 2));
         }
         let key = app.keymap.hint(*action).unwrap_or_default();
         let style = canvas.style(if refused { Tone::Faint } else { Tone::Key });
@@ -379,6 +387,7 @@ fn draw_help(canvas: &mut Canvas<'_>, area: Rect, app: &App, top: u16) {
             let mut title = spec.title.to_owned();
             let tone = if app.permitted(spec.action).is_err() {
                 title.push_str(match spec.needs {
+                    Needs::Role(_) | Needs::ServerAdmin if app.read_only => "  (read-only)",
                     Needs::ServerAdmin => "  (server admins)",
                     Needs::Role(_) => "  (not with your role)",
                     Needs::Nothing => "",
