@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use quarterdeck_protocol::{
     api::{CancelCommands, ChangeUser},
+    command::CommandStatus,
     ids::{CommandId, DeviceId, ProjectId},
     limits::BULK_MAX_COMMANDS,
     live::Listing,
@@ -155,20 +156,26 @@ pub(super) fn quit(app: &mut App, effects: &mut Vec<Effect>) {
 }
 
 pub(super) fn cancel(app: &mut App) {
-    let ids = subjects_commands(app);
+    let asked = subjects_commands(app);
+    if asked.is_empty() {
+        return;
+    }
+    let (ids, lines) = match asked.as_slice() {
+        [_] => {
+            let row = command(app).map(|row| format!("{} on {}", row.kind, row.device_id));
+            let then = [
+                "Commands that wait end at once.",
+                "Those that run end on the device's word, or after 30 s.",
+            ];
+            (asked, row.into_iter().chain(then.map(str::to_owned)).collect())
+        }
+        _ => still_open(app, asked),
+    };
     if ids.is_empty() {
+        app.toast("all of them have ended", Tone::Muted);
         return;
     }
     let n = ids.len() as u64;
-    let mut lines = vec![
-        "Commands that wait end at once.".to_owned(),
-        "Those that run end on the device's word, or after 30 s.".to_owned(),
-    ];
-    if n == 1
-        && let Some(row) = command(app)
-    {
-        lines.insert(0, format!("{} on {}", row.kind, row.device_id));
-    }
     let batch = |ids: &[String]| Task {
         call: ApiRequest::CancelCommands(CancelCommands { ids: ids.to_vec(), batch_id: None }),
         keys: ids.to_vec(),
@@ -176,6 +183,42 @@ pub(super) fn cancel(app: &mut App) {
     let what = on_rows("cancel", ids.chunks(BULK_MAX_COMMANDS).map(batch).collect());
     let (title, typed, then) = big_or_not(app, "cancel", n, what);
     ask_typed(app, &title, lines, "Cancel them", true, typed, then);
+}
+
+/// Those of many commands that are not known to have ended, and what becomes of each kind.
+fn still_open(app: &App, mut ids: Vec<String>) -> (Vec<String>, Vec<String>) {
+    let (mut waiting, mut running, mut ended, mut unknown) = (0_u64, 0_u64, 0_u64, 0_u64);
+    ids.retain(|key| {
+        let status = status_of(app, key);
+        let count = match status {
+            None => &mut unknown,
+            Some(status) if status.is_terminal() => &mut ended,
+            Some(CommandStatus::ExecutionStarted | CommandStatus::AwaitingReconnect) => {
+                &mut running
+            }
+            Some(_) => &mut waiting,
+        };
+        *count += 1;
+        status.is_none_or(|status| !status.is_terminal())
+    });
+    let line = |n: u64, one: &str, many: &str, then: &str| {
+        let what = if n == 1 { one } else { many };
+        (n > 0).then(|| format!("{} {what}: {then}", format::count(n)))
+    };
+    let lines = [
+        line(waiting, "waits", "wait", "to end at once."),
+        line(running, "runs", "run", "to end on the device's word, or after 30 s."),
+        line(ended, "has ended", "have ended", "left alone."),
+        line(unknown, "is not loaded here", "are not loaded here", "left alone where ended."),
+    ];
+    (ids, lines.into_iter().flatten().collect())
+}
+
+/// The status of a command, where the screen has its row.
+fn status_of(app: &App, key: &str) -> Option<CommandStatus> {
+    let tables = [WindowKey::Commands, WindowKey::DeviceCommands, WindowKey::CommandRow];
+    let row = tables.iter().find_map(|table| app.store.live(*table)?.find(key)?.command());
+    row.map(|command| command.status)
 }
 
 pub(super) fn retry(app: &mut App) {
