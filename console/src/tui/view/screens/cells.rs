@@ -181,9 +181,7 @@ pub fn status(app: &App, command: &Command, wide: u16) -> Cell {
     if command.cancel_requested_at.is_some() && !command.status.is_terminal() {
         return cell.and(format!(" {}stopping", app.theme.glyphs.pending), Tone::Warn);
     }
-    let Some(progress) = command.progress.filter(|_| !command.status.is_terminal()) else {
-        return cell;
-    };
+    let Some(progress) = progress(command) else { return cell };
     // Whole or not at all: "running …" would say less than "running".
     if wide < 13 {
         return cell;
@@ -197,6 +195,11 @@ pub fn status(app: &App, command: &Command, wide: u16) -> Cell {
         .and(glyphs.bar_full.repeat(full), badge.tone)
         .and(glyphs.bar_empty.repeat(6 - full), Tone::Faint)
         .and(format!(" {progress}%"), Tone::Muted)
+}
+
+/// How far a command is that runs, once it has told: what stays at 0 % tells none.
+pub fn progress(command: &Command) -> Option<u8> {
+    command.progress.filter(|progress| *progress > 0 && !command.status.is_terminal())
 }
 
 /// What a command's row says beside its status and state: its step, or why it failed.

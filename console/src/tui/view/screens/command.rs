@@ -86,7 +86,7 @@ fn headline(canvas: &mut Canvas<'_>, area: Rect, app: &App, command: &Command) {
         let text = format!("  {} asked to stop", app.theme.glyphs.pending);
         x = canvas.put(x, area.y, &text, Tone::Warn);
     }
-    if let Some(progress) = command.progress.filter(|_| !command.status.is_terminal()) {
+    if let Some(progress) = cells::progress(command) {
         let room = area.right().saturating_sub(x + 9).min(30);
         if room >= 6 {
             let bar = Rect::new(x + 2, area.y, room, 1);

@@ -230,9 +230,11 @@ fn draw_card(canvas: &mut Canvas<'_>, area: Rect, app: &App, operation: &Operati
         canvas.text(text.x, y, line, style, text.width);
     }
     let y = text.bottom().saturating_sub(1);
-    let secs = i64::from(operation.estimated_duration_s) * 1000;
+    let ms = i64::from(operation.estimated_duration_s) * 1000;
+    // Whole minutes would make a minute and a half one.
+    let estimate = if ms < 60_000 { format::age_ms(ms) } else { format::duration_ms(ms) };
     let faint = canvas.style(Tone::Muted);
-    let x = canvas.text(text.x, y, &format!("~{}", format::age_ms(secs)), faint, text.width);
+    let x = canvas.text(text.x, y, &format!("~{estimate}"), faint, text.width);
     if operation.dangerous {
         let bad = canvas.style(Tone::Bad);
         let text_ = format!("{} dangerous", app.theme.glyphs.danger);
