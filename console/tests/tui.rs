@@ -4,10 +4,14 @@
 mod ages;
 #[path = "tui/any_sequence.rs"]
 mod any_sequence;
+#[path = "tui/audit.rs"]
+mod audit;
 #[path = "tui/bytes.rs"]
 mod bytes;
 #[path = "tui/drafts.rs"]
 mod drafts;
+#[path = "tui/finding.rs"]
+mod finding;
 #[path = "tui/many_panes.rs"]
 mod many_panes;
 #[path = "tui/many_rows.rs"]
@@ -36,3 +40,5 @@ mod stories;
 mod svg;
 #[path = "tui/truth.rs"]
 mod truth;
+#[path = "tui/wizard.rs"]
+mod wizard;

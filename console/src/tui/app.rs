@@ -20,7 +20,10 @@ use crate::cli::line::{Program, cli_line};
 use super::{
     TuiOptions,
     store::{Row, Store, WindowKey},
-    term::caps::Caps,
+    term::{
+        caps::Caps,
+        input::{Code, Key},
+    },
     theme::{Theme, Tone},
 };
 
@@ -168,6 +171,8 @@ pub struct Viewer {
     /// Not moved yet, or moved to the end: stays at the end of what grows.
     pub follow: bool,
     pub search: String,
+    /// The match that one is at: its line, and where in it.
+    pub found: Option<(usize, usize)>,
     /// The line under the cursor, where the text is a JSON document.
     pub cursor: usize,
     /// What of the document is folded, as paths.
@@ -442,6 +447,12 @@ impl App {
     pub fn is_typing(&self) -> bool {
         let in_step = |wizard: &Wizard| wizard.step == Step::Configure;
         self.nav.here == Place::NewCommand && self.wizard.as_ref().is_some_and(in_step)
+    }
+
+    /// Whether a key goes into the form that is filled in, and is no shortcut.
+    pub fn is_for_form(&self, key: Key) -> bool {
+        let keeps_enter = self.wizard.as_ref().is_some_and(|wizard| wizard.form.keeps_enter());
+        self.is_typing() && (key.is_typed() || (key.code == Code::Enter && keeps_enter))
     }
 
     /// Whether an action has to do with the screen that is shown.

@@ -155,3 +155,33 @@ fn in_a_form_help_lists_only_keys_that_are_not_typed() {
         assert!(!is_key, "{key}\n{}", runner.text());
     }
 }
+
+#[test]
+fn what_was_chosen_without_a_word_typed_is_a_draft_too() {
+    let mut runner = Runner::new(120, 36);
+    runner.keys("3 n").wait_for("For which devices?").keys("Space Space Enter");
+    runner.go_to_operation("reboot_host").keys("Enter C-n").wait_for("Blast radius");
+    runner.keys("3").wait_for("kept as a draft: reboot_host on 2 devices");
+    runner.keys("n").wait_for("go on: reboot_host on 2 devices").keys("Enter");
+    runner.wait_for("Blast radius");
+    assert!(runner.shows("2 devices"), "{}", runner.text());
+}
+
+#[test]
+fn devices_that_were_picked_by_hand_are_a_draft_too() {
+    let mut runner = Runner::new(120, 36);
+    runner.keys("3 n").wait_for("For which devices?").keys("Space Space 3");
+    runner.wait_for("kept as a draft: a command on 2 devices");
+    runner.keys("n").wait_for("go on: a command on 2 devices").keys("Enter");
+    runner.wait_for("the 2 devices marked").keys("Enter").wait_for("What shall they do?");
+    assert!(runner.shows("2 devices"), "{}", runner.text());
+}
+
+#[test]
+fn a_wizard_that_was_only_looked_at_is_no_draft() {
+    let mut runner = Runner::new(120, 36);
+    for keys in ["3 n Esc", "2 n 3", "2 Enter n 3"] {
+        runner.keys(keys);
+        assert!(runner.app.drafts.is_empty(), "{keys}\n{}", runner.text());
+    }
+}

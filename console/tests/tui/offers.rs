@@ -340,3 +340,100 @@ fn the_palette_goes_where_an_action_can_be_done() {
     runner.keys(":").text_in("create a project").keys("Enter");
     assert!(runner.shows("needs a server admin") && runner.shows("› Devices"), "{}", runner.text());
 }
+
+#[test]
+fn a_wrong_name_keeps_the_question_and_says_so() {
+    let mut runner = Runner::new(120, 36);
+    let before = runner.fleet.commands.len();
+    runner.keys("2 n").go_to_operation("reboot_host").keys("Enter C-n").wait_for("Blast radius");
+    runner.keys("Enter").text_in("reboot-host").keys("Enter").wait_for("does not match");
+    // What is typed now goes into the field, and to no screen behind.
+    runner.keys("2 Enter").wait_for("does not match");
+    assert!(runner.shows("Type reboot_host"), "{}", runner.text());
+    runner.keys("C-u").text_in("r");
+    assert!(!runner.shows("does not match"), "it is typed anew\n{}", runner.text());
+    runner.text_in("eboot_hos").keys("Tab Enter").wait_for("does not match");
+    runner.text_in("t").keys("Enter").wait_for("leaves in 10s");
+    assert_eq!(runner.fleet.commands.len(), before);
+    runner.keys("u").wait_for("called back");
+    runner.keys("Enter").text_in("x").keys("Esc").wait_for("nothing was sent");
+}
+
+#[test]
+fn a_table_without_rows_offers_nothing_for_a_row() {
+    let offers = |runner: &Runner| {
+        let footer = footer(runner);
+        ["Enter open", "t terminal", "Space mark"].into_iter().find(|key| footer.contains(key))
+    };
+    let mut runner = Runner::new(200, 36);
+    runner.fleet.alerts.clear();
+    runner.tell_changes();
+    runner.keys("1").pass_ms(500);
+    assert_eq!(offers(&runner), None, "{}", runner.text());
+    // Loading.
+    runner.silent = true;
+    runner.keys("2");
+    assert!(runner.shows("loading"), "{}", runner.text());
+    assert_eq!(offers(&runner), None, "{}", runner.text());
+    // Refused.
+    let window = runner.app.store.window(quarterdeck_console::tui::store::WindowKey::Devices);
+    let id = window.subscription.as_ref().expect("it is shown").id;
+    runner.live(quarterdeck_protocol::live::ServerMessage::Error {
+        id: Some(id),
+        code: "invalid".to_owned(),
+        detail: "no such thing".to_owned(),
+    });
+    assert!(runner.shows("no such thing"), "{}", runner.text());
+    assert_eq!(offers(&runner), None, "{}", runner.text());
+}
+
+#[test]
+fn a_dialog_offers_its_own_keys_and_none_of_the_screen_behind() {
+    for (keys, own) in [
+        ("3 :", "Esc"),
+        ("3 a", "Enter"),
+        ("3 o", "Enter"),
+        ("3 S", "Space"),
+        ("3 ?", "j k"),
+        ("2 T", "Tab"),
+        ("3 C", "Tab"),
+    ] {
+        let mut runner = Runner::new(200, 36);
+        runner.keys(keys);
+        assert!(runner.app.overlay.is_some(), "{keys}\n{}", runner.text());
+        let footer = footer(&runner);
+        assert!(footer.contains(own), "{keys}: {footer}");
+        for behind in ["new command", "palette", "freeze", "quit", "? keys", "terminal"] {
+            assert!(!footer.contains(behind), "{keys}: {footer}");
+        }
+    }
+}
+
+#[test]
+fn a_site_is_shown_whole_where_there_is_room_for_it() {
+    for (width, height) in [(80, 24), (120, 36)] {
+        let mut runner = Runner::new(width, height);
+        for device in &mut runner.fleet.devices {
+            device.tags.insert("site".to_owned(), "東京タワー前駅".to_owned());
+        }
+        runner.keys("2").pass_ms(500);
+        assert!(runner.shows("東京タワー前駅"), "{}", runner.text());
+    }
+}
+
+#[test]
+fn the_help_of_a_small_screen_uses_the_room_that_it_has() {
+    let mut runner = Runner::new(40, 12);
+    runner.keys("3 ?").wait_for("Keys of this");
+    assert!(runner.shows("Show all commands of i…"), "{}", runner.text());
+}
+
+#[test]
+fn the_help_of_a_recording_names_the_keys_that_move_in_it() {
+    let mut runner = Runner::new(200, 50);
+    runner.keys("9 Enter ?").wait_for("Keys of this screen");
+    for said in ["5 seconds", "minute", "Jump to a time"] {
+        assert!(runner.shows(said), "{said}\n{}", runner.text());
+    }
+    runner.keys("Esc").keys("Space '").text_in("0:01").keys("Enter").wait_for("0:01 /");
+}

@@ -281,11 +281,11 @@ fn logs_are_searched_with_n_and_capital_n() {
     let mut runner = Runner::new(100, 20);
     runner.keys("3 j Enter Tab Tab Tab").pass_ms(300);
     runner.keys("g /").text_in("verify").keys("Enter");
-    let first = runner.app.viewer.top;
+    let first = runner.app.viewer.found.expect("it is there");
     runner.keys("n");
-    assert!(runner.app.viewer.top > first, "{}", runner.text());
+    assert!(runner.app.viewer.found > Some(first), "{}", runner.text());
     runner.keys("N");
-    assert_eq!(runner.app.viewer.top, first);
+    assert_eq!(runner.app.viewer.found, Some(first));
     runner.keys("Esc n");
     assert!(runner.shows("What shall they do?"), "n means new again\n{}", runner.text());
 }

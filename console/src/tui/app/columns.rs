@@ -72,8 +72,8 @@ const DEVICES: &[Column] = &[
     flex("id", "DEVICE", (14, NAME_MOST, 4), 0).names(),
     fixed("status", "STATUS", 9, 0),
     flex("type", "TYPE", (12, 20, 2), 4),
-    flex("site", "SITE", (6, 14, 1), 3).unsorted(),
-    flex("tags", "TAGS", (26, 60, 4), 6).unsorted(),
+    flex("site", "SITE", (6, 14, 1), 3).unsorted().names(),
+    flex("tags", "TAGS", (26, 60, 4), 6),
     flex("health", "HEALTH", (10, 34, 5), 2).by("process_status"),
     fixed("open_commands", "OPEN", 4, 5).right(),
     flex("agent_version", "AGENT", (8, 12, 1), 5),
@@ -171,8 +171,8 @@ const WIZARD_DEVICES: &[Column] = &[
     flex("id", "DEVICE", (12, NAME_MOST, 4), 0).names(),
     fixed("status", "STATUS", 9, 0),
     flex("type", "TYPE", (12, 20, 2), 3),
-    flex("site", "SITE", (6, 14, 1), 2).unsorted(),
-    flex("tags", "TAGS", (12, 60, 4), 4).unsorted(),
+    flex("site", "SITE", (6, 14, 1), 2).unsorted().names(),
+    flex("tags", "TAGS", (12, 60, 4), 4),
     fixed("last_seen_at", "SEEN", 5, 1).right(),
 ];
 
@@ -267,12 +267,12 @@ pub const fn noun(key: WindowKey) -> &'static str {
 const GOOD_TO_HAVE: u8 = 5;
 
 /// The columns that fit, and where each begins and how wide it is; one column between two.
-/// `names` is how wide the widest name is that was seen.
+/// `names` is how wide the widest name is that was seen in a column.
 pub fn fit(
     columns: &[Column],
     hidden: impl Fn(&str) -> bool,
     width: u16,
-    names: u16,
+    names: impl Fn(&str) -> u16,
 ) -> Vec<(Column, u16, u16)> {
     const GAP: u16 = 2;
     let least = |column: &Column| match column.width {
@@ -307,7 +307,7 @@ pub fn fit(
     // Names first: what cannot be told apart cannot be acted on.
     for (at, column) in kept.iter().enumerate().filter(|(_, column)| column.names) {
         let Width::Flex { most, .. } = column.width else { continue };
-        let more = names.min(most).saturating_sub(widths[at]).min(spare);
+        let more = names(column.id).min(most).saturating_sub(widths[at]).min(spare);
         widths[at] += more;
         spare -= more;
     }
@@ -355,7 +355,7 @@ mod tests {
         for key in [WindowKey::Devices, WindowKey::Commands, WindowKey::Audit, WindowKey::Alerts] {
             let mut last = 0;
             for width in 0..260 {
-                let placed = fit(columns(key), |_| false, width, 24);
+                let placed = fit(columns(key), |_| false, width, |_| 24);
                 for pair in placed.windows(2) {
                     assert!(pair[0].1 + pair[0].2 < pair[1].1);
                 }
@@ -371,7 +371,7 @@ mod tests {
     #[test]
     fn names_get_the_room_that_they_need_before_others_get_more() {
         let device = |width, names| {
-            let placed = fit(columns(WindowKey::Commands), |_| false, width, names);
+            let placed = fit(columns(WindowKey::Commands), |_| false, width, |_| names);
             placed.iter().find(|(column, ..)| column.names).expect("it always stays").2
         };
         assert_eq!(device(116, 30), 30);

@@ -1,6 +1,8 @@
 //! What lies over the screen: one thing at a time, with the keyboard.
 
 use super::{actions::Action, calls::Outgoing, field::TextField, form::Form, palette::Palette};
+use quarterdeck_protocol::api::AuditEntry;
+
 use crate::tui::{effects::RequestId, pane::layout::PaneId, store::WindowKey};
 
 /// The one thing that lies over the screen.
@@ -9,12 +11,21 @@ pub enum Overlay {
     Palette(Palette),
     /// How far help is scrolled.
     Help(u16),
+    Entry(Entry),
     Menu(Menu),
     Confirm(Box<Confirm>),
     Form(Box<FormDialog>),
     Pick(Pick),
     Prompt(Prompt),
     Secret(Secret),
+}
+
+/// An audit entry as a whole.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    pub entry: Box<AuditEntry>,
+    /// How far it is scrolled, in rows.
+    pub top: usize,
 }
 
 /// The actions that are possible here.
@@ -37,6 +48,8 @@ pub struct Confirm {
     pub typed: Option<String>,
     pub field: TextField,
     pub on_proceed: bool,
+    /// Enter was pressed on what does not match.
+    pub is_wrong: bool,
     pub then: Then,
 }
 

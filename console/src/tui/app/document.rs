@@ -86,18 +86,37 @@ pub(super) fn path(app: &App) -> Option<String> {
     lines_path(app)
 }
 
-/// Goes to the next line that has the searched text, and unfolds it; `false` where no document is shown.
-pub(super) fn next_match(app: &mut App, by: isize) -> bool {
-    let (Some(all), Some(now)) = (texts::unfolded(app), texts::document(app)) else { return false };
-    let needle = app.viewer.search.to_lowercase();
-    let has = |line: &json::JsonLine| line.line.plain().to_lowercase().contains(&needle);
-    let matches: Vec<usize> = (0..all.len()).filter(|at| has(&all[*at])).collect();
+/// The lines in which the searched text stands with nothing folded, and the one where one is.
+struct Matches {
+    all: Vec<json::JsonLine>,
+    lines: Vec<usize>,
+    at: usize,
+}
+
+fn matches(app: &App) -> Option<Matches> {
+    let (all, now) = (texts::unfolded(app)?, texts::document(app)?);
+    let needle = &app.viewer.search;
+    let lines = (0..all.len()).filter(|at| texts::has(&all[*at].line, needle)).collect();
     // The same place with nothing folded: the first line of its path, and as far behind it.
     let at = now.get(app.viewer.cursor).map_or(0, |under| {
         let first = |lines: &[json::JsonLine]| lines.iter().position(|l| l.path == under.path);
         let behind = app.viewer.cursor - first(&now).unwrap_or(app.viewer.cursor);
         (first(&all).unwrap_or(0) + behind).min(all.len().saturating_sub(1))
     });
+    Some(Matches { all, lines, at })
+}
+
+/// Which of the lines with the searched text one is on, and how many there are; none where no
+/// document is shown.
+pub fn place(app: &App) -> Option<(Option<usize>, usize)> {
+    let Matches { lines, at, .. } = matches(app)?;
+    Some((lines.iter().position(|line| *line == at), lines.len()))
+}
+
+/// Goes to the next line that has the searched text, and unfolds it; `false` where no document is
+/// shown.
+pub(super) fn next_match(app: &mut App, by: isize) -> bool {
+    let Some(Matches { all, lines: matches, at }) = matches(app) else { return false };
     let next = match by {
         0 => matches.iter().find(|line| **line >= at).or_else(|| matches.first()),
         1.. => matches.iter().find(|line| **line > at).or_else(|| matches.first()),

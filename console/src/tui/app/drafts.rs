@@ -1,7 +1,7 @@
 //! What the wizard has not sent: kept until it is sent, or thrown away on purpose.
 //!
 //! ```text
-//!               left with something written
+//!               left with something chosen
 //!   on screen ──────────────────────────────▶ draft ── n ──▶ on screen
 //!       │ sent                                  ▲       └─ D ──▶ gone
 //!       ▼                                       │
@@ -100,15 +100,24 @@ pub(super) fn open(app: &mut App, wizard: Wizard) {
     go(app, Place::NewCommand);
 }
 
-/// Keeps what was left, where something was written.
+/// Keeps what was left, where something was chosen or written.
 pub(super) fn put_aside(app: &mut App) {
     if app.nav.here == Place::NewCommand {
         return;
     }
+    let Some(mut left) = app.wizard.take() else { return };
+    take_marks(app, &mut left);
     // Of what is under way a copy waits for the answer.
-    let left = app.wizard.take().filter(|left| left.submission.is_none());
-    if let Some(wizard) = left.filter(|left| left.is_written() || left.error.is_some()) {
-        keep(app, wizard);
+    if left.submission.is_none() && (left.is_begun() || left.error.is_some()) {
+        keep(app, left);
+    }
+}
+
+/// In its first step the devices are marked, and not yet taken.
+fn take_marks(app: &App, wizard: &mut Wizard) {
+    let marks = &app.list(WindowKey::WizardDevices).marks;
+    if wizard.step == Step::Targets && !marks.is_empty() {
+        wizard.aim(marks.clone());
     }
 }
 
@@ -122,12 +131,12 @@ pub(super) fn keep(app: &mut App, draft: Wizard) {
     }
 }
 
-/// What is written and would be lost with the program.
+/// What is chosen or written and would be lost with the program.
 pub(super) fn written(app: &App) -> Vec<String> {
     let open = app.wizard.iter().filter(|wizard| wizard.submission.is_none());
-    let here = app.drafts.iter().chain(open).filter(|draft| draft.is_written()).map(Wizard::title);
+    let here = app.drafts.iter().chain(open).filter(|draft| draft.is_begun()).map(Wizard::title);
     let elsewhere = app.drafts_elsewhere.iter().flat_map(|(project, drafts)| {
-        let written = drafts.iter().filter(|draft| draft.is_written());
+        let written = drafts.iter().filter(|draft| draft.is_begun());
         written.map(move |draft| format!("{} (project {project})", draft.title()))
     });
     here.chain(elsewhere).collect()
@@ -135,9 +144,11 @@ pub(super) fn written(app: &App) -> Vec<String> {
 
 /// Puts the drafts of the project that is left where they wait for it, and takes those of the next.
 pub(super) fn change_project(app: &mut App, next: &str) {
-    let open = app.wizard.take().filter(|open| open.submission.is_none() && open.is_written());
-    if let Some(wizard) = open {
-        keep(app, wizard);
+    if let Some(mut open) = app.wizard.take() {
+        take_marks(app, &mut open);
+        if open.submission.is_none() && open.is_begun() {
+            keep(app, open);
+        }
     }
     let theirs = app.drafts_elsewhere.remove(next).unwrap_or_default();
     let left = std::mem::replace(&mut app.drafts, theirs);
@@ -170,7 +181,7 @@ pub(super) fn came_back(app: &mut App, number: u64, change: impl FnOnce(&mut Wiz
         change(wizard);
     } else if let Some(mut wizard) = copy {
         change(&mut wizard);
-        if wizard.is_written() || wizard.error.is_some() {
+        if wizard.is_begun() || wizard.error.is_some() {
             keep(app, wizard);
         }
     }

@@ -4,6 +4,7 @@
 //! status:failed,timed_out device:pi-1 fw     words go to `q`
 //! !type:ping type:~rst                       not this one; by letters in their order
 //! site:fra1                                  of devices: a tag, where it is no column
+//! seen:1m                                    a column that is not filtered by: refused
 //! !word ~wrd "two words" "a:b"               as protocol/src/search.rs reads them
 //! ```
 
@@ -15,7 +16,7 @@ use quarterdeck_protocol::{
 };
 
 /// Words that may stand for longer names of columns and statuses.
-const SHORT_KEYS: [(&str, &str); 8] = [
+const SHORT_KEYS: [(&str, &str); 9] = [
     ("op", "type"),
     ("operation", "type"),
     ("by", "user"),
@@ -24,7 +25,11 @@ const SHORT_KEYS: [(&str, &str); 8] = [
     ("tags", "tag"),
     ("agent", "agent_version"),
     ("health", "process_status"),
+    ("id", "device"),
 ];
+/// Columns of devices that the server does not filter by: to be taken for a tag they would have to
+/// be one, and nothing would be found.
+const UNFILTERED: [&str; 4] = ["open", "open_commands", "seen", "last_seen_at"];
 const SHORT_STATUSES: [(&str, &str); 5] = [
     ("running", "execution_started"),
     ("rebooting", "awaiting_reconnect"),
@@ -151,6 +156,13 @@ fn column(
         if listing != Listing::Devices {
             return Ok(None);
         }
+        if UNFILTERED.contains(&key) {
+            let known = keys(listing).join(":, ");
+            return Err(format!(
+                "there is no filter by {key:?}; there are {known}: and any tag \
+                 (tag:{key}=... for one of that name)"
+            ));
+        }
         // Any other column of a device is a tag.
         let values = names(key, value, inverse)?;
         let pairs: Vec<_> = values.iter().map(|value| format!("{key}={value}")).collect();
@@ -171,6 +183,12 @@ fn column(
             let mut names = names(found, value, inverse)?;
             if found == "status" && listing == Listing::Commands {
                 names.iter_mut().for_each(lengthen);
+            }
+            // As the column's sign says it.
+            for name in names.iter_mut().filter(|name| name.text == "ok") {
+                if found == "process_status" {
+                    "running".clone_into(&mut name.text);
+                }
             }
             names.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
         }
@@ -243,6 +261,20 @@ mod tests {
         );
         assert_eq!(shown("!tag:a=b,c=d", Listing::Devices), ["tag=!a=b,!c=d"]);
         assert_eq!(shown("site:\"new york\"", Listing::Devices), ["tag=site=\"new york\""]);
+    }
+
+    #[test]
+    fn a_column_of_devices_that_is_not_filtered_by_is_no_tag() {
+        for text in ["open:1", "!open_commands:1", "fw seen:1m", "last_seen_at:1m"] {
+            let why = parse(text, Listing::Devices).expect_err(text);
+            assert!(why.contains("no filter by") && why.contains("status:, type:"), "{why}");
+        }
+        assert_eq!(shown("tag:open=1", Listing::Devices), ["tag=open=1"]);
+        assert_eq!(
+            shown("health:ok,crashed", Listing::Devices),
+            ["process_status=running,crashed"]
+        );
+        assert_eq!(shown("id:pi-1", Listing::Devices), ["device=pi-1"]);
     }
 
     #[test]

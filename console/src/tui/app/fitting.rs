@@ -91,10 +91,13 @@ pub fn menu_items(app: &App) -> Vec<Action> {
 /// Whether an action is about a row of the table that has the keys.
 const fn needs_row(app: &App, action: Action) -> bool {
     match action {
-        Action::Mark | Action::MarkRange | Action::MarkAll | Action::WizardSelectAll => true,
-        // From there, Enter leads to all alerts.
-        Action::Open => !matches!(app.nav.here, Place::Overview),
-        Action::DeviceCommands
+        Action::Mark
+        | Action::MarkRange
+        | Action::MarkAll
+        | Action::WizardSelectAll
+        | Action::Open
+        | Action::AuditEntry
+        | Action::DeviceCommands
         | Action::DeviceTags
         | Action::DeviceClearFailed
         | Action::DeviceRetire
@@ -116,18 +119,29 @@ const fn needs_row(app: &App, action: Action) -> bool {
         | Action::MemberRemove
         | Action::ProjectOpen
         | Action::TokenRevoke => {
-            // There they are about what is shown, whatever its tables hold.
-            !matches!(app.nav.here, Place::Device(_) | Place::Command(_) | Place::NewCommand)
+            let is_of_table = matches!(
+                action,
+                Action::Mark
+                    | Action::MarkRange
+                    | Action::MarkAll
+                    | Action::WizardSelectAll
+                    | Action::Open
+            );
+            // There the others are about what is shown, whatever its tables hold.
+            let is_shown =
+                matches!(app.nav.here, Place::Device(_) | Place::Command(_) | Place::NewCommand);
+            is_of_table || !is_shown
         }
         _ => false,
     }
 }
 
-/// Whether the table that has the keys is known to be empty.
+/// Whether the table that has the keys shows no row: there is none, they load, or are refused.
 pub fn has_no_row(app: &App) -> bool {
     let is_empty = |table: WindowKey| {
         let window = app.store.window(table);
-        window.total == 0 && window.state == State::Ready && app.list(table).marks.is_empty()
+        let is_refused = matches!(window.state, State::Refused(_));
+        (window.total == 0 || is_refused) && app.list(table).marks.is_empty()
     };
     app.current_list().is_some_and(is_empty)
 }

@@ -171,6 +171,14 @@ impl Field {
         }
     }
 
+    /// Whether it takes several lines.
+    pub const fn is_editor(&self) -> bool {
+        matches!(
+            self.control,
+            Control::Code(_) | Control::Json(_) | Control::List(_) | Control::Map(_)
+        )
+    }
+
     /// The text that was typed or chosen.
     pub fn text(&self) -> String {
         match &self.control {
@@ -330,6 +338,16 @@ impl Form {
 
     pub fn get(&self, name: &str) -> Option<&Field> {
         self.fields.iter().find(|field| field.name == name)
+    }
+
+    /// Whether Enter is a line break here.
+    pub fn is_in_editor(&self) -> bool {
+        self.fields.get(self.focus).is_some_and(|field| field.is_editor())
+    }
+
+    /// Whether Enter stays in the form: it breaks a line, or goes to the next field.
+    pub fn keeps_enter(&self) -> bool {
+        self.is_in_editor() || self.focus + 1 < self.fields.len()
     }
 
     /// What all fields say.

@@ -46,8 +46,9 @@ pub struct ListState {
     pub top: u64,
     /// How many rows are seen; told by the last drawing.
     pub height: u16,
-    /// The widest name that was seen under this filter. It only grows, so that columns stand still.
-    pub names_wide: u16,
+    /// The widest name that was seen under this filter, by column. It only grows, so that columns
+    /// stand still.
+    pub names_wide: BTreeMap<&'static str, u16>,
     pub marks: BTreeMap<String, Mark>,
     /// Rows that marking all left out: retired devices.
     pub left_out: u64,
@@ -156,7 +157,7 @@ impl ListState {
         self.first();
         self.anchor = None;
         self.left_out = 0;
-        self.names_wide = 0;
+        self.names_wide.clear();
     }
 
     pub fn sort_column(&self) -> Option<(&str, bool)> {

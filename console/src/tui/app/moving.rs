@@ -3,7 +3,7 @@
 use super::{
     App, Viewer,
     actions::Action,
-    dialog::FormPurpose,
+    dialog::{Entry, FormPurpose, Overlay},
     document,
     doing::open_project,
     nav::Place,
@@ -80,6 +80,8 @@ pub(super) fn entered(app: &mut App) {
         app.handover_from = Some(app.server_now().plus_millis(-SHIFT_MS));
     }
     if app.nav.here == Place::NewCommand && app.wizard.is_none() {
+        // Marks of the one before are its own.
+        app.list_mut(WindowKey::WizardDevices).marks.clear();
         app.wizard = Some(Wizard::new(std::collections::BTreeMap::new()));
     }
 }
@@ -235,8 +237,27 @@ pub(super) fn audit_jump(app: &mut App) {
     let entry = app.store.window(WindowKey::Audit).row(list.cursor).and_then(|row| row.audit());
     let Some(entry) = entry else { return };
     match audit_place(entry) {
+        Some(Place::Tunnels) => {
+            // With the cursor on it, where it is among the newest.
+            let id = entry.object.split_once(':').map(|(_, id)| id.to_owned());
+            let list = app.list_mut(WindowKey::Tunnels);
+            list.filter.clear();
+            list.restart();
+            list.key = id;
+            go(app, Place::Tunnels);
+        }
         Some(place) => go(app, place),
         None => app.toast("what this entry is about has no screen", Tone::Muted),
+    }
+}
+
+/// Shows the audit entry under the cursor as a whole.
+pub(super) fn show_entry(app: &mut App) {
+    let list = app.list(WindowKey::Audit);
+    let entry = app.store.window(WindowKey::Audit).row(list.cursor).and_then(Row::audit);
+    if let Some(entry) = entry {
+        let entry = Box::new(entry.clone());
+        app.overlay = Some(Overlay::Entry(Entry { entry, top: 0 }));
     }
 }
 
@@ -245,6 +266,7 @@ pub fn audit_place(entry: &AuditEntry) -> Option<Place> {
     entry.object.split_once(':').and_then(|(kind, id)| match kind {
         "device" => DeviceId::new(id).ok().map(Place::Device),
         "command" => id.parse().ok().map(Place::Command),
+        "tunnel" => Some(Place::Tunnels),
         _ => None,
     })
 }

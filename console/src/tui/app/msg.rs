@@ -29,12 +29,14 @@ pub enum Msg {
 pub struct Layout {
     /// The rows of tables.
     pub lists: Vec<(WindowKey, Rect)>,
-    /// How wide the widest name is that was seen in a table.
-    pub names: Vec<(WindowKey, u16)>,
+    /// How wide the widest name is that was seen in a column of a table.
+    pub names: Vec<(WindowKey, &'static str, u16)>,
     /// The text that scrolls, and how many lines it has.
     pub viewer: Option<(Rect, usize)>,
     /// The rows of the line under the cursor in a JSON document: from, and up to.
     pub viewer_cursor: Option<(usize, usize)>,
+    /// How many rows of the wizard's review are to be read before anything is sent.
+    pub review_rows: Option<usize>,
     /// Cards in the wizard: how many stand side by side.
     pub card_columns: usize,
     /// Each card that is seen, by its number.

@@ -5,7 +5,7 @@
 
 use quarterdeck_protocol::api::{Alert, Command, Role, Tunnel, TunnelKind};
 
-use super::{App, actions::Action, nav::Place, tabs::UsersTab};
+use super::{App, actions::Action, moving, nav::Place, tabs::UsersTab};
 use crate::tui::store::{Row, WindowKey};
 
 /// Says why an action does nothing to the row under the cursor, or to what is shown.
@@ -17,6 +17,7 @@ pub fn on_row(app: &App, action: Action) -> Result<(), String> {
         | Action::TunnelKill
         | Action::TunnelRecording => tunnel(app, action),
         Action::Open if app.nav.here == Place::Tunnels => tunnel(app, action),
+        Action::Open if app.nav.here == Place::Audit => audit(app),
         Action::AlertAcknowledge | Action::AlertJump => alert(app, action),
         Action::Terminal => terminal(app),
         Action::DeviceClearFailed => failed_service(app),
@@ -102,6 +103,15 @@ fn alert(app: &App, action: Action) -> Result<(), String> {
         (Action::AlertJump, _) if alert.command_id.is_none() && alert.device_id.is_none() => {
             Err("this alert is about no one device or command".to_owned())
         }
+        _ => Ok(()),
+    }
+}
+
+fn audit(app: &App) -> Result<(), String> {
+    let cursor = app.list(WindowKey::Audit).cursor;
+    let entry = app.store.window(WindowKey::Audit).row(cursor).and_then(Row::audit);
+    match entry.map(moving::audit_place) {
+        Some(None) => Err("what this entry is about has no screen".to_owned()),
         _ => Ok(()),
     }
 }

@@ -3,7 +3,7 @@
 use super::{
     App,
     calls::{GRACE_MS, Grace},
-    dialog::{Confirm, FormDialog, Overlay, Pick, PickPurpose, Prompt, PromptKind, Then},
+    dialog::{Confirm, Entry, FormDialog, Overlay, Pick, PickPurpose, Prompt, PromptKind, Then},
     drafts,
     form::FormStep,
     home, panes, people, perform, pickers,
@@ -12,6 +12,7 @@ use crate::tui::{
     effects::Effect,
     term::input::{Code, Input, Key},
     theme::Tone,
+    view::screens::lists,
 };
 
 /// What is said when a question was answered with Cancel.
@@ -41,6 +42,26 @@ pub fn input(app: &mut App, input: &Input) -> Vec<Effect> {
                 None => top,
             };
             app.overlay = Some(Overlay::Help(to.min(200)));
+            Vec::new()
+        }
+        Some(Overlay::Entry(Entry { entry, top })) => {
+            let to = match key.map(|key| key.code) {
+                Some(Code::Down | Code::Char('j')) => top.saturating_add(1),
+                Some(Code::Up | Code::Char('k')) => top.saturating_sub(1),
+                Some(Code::PageDown | Code::Char(' ')) => top.saturating_add(10),
+                Some(Code::PageUp) => top.saturating_sub(10),
+                Some(Code::Char('g') | Code::Home) => 0,
+                Some(Code::Char('y')) => {
+                    let text = serde_json::to_string_pretty(&entry).unwrap_or_default();
+                    app.overlay = Some(Overlay::Entry(Entry { entry, top }));
+                    app.toast("copied", Tone::Good);
+                    return vec![Effect::CopyToClipboard(text)];
+                }
+                Some(Code::Esc | Code::Enter | Code::Char('q' | 'i')) => return Vec::new(),
+                _ => top,
+            };
+            let last = lists::entry_last_top(app, &entry);
+            app.overlay = Some(Overlay::Entry(Entry { entry, top: to.min(last) }));
             Vec::new()
         }
         Some(Overlay::Menu(mut menu)) => {
@@ -168,7 +189,10 @@ fn confirm_input(
         Some(Code::Enter) if confirm.typed.is_some() && confirm.is_ready() => {
             confirm.on_proceed = true;
         }
-        Some(Code::Enter) if confirm.on_proceed => {}
+        // Only Esc leaves a name that was mistyped: what follows is no key for the screen behind.
+        Some(Code::Enter) if confirm.on_proceed || !confirm.field.text().is_empty() => {
+            confirm.is_wrong = true;
+        }
         Some(Code::Enter | Code::Esc) => {
             match confirm.then {
                 Then::Now(_) | Then::Grace(..) => app.toast(NOTHING_SENT, Tone::Muted),
@@ -178,8 +202,8 @@ fn confirm_input(
             return Vec::new();
         }
         _ => {
-            if confirm.typed.is_some() {
-                confirm.field.edit(input);
+            if confirm.typed.is_some() && confirm.field.edit(input) {
+                confirm.is_wrong = false;
             }
         }
     }
@@ -293,7 +317,10 @@ fn prompt_input(app: &mut App, mut prompt: Prompt, input: &Input, key: Option<Ke
 /// Shows what a text finds while it is typed, where the server need not be asked for it.
 fn preview(app: &mut App, kind: PromptKind, text: &str) {
     match (kind, &mut app.wizard) {
-        (PromptKind::Search, _) => text.clone_into(&mut app.viewer.search),
+        (PromptKind::Search, _) => {
+            text.clone_into(&mut app.viewer.search);
+            app.viewer.found = None;
+        }
         (PromptKind::Operations, Some(wizard)) => wizard.search(text),
         _ => {}
     }

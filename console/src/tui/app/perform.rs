@@ -13,7 +13,9 @@ use super::{
     drafts,
     field::TextField,
     jobs::{self, Job, Task},
-    moving::{alert_jump, back, entered, focus, go, open, page, show_commands, step, turn_tab},
+    moving::{
+        alert_jump, back, entered, focus, go, open, page, show_commands, show_entry, step, turn_tab,
+    },
     nav::{Place, SCREENS},
     palette::Palette,
     panes, people,
@@ -108,7 +110,7 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Effect> {
         Action::Search => prompt(app, PromptKind::Search, &app.viewer.search.clone()),
         Action::NextMatch => next_match(app, 1),
         Action::PreviousMatch => next_match(app, -1),
-        Action::Jump => prompt(app, PromptKind::Jump, ""),
+        Action::Jump | Action::PlayerJump => prompt(app, PromptKind::Jump, ""),
         Action::Sort => pick_sort(app),
         Action::Columns => pick_columns(app),
         Action::Views => pick_views(app),
@@ -203,6 +205,7 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Effect> {
                 people::open(app, FormPurpose::Silence { ids });
             }
         }
+        Action::AuditEntry => show_entry(app),
         Action::UserCreate => people::open(app, FormPurpose::CreateUser),
         Action::UserPassword => {
             if let Some(username) = under_cursor(app, WindowKey::Users) {
@@ -264,7 +267,11 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Effect> {
         | Action::PlayerSlower
         | Action::PlayerFaster
         | Action::PlayerStep
-        | Action::PlayerStepBack => {}
+        | Action::PlayerStepBack
+        | Action::PlayerBack
+        | Action::PlayerOn
+        | Action::PlayerPageBack
+        | Action::PlayerPageOn => {}
     }
     effects
 }
@@ -364,6 +371,7 @@ pub fn ask_typed(
         typed,
         field: TextField::default(),
         on_proceed: false,
+        is_wrong: false,
         then,
     })));
 }

@@ -74,6 +74,7 @@ pub fn prompted(app: &mut App, kind: PromptKind, text: &str) -> Vec<Effect> {
         }
         PromptKind::Search => {
             text.clone_into(&mut app.viewer.search);
+            app.viewer.found = None;
             next_match(app, 0);
         }
         PromptKind::Jump if matches!(app.nav.here, Place::Player(_)) => player::jump(app, text),
@@ -110,19 +111,17 @@ pub(super) fn next_match(app: &mut App, by: isize) {
     if document::next_match(app, by) {
         return;
     }
-    let matches = texts::matches(app);
-    let at = if app.viewer.follow { usize::MAX } else { app.viewer.top };
-    let next = match by {
-        0 => matches.iter().find(|line| **line >= at).or_else(|| matches.first()),
-        1.. => matches.iter().find(|line| **line > at).or_else(|| matches.first()),
-        _ => matches.iter().rev().find(|line| **line < at).or_else(|| matches.last()),
+    let Some((place, row)) = texts::next_match(app, by) else {
+        app.toast(format!("{:?} is not in the text", app.viewer.search), Tone::Warn);
+        return;
     };
-    match next {
-        Some(line) => {
-            app.viewer.top = *line;
-            app.viewer.follow = false;
-        }
-        None => app.toast(format!("{:?} is not in the text", app.viewer.search), Tone::Warn),
+    app.viewer.found = Some(place);
+    app.viewer.follow = false;
+    let rows = app.layout.viewer.map_or(1, |(area, _)| usize::from(area.height));
+    let is_in_sight = (app.viewer.top..app.viewer.top + rows).contains(&row);
+    if !is_in_sight {
+        // With some of what stands before it.
+        app.viewer.top = row.saturating_sub(rows / 3);
     }
 }
 

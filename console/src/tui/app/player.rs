@@ -305,10 +305,10 @@ pub fn perform(app: &mut App, action: Action, effects: &mut Vec<Effect>) -> bool
         Action::PlayerStepBack => {
             player.seek_event(player.next.saturating_sub(2));
         }
-        Action::Left => by(player, -ARROW_MS),
-        Action::Right => by(player, ARROW_MS),
-        Action::PageUp => by(player, -PAGE_MS),
-        Action::PageDown => by(player, PAGE_MS),
+        Action::PlayerBack => by(player, -ARROW_MS),
+        Action::PlayerOn => by(player, ARROW_MS),
+        Action::PlayerPageBack => by(player, -PAGE_MS),
+        Action::PlayerPageOn => by(player, PAGE_MS),
         Action::First => player.seek(0),
         Action::Last => player.seek(u64::MAX),
         Action::NextMatch => next_match(app, 1),

@@ -171,9 +171,9 @@ fn on_drawn(app: &mut App, layout: Layout) -> Vec<Effect> {
             list.show_cursor(total);
         }
     }
-    for (key, wide) in &layout.names {
-        let list = app.lists.entry(*key).or_default();
-        list.names_wide = list.names_wide.max(*wide);
+    for (key, column, wide) in &layout.names {
+        let widest = app.lists.entry(*key).or_default().names_wide.entry(column).or_default();
+        *widest = (*widest).max(*wide);
     }
     if let Some((area, lines)) = layout.viewer {
         let last = lines.saturating_sub(usize::from(area.height));

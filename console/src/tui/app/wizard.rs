@@ -84,6 +84,8 @@ pub struct Wizard {
     pub given: Option<(String, Value)>,
     /// What the fields said before anything was written into them.
     blank: Vec<String>,
+    /// The devices that it was opened on: these are still where they were chosen.
+    opened_on: Vec<String>,
 }
 
 impl Wizard {
@@ -102,8 +104,10 @@ impl Wizard {
             submission: None,
             given: None,
             blank: Vec::new(),
+            opened_on: Vec::new(),
         };
         wizard.aim(chosen);
+        wizard.opened_on = wizard.targets.keys().cloned().collect();
         if !wizard.targets.is_empty() {
             wizard.step = Step::Operation;
         }
@@ -161,6 +165,12 @@ impl Wizard {
     /// Whether something was written that would be missed.
     pub fn is_written(&self) -> bool {
         self.operation.is_some() && self.form.texts() != self.blank
+    }
+
+    /// Whether anything was chosen in it, or written: what is begun again with some trouble.
+    pub fn is_begun(&self) -> bool {
+        let is_aimed = || self.targets.keys().ne(self.opened_on.iter());
+        self.operation.is_some() || (!self.targets.is_empty() && is_aimed())
     }
 
     /// What it would send: `run_script on 3 devices`.

@@ -7,12 +7,13 @@ use quarterdeck_protocol::{
 };
 
 use super::{
-    App,
+    App, Viewer,
     calls::{Outgoing, Purpose},
     dialog::Then,
     drafts,
     form::FormStep,
     jobs::{Job, Task},
+    moving,
     nav::Place,
     perform,
     update::device_mark,
@@ -95,6 +96,10 @@ pub fn input(app: &mut App, input: &Input) -> Option<Vec<Effect>> {
         Step::Review => match code? {
             Code::Enter => {
                 let send = app.wizard.as_ref()?.send_focused;
+                if send && !is_read(app) {
+                    moving::page(app, 1, 1);
+                    return Some(Vec::new());
+                }
                 if send {
                     return Some(send_it(app));
                 }
@@ -164,9 +169,23 @@ pub fn next(app: &mut App) {
                 app.toast("no operation matches: Esc drops the filter", Tone::Warn);
             }
         }
-        Step::Configure => check(wizard),
+        Step::Configure => {
+            check(wizard);
+            if wizard.step == Step::Review {
+                // From its beginning, and not before it is drawn.
+                app.viewer = Viewer::default();
+                app.layout.review_rows = None;
+            }
+        }
         Step::Review => {}
     }
+}
+
+/// Whether what is dangerous or may surprise was on the screen: nothing is sent unread.
+fn is_read(app: &App) -> bool {
+    let Some((area, _)) = app.layout.viewer else { return false };
+    let seen = app.viewer.top + usize::from(area.height);
+    app.layout.review_rows.is_some_and(|rows| seen >= rows)
 }
 
 /// Checks the form as the server will, and goes on to the review.

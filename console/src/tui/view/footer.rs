@@ -17,7 +17,7 @@ use crate::tui::{
         actions::{ACTIONS, Action, Context, Spec},
         calls::Grace,
         columns::noun,
-        dialog::{Overlay, PromptKind},
+        dialog::{Overlay, Pick, PickPurpose, PromptKind},
         filter,
         nav::Place,
         perform::resolve,
@@ -68,15 +68,18 @@ pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App) {
         input::line(canvas, x, area.y, room, &prompt.field, true, false);
         return;
     }
+    if let Some(overlay) = &app.overlay {
+        of_dialog(canvas, area, app, overlay);
+        return;
+    }
     let contexts = app.contexts();
-    let is_typing = app.is_typing();
     let mut hints: Vec<(&Spec, String, &'static str, u8)> = ACTIONS
         .iter()
         .filter_map(|spec| {
             let (word, rank) = spec.footer?;
             // Where one types, what would be typed is no key.
             let keys = app.keymap.keys(spec.action);
-            let first = *keys.iter().find(|key| !is_typing || !key.is_typed())?;
+            let first = *keys.iter().find(|key| !app.is_for_form(**key))?;
             let key = first.to_string();
             // A key that means something else in an inner context is not this action's here.
             let is_meant = app.keymap.actions(&contexts, first).first() == Some(&spec.action);
@@ -114,6 +117,38 @@ pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App) {
     let mut x = area.x + 1;
     for (_, key, word, _) in hints {
         x = canvas.put(x, area.y, &key, Tone::Key);
+        x = canvas.put(x + 1, area.y, word, Tone::Muted) + 3;
+    }
+}
+
+/// The keys of what lies over the screen; those of the screen mean nothing meanwhile.
+fn of_dialog(canvas: &mut Canvas<'_>, area: Rect, app: &App, overlay: &Overlay) {
+    let is_ticked = |pick: &Pick| pick.items.iter().any(|item| item.ticked.is_some());
+    let keys: &[(&str, &str)] = match overlay {
+        Overlay::Palette(_) | Overlay::Prompt(_) => &[("Enter", "do it"), ("Esc", "close")],
+        Overlay::Help(_) => &[("j k", "scroll"), ("Esc", "close")],
+        Overlay::Entry(_) => &[("j k", "scroll"), ("y", "copy"), ("Esc", "close")],
+        Overlay::Menu(_) => &[("Enter", "do it"), ("j k", "move"), ("Esc", "close")],
+        Overlay::Confirm(_) => &[("Tab", "other button"), ("Enter", "press"), ("Esc", "leave")],
+        Overlay::Form(_) => &[("Tab", "next field"), ("Esc", "leave")],
+        Overlay::Pick(pick) if is_ticked(pick) => {
+            &[("Space", "show or hide"), ("j k", "move"), ("Esc", "close")]
+        }
+        Overlay::Pick(pick) => match pick.purpose {
+            PickPurpose::Drafts | PickPurpose::Views(_) => {
+                &[("Enter", "choose"), ("D", "forget"), ("Esc", "close")]
+            }
+            _ => &[("Enter", "choose"), ("j k", "move"), ("Esc", "close")],
+        },
+        Overlay::Secret(_) => &[("y", "copy"), ("Esc", "close")],
+    };
+    let mut x = area.x + 1;
+    for (key, word) in keys {
+        let wide = width(key, app.theme.unicode) + 1 + width(word, app.theme.unicode);
+        if x + wide > area.right() {
+            return;
+        }
+        x = canvas.put(x, area.y, key, Tone::Key);
         x = canvas.put(x + 1, area.y, word, Tone::Muted) + 3;
     }
 }

@@ -5,13 +5,15 @@ use unicode_width::UnicodeWidthStr;
 
 use super::{
     canvas::{Canvas, centred, cut_bottom, cut_top, width},
+    screens::lists,
+    texts,
     widgets::{form, input, panel},
 };
 use crate::tui::{
     app::{
         App,
         actions::{ACTIONS, Context, Needs, Spec},
-        dialog::{Confirm, FormDialog, Menu, Overlay, Pick, Secret},
+        dialog::{Confirm, Entry, FormDialog, Menu, Overlay, Pick, Secret},
         fitting,
         palette::Palette,
     },
@@ -24,6 +26,7 @@ pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App, overlay: &Overlay) {
     match overlay {
         Overlay::Palette(palette) => draw_palette(canvas, area, app, palette),
         Overlay::Help(top) => draw_help(canvas, area, app, *top),
+        Overlay::Entry(entry) => draw_entry(canvas, area, app, entry),
         Overlay::Menu(menu) => draw_menu(canvas, area, app, menu),
         Overlay::Confirm(confirm) => draw_confirm(canvas, area, app, confirm),
         Overlay::Form(dialog) => draw_form(canvas, area, app, dialog),
@@ -99,6 +102,33 @@ fn draw_palette(canvas: &mut Canvas<'_>, area: Rect, app: &App, palette: &Palett
             let muted = canvas.style(Tone::Faint);
             canvas.text(x + 2, y, note, muted, from.saturating_sub(x + 3));
         }
+    }
+}
+
+fn draw_entry(canvas: &mut Canvas<'_>, area: Rect, app: &App, shown: &Entry) {
+    let wide = lists::ENTRY_WIDE.min(area.width);
+    let lines = lists::entry_lines(app, &shown.entry);
+    let rows = texts::wrapped(lines, usize::from(wide.saturating_sub(4)));
+    let outer = place(area, wide, (rows.len() as u16).saturating_add(2));
+    let title = format!("Entry {}", shown.entry.seq);
+    let inside = panel::dialog(canvas, outer, &title, Tone::Accent);
+    let last = rows.len().saturating_sub(usize::from(inside.height));
+    let top = shown.top.min(last);
+    for (y, row) in (inside.y..inside.bottom()).zip(rows.iter().skip(top)) {
+        let mut x = inside.x;
+        for (text, tone) in &row.0 {
+            let style = canvas.style(*tone);
+            x = canvas.text(x, y, text, style, inside.right().saturating_sub(x));
+        }
+    }
+    // Whether there is more of it than is seen.
+    let muted = canvas.style(Tone::Muted);
+    let glyphs = canvas.glyphs();
+    if top > 0 {
+        canvas.text(inside.right(), inside.y, glyphs.ascending, muted, 1);
+    }
+    if top < last && inside.height > 0 {
+        canvas.text(inside.right(), inside.bottom() - 1, glyphs.descending, muted, 1);
     }
 }
 
@@ -183,6 +213,9 @@ fn draw_confirm(canvas: &mut Canvas<'_>, area: Rect, app: &App, confirm: &Confir
         input::line(canvas, field.x, field.y, wide, &confirm.field, true, true);
         if confirm.is_ready() {
             canvas.put(field.x + wide + 1, field.y, app.theme.glyphs.yes, Tone::Good);
+        } else if confirm.is_wrong && prompt.height > 0 {
+            let said = format!("{} it does not match; Esc leaves", app.theme.glyphs.no);
+            canvas.put(prompt.x, prompt.y, &said, Tone::Bad);
         }
     }
     let ready = confirm.is_ready();
@@ -350,9 +383,8 @@ fn draw_help(canvas: &mut Canvas<'_>, area: Rect, app: &App, top: u16) {
     let active = app.contexts();
     let mut contexts = active.clone();
     // A key that means something else in an inner context, or nothing here, is not listed.
-    let is_typing = app.is_typing();
     let is_meant = |context: Context, spec: &Spec, key: Key| {
-        if is_typing && key.is_typed() {
+        if app.is_for_form(key) {
             return false;
         }
         !active.contains(&context) || app.keymap.actions(&active, key).contains(&spec.action)
@@ -415,7 +447,8 @@ fn draw_help(canvas: &mut Canvas<'_>, area: Rect, app: &App, top: u16) {
         let part = rows.iter().skip(usize::from(column) * per).take(per);
         for (y, (keys, title, tone)) in (inside.y..inside.bottom()).zip(part.skip(skip)) {
             let x = inside.x + column * wide;
-            let room = wide.saturating_sub(2);
+            // A gap to the next column.
+            let room = wide.saturating_sub(if column + 1 < columns { 2 } else { 0 });
             if keys.is_empty() {
                 let style = canvas.style(*tone);
                 canvas.text(x, y, title, style, room);

@@ -1,7 +1,7 @@
 //! Text that scrolls: JSON, live output, facts. Lines first, cells later, so
 //! that searching, copying and drawing see the same.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::Range};
 
 use quarterdeck_protocol::{
     api::{Device, OutputChunk},
@@ -24,7 +24,7 @@ use crate::tui::{
     store::WindowKey,
     theme::Tone,
     view::{
-        canvas::Canvas,
+        canvas::{Canvas, cut_bottom},
         json::{self, JsonLine},
     },
 };
@@ -43,6 +43,11 @@ impl Line {
 
     pub fn plain(&self) -> String {
         self.0.iter().map(|(text, _)| text.as_str()).collect()
+    }
+
+    /// As it is shown, piece by piece.
+    fn shown(&self) -> String {
+        self.0.iter().map(|(text, _)| text::line(text)).collect()
     }
 }
 
@@ -126,30 +131,95 @@ pub fn plain(app: &App) -> String {
     lines.join("\n")
 }
 
-/// The lines in which the searched text is.
-pub fn matches(app: &App) -> Vec<usize> {
-    let needle = app.viewer.search.to_lowercase();
+/// A place where the searched text stands: its line, and the bytes in what is shown of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Found {
+    line: usize,
+    range: Range<usize>,
+}
+
+impl Found {
+    const fn at(&self) -> (usize, usize) {
+        (self.line, self.range.start)
+    }
+}
+
+/// Where a text stands in a line, whatever the case of A to Z.
+fn occurrences(line: &str, needle: &str) -> Vec<Range<usize>> {
     if needle.is_empty() {
         return Vec::new();
     }
-    let wide = app.layout.viewer.map_or(usize::MAX, |(area, _)| usize::from(area.width));
-    wrap(lines(app), wide)
-        .iter()
-        .enumerate()
-        .filter(|(_, line)| line.plain().to_lowercase().contains(&needle))
-        .map(|(at, _)| at)
-        .collect()
+    let line = line.to_ascii_lowercase();
+    let needle = needle.to_ascii_lowercase();
+    line.match_indices(&needle).map(|(at, found)| at..at + found.len()).collect()
 }
 
-/// Draws the part of a text that is seen.
-pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App, text: Vec<Line>, layout: &mut Layout) {
+/// Whether the searched text stands in a line.
+pub fn has(line: &Line, needle: &str) -> bool {
+    !occurrences(&line.shown(), needle).is_empty()
+}
+
+/// Where the searched text stands in what is shown, in order.
+fn found_in(app: &App, lines: &[Line]) -> Vec<Found> {
+    let is_log = match app.nav.here {
+        Place::Commands => true,
+        Place::Command(_) => app.tabs.command == CommandTab::Logs,
+        _ => false,
+    };
+    let in_line = |(at, line): (usize, &Line)| {
+        // The time and the stream before a line are none of its text.
+        let labels = if is_log { line.0.len().saturating_sub(1) } else { 0 };
+        let before: usize = line.0[..labels].iter().map(|(text, _)| text::line(text).len()).sum();
+        let found = occurrences(&line.shown()[before..], &app.viewer.search);
+        found
+            .into_iter()
+            .map(move |range| Found { line: at, range: range.start + before..range.end + before })
+    };
+    lines.iter().enumerate().flat_map(in_line).collect()
+}
+
+/// The place of the next match, or of the first from where one is, and its row; the last comes
+/// before the first.
+pub fn next_match(app: &App, by: isize) -> Option<((usize, usize), usize)> {
+    let wide = app.layout.viewer.map_or(usize::MAX, |(area, _)| usize::from(area.width));
+    let lines = lines(app);
+    let found = found_in(app, &lines);
+    let rows = rows(lines, wide);
+    let top = rows.get(app.viewer.top).map_or((0, 0), |row| (row.of, row.from));
+    let next = match (app.viewer.found, by) {
+        (Some(now), 1..) => found.iter().find(|found| found.at() > now).or(found.first()),
+        (now, ..0) => {
+            let now = now.unwrap_or(top);
+            found.iter().rev().find(|found| found.at() < now).or(found.last())
+        }
+        (_, 0..) => found.iter().find(|found| found.at() >= top).or(found.first()),
+    }?;
+    let row = rows.iter().rposition(|row| (row.of, row.from) <= next.at())?;
+    Some((next.at(), row))
+}
+
+/// Draws the part of a text that is seen. Returns its first row.
+pub fn draw(
+    canvas: &mut Canvas<'_>,
+    area: Rect,
+    app: &App,
+    text: Vec<Line>,
+    layout: &mut Layout,
+) -> usize {
     let is_document = document(app).is_some();
+    let needle = app.viewer.search.as_str();
+    let found = found_in(app, &text);
+    let mut area = area;
+    if !needle.is_empty() && area.height > 2 {
+        let line = cut_bottom(&mut area, 1);
+        note(canvas, line, app, &found);
+    }
     let gutter = Rect { x: area.right().saturating_sub(1), width: area.width.min(1), ..area };
     let area = Rect { width: area.width.saturating_sub(1), ..area };
-    let (lines, starts) = wrap_from(text, usize::from(area.width));
-    let last = lines.len().saturating_sub(usize::from(area.height));
+    let rows = rows(text, usize::from(area.width));
+    let last = rows.len().saturating_sub(usize::from(area.height));
     let top = if app.viewer.follow { last } else { app.viewer.top.min(last) };
-    layout.viewer = Some((area, lines.len()));
+    layout.viewer = Some((area, rows.len()));
     // Whether there is more of it than is seen.
     let faint = canvas.style(Tone::Muted);
     let glyphs = canvas.glyphs();
@@ -161,14 +231,13 @@ pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App, text: Vec<Line>, lay
     }
     // The rows of the line under the cursor, where there is one.
     let cursor = is_document.then(|| {
-        let at = app.viewer.cursor.min(starts.len().saturating_sub(1));
-        let from = starts.get(at).copied().unwrap_or(0);
-        (from, starts.get(at + 1).copied().unwrap_or(lines.len()))
+        let lines = rows.last().map_or(0, |row| row.of);
+        let at = app.viewer.cursor.min(lines);
+        (rows.partition_point(|row| row.of < at), rows.partition_point(|row| row.of <= at))
     });
     layout.viewer_cursor = cursor;
-    let needle = app.viewer.search.to_lowercase();
-    for (y, (row, line)) in (area.y..area.bottom()).zip(lines.iter().enumerate().skip(top)) {
-        let is_under_cursor = cursor.is_some_and(|(from, to)| (from..to).contains(&row));
+    for (y, (at, row)) in (area.y..area.bottom()).zip(rows.iter().enumerate().skip(top)) {
+        let is_under_cursor = cursor.is_some_and(|(from, to)| (from..to).contains(&at));
         if is_under_cursor {
             if !app.low_bandwidth {
                 let selected = canvas.style(Tone::Selected);
@@ -178,30 +247,84 @@ pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App, text: Vec<Line>, lay
             let glyph = app.theme.glyphs.cursor;
             canvas.text(area.x.saturating_sub(2), y, glyph, style, 1);
         }
-        let found = !needle.is_empty() && line.plain().to_lowercase().contains(&needle);
         let mut x = area.x;
-        for (text, tone) in &line.0 {
-            let style = canvas.style(if found { Tone::Match } else { *tone });
+        for (text, tone) in &row.line.0 {
+            let style = canvas.style(*tone);
             x = canvas.text(x, y, text, style, area.right().saturating_sub(x));
         }
+        let from = found.partition_point(|found| found.line < row.of);
+        for found in found[from..].iter().take_while(|found| found.line == row.of) {
+            let is_current =
+                if is_document { is_under_cursor } else { app.viewer.found == Some(found.at()) };
+            let tone = if is_current { Tone::Chosen } else { Tone::Match };
+            mark(canvas, Rect { y, height: 1, ..area }, row, &found.range, tone);
+        }
     }
+    top
 }
 
-/// Breaks lines that are wider than the screen: behind a blank where there is one, else at the border.
-fn wrap(lines: Vec<Line>, wide: usize) -> Vec<Line> {
-    wrap_from(lines, wide).0
+/// Sets off the part of a row in which a match stands.
+fn mark(canvas: &mut Canvas<'_>, area: Rect, row: &Row, found: &Range<usize>, tone: Tone) {
+    let text = row.line.shown();
+    let end = row.from + text.len() - row.indent;
+    let (from, to) = (found.start.max(row.from), found.end.min(end));
+    if from >= to {
+        return;
+    }
+    let at = |byte: usize| byte - row.from + row.indent;
+    let before = canvas.width(&text[..at(from)]);
+    let wide = canvas.width(&text[at(from)..at(to)]);
+    let style = canvas.style(tone);
+    let place = Rect { x: area.x.saturating_add(before), width: wide, ..area };
+    canvas.restyle(place.intersection(area), style);
 }
 
-/// As [`wrap`], with the row where each line begins.
-fn wrap_from(lines: Vec<Line>, wide: usize) -> (Vec<Line>, Vec<usize>) {
+/// Says what is searched for, how often it is there, and which of these one is at.
+fn note(canvas: &mut Canvas<'_>, area: Rect, app: &App, found: &[Found]) {
+    let (now, all) = match crate::tui::app::document::place(app) {
+        Some(place) => place,
+        None => {
+            let now = app.viewer.found;
+            (now.and_then(|now| found.iter().position(|found| found.at() == now)), found.len())
+        }
+    };
+    let all_of = format::count(all as u64);
+    let said = match (now, all) {
+        (_, 0) => "not in the text".to_owned(),
+        (Some(now), _) => format!("{} of {all_of}", format::count(now as u64 + 1)),
+        (None, 1) => "1 match".to_owned(),
+        (None, _) => format!("{all_of} matches"),
+    };
+    let x = canvas.put(area.x, area.y, &format!("/{}", app.viewer.search), Tone::Accent);
+    canvas.put(x + 3, area.y, &said, Tone::Strong);
+}
+
+/// A row of the screen, and where in its line it begins.
+#[derive(Debug, Clone)]
+struct Row {
+    line: Line,
+    /// The number of its line.
+    of: usize,
+    /// The bytes of what is shown of the line before it.
+    from: usize,
+    /// The blanks before it, which are none of the line.
+    indent: usize,
+}
+
+/// The rows that a text takes.
+pub fn wrapped(lines: Vec<Line>, wide: usize) -> Vec<Line> {
+    rows(lines, wide).into_iter().map(|row| row.line).collect()
+}
+
+/// Breaks lines that are wider than the screen: behind a blank where there is one, else at the
+/// border.
+fn rows(lines: Vec<Line>, wide: usize) -> Vec<Row> {
     let wide = wide.max(8);
     let mut out = Vec::with_capacity(lines.len());
-    let mut starts = Vec::with_capacity(lines.len());
-    for line in lines {
-        starts.push(out.len());
+    for (of, line) in lines.into_iter().enumerate() {
         let total: usize = line.0.iter().map(|(text, _)| text::line(text).width()).sum();
         if total <= wide {
-            out.push(line);
+            out.push(Row { line, of, from: 0, indent: 0 });
             continue;
         }
         let mut parts: Vec<(String, Tone)> = Vec::new();
@@ -210,21 +333,23 @@ fn wrap_from(lines: Vec<Line>, wide: usize) -> (Vec<Line>, Vec<usize>) {
             parts.extend(safe.graphemes(true).map(|part| (part.to_owned(), *tone)));
         }
         let indent = under_value(&line, wide);
+        let bytes = |parts: &[(String, Tone)]| parts.iter().map(|(part, _)| part.len()).sum();
         let (first, mut rest) = parts.split_at(row_end(&parts, wide));
-        out.push(joined(first));
+        let mut from: usize = bytes(first);
+        out.push(Row { line: joined(first), of, from: 0, indent: 0 });
         while !rest.is_empty() {
             let (row, after) = rest.split_at(row_end(rest, wide - indent));
-            let mut row = joined(row);
+            let mut line = joined(row);
             if indent > 0 {
-                row.0.insert(0, (" ".repeat(indent), Tone::Text));
+                line.0.insert(0, (" ".repeat(indent), Tone::Text));
             }
-            out.push(row);
+            out.push(Row { line, of, from, indent });
+            from += bytes(row);
             rest = after;
         }
     }
     out.truncate(LINES_MAX);
-    starts.retain(|start| *start < LINES_MAX);
-    (out, starts)
+    out
 }
 
 /// How far the rows below the first begin: under the value, where a label stands before it and
@@ -398,17 +523,17 @@ mod tests {
 
     #[test]
     fn wide_lines_are_broken_at_the_border() {
-        let lines = wrap(vec![Line::new("abcdefghijkl", Tone::Text)], 8);
+        let lines = wrapped(vec![Line::new("abcdefghijkl", Tone::Text)], 8);
         assert_eq!(shown(&lines), ["abcdefgh", "ijkl"]);
-        let lines = wrap(vec![Line::new("one two three", Tone::Text)], 10);
+        let lines = wrapped(vec![Line::new("one two three", Tone::Text)], 10);
         assert_eq!(shown(&lines), ["one two ", "three"]);
         let fact =
             |value: &str| Line(vec![("Waits  ".into(), Tone::Muted), (value.into(), Tone::Text)]);
-        let lines = wrap(vec![fact("for devices that are away")], 20);
+        let lines = wrapped(vec![fact("for devices that are away")], 20);
         assert_eq!(shown(&lines), ["Waits  for devices ", "       that are away"]);
-        let lines = wrap(vec![fact("for devices")], 12);
+        let lines = wrapped(vec![fact("for devices")], 12);
         assert_eq!(shown(&lines), ["Waits  for ", "devices"], "no room under it");
-        let lines = wrap(vec![Line::new("Device  pi-1   ● online", Tone::Text)], 18);
+        let lines = wrapped(vec![Line::new("Device  pi-1   ● online", Tone::Text)], 18);
         assert_eq!(shown(&lines), ["Device  pi-1   ", "● online"]);
     }
 }

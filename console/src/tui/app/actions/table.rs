@@ -203,6 +203,8 @@ pub const ACTIONS: &[Spec] = &[
         .foot("acknowledge", 2),
     change(A::AlertSilence, "alert.silence", "Silence for a time", &[C::Alerts], &["s"], OPERATOR)
         .foot("silence", 4),
+    read(A::AuditEntry, "audit.entry", "Show the whole entry", &[C::Audit], &["i"])
+        .foot("entry", 2),
     // People.
     change(A::UserCreate, "user.create", "Create a user", &[C::Users], &["n"], Needs::ServerAdmin)
         .foot("new user", 2),
@@ -309,6 +311,17 @@ pub const ACTIONS: &[Spec] = &[
     read(A::PlayerFaster, "player.faster", "Faster", &[C::Player], &["+", ">"]).foot("faster", 5),
     read(A::PlayerStep, "player.step", "One event on", &[C::Player], &["."]).foot("step", 4),
     read(A::PlayerStepBack, "player.step_back", "One event back", &[C::Player], &[","]),
+    read(A::PlayerBack, "player.back", "5 seconds back", &[C::Player], &["Left", "h"]),
+    read(A::PlayerOn, "player.on", "5 seconds on", &[C::Player], &["Right", "l"]).foot("5 s on", 6),
+    read(A::PlayerPageBack, "player.page_back", "A minute back", &[C::Player], &["PageUp", "C-b"]),
+    read(A::PlayerPageOn, "player.page_on", "A minute on", &[C::Player], &["PageDown", "C-f"]),
+    read(
+        A::PlayerJump,
+        "player.jump",
+        "Jump to a time: 2:30, 90 (seconds), 50%",
+        &[C::Player],
+        &["'"],
+    ),
     // Panes: what follows the prefix key.
     read(A::PanePrefix, "pane.prefix", "The prefix key; twice sends it", &[C::Pane], &["C-g"]),
     change(

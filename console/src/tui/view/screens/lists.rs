@@ -1,5 +1,6 @@
 //! Screens that are one table: alerts, audit.
 
+use quarterdeck_protocol::api::AuditEntry;
 use ratatui::layout::Rect;
 
 use super::cells;
@@ -10,6 +11,7 @@ use crate::tui::{
     theme::Tone,
     view::{
         canvas::{Canvas, cut_bottom, cut_left, cut_top},
+        texts::{self, Line},
         widgets::{panel, table},
     },
 };
@@ -52,28 +54,63 @@ pub fn audit(canvas: &mut Canvas<'_>, area: Rect, app: &App, layout: &mut Layout
     let mut rest = area;
     let entry = app.peeked().and_then(|row| row.audit());
     if area.height >= 18 && area.width >= 60 {
-        let mut peek = cut_bottom(&mut rest, 5);
+        let wide = area.width.saturating_sub(PEEK_INDENT + 1);
+        let lines = entry.map(|entry| entry_lines(app, entry)).unwrap_or_default();
+        let rows = texts::wrapped(lines, usize::from(wide));
+        // A long entry takes some of the table's room, never all of it.
+        let high = (rows.len() as u16).clamp(AUDIT_PEEK_ROWS, area.height / 2);
+        let mut peek = cut_bottom(&mut rest, high + 1);
         if let Some(entry) = entry {
             let line = cut_top(&mut peek, 1);
-            let note = moving::audit_place(entry).map_or("", |_| "Enter goes to it");
+            let goes = moving::audit_place(entry).map_or("", |_| "Enter goes to it");
+            let is_cut = rows.len() > usize::from(peek.height);
+            let note = if is_cut { "i shows all of it" } else { goes };
             panel::rule(canvas, line, &format!("entry {}", entry.seq), note, false);
-            cut_left(&mut peek, 3);
-            let when = format::utc_and_local(entry.at, &app.zone);
-            let mut y = panel::fact(canvas, peek, peek.y, "When", &when, Tone::Text);
-            let from = match entry.from.as_str() {
-                "" => String::new(),
-                from => format!("  from {from}"),
-            };
-            let what = format!("{}  {}  {}{from}", entry.actor, entry.action, entry.object);
-            y = panel::fact(canvas, peek, y, "What", &what, Tone::Text);
-            let detail = cells::compact(&entry.detail);
-            let detail = if detail.is_empty() { "-" } else { &detail };
-            y = panel::fact(canvas, peek, y, "Detail", detail, Tone::Text);
-            panel::fact(canvas, peek, y, "Hash", &entry.hash, Tone::Muted);
+            cut_left(&mut peek, PEEK_INDENT);
+            for (y, row) in (peek.y..peek.bottom()).zip(&rows) {
+                let mut x = peek.x;
+                for (text, tone) in &row.0 {
+                    x = canvas.put(x, y, text, *tone);
+                }
+            }
         }
     }
     let none = ["No audit entry matches.", "Every action leaves one here, denied ones too."];
     let look =
         table::Look { key: WindowKey::Audit, title: "Audit (UTC)", focused: true, none: &none };
     table::draw(canvas, rest, app, look, layout, cells::audit);
+}
+
+/// The columns before the peek's text.
+const PEEK_INDENT: u16 = 3;
+/// The most columns of the dialog that shows an audit entry.
+pub const ENTRY_WIDE: u16 = 100;
+/// The rows of the peek of an audit entry that says little.
+const AUDIT_PEEK_ROWS: u16 = 4;
+
+/// All of an audit entry.
+pub fn entry_lines(app: &App, entry: &AuditEntry) -> Vec<Line> {
+    let fact = |label: &str, value: &str, tone| {
+        Line(vec![(format!("{label:<13}  "), Tone::Muted), (value.to_owned(), tone)])
+    };
+    let from = match entry.from.as_str() {
+        "" => String::new(),
+        from => format!("  from {from}"),
+    };
+    let what = format!("{}  {}  {}{from}", entry.actor, entry.action, entry.object);
+    let detail = cells::compact(&entry.detail);
+    let detail = if detail.is_empty() { "-" } else { &detail };
+    vec![
+        fact("When", &format::utc_and_local(entry.at, &app.zone), Tone::Text),
+        fact("What", &what, Tone::Text),
+        fact("Detail", detail, Tone::Text),
+        fact("Hash", &entry.hash, Tone::Muted),
+    ]
+}
+
+/// How far the text of an audit entry scrolls in its dialog.
+pub fn entry_last_top(app: &App, entry: &AuditEntry) -> usize {
+    let wide = ENTRY_WIDE.min(app.size.width).saturating_sub(4);
+    let rows = texts::wrapped(entry_lines(app, entry), usize::from(wide)).len();
+    rows.saturating_sub(usize::from(app.size.height.saturating_sub(2)))
 }

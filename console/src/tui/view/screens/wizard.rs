@@ -8,6 +8,7 @@ use quarterdeck_protocol::{
     operations::Operation,
 };
 use ratatui::layout::Rect;
+use serde_json::Value;
 
 use super::cells;
 use crate::tui::{
@@ -15,7 +16,7 @@ use crate::tui::{
         App,
         msg::Layout,
         windows,
-        wizard::{SITES_SHOWN, Step, Wizard},
+        wizard::{Blast, SITES_SHOWN, Step, Wizard},
         wizard_input,
     },
     format,
@@ -33,6 +34,8 @@ use crate::tui::{
 /// A card's size.
 const CARD_WIDE: u16 = 36;
 const CARD_HIGH: u16 = 5;
+/// Lines of a script that the review shows.
+const TEXT_LINES_SHOWN: usize = 8;
 /// Devices that the command line of the review names.
 const LINE_MAX_DEVICES: usize = 20;
 
@@ -259,10 +262,17 @@ fn configure(canvas: &mut Canvas<'_>, area: Rect, app: &App, wizard: &Wizard) {
     }
     if rest.height > 4 {
         let hint = cut_bottom(&mut rest, 1);
-        let texts = [
-            "Tab next field   Enter on the last, or C-n anywhere, goes on   Esc back",
-            "Tab next   C-n goes on   Esc back",
-        ];
+        let texts = if wizard.form.is_in_editor() {
+            [
+                "Enter a new line   Tab next field   C-n goes on   Esc back",
+                "Enter new line  Tab next  C-n goes on",
+            ]
+        } else {
+            [
+                "Tab next field   Enter on the last, or C-n anywhere, goes on   Esc back",
+                "Tab next   C-n goes on   Esc back",
+            ]
+        };
         canvas.put_fitting(hint.x + 2, hint.y, &texts, hint.right(), Tone::Faint);
     }
     let wide = Rect { x: rest.x + 1, width: rest.width.saturating_sub(2), ..rest };
@@ -278,11 +288,18 @@ fn review(canvas: &mut Canvas<'_>, area: Rect, app: &App, wizard: &Wizard, layou
     let line = cut_top(&mut rest, 1);
     panel::rule(canvas, line, "Is this right?", "y copies the command line", true);
     cut_left(&mut rest, 2);
-    texts::draw(canvas, rest, app, review_lines(app, wizard), layout);
-    draw_buttons(canvas, buttons, app, wizard);
+    let (mut lines, to_read) = review_lines(app, wizard);
+    let others = lines.split_off(to_read);
+    let wide = usize::from(rest.width.saturating_sub(1));
+    let to_read = texts::wrapped(lines.clone(), wide).len();
+    lines.extend(others);
+    let top = texts::draw(canvas, rest, app, lines, layout);
+    layout.review_rows = Some(to_read);
+    let is_read = top + usize::from(rest.height) >= to_read;
+    draw_buttons(canvas, buttons, app, wizard, is_read);
 }
 
-fn draw_buttons(canvas: &mut Canvas<'_>, area: Rect, app: &App, wizard: &Wizard) {
+fn draw_buttons(canvas: &mut Canvas<'_>, area: Rect, app: &App, wizard: &Wizard, is_read: bool) {
     let glyphs = app.theme.glyphs;
     if let Some(number) = wizard.submission {
         let text = if app.calls.is_in_grace(number) {
@@ -300,8 +317,9 @@ fn draw_buttons(canvas: &mut Canvas<'_>, area: Rect, app: &App, wizard: &Wizard)
         if mono && chosen { format!("[ {word} ]") } else { format!("  {word}  ") }
     };
     let idle = canvas.style(Tone::Field);
-    let chosen = canvas.style(if danger { Tone::Alarm } else { Tone::Chosen });
-    let send = label(&format!("Send to {n}"), wizard.send_focused);
+    let chosen = canvas.style(if danger && is_read { Tone::Alarm } else { Tone::Chosen });
+    let send = if is_read { format!("Send to {n}") } else { "Read on".to_owned() };
+    let send = label(&send, wizard.send_focused);
     let style = if wizard.send_focused { chosen } else { idle };
     let x = canvas.text(area.x + 2, area.y, &send, style, area.width.saturating_sub(2));
     let leave = label("Leave", !wizard.send_focused);
@@ -323,15 +341,15 @@ fn locked(app: &App, wizard: &Wizard) -> usize {
     budgets.iter().filter(is_locked).count()
 }
 
-/// What will be sent, to whom, and what it touches.
-pub fn review_lines(app: &App, wizard: &Wizard) -> Vec<Line> {
+/// What will be sent, to whom, and what it touches; what is dangerous or may surprise stands first.
+/// Beside it, how many of the lines are to be read before anything is sent.
+pub fn review_lines(app: &App, wizard: &Wizard) -> (Vec<Line>, usize) {
     let mut out = Vec::new();
     let (Some(operation), Some(request)) =
         (&wizard.operation, wizard.request_to(LINE_MAX_DEVICES, false))
     else {
-        return out;
+        return (out, 0);
     };
-    let glyphs = app.theme.glyphs;
     let blast = wizard.blast();
     let tone = if operation.dangerous { Tone::Bad } else { Tone::Strong };
     fact(&mut out, "Operation", about(app, operation), tone);
@@ -340,13 +358,10 @@ pub fn review_lines(app: &App, wizard: &Wizard) -> Vec<Line> {
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let devices = format!("{}: {some}{more}", format::plural(blast.devices, "device"));
     fact(&mut out, "Targets", devices, Tone::Text);
-    for said in wizard.says_left_out() {
-        fact(&mut out, "Left out", format!("{} {said}", glyphs.danger), Tone::Warn);
-    }
-    let payload = cells::compact(&request.payload);
-    if !payload.is_empty() {
-        fact(&mut out, "Payload", payload, Tone::Text);
-    }
+    warnings(app, wizard, operation, &blast, &mut out);
+    let to_read = out.len();
+    out.push(Line::default());
+    payload(&request.payload, &mut out);
     let priority = wizard.priority();
     let band = Priority::try_from(priority).map_or("", Priority::band);
     let delivery = format!(
@@ -373,14 +388,9 @@ pub fn review_lines(app: &App, wizard: &Wizard) -> Vec<Line> {
     let others = blast.sites.len().saturating_sub(SITES_SHOWN);
     let others = if others > 0 { format!("   and {others} more") } else { String::new() };
     fact(&mut out, "Sites", format!("{sites}{others}"), Tone::Text);
-    let share = format::percent(blast.production, blast.devices);
-    let tone = if blast.production > 0 { Tone::Warn } else { Tone::Good };
-    fact(
-        &mut out,
-        "Production",
-        format!("{} of {} ({share})", blast.production, blast.devices),
-        tone,
-    );
+    if blast.production == 0 {
+        fact(&mut out, "Production", production(&blast), Tone::Good);
+    }
     let online = format!("{} online", format::count(blast.online));
     let is_now = app.is_current() && !app.is_awaiting();
     match windows::known_at(app).filter(|_| !is_now) {
@@ -390,48 +400,13 @@ pub fn review_lines(app: &App, wizard: &Wizard) -> Vec<Line> {
             fact(&mut out, "Reached then", online, Tone::Faint);
         }
     }
-    if blast.offline > 0 {
-        let last = blast.oldest_contact.map_or_else(String::new, |at| {
-            format!(", the longest silent for {}", format::age(Some(at), app.server_now()))
-        });
-        let waits = format::duration_ms(i64::from(wizard.expires_in_s()) * 1000);
-        let text = format!(
-            "{} {} not online{last}; theirs wait up to {waits}",
-            glyphs.danger,
-            format::count(blast.offline)
-        );
-        fact(&mut out, "Offline", text, Tone::Warn);
-    }
     if blast.unknown > 0 {
         let text = format!("{} whose state is not known here", format::count(blast.unknown));
         fact(&mut out, "Unknown", text, Tone::Muted);
     }
-    if operation.reboots {
-        let text = format!(
-            "{} takes the host down; at most {} times in {} min per device",
-            glyphs.danger,
-            app.settings.reboot_limit,
-            app.settings.reboot_window_s / 60
-        );
-        fact(&mut out, "Safety", text, Tone::Warn);
-        let locked = locked(app, wizard);
-        if locked > 0 {
-            let text = format!(
-                "{} {} no reboot left: the command is blocked there, and never runs later",
-                glyphs.danger,
-                if locked == 1 { "1 device has".into() } else { format!("{locked} devices have") }
-            );
-            fact(&mut out, "Locked", text, Tone::Bad);
-        }
-    }
-    let over = u64::from(app.settings.confirm_over_devices);
-    if operation.dangerous || blast.devices > over {
-        let text = "asks for a typed confirmation, and leaves 10 s after it";
-        fact(&mut out, "Confirmation", text, Tone::Warn);
-    }
     out.push(Line::default());
     out.push(Line::new("The same on the command line", Tone::Accent));
-    let confirm = operation.dangerous || blast.devices > over;
+    let confirm = must_confirm(app, operation, &blast);
     let line = app.cli_line(&CreateCommands { confirm, ..request });
     out.push(Line::new(line, Tone::Text));
     let more = wizard.targets.len().saturating_sub(LINE_MAX_DEVICES);
@@ -439,5 +414,86 @@ pub fn review_lines(app: &App, wizard: &Wizard) -> Vec<Line> {
         let more = format::plural(more as u64, "more device");
         out.push(Line::new(format!("... and {more}; y copies the whole line"), Tone::Muted));
     }
-    out
+    (out, to_read)
+}
+
+fn must_confirm(app: &App, operation: &Operation, blast: &Blast) -> bool {
+    operation.dangerous || blast.devices > u64::from(app.settings.confirm_over_devices)
+}
+
+fn production(blast: &Blast) -> String {
+    let share = format::percent(blast.production, blast.devices);
+    format!("{} of {} ({share})", blast.production, blast.devices)
+}
+
+/// What is dangerous or may surprise.
+fn warnings(app: &App, wizard: &Wizard, operation: &Operation, blast: &Blast, out: &mut Vec<Line>) {
+    let danger = app.theme.glyphs.danger;
+    for said in wizard.says_left_out() {
+        fact(out, "Left out", format!("{danger} {said}"), Tone::Warn);
+    }
+    if blast.offline > 0 {
+        let last = blast.oldest_contact.map_or_else(String::new, |at| {
+            format!(", the longest silent for {}", format::age(Some(at), app.server_now()))
+        });
+        let waits = format::duration_ms(i64::from(wizard.expires_in_s()) * 1000);
+        let text = format!(
+            "{danger} {} not online{last}; theirs wait up to {waits}",
+            format::count(blast.offline)
+        );
+        fact(out, "Offline", text, Tone::Warn);
+    }
+    if blast.production > 0 {
+        fact(out, "Production", production(blast), Tone::Warn);
+    }
+    if operation.reboots {
+        let text = format!(
+            "{danger} takes the host down; at most {} times in {} min per device",
+            app.settings.reboot_limit,
+            app.settings.reboot_window_s / 60
+        );
+        fact(out, "Safety", text, Tone::Warn);
+        let locked = locked(app, wizard);
+        if locked > 0 {
+            let text = format!(
+                "{danger} {} no reboot left: the command is blocked there, and never runs later",
+                if locked == 1 { "1 device has".into() } else { format!("{locked} devices have") }
+            );
+            fact(out, "Locked", text, Tone::Bad);
+        }
+    }
+    if must_confirm(app, operation, blast) {
+        let text = "asks for a typed confirmation, and leaves 10 s after it";
+        fact(out, "Confirmation", text, Tone::Warn);
+    }
+}
+
+/// What is sent along: on one line, and texts of several lines as they are.
+fn payload(payload: &Value, out: &mut Vec<Line>) {
+    let mut short = payload.clone();
+    let mut texts = Vec::new();
+    if let Some(fields) = short.as_object_mut() {
+        fields.retain(|name, value| {
+            let text = value.as_str().filter(|text| text.trim_end().contains('\n'));
+            texts.extend(text.map(|text| (name.clone(), text.to_owned())));
+            text.is_none()
+        });
+    }
+    let short = cells::compact(&short);
+    if !short.is_empty() {
+        fact(out, "Payload", short, Tone::Text);
+    }
+    for (name, text) in texts {
+        let lines: Vec<&str> = text.lines().collect();
+        let count = format::plural(lines.len() as u64, "line");
+        fact(out, &name, format!("{count}:"), Tone::Muted);
+        for (at, line) in lines.iter().take(TEXT_LINES_SHOWN).enumerate() {
+            let number = format!("{:>12}  ", at + 1);
+            out.push(Line(vec![(number, Tone::Muted), ((*line).to_owned(), Tone::Text)]));
+        }
+        let more = lines.len().saturating_sub(TEXT_LINES_SHOWN) as u64;
+        if more > 0 {
+            fact(out, "", format!("and {}", format::plural(more, "more line")), Tone::Muted);
+        }
+    }
 }

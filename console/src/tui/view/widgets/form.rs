@@ -13,28 +13,53 @@ use crate::tui::{
 /// How wide the labels are.
 const LABEL: u16 = 14;
 
+/// Whether something is said in the line below a field.
+const fn is_noted(field: &Field, focused: bool) -> bool {
+    field.error.is_some() || (focused && !field.help.is_empty())
+}
+
+/// The rows of a field's control where `room` is all there is: an editor of many rows gets lower.
+fn control_rows(field: &Field, focused: bool, room: u16) -> u16 {
+    let note = u16::from(is_noted(field, focused));
+    field.rows().min(room.saturating_sub(note)).max(1)
+}
+
 /// The rows that a field takes: its control and the line below it.
-fn rows(field: &Field, focused: bool) -> u16 {
-    let note = field.error.is_some() || (focused && !field.help.is_empty());
-    field.rows() + u16::from(note)
+fn rows(field: &Field, focused: bool, room: u16) -> u16 {
+    control_rows(field, focused, room) + u16::from(is_noted(field, focused))
 }
 
 /// The rows that the whole form takes.
 pub fn height(form: &Form) -> u16 {
-    form.fields.iter().enumerate().map(|(at, field)| rows(field, at == form.focus)).sum()
+    let fields = form.fields.iter().enumerate();
+    fields.map(|(at, field)| rows(field, at == form.focus, u16::MAX)).sum()
 }
 
-/// Draws the fields that fit, scrolled so that the one with the focus is seen.
+/// Draws the fields that fit, scrolled so that the one with the focus is seen; says at the border
+/// where there are more.
 pub fn draw(canvas: &mut Canvas<'_>, area: Rect, form: &Form, focused: bool) {
+    let room = area.height;
     let mut tops = Vec::with_capacity(form.fields.len());
     let mut y = 0_u16;
     for (at, field) in form.fields.iter().enumerate() {
         tops.push(y);
-        y += rows(field, at == form.focus);
+        y += rows(field, at == form.focus, room);
     }
     let bottom = tops.get(form.focus).copied().unwrap_or(0)
-        + form.fields.get(form.focus).map_or(1, |field| rows(field, true));
-    let skip = bottom.saturating_sub(area.height);
+        + form.fields.get(form.focus).map_or(1, |field| rows(field, true, room));
+    // From the beginning of a field on: no half of one stands at the top.
+    let hidden = bottom.saturating_sub(room);
+    let skip = tops.iter().copied().find(|top| *top >= hidden).unwrap_or(hidden);
+    let gutter = Rect { x: area.right().saturating_sub(1), width: area.width.min(1), ..area };
+    let area = Rect { width: area.width.saturating_sub(u16::from(y > room)), ..area };
+    let muted = canvas.style(Tone::Muted);
+    let glyphs = canvas.glyphs();
+    if skip > 0 && room > 0 {
+        canvas.text(gutter.x, gutter.y, glyphs.ascending, muted, gutter.width);
+    }
+    if y > skip + room && room > 0 {
+        canvas.text(gutter.x, gutter.bottom() - 1, glyphs.descending, muted, gutter.width);
+    }
     let mut clipped = canvas.within(area);
     for (at, (field, top)) in form.fields.iter().zip(tops).enumerate() {
         if top < skip {
@@ -45,11 +70,18 @@ pub fn draw(canvas: &mut Canvas<'_>, area: Rect, form: &Form, focused: bool) {
             break;
         }
         let row = Rect { y, height: area.bottom() - y, ..area };
-        draw_field(&mut clipped, row, field, focused && at == form.focus, at == form.focus);
+        let has_focus = at == form.focus;
+        draw_field(&mut clipped, row, field, (focused && has_focus, has_focus), room);
     }
 }
 
-fn draw_field(canvas: &mut Canvas<'_>, area: Rect, field: &Field, focused: bool, noted: bool) {
+fn draw_field(
+    canvas: &mut Canvas<'_>,
+    area: Rect,
+    field: &Field,
+    (focused, noted): (bool, bool),
+    room: u16,
+) {
     let label_wide = LABEL.min(area.width / 3);
     let glyphs = canvas.glyphs();
     let label = if field.required { format!("{} *", field.label) } else { field.label.clone() };
@@ -61,8 +93,10 @@ fn draw_field(canvas: &mut Canvas<'_>, area: Rect, field: &Field, focused: bool,
     let x = area.x + label_wide + 2;
     let wide = area.right().saturating_sub(x);
     let control = Rect { x, width: wide, ..area };
+    let high = control_rows(field, noted, room);
+    let control = Rect { height: high.min(area.height), ..control };
     draw_control(canvas, control, field, focused);
-    let y = area.y + field.rows();
+    let y = area.y + high;
     let note = field.error.as_deref().or(noted.then_some(field.help.as_str()));
     if let Some(note) = note.filter(|note| !note.is_empty()) {
         let (tone, glyph) = if field.error.is_some() {

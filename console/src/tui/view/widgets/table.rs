@@ -89,7 +89,8 @@ pub fn draw(
         panel::rule(canvas, line, look.title, &note, look.focused);
     }
     let wide = area.width.saturating_sub(GUTTER + 1);
-    let placed = fit(columns(look.key), |id| list.hidden.contains(id), wide, list.names_wide);
+    let names_wide = |id: &str| list.names_wide.get(id).copied().unwrap_or_default();
+    let placed = fit(columns(look.key), |id| list.hidden.contains(id), wide, names_wide);
     if area.height > 1 {
         let head = cut_top(&mut area, 1);
         header(canvas, head, app, look.key, &placed);
@@ -106,7 +107,7 @@ pub fn draw(
         filter::wanted_words(&list.filter, listing(look.key))
     };
     let whole = app.low_bandwidth || app.theme.depth == crate::tui::theme::Depth::None;
-    let mut names_wide = 0;
+    let mut names_wide = vec![0; placed.len()];
     for (y, at) in (area.y..area.bottom()).zip(list.top..window.total) {
         // Nobody moves on a wall.
         let under_cursor = at == list.cursor && app.wall.is_none();
@@ -127,7 +128,7 @@ pub fn draw(
         for (n, (column, x, wide)) in placed.iter().enumerate() {
             if column.names {
                 let whole = cell(app, row, column, u16::MAX);
-                names_wide = names_wide.max(canvas.width(&whole.plain().0));
+                names_wide[n] = names_wide[n].max(canvas.width(&whole.plain().0));
             }
             let cell = cell(app, row, column, *wide);
             let from = area.x + GUTTER + x;
@@ -160,7 +161,8 @@ pub fn draw(
             }
         }
     }
-    layout.names.push((look.key, names_wide));
+    let names = placed.iter().zip(names_wide).filter(|((column, ..), _)| column.names);
+    layout.names.extend(names.map(|((column, ..), wide)| (look.key, column.id, wide)));
     // Older than what is asked for now: not to be taken for the answer.
     if app.link.is_connected() && window.is_awaited(app.now) {
         canvas.dim(area);
