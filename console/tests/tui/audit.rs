@@ -10,8 +10,8 @@ const LONG: &str = "the-end-of-a-very-long-detail";
 fn at_an_entry(size: (u16, u16), action: &str, object: &str) -> Runner {
     let mut runner = Runner::new(size.0, size.1);
     let newest = runner.fleet.audit.iter_mut().max_by_key(|entry| entry.seq).expect("some");
-    newest.action = action.to_owned();
-    newest.object = object.to_owned();
+    action.clone_into(&mut newest.action);
+    object.clone_into(&mut newest.object);
     let words = "some words that take room ".repeat(12);
     newest.detail = json!({ "script": format!("{words}{LONG}"), "count": 1 });
     runner.keys("5").pass_ms(500);

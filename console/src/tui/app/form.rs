@@ -342,7 +342,7 @@ impl Form {
 
     /// Whether Enter is a line break here.
     pub fn is_in_editor(&self) -> bool {
-        self.fields.get(self.focus).is_some_and(|field| field.is_editor())
+        self.fields.get(self.focus).is_some_and(Field::is_editor)
     }
 
     /// Whether Enter stays in the form: it breaks a line, or goes to the next field.

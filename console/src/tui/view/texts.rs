@@ -281,13 +281,10 @@ fn mark(canvas: &mut Canvas<'_>, area: Rect, row: &Row, found: &Range<usize>, to
 
 /// Says what is searched for, how often it is there, and which of these one is at.
 fn note(canvas: &mut Canvas<'_>, area: Rect, app: &App, found: &[Found]) {
-    let (now, all) = match crate::tui::app::document::place(app) {
-        Some(place) => place,
-        None => {
-            let now = app.viewer.found;
-            (now.and_then(|now| found.iter().position(|found| found.at() == now)), found.len())
-        }
-    };
+    let (now, all) = crate::tui::app::document::place(app).unwrap_or_else(|| {
+        let now = app.viewer.found;
+        (now.and_then(|now| found.iter().position(|found| found.at() == now)), found.len())
+    });
     let all_of = format::count(all as u64);
     let said = match (now, all) {
         (_, 0) => "not in the text".to_owned(),
