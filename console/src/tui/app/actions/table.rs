@@ -312,7 +312,7 @@ pub const ACTIONS: &[Spec] = &[
     read(A::PlayerStep, "player.step", "One event on", &[C::Player], &["."]).foot("step", 4),
     read(A::PlayerStepBack, "player.step_back", "One event back", &[C::Player], &[","]),
     read(A::PlayerBack, "player.back", "5 seconds back", &[C::Player], &["Left", "h"]),
-    read(A::PlayerOn, "player.on", "5 seconds on", &[C::Player], &["Right", "l"]).foot("5 s on", 6),
+    read(A::PlayerOn, "player.on", "5 seconds on", &[C::Player], &["Right", "l"]),
     read(A::PlayerPageBack, "player.page_back", "A minute back", &[C::Player], &["PageUp", "C-b"]),
     read(A::PlayerPageOn, "player.page_on", "A minute on", &[C::Player], &["PageDown", "C-f"]),
     read(
