@@ -542,32 +542,48 @@ async fn run(
             Some(ticket) => Ok(ticket),
             None => ticket(&shared.api, shared.id, shared.mode).await,
         };
-        if let Ok(ticket) = ticket {
-            match open(&shared.api, shared.id, &ticket, &shared.query()).await {
-                Ok(socket) => {
-                    let served = serve(&shared, socket, &mut said).await;
-                    let mut state = shared.lock();
-                    state.endpoint.on_link_down();
-                    if let Err(error) = served {
-                        state.problem = Some(format!("{error:#}"));
-                    }
-                    let is_over = state.closed.is_some() || state.problem.is_some();
-                    drop(state);
-                    shared.changed.notify_waiters();
-                    if is_over {
-                        return;
-                    }
+        let opened = match ticket {
+            Ok(ticket) => open(&shared.api, shared.id, &ticket, &shared.query()).await,
+            Err(_) => Err(0),
+        };
+        match opened {
+            Ok(socket) => {
+                let served = serve(&shared, socket, &mut said).await;
+                let mut state = shared.lock();
+                state.endpoint.on_link_down();
+                if let Err(error) = served {
+                    state.problem = Some(format!("{error:#}"));
                 }
-                Err(409) => {
-                    shared.lock().problem = Some("409".to_owned());
-                    shared.changed.notify_waiters();
-                    return;
-                }
-                Err(_) => {}
             }
+            // One that ended while this console was away says why in its row.
+            Err(status) => {
+                let over = over(&shared).await;
+                let mut state = shared.lock();
+                if over.is_none() && status == 409 {
+                    state.problem = Some("409".to_owned());
+                }
+                state.closed = over;
+            }
+        }
+        let is_over = {
+            let state = shared.lock();
+            state.closed.is_some() || state.problem.is_some()
+        };
+        shared.changed.notify_waiters();
+        if is_over {
+            return;
         }
         sleep(RECONNECT).await;
     }
+}
+
+/// How the tunnel ended, if the server says that it did.
+async fn over(shared: &Shared) -> Option<(CloseCode, String)> {
+    let path = format!("@/tunnels/{}", shared.id);
+    let answer = shared.api.request(Method::GET, &path, &Value::Null).await.ok()?;
+    let tunnel: Tunnel = answer.read().ok()?;
+    let reason = tunnel.close_reason.filter(|_| tunnel.status.is_over())?;
+    Some((reason, tunnel.close_message.unwrap_or_default()))
 }
 
 /// Serves one connection; an error is one of the protocol.

@@ -98,6 +98,25 @@ async fn a_server_that_is_killed_three_times_in_a_transfer_loses_no_byte() -> Re
 }
 
 #[tokio::test]
+async fn a_program_that_ends_as_the_server_is_killed_is_known_to_have_ended() -> Result<()> {
+    let mut fleet = Fleet::start().await?;
+    let _device = fleet.device("pi-1").await?;
+    let api = fleet.api().clone();
+    for round in 0..4 {
+        let (tunnel, program) = Console::create(&api, &exec("cat; exit 4")).await?;
+        program.attached(1).await?;
+        program.finish()?;
+        // What is varied is how far the end has come.
+        tokio::time::sleep(Duration::from_millis(round)).await;
+        fleet.restart_server().await?;
+        assert_eq!(program.closed().await?.0, CloseCode::Finished, "round {round}");
+        let over = wait_tunnel(&api, tunnel.id, "over", |t| t.status.is_over()).await?;
+        assert_eq!(over.close_reason, Some(CloseCode::Finished), "round {round}: {over:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_agent_that_is_killed_ends_its_tunnels_with_a_reason() -> Result<()> {
     let fleet = Fleet::start().await?;
     let mut device = fleet.device("pi-1").await?;
