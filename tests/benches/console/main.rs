@@ -60,11 +60,12 @@ async fn run(options: Options) -> Result<ExitCode> {
     let server = FakeServer::start(fleet).await;
 
     let mut console = starts(&server, &mut report, options.pick(2, 15)).await?;
+    // Before rows change: their ages would move in the middle of it.
+    scrolling(&mut console, &mut report, options.pick(5, 60)).await?;
     keys_under_load(&server, &mut console, &mut report, rate, options.pick(40, 1_000)).await?;
     let watched = Duration::from_secs(options.pick(1, 10));
     nothing_visible(&server, &mut console, &mut report, rate, watched).await?;
     server.set_pace(Pace::default());
-    scrolling(&mut console, &mut report, options.pick(5, 60)).await?;
     let pid = console.pid().context("the console has ended")?;
     let resident = resident_bytes(pid)? as f64 / 1e6;
     report.promised("resident", resident, "MB", Wanted::AtMost(60.0));

@@ -35,9 +35,12 @@ pub(super) fn write(
         return;
     }
     let mut ways = patched(old, new, y, *pen, can).to_vec();
-    // A row that changes its ground is often cheaper to erase and write anew.
+    // A row that changes its ground is often cheaper to erase and write anew; never, when that
+    // alone writes more cells than the patches have bytes.
     let ground = ground_of(new);
-    if can.erase(ground) && old.iter().any(|cell| !is_erased(cell, ground)) {
+    let least_bytes = new.iter().filter(|cell| !is_erased(cell, ground)).count();
+    let is_worth_it = ways.iter().all(|(bytes, _)| bytes.len() > least_bytes);
+    if is_worth_it && can.erase(ground) && old.iter().any(|cell| !is_erased(cell, ground)) {
         let blank = vec![erased(ground); new.len()];
         let mut begun = Vec::new();
         let mut at_start = *pen;

@@ -1,8 +1,8 @@
 //! Finds rows that only moved, so that the terminal can move them itself.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{DefaultHasher, Hasher as _};
 
-use ratatui::buffer::Buffer;
+use ratatui::buffer::{Buffer, Cell};
 
 /// A region that scrolls: rows `top` to `bottom` (inclusive), by `lines`; up when positive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,12 +17,14 @@ const ROWS_MIN: usize = 3;
 
 /// Finds the one scroll that makes most rows of `prev` those of `next`; `None` when none helps.
 pub fn find(prev: &Buffer, next: &Buffer) -> Option<Scroll> {
-    let (before, after) = (hashes(prev), hashes(next));
-    let blank = after.iter().position(|row| row.is_blank).map(|at| after[at].hash);
-    let changed = |y: usize| before[y].hash != after[y].hash;
-    let first = (0..after.len()).find(|&y| changed(y))?;
-    let last = (0..after.len()).rev().find(|&y| changed(y))?;
+    let changed: Vec<bool> = rows(prev).zip(rows(next)).map(|(old, new)| old != new).collect();
+    if changed.iter().filter(|is_changed| **is_changed).count() < ROWS_MIN {
+        return None;
+    }
+    let first = changed.iter().position(|is_changed| *is_changed)?;
+    let last = changed.iter().rposition(|is_changed| *is_changed)?;
     let span = last - first + 1;
+    let (before, after) = (Texts::of(prev), Texts::of(next));
     let mut best: Option<(usize, Scroll)> = None;
     for distance in 1..span {
         for up in [true, false] {
@@ -35,8 +37,8 @@ pub fn find(prev: &Buffer, next: &Buffer) -> Option<Scroll> {
                 } else {
                     (first + step + distance, first + step)
                 };
-                let moved = before[from].hash == after[to].hash;
-                if moved && changed(to) && Some(after[to].hash) != blank {
+                let moved = before.hashes[from] == after.hashes[to];
+                if moved && changed[to] && after.hashes[to] != after.blank {
                     gain += 1;
                     low = low.min(to.min(from));
                     high = high.max(to.max(from));
@@ -83,22 +85,34 @@ fn widen(prev: &Buffer, next: &Buffer, scroll: Scroll) -> Scroll {
     Scroll { top: top as u16, bottom: bottom as u16, ..scroll }
 }
 
-struct Row {
-    hash: u64,
-    is_blank: bool,
+/// What stands in each row, without its colours: a row that is marked on its way has moved too.
+struct Texts {
+    hashes: Vec<u64>,
+    blank: u64,
 }
 
-fn hashes(buffer: &Buffer) -> Vec<Row> {
-    let width = usize::from(buffer.area.width);
-    buffer
-        .content
-        .chunks(width.max(1))
-        .map(|cells| {
-            let mut hasher = DefaultHasher::new();
-            cells.hash(&mut hasher);
-            Row { hash: hasher.finish(), is_blank: cells.iter().all(|c| c.symbol() == " ") }
-        })
-        .collect()
+impl Texts {
+    fn of(buffer: &Buffer) -> Self {
+        let mut text = Vec::new();
+        let hashes = rows(buffer).map(|cells| {
+            text.clear();
+            cells.iter().for_each(|cell| text.extend_from_slice(cell.symbol().as_bytes()));
+            hash(&text)
+        });
+        let hashes = hashes.collect();
+        Self { hashes, blank: hash(&vec![b' '; usize::from(buffer.area.width)]) }
+    }
+}
+
+/// One hash of a whole row: hashed cell by cell, a frame costs as much again.
+fn hash(text: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(text);
+    hasher.finish()
+}
+
+fn rows(buffer: &Buffer) -> impl Iterator<Item = &[Cell]> {
+    buffer.content.chunks(usize::from(buffer.area.width).max(1))
 }
 
 /// Moves the rows of a buffer as the terminal does; rows that come in are blank.
@@ -111,15 +125,17 @@ pub fn apply(buffer: &mut Buffer, scroll: Scroll) {
     if scroll.lines > 0 {
         region.rotate_left(cells);
         let kept = region.len() - cells;
-        region[kept..].iter_mut().for_each(ratatui::buffer::Cell::reset);
+        region[kept..].iter_mut().for_each(Cell::reset);
     } else {
         region.rotate_right(cells);
-        region[..cells].iter_mut().for_each(ratatui::buffer::Cell::reset);
+        region[..cells].iter_mut().for_each(Cell::reset);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use ratatui::style::Style;
+
     use super::*;
 
     #[test]
@@ -150,6 +166,14 @@ mod tests {
         ]);
         let scroll = find(&prev, &next);
         assert_eq!(scroll, Some(Scroll { top: 0, bottom: 4, lines: 1 }));
+    }
+
+    #[test]
+    fn rows_that_were_marked_on_their_way_have_moved() {
+        let prev = Buffer::with_lines(["a", "b", "c", "d"]);
+        let mut next = Buffer::with_lines(["b", "c", "d", "e"]);
+        next.set_style(next.area, Style::new().bold());
+        assert_eq!(find(&prev, &next), Some(Scroll { top: 0, bottom: 3, lines: 1 }));
     }
 
     #[test]
