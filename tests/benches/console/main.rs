@@ -41,6 +41,8 @@ const DEVICES: u64 = 100_000;
 const QUIET_S: u64 = 5 * 3600 + 1800;
 /// A screen that wrote nothing for so long has come to rest.
 const REST: Duration = Duration::from_millis(700);
+/// A frame of which nothing came for so long is whole: what follows is of another.
+const WHOLE: Duration = Duration::from_millis(60);
 
 fn main() -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -199,7 +201,7 @@ async fn nothing_visible(
     watched: Duration,
 ) -> Result<()> {
     server.set_pace(churning(rate, Moving::Unseen));
-    rest(console).await?;
+    rest(console, REST).await?;
     let (before, churned) = (console.bytes_written(), server.churned());
     // The one place where nothing happening is what is watched.
     tokio::time::sleep(watched).await;
@@ -215,14 +217,14 @@ async fn nothing_visible(
 }
 
 /// Waits until a screen has come to rest.
-async fn rest(console: &Terminal) -> Result<()> {
+async fn rest(console: &Terminal, time: Duration) -> Result<()> {
     let mut last = (console.bytes_written(), clock::now());
     wait_for("the screen to come to rest", || {
         let written = console.bytes_written();
         if written != last.0 {
             last = (written, clock::now());
         }
-        let is_still = last.1.elapsed() >= REST;
+        let is_still = last.1.elapsed() >= time;
         let look = if is_still { Look::Ready(()) } else { Look::not_yet(written) };
         async move { Ok(look) }
     })
@@ -234,7 +236,7 @@ async fn scrolling(console: &mut Terminal, report: &mut Report, count: usize) ->
     for _ in 0..ROWS {
         press(console, Key::Down).await?;
     }
-    rest(console).await?;
+    rest(console, REST).await?;
     let (ours, theirs) = bytes_of(console, Key::Down, count).await?;
     report.line("a row of scrolling, median", median(&ours), "bytes");
     report.promised("  worst", percentile(&ours, 100.0), "bytes", Wanted::AtMost(400.0));
@@ -245,7 +247,7 @@ async fn scrolling(console: &mut Terminal, report: &mut Report, count: usize) ->
 /// The bytes of moving the cursor by a row on a slow link: fewer times than the table has rows, so that nothing scrolls.
 async fn slow_link(server: &FakeServer, report: &mut Report, count: usize) -> Result<()> {
     let (mut console, _) = on_devices(server, &["--low-bandwidth"]).await?;
-    rest(&console).await?;
+    rest(&console, REST).await?;
     let (ours, theirs) = bytes_of(&mut console, Key::Down, count).await?;
     report.line("cursor down, --low-bandwidth, median", median(&ours), "bytes");
     report.promised("  worst", percentile(&ours, 100.0), "bytes", Wanted::AtMost(100.0));
@@ -261,6 +263,7 @@ async fn bytes_of(console: &mut Terminal, key: Key, count: usize) -> Result<(Vec
     for _ in 0..count {
         let before = console.bytes_written();
         press(console, key).await?;
+        rest(console, WHOLE).await?;
         ours.push((console.bytes_written() - before) as f64);
         theirs.push(console.look(|screen| stock.draw(screen))? as f64);
     }

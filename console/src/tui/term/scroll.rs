@@ -58,11 +58,11 @@ pub fn find(prev: &Buffer, next: &Buffer) -> Option<Scroll> {
 fn widen(prev: &Buffer, next: &Buffer, scroll: Scroll) -> Scroll {
     let width = usize::from(next.area.width);
     let row = |buffer: &Buffer, y: usize| y * width..((y + 1) * width).min(buffer.content.len());
-    let alike = |from: usize, to: usize| {
+    let differing = |from: usize, to: usize| {
         let (old, new) = (&prev.content[row(prev, from)], &next.content[row(next, to)]);
-        old.iter().zip(new).filter(|(a, b)| a.symbol() == b.symbol() && a.symbol() != " ").count()
+        old.iter().zip(new).filter(|(a, b)| a.symbol() != b.symbol()).count()
     };
-    let gains = |from: usize, to: usize| alike(from, to) > alike(to, to) + 8;
+    let gains = |from: usize, to: usize| differing(from, to) < differing(to, to);
     let lines = scroll.lines.unsigned_abs() as usize;
     let last = usize::from(next.area.height).saturating_sub(1);
     let (mut top, mut bottom) = (usize::from(scroll.top), usize::from(scroll.bottom));
