@@ -33,7 +33,7 @@ use tokio::{
 };
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async_with_config,
-    tungstenite::{self, Message},
+    tungstenite::{self, Message, protocol::WebSocketConfig},
 };
 
 use crate::{
@@ -52,6 +52,8 @@ const STREAM: StreamConfig = StreamConfig {
     gather: Gather { bytes: 0, wait_us: 0 },
     keep_alive_us: Some(1_000_000),
 };
+/// What is read at once.
+const READ_BUFFER_BYTES: usize = 32 * 1024;
 /// How long before a broken connection is made anew.
 const RECONNECT: Duration = Duration::from_millis(50);
 
@@ -119,8 +121,11 @@ pub async fn ticket(api: &Api, id: TunnelId, mode: &str) -> Result<String> {
 /// Opens a socket with a ticket, or says with which status that was refused.
 pub async fn open(api: &Api, id: TunnelId, ticket: &str, query: &str) -> Result<Socket, u16> {
     let url = api.url(&format!("/tunnels/{id}/stream?ticket={ticket}{query}"));
-    // As a console does: without Nagle's wait, which would hold a key behind an acknowledgement.
-    match Box::pin(connect_async_with_config(url.replacen("http", "ws", 1), None, true)).await {
+    // As a console does: little is read at once, and there is no Nagle's wait, which would hold a key
+    // behind an acknowledgement.
+    let config = WebSocketConfig::default().read_buffer_size(READ_BUFFER_BYTES);
+    let url = url.replacen("http", "ws", 1);
+    match Box::pin(connect_async_with_config(url, Some(config), true)).await {
         Ok((socket, _)) => Ok(socket),
         Err(tungstenite::Error::Http(answer)) => Err(answer.status().as_u16()),
         Err(_) => Err(0),

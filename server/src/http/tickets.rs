@@ -30,6 +30,9 @@ use crate::{
     live,
 };
 
+/// What a live feed reads at once, in bytes: subscriptions, each for as long as its console is there.
+const READ_BUFFER_BYTES: usize = 4 * 1024;
+
 /// What of a socket may wait to be written, in bytes: one message, whole.
 const WRITE_BUFFER_BYTES: usize = 64 * 1024;
 
@@ -113,6 +116,7 @@ pub(super) async fn live(
     let upgrade = upgrade
         .max_message_size(CLIENT_MESSAGE_MAX_BYTES)
         .max_frame_size(CLIENT_MESSAGE_MAX_BYTES)
+        .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(WRITE_BUFFER_BYTES);
     Ok(upgrade.on_upgrade(move |socket| live::serve(app, pass, role, socket, slot)))
 }

@@ -427,6 +427,8 @@ pub(super) async fn stream(
     let upgrade = upgrade
         .max_message_size(FRAME_MAX_BYTES.max(CLIENT_MESSAGE_MAX_BYTES))
         .max_frame_size(FRAME_MAX_BYTES.max(CLIENT_MESSAGE_MAX_BYTES))
+        // It is cleared before each read: that of a key is not to wait for more than a frame's room.
+        .read_buffer_size(FRAME_MAX_BYTES)
         .write_buffer_size(WRITE_BUFFER_BYTES);
     let input = stream.zip(life);
     let Some(console) = attach(&app, pass.caller, id, mode, from, input).await? else {

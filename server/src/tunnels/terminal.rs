@@ -77,8 +77,9 @@ struct State {
     owner: Option<Owner>,
     /// How far any owner has shown it.
     seen: u64,
-    /// What is to be logged next.
+    /// What is to be logged next; `is_watched` while the pump looks for it by itself.
     batch: Batch,
+    is_watched: bool,
     /// Nothing is taken any more: the pump ends.
     is_over: bool,
     records_typed: bool,
@@ -156,6 +157,7 @@ impl Terminal {
             owner: None,
             seen: 0,
             batch: Batch::default(),
+            is_watched: false,
             is_over: false,
             records_typed,
             shown_at: None,
@@ -237,7 +239,7 @@ impl Terminal {
             }
             let had = state.batch.urgency();
             state.batch.push_typed(Bytes::copy_from_slice(bytes));
-            state.batch.urgency() > had
+            state.wakes_pump(had)
         };
         if wakes {
             self.wake.notify_one();

@@ -11,6 +11,8 @@
 
 use std::{
     collections::HashMap,
+    future::poll_fn,
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
@@ -31,7 +33,7 @@ use quarterdeck_protocol::{
 };
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, Sleep, sleep},
 };
 
 use super::limits::KEEP_ALIVE_MS;
@@ -39,10 +41,10 @@ use crate::mqtt::link::{Link, PublishError, PublishRequest, Qos, SERVER};
 
 /// The stream of a terminal's output.
 pub(super) const OUTPUT: u32 = 0;
-/// How long frames wait when the connection takes no more, in milliseconds.
-const FULL_WAIT_MS: u64 = 5;
-/// How long the driver sleeps when nothing is due, in seconds.
-const IDLE_S: u64 = 3_600;
+/// How long frames wait when the connection takes no more.
+const FULL_WAIT: Duration = Duration::from_millis(5);
+/// How long the driver sleeps when nothing is due.
+const IDLE: Duration = Duration::from_hours(1);
 
 /// A terminal's output, and resizes to it.
 const TERMINAL: StreamConfig = StreamConfig {
@@ -80,7 +82,7 @@ pub(super) struct Way {
     device: DeviceId,
     link: Arc<dyn Link>,
     state: Mutex<State>,
-    wake: Arc<Notify>,
+    alarm: Arc<Alarm>,
     began: Instant,
 }
 
@@ -92,11 +94,38 @@ struct State {
     sleeps_until: Option<Tick>,
 }
 
-impl State {
-    /// Whether something is to be sent before the driver comes by itself.
-    fn is_due_earlier(&self, now: Tick) -> bool {
-        let due = self.endpoint.next_due(now);
-        due.is_some_and(|due| self.sleeps_until.is_none_or(|sleeps| due < sleeps))
+/// Wakes the driver: now, or later. Whoever has something for later sets the alarm and lets the
+/// driver sleep: an echo does not share its way through the server with a driver that only
+/// takes note of when it is to acknowledge it.
+#[derive(Debug)]
+struct Alarm {
+    now: Notify,
+    /// Set while the machine's lock is held.
+    later: Mutex<Pin<Box<Sleep>>>,
+}
+
+impl Alarm {
+    fn new() -> Self {
+        Self { now: Notify::new(), later: Mutex::new(Box::pin(sleep(IDLE))) }
+    }
+
+    fn ring(&self) {
+        self.now.notify_one();
+    }
+
+    fn set(&self, at: Instant) {
+        self.later().as_mut().reset(at);
+    }
+
+    async fn rung(&self) {
+        tokio::select! {
+            () = self.now.notified() => {}
+            () = poll_fn(|context| self.later().as_mut().poll(context)) => {}
+        }
+    }
+
+    fn later(&self) -> MutexGuard<'_, Pin<Box<Sleep>>> {
+        self.later.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -114,13 +143,13 @@ impl Way {
             device,
             link,
             state: Mutex::new(State { endpoint, routes: HashMap::new(), sleeps_until: None }),
-            wake: Arc::new(Notify::new()),
+            alarm: Arc::new(Alarm::new()),
             began: Instant::now(),
         });
         if is_up {
             way.on_link(true);
         }
-        tokio::spawn(drive(Arc::downgrade(&way), Arc::clone(&way.wake)));
+        tokio::spawn(drive(Arc::downgrade(&way), Arc::clone(&way.alarm)));
         way
     }
 
@@ -141,13 +170,24 @@ impl Way {
         result
     }
 
-    /// Wakes the driver, if it has something to do that it does not know of.
-    fn wake(&self, state: MutexGuard<'_, State>) {
-        let is_due = state.is_due_earlier(self.now());
-        drop(state);
-        if is_due {
-            self.wake.notify_one();
+    /// Wakes the driver in time, if it has something to do that it does not know of.
+    fn wake(&self, mut state: MutexGuard<'_, State>) {
+        let now = self.now();
+        let Some(due) = state.endpoint.next_due(now) else { return };
+        if state.sleeps_until.is_some_and(|sleeps_until| sleeps_until <= due) {
+            return;
         }
+        if due > now {
+            state.sleeps_until = Some(due);
+            return self.alarm.set(self.at(due));
+        }
+        drop(state);
+        self.alarm.ring();
+    }
+
+    /// When a tick of the machine is.
+    fn at(&self, tick: Tick) -> Instant {
+        self.began + Duration::from_micros(tick.as_us())
     }
 
     // --- sessions ---------------------------------------------------------------
@@ -287,7 +327,7 @@ impl Way {
     /// The same, once there is room; a device that is not there hears it when it is back.
     pub(super) async fn say_when_possible(&self, control: &Control) {
         while self.say(control) == Err(PublishError::QueueFull) {
-            sleep(Duration::from_millis(FULL_WAIT_MS)).await;
+            sleep(FULL_WAIT).await;
         }
     }
 
@@ -302,24 +342,26 @@ impl Way {
         })
     }
 
-    /// Sends what is due; says when more is.
-    fn send(&self) -> Instant {
+    /// Sends what is due, and sets the alarm for what is due later.
+    fn send(&self) {
         loop {
-            let (frame, due) = {
+            let frame = {
                 let mut state = self.lock();
                 let now = self.now();
                 state.endpoint.on_time(now);
                 let frame = state.endpoint.poll_transmit(now);
-                let due = state.endpoint.next_due(now);
-                state.sleeps_until = due;
                 tell(&mut state);
-                (frame, due.map(|due| Duration::from_micros(due.us_since(now))))
-            };
-            let Some(frame) = frame else {
-                return Instant::now() + due.unwrap_or(Duration::from_secs(IDLE_S));
+                match frame {
+                    Some(frame) => frame,
+                    None => {
+                        state.sleeps_until = state.endpoint.next_due(now);
+                        let due = state.sleeps_until.map(|due| self.at(due));
+                        return self.alarm.set(due.unwrap_or_else(|| Instant::now() + IDLE));
+                    }
+                }
             };
             if self.pass_on(frame.key.tunnel, frame.to_bytes()) == Err(PublishError::QueueFull) {
-                return Instant::now() + Duration::from_millis(FULL_WAIT_MS);
+                return self.alarm.set(Instant::now() + FULL_WAIT);
             }
         }
     }
@@ -341,16 +383,14 @@ const fn output(handle: u32) -> StreamKey {
 
 impl Drop for Way {
     fn drop(&mut self) {
-        self.wake.notify_one();
+        self.alarm.ring();
     }
 }
 
-async fn drive(way: Weak<Way>, wake: Arc<Notify>) {
-    loop {
-        let Some(due) = way.upgrade().map(|way| way.send()) else { return };
-        tokio::select! {
-            () = wake.notified() => {}
-            () = sleep_until(due) => {}
-        }
+async fn drive(way: Weak<Way>, alarm: Arc<Alarm>) {
+    while let Some(way) = way.upgrade() {
+        way.send();
+        drop(way);
+        alarm.rung().await;
     }
 }

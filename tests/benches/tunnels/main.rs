@@ -56,7 +56,8 @@ fn main() -> Result<ExitCode> {
     }
     // Of one thread, as ssh is: what a key costs is not to be how threads wake each other here.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(run(Options::from_args()))
+    // What is spawned is woken without a system call.
+    runtime.block_on(async { tokio::spawn(run(Options::from_args())).await? })
 }
 
 async fn run(options: Options) -> Result<ExitCode> {

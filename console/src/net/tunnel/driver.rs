@@ -42,6 +42,8 @@ use crate::net::{
 
 /// The longest message of a server, in bytes: a snapshot in Base64 has room.
 const MESSAGE_MAX_BYTES: usize = 1024 * 1024;
+/// What is read at once; it is cleared before, for each key's echo too.
+const READ_BUFFER_BYTES: usize = 32 * 1024;
 /// Messages are gathered up to so many bytes before the kernel gets them; more
 /// would stand before a key.
 const WRITE_BUFFER_BYTES: usize = 16 * 1024;
@@ -130,6 +132,7 @@ async fn open(shared: &Shared, target: &mut Target) -> Result<(Socket, Heard), A
     let config = WebSocketConfig::default()
         .max_message_size(Some(MESSAGE_MAX_BYTES))
         .max_frame_size(Some(MESSAGE_MAX_BYTES))
+        .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(WRITE_BUFFER_BYTES)
         .max_write_buffer_size(WRITE_MAX_BYTES);
     let given = target.ticket.take();

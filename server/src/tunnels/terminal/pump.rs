@@ -8,6 +8,9 @@
 //! Taking, appending and syncing go side by side, each of the latter one at a time
 //! and on a thread that may block: a slow disk holds up neither what consoles see,
 //! nor, while the next batch and [`UNSYNCED_MAX_BYTES`] have room, the program.
+//!
+//! While something comes now and then, the pump looks for it by itself: waking it for
+//! each echo of a key would take longer than the echo's own way through the server.
 
 use std::time::Duration;
 
@@ -26,8 +29,11 @@ use crate::tunnels::log::{Entry, Log, LogError};
 const BATCH_BYTES: u64 = 256 * 1024;
 /// What is read of the stream at once, in bytes: as much as a frame has, or it would be copied.
 const READ_BYTES: u64 = 16 * 1024;
-/// How long what was taken waits to be logged, for more and so that what shows it goes first.
-const GATHER: Duration = Duration::from_millis(3);
+/// How often the pump looks for what was taken: so long it waits to be logged, for more and so
+/// that what shows it goes first.
+const LOOK: Duration = Duration::from_millis(20);
+/// How long it goes on looking when nothing comes any more.
+const WATCH: Duration = Duration::from_secs(1);
 /// It is logged at once when it is so much, in bytes: each time costs a turn of another thread.
 const GATHERED_BYTES: u64 = 64 * 1024;
 /// How often what was written is synced to the disk at least, in milliseconds.
@@ -63,8 +69,6 @@ pub(super) struct Batch {
     pub(super) typed_bytes: usize,
     until: Option<u64>,
     has_end: bool,
-    /// When the first of it came.
-    since: Option<Instant>,
 }
 
 /// How soon a batch is to be logged.
@@ -81,23 +85,16 @@ impl Batch {
     pub(super) fn push_typed(&mut self, bytes: Bytes) {
         self.typed_bytes += bytes.len();
         self.entries.push(Entry::Typed(bytes));
-        self.since.get_or_insert_with(Instant::now);
     }
 
     pub(super) const fn urgency(&self) -> Urgency {
         if self.has_end || self.bytes >= GATHERED_BYTES {
             Urgency::Now
-        } else if self.since.is_some() {
-            Urgency::Soon
-        } else {
+        } else if self.entries.is_empty() {
             Urgency::Never
+        } else {
+            Urgency::Soon
         }
-    }
-
-    /// When it is to be logged.
-    fn due(&self) -> Option<Instant> {
-        let since = self.since?;
-        Some(if self.urgency() == Urgency::Now { since } else { since + GATHER })
     }
 }
 
@@ -225,6 +222,9 @@ impl Terminal {
     }
 
     async fn move_output(&self, writer: &mut Writer, stop: &CancellationToken) -> Ended {
+        // When it looks by itself; not while nothing comes.
+        let mut looks_at: Option<Instant> = None;
+        let mut watches_until = Instant::now();
         loop {
             let is_stopped = stop.is_cancelled();
             if is_stopped {
@@ -234,13 +234,17 @@ impl Terminal {
                 self.take();
             }
             writer.begin_sync();
-            let mut due = self.due();
+            let now = Instant::now();
+            let mut urgency = self.watch(&mut looks_at, watches_until, now);
             let is_over = is_stopped || self.closed().is_some();
-            if writer.is_ready() && due.is_some_and(|due| is_over || due <= Instant::now()) {
+            let is_late = is_over || looks_at.is_some_and(|at| at <= now);
+            let is_due = urgency == Urgency::Now || (urgency == Urgency::Soon && is_late);
+            if is_due && writer.is_ready() {
                 writer.begin_append(std::mem::take(&mut self.lock().batch));
-                due = None;
+                (looks_at, watches_until) = (Some(now + LOOK), now + WATCH);
+                urgency = Urgency::Never;
             }
-            let is_idle = due.is_none() && writer.appending.is_none();
+            let is_idle = urgency == Urgency::Never && writer.appending.is_none();
             if is_idle && is_stopped {
                 return Ended::Stopped;
             }
@@ -248,7 +252,7 @@ impl Terminal {
                 return Ended::Stream(closed);
             }
             // What is due already waits for the writer.
-            let wakes_at = [due.filter(|_| writer.is_ready()), writer.wakes_at()];
+            let wakes_at = [looks_at.filter(|_| !is_due || writer.is_ready()), writer.wakes_at()];
             let wakes_at = wakes_at.into_iter().flatten().min();
             tokio::select! {
                 done = writer.done() => match done {
@@ -263,8 +267,23 @@ impl Terminal {
         }
     }
 
-    fn due(&self) -> Option<Instant> {
-        self.lock().batch.due()
+    /// Says how soon there is something to be logged, and sets when the pump looks again. Nobody
+    /// wakes it meanwhile for what can wait so long.
+    fn watch(
+        &self,
+        looks_at: &mut Option<Instant>,
+        watches_until: Instant,
+        now: Instant,
+    ) -> Urgency {
+        let mut state = self.lock();
+        let urgency = state.batch.urgency();
+        *looks_at = match (*looks_at, urgency) {
+            (Some(at), Urgency::Never) if at <= now => (now < watches_until).then(|| now + LOOK),
+            (None, Urgency::Never) => None,
+            (at, _) => at.or(Some(now + LOOK)),
+        };
+        state.is_watched = looks_at.is_some();
+        urgency
     }
 
     /// Takes what may be taken now and shows it to the consoles; the pump logs it.
@@ -276,7 +295,7 @@ impl Terminal {
             let Some((item, until)) = self.way.read(self.handle, most) else { break };
             state.push(item, until);
         }
-        if state.batch.urgency() > had {
+        if state.wakes_pump(had) {
             // Before the consoles: of two tasks that are woken, the last goes first.
             self.wake.notify_one();
         }
@@ -306,10 +325,15 @@ impl Terminal {
 }
 
 impl State {
+    /// Whether the pump is to be told of what came since the batch was as urgent as that.
+    pub(super) fn wakes_pump(&self, had: Urgency) -> bool {
+        let now = self.batch.urgency();
+        now > had && (now == Urgency::Now || !self.is_watched)
+    }
+
     fn push(&mut self, item: Item, until: u64) {
         let batch = &mut self.batch;
         batch.until = Some(until);
-        batch.since.get_or_insert_with(Instant::now);
         let Item::Content(content) = item else {
             batch.has_end = true;
             return;
