@@ -8,11 +8,14 @@ use std::{
     time::Duration,
 };
 
-use quarterdeck_agent::tunnel::{
-    driver::{self, INCOMING_MAX, Incoming, OUTGOING_MAX, Outgoing},
-    mux::{Mux, Stream, Streams},
-    policy::Policy,
-    started::Started,
+use quarterdeck_agent::{
+    io::signals::Spared,
+    tunnel::{
+        driver::{self, INCOMING_MAX, Incoming, OUTGOING_MAX, Outgoing},
+        mux::{Mux, Stream, Streams},
+        policy::Policy,
+        started::Started,
+    },
 };
 use quarterdeck_protocol::{
     ids::TunnelId,
@@ -94,6 +97,8 @@ impl Far {
     }
 
     fn with_data(policy: Policy, lost_percent: u32, folder: tempfile::TempDir) -> Self {
+        // As the agent does: whoever runs the tests in the background has them ignore SIGINT.
+        Spared::find().and_then(|spared| spared.shield()).expect("handled");
         let started = Started::open(&folder.path().join("started")).expect("read");
         let (to_device, incoming) = mpsc::channel(INCOMING_MAX);
         let (outgoing, mut from_device) = mpsc::channel(OUTGOING_MAX);
