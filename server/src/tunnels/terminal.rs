@@ -268,17 +268,23 @@ impl Terminal {
         state.owner = Some(owner);
         state.seen = state.seen.max(from);
         drop(state);
-        self.take();
+        self.go_on();
     }
 
     /// Lets the program run on when the console that set the pace is gone.
     pub(super) fn drop_owner(&self, console: u64) {
         let mut state = self.lock();
         state.owner.take_if(|owner| owner.console == console);
-        let window = state.device_window();
         drop(state);
-        self.way.set_window(self.handle, window);
+        self.go_on();
+    }
+
+    /// Takes what may be taken now, and tells the device at once how much more it may send: what it
+    /// has room for is known only after that.
+    fn go_on(&self) {
         self.take();
+        let window = self.lock().device_window();
+        self.way.set_window(self.handle, window);
     }
 
     /// A console has shown all before `until`.
@@ -303,10 +309,8 @@ impl Terminal {
         owner.window.drained(until - owner.shown, end > until, now);
         owner.shown = until;
         state.seen = state.seen.max(until);
-        let window = state.device_window();
         drop(state);
-        self.way.set_window(self.handle, window);
-        self.take();
+        self.go_on();
     }
 
     /// What comes next for a console that has everything before `from`.

@@ -22,7 +22,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{State, Terminal};
+use super::{State, TYPED_MAX_BYTES, Terminal};
 use crate::tunnels::log::{Entry, Log, LogError};
 
 /// What is appended to the log at once, in bytes.
@@ -32,10 +32,10 @@ const READ_BYTES: u64 = 16 * 1024;
 /// How often the pump looks for what was taken: so long it waits to be logged, for more and so
 /// that what shows it goes first.
 const LOOK: Duration = Duration::from_millis(20);
-/// How long it goes on looking when nothing comes any more.
-const WATCH: Duration = Duration::from_secs(1);
+/// How long it goes on looking when nothing comes any more: longer than between two keys.
+const WATCH: Duration = Duration::from_millis(300);
 /// It is logged at once when it is so much, in bytes: each time costs a turn of another thread.
-const GATHERED_BYTES: u64 = 64 * 1024;
+const GATHERED_BYTES: u64 = 32 * 1024;
 /// How often what was written is synced to the disk at least, in milliseconds.
 const SYNC_MS: u64 = 1_000;
 /// It is synced earlier when it is so much, in bytes.
@@ -88,7 +88,9 @@ impl Batch {
     }
 
     pub(super) const fn urgency(&self) -> Urgency {
-        if self.has_end || self.bytes >= GATHERED_BYTES {
+        // What is typed and finds no room is lost, and comes again later: it is not to come to that.
+        let is_much = self.bytes >= GATHERED_BYTES || self.typed_bytes >= TYPED_MAX_BYTES / 4;
+        if self.has_end || is_much {
             Urgency::Now
         } else if self.entries.is_empty() {
             Urgency::Never
@@ -235,8 +237,10 @@ impl Terminal {
             }
             writer.begin_sync();
             let now = Instant::now();
+            // Before it is looked how much there is: nothing comes after the end.
+            let closed = self.closed();
             let mut urgency = self.watch(&mut looks_at, watches_until, now);
-            let is_over = is_stopped || self.closed().is_some();
+            let is_over = is_stopped || closed.is_some();
             let is_late = is_over || looks_at.is_some_and(|at| at <= now);
             let is_due = urgency == Urgency::Now || (urgency == Urgency::Soon && is_late);
             if is_due && writer.is_ready() {
@@ -248,7 +252,7 @@ impl Terminal {
             if is_idle && is_stopped {
                 return Ended::Stopped;
             }
-            if is_idle && let Some(closed) = self.closed() {
+            if is_idle && let Some(closed) = closed {
                 return Ended::Stream(closed);
             }
             // What is due already waits for the writer.
