@@ -345,21 +345,17 @@ impl Way {
     /// Sends what is due, and sets the alarm for what is due later.
     fn send(&self) {
         loop {
-            let frame = {
-                let mut state = self.lock();
-                let now = self.now();
-                state.endpoint.on_time(now);
-                let frame = state.endpoint.poll_transmit(now);
-                tell(&mut state);
-                match frame {
-                    Some(frame) => frame,
-                    None => {
-                        state.sleeps_until = state.endpoint.next_due(now);
-                        let due = state.sleeps_until.map(|due| self.at(due));
-                        return self.alarm.set(due.unwrap_or_else(|| Instant::now() + IDLE));
-                    }
-                }
+            let mut state = self.lock();
+            let now = self.now();
+            state.endpoint.on_time(now);
+            let frame = state.endpoint.poll_transmit(now);
+            tell(&mut state);
+            let Some(frame) = frame else {
+                state.sleeps_until = state.endpoint.next_due(now);
+                let due = state.sleeps_until.map(|due| self.at(due));
+                return self.alarm.set(due.unwrap_or_else(|| Instant::now() + IDLE));
             };
+            drop(state);
             if self.pass_on(frame.key.tunnel, frame.to_bytes()) == Err(PublishError::QueueFull) {
                 return self.alarm.set(Instant::now() + FULL_WAIT);
             }

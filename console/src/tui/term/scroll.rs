@@ -96,7 +96,9 @@ impl Texts {
         let mut text = Vec::new();
         let hashes = rows(buffer).map(|cells| {
             text.clear();
-            cells.iter().for_each(|cell| text.extend_from_slice(cell.symbol().as_bytes()));
+            for cell in cells {
+                text.extend_from_slice(cell.symbol().as_bytes());
+            }
             hash(&text)
         });
         let hashes = hashes.collect();
