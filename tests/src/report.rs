@@ -137,7 +137,8 @@ impl Used {
 
     /// In per cent of the time that something wanted to run.
     fn taken_since(self, begun: Self) -> f64 {
-        let (busy, taken) = (self.busy - begun.busy, self.taken - begun.taken);
+        let (busy, taken) =
+            (self.busy.saturating_sub(begun.busy), self.taken.saturating_sub(begun.taken));
         taken as f64 * 100.0 / (busy + taken).max(1) as f64
     }
 }

@@ -10,7 +10,7 @@ use crate::tui::{effects::RequestId, pane::layout::PaneId, store::WindowKey};
 pub enum Overlay {
     Palette(Palette),
     /// How far help is scrolled.
-    Help(u16),
+    Help(usize),
     Entry(Entry),
     Menu(Menu),
     Confirm(Box<Confirm>),

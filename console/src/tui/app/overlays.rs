@@ -33,12 +33,10 @@ pub fn input(app: &mut App, input: &Input) -> Vec<Effect> {
         Some(Overlay::Palette(palette)) => palette_input(app, palette, input, key),
         Some(Overlay::Help(top)) => {
             let to = match key.map(|key| key.code) {
-                Some(Code::Down | Code::Char('j')) => top.saturating_add(1),
-                Some(Code::Up | Code::Char('k')) => top.saturating_sub(1),
-                Some(Code::PageDown | Code::Char(' ')) => top.saturating_add(10),
-                Some(Code::PageUp) => top.saturating_sub(10),
-                Some(Code::Char('g') | Code::Home) => 0,
-                Some(_) => return Vec::new(),
+                Some(code) => match scrolled(top, code) {
+                    Some(to) => to,
+                    None => return Vec::new(),
+                },
                 None => top,
             };
             app.overlay = Some(Overlay::Help(to.min(200)));
@@ -46,11 +44,6 @@ pub fn input(app: &mut App, input: &Input) -> Vec<Effect> {
         }
         Some(Overlay::Entry(Entry { entry, top })) => {
             let to = match key.map(|key| key.code) {
-                Some(Code::Down | Code::Char('j')) => top.saturating_add(1),
-                Some(Code::Up | Code::Char('k')) => top.saturating_sub(1),
-                Some(Code::PageDown | Code::Char(' ')) => top.saturating_add(10),
-                Some(Code::PageUp) => top.saturating_sub(10),
-                Some(Code::Char('g') | Code::Home) => 0,
                 Some(Code::Char('y')) => {
                     let text = serde_json::to_string_pretty(&entry).unwrap_or_default();
                     app.overlay = Some(Overlay::Entry(Entry { entry, top }));
@@ -58,7 +51,7 @@ pub fn input(app: &mut App, input: &Input) -> Vec<Effect> {
                     return vec![Effect::CopyToClipboard(text)];
                 }
                 Some(Code::Esc | Code::Enter | Code::Char('q' | 'i')) => return Vec::new(),
-                _ => top,
+                code => code.and_then(|code| scrolled(top, code)).unwrap_or(top),
             };
             let last = lists::entry_last_top(app, &entry);
             app.overlay = Some(Overlay::Entry(Entry { entry, top: to.min(last) }));
@@ -107,6 +100,18 @@ pub fn input(app: &mut App, input: &Input) -> Vec<Effect> {
         },
         None => Vec::new(),
     }
+}
+
+/// Where a key moves a text to that begins at line `top`; `None` when it does not move it.
+const fn scrolled(top: usize, code: Code) -> Option<usize> {
+    Some(match code {
+        Code::Down | Code::Char('j') => top.saturating_add(1),
+        Code::Up | Code::Char('k') => top.saturating_sub(1),
+        Code::PageDown | Code::Char(' ') => top.saturating_add(10),
+        Code::PageUp => top.saturating_sub(10),
+        Code::Char('g') | Code::Home => 0,
+        _ => return None,
+    })
 }
 
 /// Moves in a list of choices.

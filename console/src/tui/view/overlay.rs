@@ -362,7 +362,7 @@ pub fn wrapped(text: &str, wide: u16) -> Vec<String> {
     lines
 }
 
-fn draw_help(canvas: &mut Canvas<'_>, area: Rect, app: &App, top: u16) {
+fn draw_help(canvas: &mut Canvas<'_>, area: Rect, app: &App, top: usize) {
     let outer = Rect {
         x: area.x + u16::from(area.width > 60) * 2,
         width: area.width.saturating_sub(if area.width > 60 { 4 } else { 0 }),
@@ -442,7 +442,7 @@ fn draw_help(canvas: &mut Canvas<'_>, area: Rect, app: &App, top: u16) {
     let wide = inside.width / columns;
     let high = usize::from(inside.height.max(1));
     let per = rows.len().div_ceil(usize::from(columns)).max(high);
-    let skip = usize::from(top).min(per.saturating_sub(high));
+    let skip = top.min(per.saturating_sub(high));
     for column in 0..columns {
         let part = rows.iter().skip(usize::from(column) * per).take(per);
         for (y, (keys, title, tone)) in (inside.y..inside.bottom()).zip(part.skip(skip)) {

@@ -9,8 +9,8 @@
 //! and on a thread that may block: a slow disk holds up neither what consoles see,
 //! nor, while the next batch and [`UNSYNCED_MAX_BYTES`] have room, the program.
 //!
-//! While something comes now and then, the pump looks for it by itself: waking it for
-//! each echo of a key would take longer than the echo's own way through the server.
+//! While something comes now and then, the pump looks for it by itself: woken for each
+//! echo of a key, it would run on another thread before the echo has left.
 
 use std::time::Duration;
 
