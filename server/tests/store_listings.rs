@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quarterdeck_protocol::{
     api::{Command, Device, Severity},
@@ -133,6 +133,8 @@ async fn pages_and_windows_of_commands_show_the_same_rows(location: Location) {
         "duration",
         "expires_at",
         "attempt",
+        "state",
+        "detail",
     ];
     for pairs in filters {
         for sort in sorts {
@@ -146,6 +148,18 @@ async fn pages_and_windows_of_commands_show_the_same_rows(location: Location) {
     assert!(newest_first.iter().map(|command| command.id).eq(ids.into_iter().rev()));
     let by_priority = all_commands(&mut tx, &h, &[], Some("priority")).await;
     assert!(by_priority.is_sorted_by_key(|command| (command.priority, command.id)));
+    let by_detail = all_commands(&mut tx, &h, &[], Some("detail")).await;
+    let detail = |command: &Command| match &command.error_code {
+        Some(code) => code.clone(),
+        None => command.notes.clone(),
+    };
+    let mut details: Vec<_> = by_detail.iter().map(detail).collect();
+    let is_failed = |command: &&Command| command.error_code.as_deref() == Some("script_failed");
+    assert_eq!(by_detail.iter().filter(is_failed).count(), 10);
+    // Where lower case belongs is the engine's own matter; alike stands together.
+    details.dedup();
+    let distinct: BTreeSet<_> = details.iter().collect();
+    assert_eq!(distinct.len(), details.len(), "{details:?}");
 }
 
 async fn filters_of_commands_let_through_what_they_say(location: Location) {
@@ -279,6 +293,7 @@ async fn pages_and_windows_of_devices_show_the_same_rows(location: Location) {
         "id",
         "status",
         "type",
+        "site",
         "tags",
         "last_seen_at",
         "enrolled_at",
@@ -315,6 +330,12 @@ async fn filters_of_devices_let_through_what_they_say(location: Location) {
     let report = json!({"schema_version": "1.0", "processes": [{"name": "a", "state": "crashed"}]});
     h.say("gw-2", quarterdeck_protocol::topics::DeviceTopic::Health, &report, None).await;
     let mut tx = h.store.read().await.expect("a reader");
+    let by_site = all_devices(&mut tx, &h, &[], Some("-site")).await;
+    assert_eq!(
+        by_site.first().map(|device| device.id.as_str()),
+        Some("pi-2"),
+        "the one that has any"
+    );
     for (pairs, expected) in [
         (vec![("status", "online")], vec!["gw-2", "pi-1"]),
         (vec![("status", "offline,retired")], vec!["gw_1", "pi-2"]),

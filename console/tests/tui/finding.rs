@@ -105,7 +105,11 @@ fn devices_are_sorted_by_their_tags() {
     runner.keys("2 o");
     assert!(runner.text().lines().any(|line| line.contains("tags")), "{}", runner.text());
     runner.keys("j j j Enter");
-    let window = runner.app.store.window(WindowKey::Devices);
-    let sort = window.subscription.as_ref().and_then(|asked| asked.sort.clone());
-    assert_eq!(sort.as_deref(), Some("tags"));
+    let sort = |runner: &Runner| {
+        let window = runner.app.store.window(WindowKey::Devices);
+        window.subscription.as_ref().and_then(|asked| asked.sort.clone())
+    };
+    assert_eq!(sort(&runner).as_deref(), Some("site"));
+    runner.keys("o j Enter");
+    assert_eq!(sort(&runner).as_deref(), Some("tags"));
 }

@@ -30,6 +30,7 @@ const COLUMNS: &[Column] = &[
     Column { name: "last_seen_at", sql: "last_seen_at", kind: ColumnKind::Number },
     Column { name: "severity", sql: "severity_rank", kind: ColumnKind::Number },
     Column { name: "kind", sql: "kind", kind: ColumnKind::Text },
+    Column { name: "cause", sql: "cause", kind: ColumnKind::Text },
     Column { name: "device_id", sql: "COALESCE(device_id, '')", kind: ColumnKind::Text },
     Column { name: "count", sql: "count", kind: ColumnKind::Number },
     Column { name: "id", sql: "id", kind: ColumnKind::Text },

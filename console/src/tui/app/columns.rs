@@ -72,7 +72,7 @@ const DEVICES: &[Column] = &[
     flex("id", "DEVICE", (14, NAME_MOST, 4), 0).names(),
     fixed("status", "STATUS", 9, 0),
     flex("type", "TYPE", (12, 20, 2), 4),
-    flex("site", "SITE", (6, 14, 1), 3).unsorted().names(),
+    flex("site", "SITE", (6, 14, 1), 3).names(),
     flex("tags", "TAGS", (26, 60, 4), 6),
     flex("health", "HEALTH", (10, 34, 5), 2).by("process_status"),
     fixed("open_commands", "OPEN", 4, 5).right(),
@@ -84,8 +84,8 @@ const COMMANDS: &[Column] = &[
     flex("type", "COMMAND", (13, 26, 2), 0),
     flex("device_id", "DEVICE", (14, NAME_MOST, 3), 0).names(),
     flex("status", "STATUS", (13, 26, 4), 0),
-    flex("state", "STATE", (10, 18, 1), 5).unsorted(),
-    flex("detail", "DETAIL", (26, 70, 5), 4).unsorted(),
+    flex("state", "STATE", (10, 18, 1), 5),
+    flex("detail", "DETAIL", (26, 70, 5), 4),
     flex("created_by", "BY", (8, 24, 2), 3),
     fixed("id", "ID", 8, 6),
     fixed("priority", "PRI", 3, 7).right(),
@@ -95,7 +95,7 @@ const COMMANDS: &[Column] = &[
 
 const ALERTS: &[Column] = &[
     fixed("severity", "SEVERITY", 11, 0),
-    flex("cause", "CAUSE", (32, 120, 8), 0).unsorted(),
+    flex("cause", "CAUSE", (32, 120, 8), 0),
     flex("device", "DEVICE", (16, NAME_MOST, 3), 3).by("device_id").names(),
     flex("kind", "KIND", (10, 18, 1), 5),
     fixed("count", "COUNT", 5, 4).right(),
@@ -152,7 +152,7 @@ const TIMELINE: &[Column] = &[
 
 const OPEN_ALERTS: &[Column] = &[
     fixed("severity", "SEVERITY", 11, 0),
-    flex("cause", "CAUSE", (16, 200, 8), 0).unsorted(),
+    flex("cause", "CAUSE", (16, 200, 8), 0),
     fixed("first_seen_at", "SINCE", 5, 1).right(),
     flex("state", "STATE", (14, 22, 1), 2).unsorted(),
 ];
@@ -160,7 +160,7 @@ const OPEN_ALERTS: &[Column] = &[
 const DEVICE_COMMANDS: &[Column] = &[
     flex("type", "COMMAND", (14, 30, 3), 0),
     flex("status", "STATUS", (13, 26, 4), 0),
-    flex("detail", "DETAIL", (20, 60, 4), 4).unsorted(),
+    flex("detail", "DETAIL", (20, 60, 4), 4),
     flex("created_by", "BY", (8, 24, 2), 3),
     fixed("id", "ID", 8, 5),
     fixed("created_at", "AGE", 5, 1).right(),
@@ -171,7 +171,7 @@ const WIZARD_DEVICES: &[Column] = &[
     flex("id", "DEVICE", (12, NAME_MOST, 4), 0).names(),
     fixed("status", "STATUS", 9, 0),
     flex("type", "TYPE", (12, 20, 2), 3),
-    flex("site", "SITE", (6, 14, 1), 2).unsorted().names(),
+    flex("site", "SITE", (6, 14, 1), 2).names(),
     flex("tags", "TAGS", (12, 60, 4), 4),
     fixed("last_seen_at", "SEEN", 5, 1).right(),
 ];

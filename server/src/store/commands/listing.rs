@@ -70,6 +70,13 @@ const COLUMNS: &[Column] = &[
         sql: "COALESCE(finished_at - COALESCE(started_at, created_at), -1)",
         kind: ColumnKind::Number,
     },
+    Column { name: "state", sql: "COALESCE(state, '')", kind: ColumnKind::Text },
+    // Why it failed; else its step while it goes on; else what its sender noted.
+    Column {
+        name: "detail",
+        sql: "COALESCE(error_code || COALESCE(': ' || error_message, ''), CASE WHEN open THEN step END, (SELECT notes FROM batches b WHERE b.id = commands.batch_id), '')",
+        kind: ColumnKind::Text,
+    },
     Column { name: "exit_code", sql: "COALESCE(exit_code, -1)", kind: ColumnKind::Number },
     Column { name: "error_code", sql: "COALESCE(error_code, '')", kind: ColumnKind::Text },
 ];

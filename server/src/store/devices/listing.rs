@@ -39,6 +39,11 @@ const COLUMNS: &[Column] = &[
     Column { name: "id", sql: "id", kind: ColumnKind::Text },
     Column { name: "status", sql: "status", kind: ColumnKind::Text },
     Column { name: "type", sql: "type", kind: ColumnKind::Text },
+    Column {
+        name: "site",
+        sql: "COALESCE((SELECT value FROM device_tags s WHERE s.project_id = devices.project_id AND s.device_id = devices.id AND s.key = 'site'), '')",
+        kind: ColumnKind::Text,
+    },
     Column { name: "tags", sql: "tags", kind: ColumnKind::Text },
     Column { name: "last_seen_at", sql: "COALESCE(last_seen_at, -1)", kind: ColumnKind::Number },
     Column { name: "enrolled_at", sql: "enrolled_at", kind: ColumnKind::Number },
