@@ -343,7 +343,7 @@ impl Response {
 pub mod error_code {
     /// The device cannot know whether it ended: it went down meanwhile. Not run again.
     pub const INTERRUPTED: &str = "interrupted";
-    /// It ran longer than its `timeout_s`, and was ended.
+    /// It ran longer than its `timeout_s`, and was ended; or its host did not come back in time.
     pub const TIMEOUT: &str = "timeout";
     /// The message or its payload is not valid; nothing was done.
     pub const REJECTED: &str = "rejected";

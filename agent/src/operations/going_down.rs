@@ -5,7 +5,7 @@
 //!  asked ─▶ leave of the server's part ─▶ command line ─▶ down … up ─▶ asked again: back? well
 //!                                             │ fails               still the same boot: waits
 //!                                             ▼                     until the ceiling, then fails
-//!                                           fails
+//!                                           fails                 with `timeout`
 //! ```
 //!
 //! Whether it is back is known by the boot and the run in which its state was entered,
@@ -96,7 +96,7 @@ impl Step<'_> {
             return None;
         }
         Some(fail(
-            error_code::INTERRUPTED,
+            error_code::TIMEOUT,
             "the command line was run, but the device did not go down and come back in time",
         ))
     }

@@ -5,7 +5,7 @@
 //!  Queued ────────────▶ Published ──────▶ Accepted ──────▶ Running ──────▶ completed, failed
 //!    │ └──────────────────┴───────────────┴─ a response may skip some ─┘      │
 //!    │ Due: expired       │ Due: expired     │ Due: timed_out   │  reboot: gone, or
-//!    │ cancel: cancelled  │                  │                  │  state awaiting_reconnect
+//!    │ cancel: cancelled  │                  │                  │  in a state of going down
 //!    │                    │                  │                  ▼
 //!    │                    │                  │        AwaitingReconnect ──▶ completed, on a new boot id
 //!    │                    │                  │                  │ Due: timed_out
@@ -24,7 +24,8 @@
 //! - Ended is ended: what comes later is a note on the timeline, or nothing
 //!   when the device merely repeats itself.
 //! - A device's own time-out ends it with `failed`/`timeout`; the server says
-//!   `timed_out` when 30 s beyond that nothing final has come.
+//!   `timed_out` when 30 s beyond that nothing final has come. A reboot that takes
+//!   too long is `timed_out`, whoever notices first.
 //!
 //! All instants here are on the steady clock, in milliseconds.
 
@@ -33,8 +34,9 @@ use quarterdeck_protocol::{
     limits::SILENCE_GRACE_MS,
 };
 
-/// The workflow state by which a device says that it goes down for a reboot.
-pub const STATE_AWAITING_RECONNECT: &str = "awaiting_reconnect";
+/// The workflow states by which a device says that it goes down for a reboot: that of the agent's
+/// own operations, and the status's name for those of others.
+const GOING_DOWN: [&str; 2] = ["restarting", "awaiting_reconnect"];
 
 /// What is decided upon.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -290,6 +292,10 @@ fn respond(state: &CommandState, said: Said<'_>, now_ms: i64) -> Result<Step, Re
                 Some(error_code::CANCELLED) if pending.is_some() => {
                     (CommandStatus::Cancelled, None)
                 }
+                // It counts the same ceiling: who comes first must make no difference.
+                Some(error_code::TIMEOUT) if matches!(state.kind, Kind::Reboot { .. }) => {
+                    (CommandStatus::TimedOut, Some("not back with a new boot id"))
+                }
                 _ => (CommandStatus::Failed, None),
             };
             Ok(end(status, By::Device, why))
@@ -343,7 +349,7 @@ fn progress(
     };
     match (running, state.kind) {
         (Phase::Running { boot_id, .. }, Kind::Reboot { ceiling_ms })
-            if said.state == Some(STATE_AWAITING_RECONNECT) =>
+            if said.state.is_some_and(|state| GOING_DOWN.contains(&state)) =>
         {
             await_reconnect(boot_id, now_ms + ceiling_ms, By::Device)
         }

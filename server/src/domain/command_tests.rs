@@ -237,6 +237,23 @@ fn a_host_has_its_ceiling_to_go_down_for_a_reboot() {
 }
 
 #[test]
+fn a_reboot_that_its_device_gives_up_is_timed_out_as_if_we_had_noticed_first() {
+    let gave_up = Event::Response(Said {
+        status: ResponseStatus::Failed,
+        error_code: Some(error_code::TIMEOUT),
+        state: None,
+        boot_id: Some("b1"),
+    });
+    for (command, status) in [
+        (reboot(running(false)), CommandStatus::TimedOut),
+        (plain(running(false)), CommandStatus::Failed),
+    ] {
+        let next = step(&command, gave_up, NOW).expect("its last word").next;
+        assert_eq!(next, Phase::Ended(status), "{:?}", command.kind);
+    }
+}
+
+#[test]
 fn a_shutdown_is_believed_once_the_host_has_stayed_away() {
     let gone = step(&shutdown(running(false)), Event::DeviceGone, NOW).expect("gone").next;
     let ends_due = NOW + SILENCE_GRACE_MS;
@@ -250,7 +267,7 @@ fn a_reboot_waits_at_most_its_ceiling_from_the_moment_it_goes_down() {
     let down = Event::Response(Said {
         status: ResponseStatus::Progress,
         error_code: None,
-        state: Some(STATE_AWAITING_RECONNECT),
+        state: Some("restarting"),
         boot_id: Some("b1"),
     });
     for event in [down, Event::DeviceGone, said(ResponseStatus::Completed)] {
@@ -306,7 +323,7 @@ fn any_event() -> impl Strategy<Value = Event<'static>> {
         Some("timeout"),
         Some("x"),
     ]);
-    let state = prop::sample::select(vec![None, Some("executing"), Some(STATE_AWAITING_RECONNECT)]);
+    let state = prop::sample::select(vec![None, Some("executing"), Some("restarting")]);
     let boot = || prop::sample::select(vec![None, Some("b1"), Some("b2")]);
     prop_oneof![
         3 => (status, code, state, boot()).prop_map(|(status, error_code, state, boot_id)| Event::Response(Said {
