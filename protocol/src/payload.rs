@@ -9,6 +9,7 @@ mod managed;
 
 use std::collections::BTreeMap;
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -335,18 +336,22 @@ impl Payload for FilePull {
     }
 }
 
-/// Checks that a file's content comes from exactly one place.
+/// Checks that a file's content comes from exactly one place, and can be read there.
 fn one_source(
     content: Option<&String>,
     content_base64: Option<&String>,
     upload_id: Option<&Uuid>,
 ) -> Result<(), InvalidPayload> {
     let sources = [content.is_some(), content_base64.is_some(), upload_id.is_some()];
-    if sources.into_iter().filter(|given| *given).count() == 1 {
-        return Ok(());
+    if sources.into_iter().filter(|given| *given).count() != 1 {
+        let expected = "expected exactly one of content, content_base64, upload_id";
+        return Err(InvalidPayload::new("content", expected));
     }
-    let expected = "expected exactly one of content, content_base64, upload_id";
-    Err(InvalidPayload::new("content", expected))
+    if let Some(text) = content_base64 {
+        let read = BASE64_STANDARD.decode(text);
+        read.map_err(|e| InvalidPayload::new("content_base64", format!("expected Base64: {e}")))?;
+    }
+    Ok(())
 }
 
 fn check_sha256(sum: Option<&str>) -> Result<(), InvalidPayload> {

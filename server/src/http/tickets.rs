@@ -144,8 +144,10 @@ pub(super) fn check_origin(headers: &HeaderMap) -> Result<()> {
     let mut origins = headers.get_all(header::ORIGIN).iter();
     let Some(origin) = origins.next() else { return Ok(()) };
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+    // A proxy before this server may speak TLS for it.
     let origin_host =
-        origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
+        origin.filter(|(scheme, _)| matches!(*scheme, "http" | "https")).map(|(_, host)| host);
     match (origin_host, host) {
         // Of two, another program might have checked the other one.
         (Some(origin), Some(host))
