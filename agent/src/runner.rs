@@ -298,6 +298,10 @@ impl Runner {
             let read = kept.source.clone().read();
             let event = match &read {
                 Ok(_) if is_foreign => Event::Abort(no_target(&topic).into()),
+                // Who took it away while the agent was away does not want it to go on (R7).
+                Ok(_) if !kept.command.is_ended() && self.targets.lacks(&topic) => {
+                    Event::Abort(no_workflow(&topic).into())
+                }
                 Ok(_) => Event::AgentStarted { same_boot: is_same_boot },
                 // A restart of its own cannot mend it (R7).
                 Err(reason) => Event::Abort(format!("Fail to resume on start: {reason}").into()),
@@ -602,6 +606,10 @@ fn started_by(command: &Command) -> Option<CommandTopic> {
 
 fn no_target(topic: &CommandTopic) -> String {
     format!("Fail to resume on start: {} is no target of this agent any more", topic.target())
+}
+
+fn no_workflow(topic: &CommandTopic) -> String {
+    format!("Fail to resume on start: the workflow of {} is gone", topic.operation())
 }
 
 fn unreadable(topic: &CommandTopic, reason: &str) -> Source {

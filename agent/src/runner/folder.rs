@@ -56,19 +56,20 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Reads the folder for the first time, and begins to watch it; `at` stands in its news.
+    /// Reads the folder for the first time, and begins to watch it; `at` stands in its news. Gives
+    /// no catalogue when the folder cannot be read.
     pub fn watch(
         at: usize,
         whose: Whose,
         path: PathBuf,
         to: mpsc::Sender<News>,
-    ) -> (Self, Catalogue) {
-        let mut reader = Reader { at, whose, path, before: Vec::new(), error: None };
+    ) -> (Self, Option<Catalogue>) {
+        let mut reader = Reader { at, whose, path, before: None, error: None };
         if whose == Whose::Child && !reader.path.is_dir() {
             let folder = reader.path.display();
             tracing::warn!(%folder, "make this folder, with the operations of a child: it has none until then");
         }
-        let catalogue = reader.read().unwrap_or_else(|| Catalogue::of(whose, Vec::new()));
+        let catalogue = reader.read();
         let (wanted, requests) = watch::channel(0);
         tokio::spawn(run(reader, requests, to));
         (Self { wanted }, catalogue)
@@ -109,7 +110,8 @@ struct Reader {
     at: usize,
     whose: Whose,
     path: PathBuf,
-    before: Vec<FolderFile>,
+    /// What was found the last time; nothing until it could be read.
+    before: Option<Vec<FolderFile>>,
     /// Why it could not be read the last time.
     error: Option<String>,
 }
@@ -130,10 +132,10 @@ impl Reader {
         };
         self.error = None;
         files.sort_by(|a, b| a.path.cmp(&b.path));
-        if files == self.before {
+        if self.before.as_ref() == Some(&files) {
             return None;
         }
-        self.before.clone_from(&files);
+        self.before = Some(files.clone());
         let catalogue = Catalogue::of(self.whose, files);
         for rejected in &catalogue.rejected {
             let rejected = rejected.to_string().replace('\n', "; ");

@@ -47,6 +47,8 @@ struct Target {
     name: String,
     folder: Folder,
     catalogue: Arc<Catalogue>,
+    /// The folder could be read, at least once.
+    is_known: bool,
     /// The folder was read for requests up to this one.
     served: u64,
     /// Its commands do not come from the bus.
@@ -63,7 +65,10 @@ impl Targets {
         let list = std::iter::once(own).chain(children).enumerate();
         let list = list.map(|(at, (whose, name, path))| {
             let (folder, catalogue) = Folder::watch(at, whose, path, to.clone());
-            Target { name, folder, catalogue: Arc::new(catalogue), served: 0, is_unheard: false }
+            let is_known = catalogue.is_some();
+            let catalogue = catalogue.unwrap_or_else(|| Catalogue::of(whose, Vec::new()));
+            let catalogue = Arc::new(catalogue);
+            Target { name, folder, catalogue, is_known, served: 0, is_unheard: false }
         });
         Self { root: scope.root, list: list.collect(), news, requests: 0 }
     }
@@ -105,6 +110,11 @@ impl Targets {
         self.of(topic).and_then(|target| target.catalogue.get(topic.operation()))
     }
 
+    /// Whether its target surely has no such operation: a folder that cannot be read may have it.
+    pub(super) fn lacks(&self, topic: &CommandTopic) -> bool {
+        self.of(topic).is_some_and(|target| target.is_known) && self.entry(topic).is_none()
+    }
+
     /// Whether who takes part in the bus may start a command.
     pub(super) fn is_open_to_bus(&self, topic: &CommandTopic) -> bool {
         self.of(topic).is_some_and(|target| target.is_open_to_bus(topic.operation()))
@@ -138,6 +148,7 @@ impl Targets {
         let Some(target) = self.list.get_mut(news.at) else { return false };
         target.served = target.served.max(news.served);
         let is_other = news.catalogue.is_some();
+        target.is_known |= is_other;
         target.catalogue = news.catalogue.map_or_else(|| target.catalogue.clone(), Arc::new);
         is_other
     }

@@ -205,6 +205,32 @@ fn what_a_killed_agent_left_running_is_gone_before_it_runs_again() {
 }
 
 #[test]
+fn a_command_whose_workflow_was_taken_away_meanwhile_fails_and_one_that_has_ended_stays() {
+    let flow = |name: &str, action: &str| format!("operation = \"{name}\"\n[init]\n{action}\n");
+    let waits = "action = \"await-agent-restart\"\non_success = \"successful\"";
+    let ends = "action = \"proceed\"\non_success = \"successful\"";
+    let files = [("gone", waits), ("ended", ends), ("kept", waits)];
+    let files = files.map(|(name, action)| (format!("{name}.toml"), flow(name, action)));
+    let files = files.each_ref().map(|(name, text)| (name.as_str(), text.as_str()));
+    let Some((mut agent, folder)) = agent(&files) else { return };
+    agent.start();
+    for operation in ["gone", "kept", "ended"] {
+        begin(&mut agent, operation, "1", json!({}));
+    }
+    reaches(&mut agent, "ended", "1", "successful");
+    agent.kill();
+    for name in ["gone.toml", "ended.toml"] {
+        fs::remove_file(folder.path().join("workflows").join(name)).expect("it was there");
+    }
+    agent.start();
+    let reason = reaches(&mut agent, "gone", "1", "failed")["reason"].clone();
+    assert_eq!(reason, "Fail to resume on start: the workflow of gone is gone");
+    reaches(&mut agent, "kept", "1", "successful");
+    let states = check::states(&agent.seen(), &topic("ended", "1"));
+    assert_eq!(states, ["init", "successful"], "left alone");
+}
+
+#[test]
 fn a_broker_that_goes_and_comes_back_misses_no_end() {
     let script = "operation = \"op\"\n[init]\nscript = \"sh -c 'echo >@DIR@/begun-${.topic.cmd_id}; while [ ! -e @DIR@/go ]; do sleep 0.1; done'\"\non_success = \"next\"\n[next]\naction = \"proceed\"\non_success = \"successful\"";
     let Some((mut agent, folder)) = agent(&[("op.toml", script)]) else { return };

@@ -117,7 +117,7 @@ cases! {
     workflow_case_r4_a_script_that_a_crash_cut_off_runs_again: "r4-a-script-that-a-crash-cut-off-runs-again",
     workflow_case_r4_the_baton_may_be_passed_while_the_agent_is_away: "r4-the-baton-may-be-passed-while-the-agent-is-away",
     workflow_case_r6_a_finished_command_is_left_alone_by_a_restart: "r6-a-finished-command-is-left-alone-by-a-restart",
-    workflow_case_r7_what_was_found_pending_without_its_file_goes_on_as_it_began: "r7-what-was-found-pending-without-its-file-goes-on-as-it-began",
+    workflow_case_r7_what_is_found_pending_without_its_file_fails: "r7-what-is-found-pending-without-its-file-fails",
     workflow_case_s1_a_command_line_is_split_as_a_shell_does_and_nothing_more: "s1-a-command-line-is-split-as-a-shell-does-and-nothing-more",
     workflow_case_s10_the_program_may_come_from_the_payload: "s10-the-program-may-come-from-the-payload",
     workflow_case_s11_indexes_that_lead_nowhere: "s11-indexes-that-lead-nowhere",

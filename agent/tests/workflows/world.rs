@@ -330,11 +330,20 @@ impl Stage for World {
         self.life += 1;
         let mut agent = Agent::default();
         for (topic, (source, json)) in &self.saved {
-            let command = serde_json::from_str(json).expect("what was saved can be read");
+            let command: Command = serde_json::from_str(json).expect("what was saved can be read");
             let definition = Arc::new(source.definition());
+            let operation = topic.operation();
+            let is_gone = self.sources().iter().all(|it| *it.definition().operation != *operation);
+            let event = if is_gone && !command.is_ended() {
+                let reason =
+                    format!("Fail to resume on start: the workflow of {operation} is gone");
+                Event::Abort(reason.into())
+            } else {
+                Event::AgentStarted { same_boot: true }
+            };
             let entry = Entry { source: source.clone(), definition, command };
             agent.board.insert(topic.clone(), entry);
-            agent.queue.push_back((topic.clone(), Event::AgentStarted { same_boot: true }));
+            agent.queue.push_back((topic.clone(), event));
         }
         self.agent = Some(agent);
         for source in self.sources() {
