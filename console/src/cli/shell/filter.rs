@@ -18,7 +18,8 @@
 //! - questions: the model of the pane answers them ([`super::super::shell`]), a
 //!   recording nobody;
 //! - a full reset and the end of the scrollback, which are the operator's;
-//! - characters that deceive a reader: bidi controls, hidden ones ([`is_honest`]).
+//! - characters that deceive a reader: bidi controls, hidden ones ([`is_honest`]). A marker in
+//!   their place, as everywhere else, would shift what the program draws behind them.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -89,6 +90,8 @@ const DEC_MODES: [(u16, bool); 22] = [
 ];
 /// With this one what is pasted is marked.
 const BRACKETED_PASTE: u16 = 2004;
+/// Stops, 8 columns apart, that are set again where a program has changed them.
+const TAB_STOPS: usize = 64;
 /// The alternate screen of the oldest kind, and its heirs.
 const ALTERNATE: [u16; 3] = [47, 1047, 1049];
 
@@ -100,6 +103,11 @@ struct Speller {
     changed: BTreeMap<u16, bool>,
     has_margins: bool,
     is_insert: bool,
+    /// Return sends a line feed, too.
+    is_newline: bool,
+    has_tabs: bool,
+    /// Another set than ASCII may stand behind the first.
+    has_sets: bool,
     has_style: bool,
     has_title: bool,
     is_keypad: bool,
@@ -150,7 +158,7 @@ impl Speller {
         for &mode in csi.params() {
             match mode {
                 4 => self.is_insert = is_on,
-                20 => {}
+                20 => self.is_newline = is_on,
                 _ => continue,
             }
             self.put(&format!("\x1b[{mode}{}", if is_on { 'h' } else { 'l' }));
@@ -197,6 +205,17 @@ impl Speller {
         if std::mem::take(&mut self.is_insert) {
             self.put("\x1b[4l");
         }
+        if std::mem::take(&mut self.is_newline) {
+            self.put("\x1b[20l");
+        }
+        if std::mem::take(&mut self.has_tabs) {
+            // Past the right border it is the last column, where a tab ends anyway.
+            let stops = "\x1b[8C\x1bH".repeat(TAB_STOPS);
+            self.put(&format!("\x1b7\r\x1b[3g{stops}\x1b8"));
+        }
+        if std::mem::take(&mut self.has_sets) {
+            self.put("\x1b)B\x1b*B\x1b+B");
+        }
         if std::mem::take(&mut self.is_keypad) {
             self.put("\x1b>");
         }
@@ -239,11 +258,13 @@ impl Sink for Speller {
                 self.out.extend_from_slice(&[0x1b, last]);
             }
             ([], b'7' | b'8' | b'D' | b'E' | b'H' | b'M') => {
+                self.has_tabs |= last == b'H';
                 self.out.extend_from_slice(&[0x1b, last]);
             }
             ([b'#'], b'8') => self.put("\x1b#8"),
             // ASCII, the British set and line drawing, which all terminals have.
             ([set @ (b'(' | b')' | b'*' | b'+')], b'0' | b'A' | b'B') => {
+                self.has_sets |= *set != b'(' && last != b'B';
                 self.out.extend_from_slice(&[0x1b, *set, last]);
             }
             _ => {}
@@ -262,6 +283,10 @@ impl Sink for Speller {
                 self.has_margins = true;
                 self.spell(csi);
             }
+            (0, [0, 0], b'g') => {
+                self.has_tabs = true;
+                self.spell(csi);
+            }
             (
                 0,
                 [0, 0],
@@ -274,7 +299,7 @@ impl Sink for Speller {
                 | b'`'
                 | b'a'
                 | b'b'
-                | b'd'..=b'g'
+                | b'd'..=b'f'
                 | b'm'
                 | b's'
                 | b'u',
@@ -364,7 +389,7 @@ mod tests {
     fn the_terminal_is_given_back_as_it_was() {
         let mut filter = Filter::default();
         filter.feed(
-            b"\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[?2004h\x1b[4h\x1b=\x1b[2;5r\x1b[31m\x1b[3 q\x1b",
+            b"\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[?2004h\x1b[4h\x1b=\x1b[2;5r\x1b[31m\x1b[3 q\x1b[20h\x1b[3g\x1b)0\x1b",
         );
         let undone = String::from_utf8(filter.undo()).expect("text");
         for part in [
@@ -377,6 +402,9 @@ mod tests {
             "\x1b[r",
             "\x1b[m",
             "\x1b[0 q",
+            "\x1b[20l",
+            "\x1b[3g\x1b[8C\x1bH\x1b[8C\x1bH",
+            "\x1b)B",
         ] {
             assert!(undone.contains(part), "{part:?} in {undone:?}");
         }

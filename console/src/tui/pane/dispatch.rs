@@ -53,9 +53,10 @@ impl Sink for Screen {
             ([], b'=') => self.modes.keypad = true,
             ([], b'>') => self.modes.keypad = false,
             ([], b'D') => self.line_feed(),
+            // The line first: beside the margins nothing scrolls.
             ([], b'E') => {
-                self.carriage_return();
                 self.line_feed();
+                self.carriage_return();
             }
             ([], b'H') => self.set_tab(true),
             ([], b'M') => self.reverse_line_feed(),
@@ -153,7 +154,9 @@ impl Screen {
             b'@' => self.insert_cells(n),
             b'A' => self.up(n),
             b'B' => self.down(n),
-            b'C' | b'a' => self.right(n),
+            b'C' => self.right(n),
+            // ECMA-48 knows of no margins here (8.3.57).
+            b'a' => self.go(self.cursor.row, self.cursor.col.saturating_add(n)),
             b'D' | b'j' => self.left(n),
             b'E' => {
                 self.down(n);
@@ -290,8 +293,8 @@ impl Screen {
     }
 
     // Erasing and editing. What comes or goes by lines moves the cursor to the line's beginning
-    // (ECMA-48, 8.3.32 and 8.3.67). What erases to the right of a full row erases its last
-    // character, and the next one goes there, as in xterm. Nothing else moves it.
+    // (ECMA-48, 8.3.32 and 8.3.67). After a full row the cursor is on its last character, and the
+    // next one goes there, once something was erased, inserted or deleted, as in xterm.
 
     fn erase_display(&mut self, what: u16, is_selective: bool) {
         let (row, rows) = (self.cursor.row, self.size.rows);
@@ -304,7 +307,10 @@ impl Screen {
                 self.erase_rows(0..row, is_selective);
                 self.erase_line(1, is_selective);
             }
-            2 => self.erase_rows(0..rows, is_selective),
+            2 => {
+                self.cursor.is_past_end = false;
+                self.erase_rows(0..rows, is_selective);
+            }
             3 if !is_selective => self.history.clear(),
             _ => {}
         }
@@ -325,26 +331,26 @@ impl Screen {
         let (row, col, cols, blank) =
             (self.cursor.row, self.cursor.col, self.size.cols, self.blank());
         let erased = match what {
-            0 => {
-                self.cursor.is_past_end = false;
-                col..cols
-            }
+            0 => col..cols,
             1 => 0..col + 1,
             2 => 0..cols,
             _ => return,
         };
+        self.cursor.is_past_end = false;
         self.grid_mut().erase(row, erased, blank, is_selective);
     }
 
     fn erase_cells(&mut self, n: u16) {
         let (row, col, blank) = (self.cursor.row, self.cursor.col, self.blank());
         let end = col.saturating_add(n).min(self.size.cols);
+        self.cursor.is_past_end = false;
         self.grid_mut().erase(row, col..end, blank, false);
     }
 
     fn insert_cells(&mut self, n: u16) {
         let (row, col, blank) = (self.cursor.row, self.cursor.col, self.blank());
         if self.margins.cols.contains(&col) {
+            self.cursor.is_past_end = false;
             let end = self.margins.cols.end;
             self.grid_mut().insert_cells(row, col..end, n, blank);
         }
@@ -353,6 +359,7 @@ impl Screen {
     fn delete_cells(&mut self, n: u16) {
         let (row, col, blank) = (self.cursor.row, self.cursor.col, self.blank());
         if self.margins.cols.contains(&col) {
+            self.cursor.is_past_end = false;
             let end = self.margins.cols.end;
             self.grid_mut().delete_cells(row, col..end, n, blank);
         }

@@ -130,8 +130,14 @@ fn clearing_after_a_full_row_takes_its_last_character() {
         ("abcdefgh\x1b[1K", "", (0, 7)),
         ("abcdefgh\x1b[J", "abcdefg", (0, 7)),
         ("abcdefgh\x1b[X", "abcdefg", (0, 7)),
-        ("abcdefgh\x1b[Xi", "abcdefg/i", (1, 1)),
-        ("abcdefgh\x1b[@i", "abcdefg/i", (1, 1)),
+        ("abcdefgh\x1b[Xi", "abcdefgi", (0, 7)),
+        ("abcdefgh\x1b[@i", "abcdefgi", (0, 7)),
+        ("abcdefgh\x1b[Pi", "abcdefgi", (0, 7)),
+        ("abcdefgh\x1b[1Ki", "       i", (0, 7)),
+        ("abcdefgh\x1b[2Ki", "       i", (0, 7)),
+        ("abcdefgh\x1b[1Ji", "       i", (0, 7)),
+        ("abcdefgh\x1b[2Ji", "       i", (0, 7)),
+        ("abcdefgh\x1b[9Ki", "abcdefgh/i", (1, 1)),
         ("abcdefgh\x1b[Li", "i/abcdefgh", (0, 1)),
     ]);
 }
