@@ -39,23 +39,40 @@ struct Console {
     frames: mpsc::Sender<Bytes>,
 }
 
-/// How far each stream came, and what that is of all.
+/// How far each stream came, and how many bytes that is of all; marks are none.
 #[derive(Debug, Default)]
 struct Count {
     ends: BTreeMap<u32, u64>,
     sum: u64,
-    /// What came before is in `sum` already: a stream counts from where it is met.
-    is_resumed: bool,
+    /// What went through before a restart of the server, as it was last stored.
+    before: Before,
+}
+
+/// What a count goes on from.
+#[derive(Debug, Default, Clone, Copy)]
+enum Before {
+    #[default]
+    Nothing,
+    /// Some streams have ended: what is stored is in the sum, and a stream counts from where it is met.
+    InSum,
+    /// All streams are still there, so where they are is all that there was; until each is met, at
+    /// least this.
+    AtLeast(u64),
 }
 
 impl Count {
     /// How much of a frame is new, and whether nothing is missing before it.
     fn look(&self, frame: &Frame) -> (u64, bool) {
-        let met_at = if self.is_resumed { frame.offset } else { 0 };
-        let before = self.ends.get(&frame.key.stream).copied().unwrap_or(met_at);
+        let met_at = match self.before {
+            Before::InSum => frame.offset,
+            Before::Nothing | Before::AtLeast(_) => 0,
+        };
         let end = frame.offset + frame.body.span();
+        let known = self.ends.get(&frame.key.stream).copied();
+        let before = known.unwrap_or(met_at);
         // More may not be under way: what comes from further on counts for nothing.
-        let is_possible = frame.offset <= before.saturating_add(WINDOW_MAX_BYTES.into());
+        let is_possible = frame.offset <= before.saturating_add(WINDOW_MAX_BYTES.into())
+            || (known.is_none() && matches!(self.before, Before::AtLeast(_)));
         let new = if is_possible { end.saturating_sub(before) } else { 0 };
         (new, frame.offset <= before)
     }
@@ -72,19 +89,31 @@ impl Count {
         }
         let end = self.ends.entry(frame.key.stream).or_default();
         *end = (*end).max(frame.offset + span);
-        self.sum = self.sum.saturating_add(new);
+        let is_mark = matches!(frame.body, Body::Mark(_));
+        self.sum = self.sum.saturating_add(new - u64::from(is_mark));
         if self.ends.len() > COUNTED_MAX_STREAMS {
             // Ids rise: the first is the one that ended longest ago.
             self.ends.pop_first();
         }
         new
     }
+
+    const fn bytes(&self) -> u64 {
+        match self.before {
+            Before::AtLeast(least) if least > self.sum => least,
+            _ => self.sum,
+        }
+    }
 }
 
 impl Relay {
-    /// Goes on counting after a restart of the server.
-    pub(super) fn counted(up: u64, down: u64) -> Self {
-        let count = |sum| Count { sum, is_resumed: true, ..Count::default() };
+    /// Goes on counting after a restart of the server; `has_all` says that no stream has ended.
+    pub(super) fn counted(up: u64, down: u64, has_all: bool) -> Self {
+        let count = |stored| {
+            let (sum, before) =
+                if has_all { (0, Before::AtLeast(stored)) } else { (stored, Before::InSum) };
+            Count { sum, before, ..Count::default() }
+        };
         Self(Mutex::new(State { up: count(up), down: count(down), ..State::default() }))
     }
 
@@ -143,13 +172,17 @@ impl Relay {
     /// Bytes to and from the device.
     pub(super) fn counts(&self) -> (u64, u64) {
         let state = self.lock();
-        (state.up.sum, state.down.sum)
+        (state.up.bytes(), state.down.bytes())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use quarterdeck_protocol::tunnel::{StreamKey, frame::Epoch};
+    use quarterdeck_protocol::tunnel::{
+        StreamKey,
+        frame::Epoch,
+        mark::{Exit, Mark},
+    };
 
     use super::*;
 
@@ -197,16 +230,36 @@ mod tests {
         relay.up(&data(0, 0, b"abc"));
         assert_eq!(relay.next_up(&data(0, 0, b"abc")).as_deref(), Some(&b""[..]));
         assert_eq!(relay.next_up(&data(0, 2, b"cd")).as_deref(), Some(&b"d"[..]));
-        let resumed = Relay::counted(100, 0);
+        let resumed = Relay::counted(100, 0, false);
         assert_eq!(resumed.next_up(&data(0, 100, b"x")).as_deref(), Some(&b"x"[..]));
     }
 
     #[test]
     fn after_a_restart_it_goes_on_counting_where_the_streams_are() {
-        let relay = Relay::counted(100, 50);
+        let relay = Relay::counted(100, 50, false);
         relay.up(&data(0, 100, b"abc"));
         relay.down(0, data(0, 48, b"abc").to_bytes());
         assert_eq!(relay.counts(), (103, 53));
+    }
+
+    #[test]
+    fn what_passed_after_the_last_look_before_a_restart_is_counted_where_all_streams_are_there() {
+        let relay = Relay::counted(100, 50, true);
+        assert_eq!(relay.counts(), (100, 50));
+        let far = u64::from(WINDOW_MAX_BYTES) * 3;
+        relay.up(&data(0, far, b"abc"));
+        relay.down(0, data(0, 30, b"abc").to_bytes());
+        assert_eq!(relay.counts(), (far + 3, 50), "of the other way one stream is still to be met");
+        relay.down(1, data(1, 40, b"abc").to_bytes());
+        assert_eq!(relay.counts(), (far + 3, 33 + 43));
+    }
+
+    #[test]
+    fn a_mark_is_no_byte() {
+        let relay = Relay::default();
+        relay.up(&data(0, 0, b"abc"));
+        relay.up(&Frame { body: Body::Mark(Mark::Exit(Exit::Code(0))), ..data(0, 3, b"") });
+        assert_eq!(relay.counts(), (3, 0));
     }
 
     #[test]

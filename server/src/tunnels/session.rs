@@ -122,7 +122,7 @@ impl Session {
     ) -> Arc<Self> {
         let (asked, questions) = mpsc::channel(ASKED_MAX);
         let relay = if about.life > 1 {
-            Relay::counted(about.bytes_up, about.bytes_down)
+            Relay::counted(about.bytes_up, about.bytes_down, about.kind == TunnelKind::Exec)
         } else {
             Relay::default()
         };

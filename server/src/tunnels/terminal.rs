@@ -68,6 +68,8 @@ pub(super) struct Terminal {
 #[derive(Debug)]
 struct State {
     recent: Recent,
+    /// How many of the output's offsets are marks.
+    marks: u64,
     /// How far it is in the log, and from where on.
     logged: u64,
     first: u64,
@@ -117,6 +119,7 @@ pub(super) struct Past {
     modes: Modes,
     size: Option<Size>,
     exit: Option<Exit>,
+    marks: u64,
 }
 
 impl Past {
@@ -126,6 +129,7 @@ impl Past {
         let mut chunks = Chunks::all(place)?;
         while let Some(opened) = chunks.next()? {
             for entry in opened.entries {
+                past.marks += u64::from(matches!(entry, Entry::Shown(Content::Mark(_))));
                 match entry {
                     Entry::Shown(Content::Bytes(bytes)) => past.modes.feed(&bytes),
                     Entry::Shown(Content::Mark(Mark::Resize(size))) => past.size = Some(size),
@@ -149,6 +153,7 @@ impl Terminal {
     ) -> Self {
         let state = State {
             recent: Recent::at(log.end()),
+            marks: past.marks,
             logged: log.end(),
             first: log.first(),
             modes: past.modes,
@@ -204,6 +209,12 @@ impl Terminal {
     /// How much it wrote, marks included.
     pub(super) fn end(&self) -> u64 {
         self.lock().recent.end()
+    }
+
+    /// How many bytes it wrote.
+    pub(super) fn bytes(&self) -> u64 {
+        let state = self.lock();
+        state.recent.end().saturating_sub(state.marks)
     }
 
     /// When it last wrote something.

@@ -55,7 +55,7 @@ use crate::{
 };
 
 /// How often what goes through is stored, in milliseconds.
-const PROGRESS_MS: u64 = 30_000;
+const PROGRESS_MS: u64 = 5_000;
 
 /// The task that owns a tunnel's life.
 pub(super) struct Task {
@@ -399,7 +399,7 @@ impl Task {
 
     fn counts(&self) -> (u64, u64) {
         let (up, down) = self.session.relay.counts();
-        let shown = self.session.terminal.as_ref().map_or(0, |terminal| terminal.end());
+        let shown = self.session.terminal.as_ref().map_or(0, |terminal| terminal.bytes());
         (up, if self.session.is_terminal() { shown } else { down })
     }
 }

@@ -343,6 +343,7 @@ impl State {
             return;
         };
         batch.bytes += content.span();
+        self.marks += u64::from(matches!(content, Content::Mark(_)));
         match &content {
             Content::Bytes(bytes) => self.modes.feed(bytes),
             Content::Mark(Mark::Resize(size)) => self.size = *size,
