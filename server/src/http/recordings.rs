@@ -25,7 +25,10 @@ use super::{
     query::{Params, page},
 };
 use crate::{
-    store::{audit::NewEntry, recordings},
+    store::{
+        audit::{Actor, NewEntry},
+        recordings,
+    },
     tunnels::{
         cast::{self, Format, Recorded},
         log::{Check, LogError, Place},
@@ -99,7 +102,7 @@ pub(super) async fn events(
     };
     let (recording, place) = found(&app, &member, &id).await?;
     if skip == 0 {
-        viewed(&app, &member, "recording.view", &recording, &Value::Null).await?;
+        Look::new(&app, &member, "recording.view", &recording).ok(Value::Null).await?;
     }
     let limit = paging.limit as usize;
     let recorded = recorded(&member.project, &recording, place);
@@ -144,12 +147,25 @@ async fn export<N>(
         Format::Bytes => ("application/octet-stream", "bin"),
     };
     let recorded = Arc::new(recorded(&member.project, &recording, place));
+    let look = Look::new(app, member, "recording.export", &recording);
     let opened = Arc::clone(&recorded);
-    blocking(move || opened.open()).await?;
-    viewed(app, member, "recording.export", &recording, &json!({ "as": extension })).await?;
+    if let Err(error) = blocking(move || opened.open()).await {
+        let detail = json!({ "as": extension, "problem": error.detail });
+        look.note(AuditOutcome::Failed, detail).await?;
+        return Err(error);
+    }
+    look.ok(json!({ "as": extension })).await?;
     let (pieces_to, pieces) = mpsc::channel(EXPORT_MAX_PIECES);
     // It ends with the recording, or when the client has gone.
-    tokio::task::spawn_blocking(move || cast::export(&recorded, format, &pieces_to));
+    let exporting =
+        tokio::task::spawn_blocking(move || cast::export(&recorded, format, &pieces_to));
+    tokio::spawn(async move {
+        let Ok(Err(error)) = exporting.await else { return };
+        tracing::warn!(recording = look.object, %error, "a recording could not be read to its end");
+        let detail = json!({ "as": extension, "problem": error.to_string() });
+        // That it was begun is recorded in any case.
+        let _ = look.note(AuditOutcome::Failed, detail).await;
+    });
     let stream = futures_util::stream::unfold(pieces, async |mut pieces| {
         pieces.recv().await.map(|piece| (piece, pieces))
     });
@@ -186,6 +202,11 @@ pub(super) async fn verify(
         (None, RecordingStatus::Incomplete) => Some("it ended before its session did".to_owned()),
         (None, RecordingStatus::Recording | RecordingStatus::Complete) => None,
     };
+    let look = Look::new(&app, &member, "recording.verify", &recording);
+    match &problem {
+        None => look.ok(Value::Null).await?,
+        Some(problem) => look.note(AuditOutcome::Failed, json!({ "problem": problem })).await?,
+    }
     Ok(axum::Json(RecordingCheck {
         is_whole: problem.is_none() && is_over,
         chunks: check.chunks,
@@ -233,35 +254,60 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Records who looked, before they see anything.
-async fn viewed<N>(
-    app: &Arc<App>,
-    member: &Member<N>,
+/// Somebody's look into a recording.
+struct Look {
+    app: Arc<App>,
+    project: ProjectId,
+    actor: Actor,
     action: &'static str,
-    recording: &Recording,
-    detail: &Value,
-) -> Result<()> {
-    let (auditor, actor, at) = (app.auditor.clone(), member.caller.actor(), app.clock.wall());
-    let (project, detail) = (member.project.clone(), detail.clone());
-    let object = format!("recording:{}", recording.id);
-    app.write(move |tx| {
-        Box::pin(async move {
-            let entry = NewEntry {
-                project: &project,
-                at,
-                actor: &actor,
-                action,
-                object,
-                outcome: AuditOutcome::Ok,
-                detail,
-            };
-            auditor.append(tx, entry).await?;
-            Ok(())
-        })
-    })
-    .await?;
-    app.audit_changed_of(&member.project);
-    Ok(())
+    object: String,
+}
+
+impl Look {
+    fn new<N>(
+        app: &Arc<App>,
+        member: &Member<N>,
+        action: &'static str,
+        recording: &Recording,
+    ) -> Self {
+        Self {
+            app: Arc::clone(app),
+            project: member.project.clone(),
+            actor: member.caller.actor(),
+            action,
+            object: format!("recording:{}", recording.id),
+        }
+    }
+
+    /// Records it, before they see anything.
+    async fn ok(&self, detail: Value) -> Result<()> {
+        self.note(AuditOutcome::Ok, detail).await
+    }
+
+    async fn note(&self, outcome: AuditOutcome, detail: Value) -> Result<()> {
+        let (auditor, at) = (self.app.auditor.clone(), self.app.clock.wall());
+        let (project, actor) = (self.project.clone(), self.actor.clone());
+        let (action, object) = (self.action, self.object.clone());
+        self.app
+            .write(move |tx| {
+                Box::pin(async move {
+                    let entry = NewEntry {
+                        project: &project,
+                        at,
+                        actor: &actor,
+                        action,
+                        object,
+                        outcome,
+                        detail,
+                    };
+                    auditor.append(tx, entry).await?;
+                    Ok(())
+                })
+            })
+            .await?;
+        self.app.audit_changed_of(&self.project);
+        Ok(())
+    }
 }
 
 const GONE: &str = "what was recorded is gone from the server's disk";

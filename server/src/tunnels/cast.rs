@@ -204,22 +204,22 @@ pub(crate) fn events(
 #[derive(Debug)]
 struct NotWanted;
 
-/// Hands all of a recording on. Blocks, also until it is taken.
+/// Hands all of a recording on; fails where that cannot be read. Blocks, also until it is taken.
 pub(crate) fn export(
     recorded: &Recorded,
     format: Format,
     to: &mpsc::Sender<Result<Bytes, std::io::Error>>,
-) {
+) -> Result<(), LogError> {
     let give = |bytes: Bytes| to.blocking_send(Ok(bytes)).map_err(|_| NotWanted);
     let exported = match format {
         Format::Bytes => export_bytes(recorded, give),
         Format::Cast => export_cast(recorded, give),
     };
-    if let Err(error) = exported {
-        tracing::warn!(%error, "a recording could not be read to its end");
+    if exported.is_err() {
         // The client is told by the connection's end.
         let _ = to.blocking_send(Err(std::io::Error::other("the recording cannot be read")));
     }
+    exported
 }
 
 fn export_bytes(

@@ -14,6 +14,7 @@ use quarterdeck_tests::{
     Fleet, binaries, cli,
     disk::SmallDisk,
     tunnel::{Console, wait_tunnel},
+    wait::{Look, wait_for},
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -111,8 +112,10 @@ async fn a_recording_is_what_was_shown_and_who_looked_is_recorded_too() -> Resul
     let told: Vec<_> = trail.iter().rev().map(|e| (e.actor.as_str(), e.action.as_str())).collect();
     let (view, exports) = told.split_last().expect("some");
     assert_eq!(*view, ("vera", "recording.view"));
-    // Two downloads, and what was compared with them.
-    assert_eq!(exports, [("vera", "recording.export"); 4]);
+    // Two downloads, a check between them, and what was compared with them.
+    let actions: Vec<_> = exports.iter().map(|(_, action)| *action).collect();
+    let [export, verify] = ["recording.export", "recording.verify"];
+    assert_eq!(actions, [export, verify, export, export, export]);
     viewer.request(Method::DELETE, &path, &Value::Null).await?.refused(403)?;
     assert_eq!(fleet.api().request(Method::DELETE, &path, &Value::Null).await?.status, 204);
     viewer.request(Method::GET, &path, &Value::Null).await?.refused(404)?;
@@ -237,6 +240,16 @@ async fn a_recording_of_which_something_is_missing_is_neither_whole_nor_given_as
         let answer = api.request(Method::GET, &format!("{path}/{part}"), &Value::Null).await?;
         assert_eq!(answer.refused(409)?.code, "recording_damaged", "{part}");
     }
+    // Who finds the damage is not the only one who learns of it; the command line checks, too.
+    let path = format!("@/audit?object=recording:{id}&outcome=failed");
+    wait_for("both in the audit log", || async {
+        let failed: Vec<AuditEntry> = api.list(&path).await?;
+        let of = |action: &str| failed.iter().filter(|e| e.action == action).count();
+        let has_problem = failed.iter().all(|e| e.detail["problem"].is_string());
+        let is_told = has_problem && of("recording.verify") == 4 && of("recording.export") == 6;
+        Ok(if is_told { Look::Ready(()) } else { Look::not_yet(format!("{failed:?}")) })
+    })
+    .await?;
     Ok(())
 }
 
