@@ -298,7 +298,7 @@ impl Runner {
             let read = kept.source.clone().read();
             let event = match &read {
                 Ok(_) if is_foreign => Event::Abort(no_target(&topic).into()),
-                // Who took it away while the agent was away does not want it to go on (R7).
+                // Who took it away does not want it to go on (R7).
                 Ok(_) if !kept.command.is_ended() && self.targets.lacks(&topic) => {
                     Event::Abort(no_workflow(&topic).into())
                 }

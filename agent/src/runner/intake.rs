@@ -256,7 +256,10 @@ impl Runner {
     /// What stands on a command's topic wins over what we had to say there, unless that is on
     /// the way already.
     fn take_back(&mut self, topic: &CommandTopic) {
-        self.held.remove(topic);
+        // A workflow that is gone is not brought back by it.
+        if let Some(abort @ Event::Abort(_)) = self.held.remove(topic) {
+            self.held.insert(topic.clone(), abort);
+        }
         if self.link.is_none() {
             self.outbox.forget(topic.as_str());
             if let Some(entry) = self.board.get_mut(topic) {

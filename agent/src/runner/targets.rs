@@ -47,7 +47,7 @@ struct Target {
     name: String,
     folder: Folder,
     catalogue: Arc<Catalogue>,
-    /// The folder could be read, at least once.
+    /// The folder was there when the agent started, and could be read.
     is_known: bool,
     /// The folder was read for requests up to this one.
     served: u64,
@@ -64,8 +64,9 @@ impl Targets {
         let children = children.map(|child| (Whose::Child, child.target, child.workflows));
         let list = std::iter::once(own).chain(children).enumerate();
         let list = list.map(|(at, (whose, name, path))| {
+            let is_there = path.is_dir();
             let (folder, catalogue) = Folder::watch(at, whose, path, to.clone());
-            let is_known = catalogue.is_some();
+            let is_known = catalogue.is_some() && is_there;
             let catalogue = catalogue.unwrap_or_else(|| Catalogue::of(whose, Vec::new()));
             let catalogue = Arc::new(catalogue);
             Target { name, folder, catalogue, is_known, served: 0, is_unheard: false }
@@ -110,9 +111,11 @@ impl Targets {
         self.of(topic).and_then(|target| target.catalogue.get(topic.operation()))
     }
 
-    /// Whether its target surely has no such operation: a folder that cannot be read may have it.
+    /// Whether its target surely has no such operation: a folder that is not there yet, or cannot
+    /// be read, may have it.
     pub(super) fn lacks(&self, topic: &CommandTopic) -> bool {
-        self.of(topic).is_some_and(|target| target.is_known) && self.entry(topic).is_none()
+        let target = self.of(topic).filter(|target| target.is_known);
+        target.is_some_and(|target| target.catalogue.lacks(topic.operation()))
     }
 
     /// Whether who takes part in the bus may start a command.
@@ -148,7 +151,6 @@ impl Targets {
         let Some(target) = self.list.get_mut(news.at) else { return false };
         target.served = target.served.max(news.served);
         let is_other = news.catalogue.is_some();
-        target.is_known |= is_other;
         target.catalogue = news.catalogue.map_or_else(|| target.catalogue.clone(), Arc::new);
         is_other
     }

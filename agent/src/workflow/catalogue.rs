@@ -152,7 +152,23 @@ pub enum Rejected {
     Card(InvalidCard),
 }
 
+impl Rejected {
+    /// Whether it may be a workflow for any operation, for all that is known.
+    fn may_be_a_workflow(&self) -> bool {
+        match self {
+            Self::Unreadable { path, .. } => path.extension().is_some_and(|it| it == "toml"),
+            Self::Nameless(_) => true,
+            Self::Duplicate { .. } | Self::Card(_) => false,
+        }
+    }
+}
+
 impl Catalogue {
+    /// Whether there surely is no such operation: a file that nobody can read may be for it.
+    pub fn lacks(&self, operation: &str) -> bool {
+        self.get(operation).is_none() && !self.rejected.iter().any(Rejected::may_be_a_workflow)
+    }
+
     /// Makes the catalogue of all files of a folder, over what is built in.
     pub fn of(whose: Whose, files: Vec<FolderFile>) -> Self {
         match whose {

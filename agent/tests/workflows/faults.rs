@@ -226,8 +226,29 @@ fn a_command_whose_workflow_was_taken_away_meanwhile_fails_and_one_that_has_ende
     let reason = reaches(&mut agent, "gone", "1", "failed")["reason"].clone();
     assert_eq!(reason, "Fail to resume on start: the workflow of gone is gone");
     reaches(&mut agent, "kept", "1", "successful");
-    let states = check::states(&agent.seen(), &topic("ended", "1"));
+    let mut states = check::states(&agent.seen(), &topic("ended", "1"));
+    // What the broker had not acknowledged is said again.
+    states.dedup();
     assert_eq!(states, ["init", "successful"], "left alone");
+}
+
+#[test]
+fn a_workflow_that_cannot_be_read_at_the_start_may_still_be_there() {
+    let waits = "operation = \"op\"\n[init]\naction = \"proceed\"\non_success = \"wait\"\n[wait]\naction = \"await-agent-restart\"\non_success = \"successful\"";
+    for is_cut in [true, false] {
+        let Some((mut agent, folder)) = agent(&[("op.toml", waits)]) else { return };
+        agent.start();
+        begin(&mut agent, "op", "1", json!({}));
+        reaches(&mut agent, "op", "1", "wait");
+        agent.kill();
+        let file = folder.path().join("workflows/op.toml");
+        fs::remove_file(&file).expect("it was there");
+        // What nobody can read may be any operation's.
+        let made = if is_cut { fs::write(&file, "") } else { fs::create_dir(&file) };
+        made.expect("made");
+        agent.start();
+        reaches(&mut agent, "op", "1", "successful");
+    }
 }
 
 #[test]

@@ -217,7 +217,7 @@ impl Phase {
 /// Decides what an event makes of a command. The only place where a command changes.
 pub fn step(state: &CommandState, event: Event<'_>, now_ms: i64) -> Result<Step, Refused> {
     if let Phase::Ended(status) = state.phase {
-        return after_the_end(status, event);
+        return after_the_end(status, state.kind, event);
     }
     match event {
         Event::Published => match state.phase {
@@ -264,12 +264,15 @@ pub fn step(state: &CommandState, event: Event<'_>, now_ms: i64) -> Result<Step,
     }
 }
 
-fn after_the_end(status: CommandStatus, event: Event<'_>) -> Result<Step, Refused> {
+fn after_the_end(status: CommandStatus, kind: Kind, event: Event<'_>) -> Result<Step, Refused> {
     let Event::Response(said) = event else { return Err(Refused::AlreadyEnded(status)) };
     let repeated = match status {
         // Its own last word stands: whatever led there is heard again, not late.
         CommandStatus::Completed => said.status != ResponseStatus::Failed,
         CommandStatus::Failed => said.status != ResponseStatus::Completed,
+        CommandStatus::TimedOut if matches!(kind, Kind::Reboot { .. }) => {
+            said.error_code == Some(error_code::TIMEOUT)
+        }
         _ => false,
     };
     if repeated {
@@ -294,7 +297,7 @@ fn respond(state: &CommandState, said: Said<'_>, now_ms: i64) -> Result<Step, Re
                 }
                 // It counts the same ceiling: who comes first must make no difference.
                 Some(error_code::TIMEOUT) if matches!(state.kind, Kind::Reboot { .. }) => {
-                    (CommandStatus::TimedOut, Some("not back with a new boot id"))
+                    (CommandStatus::TimedOut, Some(why_no_reboot(&state.phase)))
                 }
                 _ => (CommandStatus::Failed, None),
             };
@@ -431,17 +434,24 @@ fn due(state: &CommandState, now_ms: i64) -> Result<Step, Refused> {
             end(CommandStatus::Completed, By::Server, Some("the host is down"))
         }
         Phase::AwaitingReconnect { .. } => {
-            end(CommandStatus::TimedOut, By::Server, Some("not back with a new boot id"))
+            end(CommandStatus::TimedOut, By::Server, Some(why_no_reboot(&state.phase)))
         }
         Phase::Running { .. } => {
             let why = match state.kind {
-                Kind::Reboot { .. } => "it did not go down",
+                Kind::Reboot { .. } => why_no_reboot(&state.phase),
                 Kind::Plain | Kind::Shutdown => "the device stayed silent",
             };
             end(CommandStatus::TimedOut, By::Server, Some(why))
         }
         Phase::Ended(status) => return Err(Refused::AlreadyEnded(*status)),
     })
+}
+
+const fn why_no_reboot(phase: &Phase) -> &'static str {
+    match phase {
+        Phase::AwaitingReconnect { .. } => "not back with a new boot id",
+        _ => "it did not go down",
+    }
 }
 
 fn is_new_boot(before: Option<&str>, now: Option<&str>) -> bool {

@@ -250,6 +250,8 @@ fn a_reboot_that_its_device_gives_up_is_timed_out_as_if_we_had_noticed_first() {
     ] {
         let next = step(&command, gave_up, NOW).expect("its last word").next;
         assert_eq!(next, Phase::Ended(status), "{:?}", command.kind);
+        let again = CommandState { phase: next, ..command };
+        assert_eq!(step(&again, gave_up, NOW), Err(Refused::Repeated), "{:?}", again.kind);
     }
 }
 

@@ -196,13 +196,19 @@ pub(super) async fn verify(
         }
         checked => checked,
     });
-    let check = check.await?;
+    let look = Look::new(&app, &member, "recording.verify", &recording);
+    let check = match check.await {
+        Ok(check) => check,
+        Err(error) => {
+            look.note(AuditOutcome::Failed, json!({ "problem": error.detail })).await?;
+            return Err(error);
+        }
+    };
     let problem = match (check.problem, recording.status) {
         (Some(problem), _) => Some(problem),
         (None, RecordingStatus::Incomplete) => Some("it ended before its session did".to_owned()),
         (None, RecordingStatus::Recording | RecordingStatus::Complete) => None,
     };
-    let look = Look::new(&app, &member, "recording.verify", &recording);
     match &problem {
         None => look.ok(Value::Null).await?,
         Some(problem) => look.note(AuditOutcome::Failed, json!({ "problem": problem })).await?,

@@ -8,6 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use quarterdeck_protocol::tunnel::{
+    DEVICE_STREAM,
     frame::{Body, Frame},
     limits::WINDOW_MAX_BYTES,
 };
@@ -55,24 +56,22 @@ enum Before {
     Nothing,
     /// Some streams have ended: what is stored is in the sum, and a stream counts from where it is met.
     InSum,
-    /// All streams are still there, so where they are is all that there was; until each is met, at
-    /// least this.
+    /// An exec's: the streams of its program last as long as it does, so where they are is all that
+    /// there was. Until each was met, this and what came since is the better number.
     AtLeast(u64),
 }
+
+/// The streams of an exec's program; any other may have ended.
+const OF_EXEC: [u32; 2] = [0, DEVICE_STREAM];
 
 impl Count {
     /// How much of a frame is new, and whether nothing is missing before it.
     fn look(&self, frame: &Frame) -> (u64, bool) {
-        let met_at = match self.before {
-            Before::InSum => frame.offset,
-            Before::Nothing | Before::AtLeast(_) => 0,
-        };
+        let met_at = if matches!(self.before, Before::Nothing) { 0 } else { frame.offset };
+        let before = self.ends.get(&frame.key.stream).copied().unwrap_or(met_at);
         let end = frame.offset + frame.body.span();
-        let known = self.ends.get(&frame.key.stream).copied();
-        let before = known.unwrap_or(met_at);
         // More may not be under way: what comes from further on counts for nothing.
-        let is_possible = frame.offset <= before.saturating_add(WINDOW_MAX_BYTES.into())
-            || (known.is_none() && matches!(self.before, Before::AtLeast(_)));
+        let is_possible = frame.offset <= before.saturating_add(WINDOW_MAX_BYTES.into());
         let new = if is_possible { end.saturating_sub(before) } else { 0 };
         (new, frame.offset <= before)
     }
@@ -87,10 +86,17 @@ impl Count {
         if new == 0 {
             return 0;
         }
+        let bytes = new - u64::from(matches!(frame.body, Body::Mark(_)));
+        let is_met = self.ends.contains_key(&frame.key.stream);
+        self.sum = self.sum.saturating_add(bytes);
+        if let Before::AtLeast(least) = &mut self.before {
+            *least = least.saturating_add(bytes);
+            if !is_met && OF_EXEC.contains(&frame.key.stream) {
+                self.sum = self.sum.saturating_add(frame.offset);
+            }
+        }
         let end = self.ends.entry(frame.key.stream).or_default();
         *end = (*end).max(frame.offset + span);
-        let is_mark = matches!(frame.body, Body::Mark(_));
-        self.sum = self.sum.saturating_add(new - u64::from(is_mark));
         if self.ends.len() > COUNTED_MAX_STREAMS {
             // Ids rise: the first is the one that ended longest ago.
             self.ends.pop_first();
@@ -98,20 +104,19 @@ impl Count {
         new
     }
 
-    const fn bytes(&self) -> u64 {
-        match self.before {
-            Before::AtLeast(least) if least > self.sum => least,
-            _ => self.sum,
-        }
+    /// Within what the store takes, whatever a device says.
+    fn bytes(&self) -> u64 {
+        let least = if let Before::AtLeast(least) = self.before { least } else { 0 };
+        self.sum.max(least).min(i64::MAX.unsigned_abs())
     }
 }
 
 impl Relay {
-    /// Goes on counting after a restart of the server; `has_all` says that no stream has ended.
-    pub(super) fn counted(up: u64, down: u64, has_all: bool) -> Self {
+    /// Goes on counting after a restart of the server.
+    pub(super) fn counted(up: u64, down: u64, is_exec: bool) -> Self {
         let count = |stored| {
             let (sum, before) =
-                if has_all { (0, Before::AtLeast(stored)) } else { (stored, Before::InSum) };
+                if is_exec { (0, Before::AtLeast(stored)) } else { (stored, Before::InSum) };
             Count { sum, before, ..Count::default() }
         };
         Self(Mutex::new(State { up: count(up), down: count(down), ..State::default() }))
@@ -243,15 +248,26 @@ mod tests {
     }
 
     #[test]
-    fn what_passed_after_the_last_look_before_a_restart_is_counted_where_all_streams_are_there() {
+    fn of_an_exec_all_is_counted_that_passed_before_a_restart() {
         let relay = Relay::counted(100, 50, true);
         assert_eq!(relay.counts(), (100, 50));
         let far = u64::from(WINDOW_MAX_BYTES) * 3;
         relay.up(&data(0, far, b"abc"));
         relay.down(0, data(0, 30, b"abc").to_bytes());
-        assert_eq!(relay.counts(), (far + 3, 50), "of the other way one stream is still to be met");
-        relay.down(1, data(1, 40, b"abc").to_bytes());
+        assert_eq!(relay.counts(), (far + 3, 53), "the other stream may have had the rest");
+        relay.down(DEVICE_STREAM, data(DEVICE_STREAM, 40, b"abc").to_bytes());
         assert_eq!(relay.counts(), (far + 3, 33 + 43));
+    }
+
+    #[test]
+    fn a_stream_that_says_it_is_far_on_adds_nothing_but_what_it_brings() {
+        let relay = Relay::counted(100, 50, true);
+        for stream in 1..10 {
+            relay.down(stream, data(stream, 1 << 47, b"x").to_bytes());
+        }
+        relay.down(0, data(0, 10, b"x").to_bytes());
+        relay.down(0, data(0, 1 << 47, b"x").to_bytes());
+        assert_eq!(relay.counts(), (100, 60));
     }
 
     #[test]

@@ -143,6 +143,18 @@ fn clearing_after_a_full_row_takes_its_last_character() {
 }
 
 #[test]
+fn margins_hold_what_belongs_within_them() {
+    const SIDES: &str = "\x1b[?69h\x1b[2;5s";
+    all(&[
+        // HPR passes the right one, CUF does not.
+        (&format!("{SIDES}\x1b[1;3H\x1b[9ax"), "       x", (0, 7)),
+        (&format!("{SIDES}\x1b[1;3H\x1b[9Cx"), "    x", (0, 4)),
+        // NEL in the last row, right of the margins, scrolls nothing.
+        (&format!("a\r\nb\r\nc\r\nd{SIDES}\x1b[4;7H\x1bE"), "a/b/c/d", (3, 1)),
+    ]);
+}
+
+#[test]
 fn wide_characters_take_two_columns() {
     all(&[
         ("日本", "日本", (0, 4)),

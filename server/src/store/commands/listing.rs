@@ -71,10 +71,11 @@ const COLUMNS: &[Column] = &[
         kind: ColumnKind::Number,
     },
     Column { name: "state", sql: "COALESCE(state, '')", kind: ColumnKind::Text },
-    // Why it failed; else its step while it goes on; else what its sender noted.
+    // Why it failed; else its step while it goes on; else what its sender noted. Its beginning is
+    // enough for an order, and a cursor of all of it would be long.
     Column {
         name: "detail",
-        sql: "COALESCE(error_code || COALESCE(': ' || error_message, ''), CASE WHEN open THEN step END, (SELECT notes FROM batches b WHERE b.id = commands.batch_id), '')",
+        sql: "SUBSTR(COALESCE(error_code || CASE WHEN exit_code <> 0 THEN ' exit ' || exit_code ELSE '' END || COALESCE(': ' || error_message, ''), CASE WHEN open THEN step END, (SELECT notes FROM batches b WHERE b.id = commands.batch_id), ''), 1, 200)",
         kind: ColumnKind::Text,
     },
     Column { name: "exit_code", sql: "COALESCE(exit_code, -1)", kind: ColumnKind::Number },
