@@ -141,6 +141,11 @@ fn what_cannot_be_understood_is_refused_and_changes_nothing() {
         assert_eq!(last["error_code"], code, "{last}");
         assert!(last["error_message"].as_str().unwrap().contains(part), "{last}");
     }
+    let mut partial = message("ping", json!({}));
+    partial.as_object_mut().unwrap().remove("expires_at");
+    bench.publish("commands", partial.to_string());
+    let last = bench.wait_final(&id_of(&partial));
+    assert_eq!(last["error_message"], "missing field `expires_at`");
     let good = message("ping", json!({})).to_string();
     bench.publish("commands", "");
     bench.publish("commands", "[[[[");

@@ -499,7 +499,7 @@ pub struct Command {
     pub retry_of: Option<CommandId>,
     /// When a new one may go, after `blocked_safety`.
     pub blocked_until: Option<Timestamp>,
-    #[schema(value_type = Option<Object>)]
+    /// Whatever the device answered; of the own operations an object.
     pub result: Option<Value>,
     pub exit_code: Option<i32>,
     pub stdout: Option<String>,

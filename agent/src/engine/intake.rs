@@ -243,8 +243,8 @@ pub(crate) fn read_command(payload: &[u8]) -> Result<CommandMessage, (Option<Com
         }
         None => return Err((id, format!("schema_version: expected {SCHEMA_VERSION}"))),
     }
-    let message: CommandMessage = serde_path_to_error::deserialize(value)
-        .map_err(|error| (id, format!("{}: {}", error.path(), error.inner())))?;
+    let message: CommandMessage =
+        serde_path_to_error::deserialize(value).map_err(|error| (id, error.to_string()))?;
     if !(TIMEOUT_MIN_S..=TIMEOUT_MAX_S).contains(&message.timeout_s) {
         let expected = format!("expected {TIMEOUT_MIN_S} to {TIMEOUT_MAX_S}");
         return Err((id, format!("timeout_s: {expected}, not {}", message.timeout_s)));

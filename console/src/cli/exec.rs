@@ -23,7 +23,7 @@ use quarterdeck_protocol::{
     tunnel::mark::{Exit, Mark, Signal},
 };
 use tokio::{
-    io::{AsyncWrite, stderr, stdin, stdout},
+    io::{AsyncWrite, AsyncWriteExt as _, stderr, stdin, stdout},
     signal::unix::{SignalKind, signal},
     time::{Instant, sleep_until, timeout},
 };
@@ -132,8 +132,9 @@ async fn exec(context: &Context, request: &CreateTunnel) -> Result<Exit, CliErro
 /// Moves everything until the program and its output are at their end.
 async fn serve(attachment: &Attachment, main: &Stream) -> Result<Option<Exit>, Stopped> {
     let mut exit = None;
+    let mut out = Out::new(stdout(), io::stdout().is_terminal());
+    let mut err = Out::new(stderr(), io::stderr().is_terminal());
     let output = async {
-        let mut out = Out::new(stdout(), io::stdout().is_terminal());
         pump::down(main, &mut out, |mark| {
             if let Mark::Exit(how) = mark {
                 exit = Some(how);
@@ -147,8 +148,7 @@ async fn serve(attachment: &Attachment, main: &Stream) -> Result<Option<Exit>, S
     let errors = async {
         let stream = attachment.accept().await.map_err(|ended| Stopped::Stream(ended.closed()))?;
         stream.finish();
-        let mut out = Out::new(stderr(), io::stderr().is_terminal());
-        pump::down(&stream, &mut out, |_| {}).await?;
+        pump::down(&stream, &mut err, |_| {}).await?;
         // Dropped before the device knows, it would be reset.
         let _ = timeout(FAREWELL, stream.closed()).await;
         Ok::<_, Stopped>(())
@@ -162,12 +162,14 @@ async fn serve(attachment: &Attachment, main: &Stream) -> Result<Option<Exit>, S
         // The program's end decides, not that of its input.
         std::future::pending::<()>().await;
     };
-    tokio::select! {
-        result = async { tokio::try_join!(output, errors) } => { result?; }
-        () = input => {}
-        closed = signals(attachment, main) => return Err(closed),
-    }
-    Ok(exit)
+    let moved = tokio::select! {
+        result = async { tokio::try_join!(output, errors) } => result.map(|_| ()),
+        () = input => Ok(()),
+        closed = signals(attachment, main) => Err(closed),
+    };
+    out.give_back().await;
+    err.give_back().await;
+    moved.map(|()| exit)
 }
 
 /// Hands signals on to the program, until the operator has lost patience.
@@ -228,15 +230,27 @@ struct Out<W> {
     filter: Option<Filter>,
     /// Filtered, and not written yet.
     waiting: Vec<u8>,
+    /// Whether the terminal was told more than text.
+    is_touched: bool,
 }
 
 impl<W> Out<W> {
     fn new(to: W, is_terminal: bool) -> Self {
-        Self { to, filter: is_terminal.then(Filter::default), waiting: Vec::new() }
+        let filter = is_terminal.then(Filter::default);
+        Self { to, filter, waiting: Vec::new(), is_touched: false }
     }
 }
 
 impl<W: AsyncWrite + Unpin> Out<W> {
+    /// Gives the operator's terminal back as it was, should the program have left its mark.
+    async fn give_back(&mut self) {
+        let Some(filter) = self.filter.as_mut().filter(|_| self.is_touched) else { return };
+        let undone = filter.undo();
+        self.waiting.extend(undone);
+        // To a terminal that is gone, or that was told to stop, there is nothing to give back.
+        let _ = timeout(FAREWELL, self.flush()).await;
+    }
+
     fn poll_waiting(&mut self, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
         while !self.waiting.is_empty() {
             let written = std::task::ready!(Pin::new(&mut self.to).poll_write(cx, &self.waiting))?;
@@ -260,7 +274,10 @@ impl<W: AsyncWrite + Unpin> AsyncWrite for Out<W> {
         match &mut this.filter {
             None => Pin::new(&mut this.to).poll_write(cx, bytes),
             Some(filter) => {
+                const ESC: u8 = 0x1b;
+                const SHIFT_OUT: u8 = 0x0e;
                 this.waiting = filter.feed(bytes);
+                this.is_touched |= this.waiting.iter().any(|byte| [ESC, SHIFT_OUT].contains(byte));
                 // What is left is written before anything else.
                 match this.poll_waiting(cx) {
                     Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
@@ -278,5 +295,28 @@ impl<W: AsyncWrite + Unpin> AsyncWrite for Out<W> {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
         // stdout and stderr are not ours to close.
         self.poll_flush(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn shown(is_terminal: bool, said: &str) -> String {
+        let mut out = Out::new(Vec::new(), is_terminal);
+        out.write_all(said.as_bytes()).await.expect("a Vec takes anything");
+        out.give_back().await;
+        String::from_utf8(out.to).expect("text")
+    }
+
+    #[tokio::test]
+    async fn a_terminal_is_given_back_as_it_was_and_a_file_gets_what_was_said() {
+        let said = "\x1b[?1049h\x1b[?25l\x1b[1mX";
+        let on_terminal = shown(true, said).await;
+        for undone in ["\x1b[?1049l", "\x1b[?25h", "\x1b[m"] {
+            assert!(on_terminal[said.len()..].contains(undone), "{undone:?} in {on_terminal:?}");
+        }
+        assert_eq!(shown(true, "up 3 days\n").await, "up 3 days\n", "plain text needs nothing");
+        assert_eq!(shown(false, said).await, said);
     }
 }

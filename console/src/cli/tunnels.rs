@@ -141,9 +141,15 @@ impl Row for Tunnel {
             Cell::new(self.bytes_up.to_string()),
             Cell::new(self.bytes_down.to_string()),
             Cell::new(target(self)),
-            Cell::maybe(self.close_reason.map(CloseCode::as_str)),
+            Cell::maybe(ended(self)),
         ]
     }
+}
+
+/// Why it is over; of a program also how that ended.
+fn ended(tunnel: &Tunnel) -> Option<String> {
+    let exit = tunnel.exit_code.map(|code| format!(", exit {code}")).unwrap_or_default();
+    Some(format!("{}{exit}", tunnel.close_reason?.as_str()))
 }
 
 /// How long it was open.

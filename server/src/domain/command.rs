@@ -83,6 +83,7 @@ pub enum Phase {
     AwaitingReconnect {
         ends_due: i64,
         boot_id: Option<String>,
+        cancel: Option<CancelPending>,
     },
     Ended(CommandStatus),
 }
@@ -192,10 +193,9 @@ impl Phase {
         match self {
             Self::Queued { expires_due } => Some(*expires_due),
             Self::Published { expires_due, cancel } => sooner(*expires_due, cancel),
-            Self::Accepted { ends_due, cancel } | Self::Running { ends_due, cancel, .. } => {
-                sooner(*ends_due, cancel)
-            }
-            Self::AwaitingReconnect { ends_due, .. } => Some(*ends_due),
+            Self::Accepted { ends_due, cancel }
+            | Self::Running { ends_due, cancel, .. }
+            | Self::AwaitingReconnect { ends_due, cancel, .. } => sooner(*ends_due, cancel),
             Self::Ended(_) => None,
         }
     }
@@ -208,8 +208,9 @@ impl Phase {
         match self {
             Self::Published { cancel, .. }
             | Self::Accepted { cancel, .. }
-            | Self::Running { cancel, .. } => *cancel,
-            Self::Queued { .. } | Self::AwaitingReconnect { .. } | Self::Ended(_) => None,
+            | Self::Running { cancel, .. }
+            | Self::AwaitingReconnect { cancel, .. } => *cancel,
+            Self::Queued { .. } | Self::Ended(_) => None,
         }
     }
 }
@@ -233,12 +234,13 @@ pub fn step(state: &CommandState, event: Event<'_>, now_ms: i64) -> Result<Step,
             Ok(end(CommandStatus::Cancelled, By::Server, Some("the device was retired")))
         }
         Event::DeviceGone => match (&state.phase, state.kind) {
-            (Phase::Running { boot_id, .. }, Kind::Reboot { ceiling_ms }) => {
-                Ok(await_reconnect(boot_id.clone(), now_ms + ceiling_ms, By::Server))
+            (Phase::Running { boot_id, cancel, .. }, Kind::Reboot { ceiling_ms }) => {
+                Ok(await_reconnect(boot_id.clone(), now_ms + ceiling_ms, *cancel, By::Server))
             }
-            (Phase::Running { boot_id, .. }, Kind::Shutdown) => {
+            (Phase::Running { boot_id, cancel, .. }, Kind::Shutdown) => {
                 // A connection may be lost for other reasons.
-                Ok(await_reconnect(boot_id.clone(), now_ms + SILENCE_GRACE_MS, By::Server))
+                let ends_due = now_ms + SILENCE_GRACE_MS;
+                Ok(await_reconnect(boot_id.clone(), ends_due, *cancel, By::Server))
             }
             _ => Err(Refused::NotConcerned),
         },
@@ -248,9 +250,9 @@ pub fn step(state: &CommandState, event: Event<'_>, now_ms: i64) -> Result<Step,
             {
                 Ok(end(CommandStatus::Completed, By::Device, Some("back with a new boot id")))
             }
-            (Phase::AwaitingReconnect { boot_id, .. }, Kind::Shutdown) => {
+            (Phase::AwaitingReconnect { boot_id, cancel, .. }, Kind::Shutdown) => {
                 let ends_due = now_ms + state.timeout_ms + SILENCE_GRACE_MS;
-                let next = Phase::Running { ends_due, boot_id: boot_id.clone(), cancel: None };
+                let next = Phase::Running { ends_due, boot_id: boot_id.clone(), cancel: *cancel };
                 Ok(to(next, note("progress", By::Device).because("back, and it was not down")))
             }
             // It was faster than the broker's notice that it had gone.
@@ -286,7 +288,7 @@ fn respond(state: &CommandState, said: Said<'_>, now_ms: i64) -> Result<Step, Re
     // Any word of the device ends its silence.
     let cancel = pending.map(|_| CancelPending { silent_due: now_ms + SILENCE_GRACE_MS });
     match said.status {
-        ResponseStatus::Completed => Ok(completed(state, said, now_ms)),
+        ResponseStatus::Completed => Ok(completed(state, said, cancel, now_ms)),
         ResponseStatus::Failed => {
             let (status, why) = match said.error_code {
                 Some(error_code::EXPIRED) => {
@@ -347,20 +349,27 @@ fn progress(
         Phase::Running { ends_due, boot_id, .. } => {
             Phase::Running { ends_due: *ends_due, boot_id: boot_id.clone(), cancel }
         }
-        Phase::AwaitingReconnect { .. } => state.phase.clone(),
+        Phase::AwaitingReconnect { ends_due, boot_id, .. } => {
+            Phase::AwaitingReconnect { ends_due: *ends_due, boot_id: boot_id.clone(), cancel }
+        }
         _ => started(state, said, cancel, now_ms),
     };
     match (running, state.kind) {
-        (Phase::Running { boot_id, .. }, Kind::Reboot { ceiling_ms })
+        (Phase::Running { boot_id, cancel, .. }, Kind::Reboot { ceiling_ms })
             if said.state.is_some_and(|state| GOING_DOWN.contains(&state)) =>
         {
-            await_reconnect(boot_id, now_ms + ceiling_ms, By::Device)
+            await_reconnect(boot_id, now_ms + ceiling_ms, cancel, By::Device)
         }
         (next, _) => to(next, note("progress", By::Device)),
     }
 }
 
-fn completed(state: &CommandState, said: Said<'_>, now_ms: i64) -> Step {
+fn completed(
+    state: &CommandState,
+    said: Said<'_>,
+    cancel: Option<CancelPending>,
+    now_ms: i64,
+) -> Step {
     let Kind::Reboot { ceiling_ms } = state.kind else {
         return end(CommandStatus::Completed, By::Device, None);
     };
@@ -380,11 +389,11 @@ fn completed(state: &CommandState, said: Said<'_>, now_ms: i64) -> Step {
     }
     match &state.phase {
         // It says so before the server knows of its new boot; that is told in its status.
-        Phase::AwaitingReconnect { .. } => to(
-            state.phase.clone(),
+        Phase::AwaitingReconnect { ends_due, boot_id, .. } => to(
+            Phase::AwaitingReconnect { ends_due: *ends_due, boot_id: boot_id.clone(), cancel },
             note("progress", By::Device).because("completed, but not with a new boot id yet"),
         ),
-        _ => await_reconnect(before.map(str::to_owned), now_ms + ceiling_ms, By::Device),
+        _ => await_reconnect(before.map(str::to_owned), now_ms + ceiling_ms, cancel, By::Device),
     }
 }
 
@@ -402,13 +411,8 @@ fn cancel(state: &CommandState, now_ms: i64) -> Result<Step, Refused> {
         Phase::Running { ends_due, boot_id, .. } => {
             Phase::Running { ends_due: *ends_due, boot_id: boot_id.clone(), cancel }
         }
-        // A host that is going down hears nothing.
-        Phase::AwaitingReconnect { .. } => {
-            return Ok(end(
-                CommandStatus::Cancelled,
-                By::Person,
-                Some("the host goes down all the same"),
-            ));
+        Phase::AwaitingReconnect { ends_due, boot_id, .. } => {
+            Phase::AwaitingReconnect { ends_due: *ends_due, boot_id: boot_id.clone(), cancel }
         }
         Phase::Ended(status) => return Err(Refused::AlreadyEnded(*status)),
     };
@@ -439,7 +443,7 @@ fn due(state: &CommandState, now_ms: i64) -> Result<Step, Refused> {
         Phase::Running { .. } => {
             let why = match state.kind {
                 Kind::Reboot { .. } => why_no_reboot(&state.phase),
-                Kind::Plain | Kind::Shutdown => "the device stayed silent",
+                Kind::Plain | Kind::Shutdown => "the device did not end it in time",
             };
             end(CommandStatus::TimedOut, By::Server, Some(why))
         }
@@ -466,8 +470,13 @@ fn end(status: CommandStatus, by: By, why: Option<&'static str>) -> Step {
     to(Phase::Ended(status), Note { event: status.as_str(), by, why })
 }
 
-fn await_reconnect(boot_id: Option<String>, ends_due: i64, by: By) -> Step {
-    to(Phase::AwaitingReconnect { ends_due, boot_id }, note("awaiting_reconnect", by))
+fn await_reconnect(
+    boot_id: Option<String>,
+    ends_due: i64,
+    cancel: Option<CancelPending>,
+    by: By,
+) -> Step {
+    to(Phase::AwaitingReconnect { ends_due, boot_id, cancel }, note("awaiting_reconnect", by))
 }
 
 fn rebooted() -> Step {

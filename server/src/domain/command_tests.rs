@@ -34,8 +34,8 @@ fn accepted(cancel: bool) -> Phase {
 fn running(cancel: bool) -> Phase {
     Phase::Running { ends_due: ENDS, boot_id: Some("b1".into()), cancel: pending(cancel) }
 }
-fn awaiting() -> Phase {
-    Phase::AwaitingReconnect { ends_due: ENDS, boot_id: Some("b1".into()) }
+fn awaiting(cancel: bool) -> Phase {
+    Phase::AwaitingReconnect { ends_due: ENDS, boot_id: Some("b1".into()), cancel: pending(cancel) }
 }
 fn pending(cancel: bool) -> Option<CancelPending> {
     cancel.then_some(CancelPending { silent_due: NOW + SILENCE_GRACE_MS })
@@ -121,12 +121,16 @@ fn every_live_phase_meets_every_event() {
             (Event::DeviceGone, Ok(S::AwaitingReconnect)), (back("b1"), Err(NotConcerned)), (back("b2"), Ok(S::Completed)),
             (Event::Due, Err(NotDue)),
         ]),
-        (reboot(awaiting()), vec![
+        (reboot(awaiting(false)), vec![
             (Event::Published, Err(NotConcerned)), (accept, Err(Repeated)), (start, Err(Repeated)),
             (progress, Ok(S::AwaitingReconnect)), (done, Ok(S::AwaitingReconnect)), (fail, Ok(S::Failed)),
-            (Event::Cancel, Ok(S::Cancelled)), (Event::Retired, Ok(S::Cancelled)),
+            (Event::Cancel, Ok(S::AwaitingReconnect)), (Event::Retired, Ok(S::Cancelled)),
             (Event::DeviceGone, Err(NotConcerned)), (back("b1"), Err(NotConcerned)), (back("b2"), Ok(S::Completed)),
             (Event::DeviceBack { boot_id: None }, Err(NotConcerned)), (Event::Due, Err(NotDue)),
+        ]),
+        (reboot(awaiting(true)), vec![
+            (progress, Ok(S::AwaitingReconnect)), (done, Ok(S::AwaitingReconnect)), (stopped, Ok(S::Cancelled)),
+            (Event::Cancel, Err(AlreadyRequested)), (back("b2"), Ok(S::Completed)), (Event::Due, Err(NotDue)),
         ]),
         (shutdown(running(false)), vec![
             (progress, Ok(S::ExecutionStarted)), (done, Ok(S::Completed)), (fail, Ok(S::Failed)),
@@ -134,9 +138,9 @@ fn every_live_phase_meets_every_event() {
             (Event::DeviceGone, Ok(S::AwaitingReconnect)), (back("b1"), Err(NotConcerned)), (back("b2"), Ok(S::Completed)),
             (Event::Due, Err(NotDue)),
         ]),
-        (shutdown(awaiting()), vec![
+        (shutdown(awaiting(false)), vec![
             (progress, Ok(S::AwaitingReconnect)), (done, Ok(S::Completed)), (fail, Ok(S::Failed)),
-            (Event::Cancel, Ok(S::Cancelled)), (Event::DeviceGone, Err(NotConcerned)),
+            (Event::Cancel, Ok(S::AwaitingReconnect)), (Event::DeviceGone, Err(NotConcerned)),
             (back("b1"), Ok(S::ExecutionStarted)), (back("b2"), Ok(S::Completed)), (Event::Due, Err(NotDue)),
         ]),
     ];
@@ -198,9 +202,10 @@ fn what_is_due_ends_as_its_phase_says() {
         (plain(running(false)), ENDS, S::TimedOut),
         (plain(running(true)), NOW + SILENCE_GRACE_MS, S::Cancelled),
         (reboot(running(false)), ENDS, S::TimedOut),
-        (reboot(awaiting()), ENDS, S::TimedOut),
+        (reboot(awaiting(false)), ENDS, S::TimedOut),
+        (reboot(awaiting(true)), NOW + SILENCE_GRACE_MS, S::Cancelled),
         (shutdown(running(false)), ENDS, S::TimedOut),
-        (shutdown(awaiting()), ENDS, S::Completed),
+        (shutdown(awaiting(false)), ENDS, S::Completed),
     ] {
         assert_eq!(state.phase.due(), Some(due_ms), "{state:?}");
         assert_eq!(outcome(&state, Event::Due, due_ms - 1), Err(Refused::NotDue), "{state:?}");
@@ -259,7 +264,10 @@ fn a_reboot_that_its_device_gives_up_is_timed_out_as_if_we_had_noticed_first() {
 fn a_shutdown_is_believed_once_the_host_has_stayed_away() {
     let gone = step(&shutdown(running(false)), Event::DeviceGone, NOW).expect("gone").next;
     let ends_due = NOW + SILENCE_GRACE_MS;
-    assert_eq!(gone, Phase::AwaitingReconnect { ends_due, boot_id: Some("b1".into()) });
+    assert_eq!(
+        gone,
+        Phase::AwaitingReconnect { ends_due, boot_id: Some("b1".into()), cancel: None }
+    );
     let flapped = step(&shutdown(gone), back("b1"), NOW).expect("back").next;
     assert_eq!(flapped.due(), Some(NOW + TIMEOUT_MS + SILENCE_GRACE_MS));
 }
@@ -276,7 +284,11 @@ fn a_reboot_waits_at_most_its_ceiling_from_the_moment_it_goes_down() {
         let next = step(&reboot(running(false)), event, NOW).expect("going down").next;
         assert_eq!(
             next,
-            Phase::AwaitingReconnect { ends_due: NOW + CEILING_MS, boot_id: Some("b1".into()) },
+            Phase::AwaitingReconnect {
+                ends_due: NOW + CEILING_MS,
+                boot_id: Some("b1".into()),
+                cancel: None
+            },
             "{event:?}"
         );
     }
@@ -291,7 +303,7 @@ fn a_reboot_that_was_faster_than_the_broker_is_still_seen_to_have_waited() {
 
 #[test]
 fn a_device_without_boot_ids_is_believed() {
-    let state = reboot(Phase::AwaitingReconnect { ends_due: ENDS, boot_id: None });
+    let state = reboot(Phase::AwaitingReconnect { ends_due: ENDS, boot_id: None, cancel: None });
     assert_eq!(outcome(&state, said(ResponseStatus::Completed), NOW), Ok(CommandStatus::Completed));
     assert_eq!(outcome(&state, back("b9"), NOW), Ok(CommandStatus::Completed));
 }
@@ -303,7 +315,7 @@ fn only_a_cancellation_of_what_a_device_may_have_is_sent_to_it() {
         (published(false), true),
         (accepted(false), true),
         (running(false), true),
-        (awaiting(), false),
+        (awaiting(false), true),
     ] {
         let step = step(&plain(phase.clone()), Event::Cancel, NOW).expect("cancelled or requested");
         assert_eq!(step.effect.is_some(), is_sent, "{phase:?}");

@@ -318,7 +318,7 @@ async fn pump(engine: &Engine, turn: &Turn) -> Result<(), StoreError> {
     engine.0.delivery.cancel(cancelled);
     let sent_at = engine.clock().wall();
     let published = engine.0.delivery.send(&outgoing, sent_at);
-    mark(engine, published).await
+    mark(engine, published, sent_at).await
 }
 
 impl Delivery {
@@ -433,7 +433,12 @@ impl Delivery {
     }
 }
 
-async fn mark(engine: &Engine, published: Vec<String>) -> Result<(), StoreError> {
+/// Says that commands were handed over, when that was: a device may have answered since.
+async fn mark(
+    engine: &Engine,
+    published: Vec<String>,
+    sent_at: Timestamp,
+) -> Result<(), StoreError> {
     if published.is_empty() {
         return Ok(());
     }
@@ -445,8 +450,8 @@ async fn mark(engine: &Engine, published: Vec<String>) -> Result<(), StoreError>
             Box::pin(async move {
                 let now = worker.clock().now();
                 let mut timeline = String::new();
-                append_event(&mut timeline, now.wall, "published", "server", "");
-                let rows = write::publish(tx, &published, now.wall.as_millis(), &timeline).await?;
+                append_event(&mut timeline, sent_at, "published", "server", "");
+                let rows = write::publish(tx, &published, sent_at.as_millis(), &timeline).await?;
                 safety::delivered(tx, &published, now.steady_ms).await?;
                 let mut after = After::default();
                 if worker.0.announcer.has_listeners() {

@@ -63,6 +63,28 @@ impl Metrics {
     }
 }
 
+/// What becomes of the messages of devices.
+const INGEST: &[(&str, &str)] = &[
+    ("quarterdeck_ingest_events_total", "Messages of devices that were taken."),
+    (
+        "quarterdeck_ingest_failed_total",
+        "Messages of devices that could not be stored; their devices repeat them.",
+    ),
+    (
+        "quarterdeck_ingest_foreign_total",
+        "Responses of devices to commands that are not theirs, or unknown.",
+    ),
+    ("quarterdeck_ingest_malformed_total", "Messages of devices that could not be read."),
+    (
+        "quarterdeck_ingest_undecidable_total",
+        "Messages of devices that the database refuses; they are left out.",
+    ),
+    (
+        "quarterdeck_ingest_undecided_total",
+        "Stored batches of messages that could not be decided; they are tried again.",
+    ),
+];
+
 fn describe() {
     metrics::describe_counter!(
         "quarterdeck_http_requests_total",
@@ -92,6 +114,25 @@ fn describe() {
         "Frames of devices that could not be read."
     );
     metrics::describe_histogram!("quarterdeck_store_commit_jobs", "Jobs that shared one commit.");
+    metrics::describe_counter!(
+        "quarterdeck_commands_created_total",
+        "Commands that were submitted."
+    );
+    metrics::describe_counter!(
+        "quarterdeck_commands_published_total",
+        "Messages of commands that were handed to connections, repeated ones too."
+    );
+    for (name, what) in INGEST {
+        metrics::describe_counter!(*name, *what);
+    }
+    metrics::describe_histogram!(
+        "quarterdeck_ingest_batch_events",
+        "Messages of devices that were taken in one transaction."
+    );
+    metrics::describe_gauge!(
+        "quarterdeck_ingest_backlog_words",
+        "Messages of devices that wait to be taken."
+    );
     metrics::describe_gauge!("quarterdeck_http_connections", "Open HTTP connections.");
 }
 

@@ -11,6 +11,7 @@ use quarterdeck_protocol::tunnel::{
     DEVICE_STREAM,
     frame::{Body, Frame},
     limits::WINDOW_MAX_BYTES,
+    mark::{Exit, Mark},
 };
 use tokio::sync::mpsc;
 
@@ -32,6 +33,8 @@ struct State {
     whole: Option<Console>,
     up: Count,
     down: Count,
+    /// How an exec's program ended, by its device.
+    exit: Option<Exit>,
 }
 
 #[derive(Debug, Clone)]
@@ -61,8 +64,10 @@ enum Before {
     AtLeast(u64),
 }
 
+/// The stream of an exec's output, on which its end is told.
+const MAIN_STREAM: u32 = 0;
 /// The streams of an exec's program; any other may have ended.
-const OF_EXEC: [u32; 2] = [0, DEVICE_STREAM];
+const OF_EXEC: [u32; 2] = [MAIN_STREAM, DEVICE_STREAM];
 
 impl Count {
     /// How much of a frame is new, and whether nothing is missing before it.
@@ -148,6 +153,9 @@ impl Relay {
         let Ok(frame) = Frame::decode(bytes.clone()) else { return false };
         let mut state = self.lock();
         let new = state.down.note(&frame);
+        if let (MAIN_STREAM, Body::Mark(Mark::Exit(exit))) = (frame.key.stream, &frame.body) {
+            state.exit = Some(*exit);
+        }
         let console = state.whole.as_ref().or_else(|| state.writers.get(&stream));
         let is_lost = console.is_none_or(|console| console.frames.try_send(bytes).is_err());
         drop(state);
@@ -174,6 +182,11 @@ impl Relay {
         Some(bytes.slice(bytes.len() - (new as usize).min(bytes.len())..))
     }
 
+    /// How an exec's program ended, if that went through here.
+    pub(super) fn exit(&self) -> Option<Exit> {
+        self.lock().exit
+    }
+
     /// Bytes to and from the device.
     pub(super) fn counts(&self) -> (u64, u64) {
         let state = self.lock();
@@ -183,11 +196,7 @@ impl Relay {
 
 #[cfg(test)]
 mod tests {
-    use quarterdeck_protocol::tunnel::{
-        StreamKey,
-        frame::Epoch,
-        mark::{Exit, Mark},
-    };
+    use quarterdeck_protocol::tunnel::{StreamKey, frame::Epoch};
 
     use super::*;
 
@@ -274,8 +283,15 @@ mod tests {
     fn a_mark_is_no_byte() {
         let relay = Relay::default();
         relay.up(&data(0, 0, b"abc"));
-        relay.up(&Frame { body: Body::Mark(Mark::Exit(Exit::Code(0))), ..data(0, 3, b"") });
-        assert_eq!(relay.counts(), (3, 0));
+        let exit = |stream, offset, code| Frame {
+            body: Body::Mark(Mark::Exit(Exit::Code(code))),
+            ..data(stream, offset, b"")
+        };
+        relay.up(&exit(0, 3, 0));
+        relay.down(DEVICE_STREAM, exit(DEVICE_STREAM, 0, 8).to_bytes());
+        assert_eq!((relay.counts(), relay.exit()), ((3, 0), None), "only its output tells its end");
+        relay.down(0, exit(0, 0, 7).to_bytes());
+        assert_eq!((relay.counts(), relay.exit()), ((3, 0), Some(Exit::Code(7))));
     }
 
     #[test]

@@ -42,9 +42,10 @@ async fn a_reboot_is_completed_when_the_device_is_back_with_a_new_boot_id() -> R
     let mut device = harmless(&fleet, "pi-1").await?;
     let id = fleet.api().send("pi-1", "reboot_host", json!({})).await?;
     wait_until("the reboot", || notes(&fleet, "pi-1").contains("reboot")).await?;
+    fleet.api().wait_status(id, CommandStatus::AwaitingReconnect).await?;
     // A reconnect in the same boot proves nothing.
     device.kill_9();
-    fleet.api().wait_status(id, CommandStatus::AwaitingReconnect).await?;
+    fleet.offline("pi-1").await?;
     device.start_again()?;
     fleet.online("pi-1").await?;
     let status = fleet.api().command(id).await?.status;
@@ -67,6 +68,7 @@ async fn a_reboot_that_never_comes_back_times_out() -> Result<()> {
     let mut device = harmless(&fleet, "pi-1").await?;
     let id = fleet.api().send("pi-1", "reboot_host", json!({})).await?;
     wait_until("the reboot", || notes(&fleet, "pi-1").contains("reboot")).await?;
+    fleet.api().wait_status(id, CommandStatus::AwaitingReconnect).await?;
     device.power_cut();
     fleet.api().wait_status(id, CommandStatus::TimedOut).await?;
     Ok(())
@@ -80,8 +82,9 @@ async fn the_fourth_reboot_in_fifteen_minutes_is_blocked_and_says_until_when() -
         let id = fleet.api().send("pi-1", "reboot_host", json!({})).await?;
         let done = || notes(&fleet, "pi-1").matches("reboot").count() == round;
         wait_until("the reboot", done).await?;
-        device.power_cut();
+        // It says that it goes down before it does, but that may still be on its way.
         fleet.api().wait_status(id, CommandStatus::AwaitingReconnect).await?;
+        device.power_cut();
         device.set_boot_id(&format!("boot-{}", round + 1))?;
         device.start_again()?;
         fleet.api().wait_status(id, CommandStatus::Completed).await?;

@@ -74,7 +74,8 @@ async fn what_a_program_said_that_was_over_first_is_shown_all_the_same() -> Resu
 async fn an_exec_has_its_streams_apart() -> Result<()> {
     let fleet = Fleet::start().await?;
     let _device = fleet.device("pi-1").await?;
-    let (_, console) = Console::create(fleet.api(), &exec("cat; echo trouble >&2; exit 3")).await?;
+    let (tunnel, console) =
+        Console::create(fleet.api(), &exec("cat; echo trouble >&2; exit 3")).await?;
     let sent = noise(2_000_000);
     console.write(sent.clone()).await?;
     console.finish()?;
@@ -83,6 +84,8 @@ async fn an_exec_has_its_streams_apart() -> Result<()> {
     assert_eq!(main.exit, Some(Exit::Code(3)));
     assert_eq!(console.received(1 << 31).await?.bytes, b"trouble\n");
     assert_eq!(console.closed().await?.0, CloseCode::Finished);
+    let over = wait_tunnel(fleet.api(), tunnel.id, "over", |t| t.status.is_over()).await?;
+    assert_eq!((over.close_reason, over.exit_code), (Some(CloseCode::Finished), Some(3)));
     Ok(())
 }
 

@@ -33,6 +33,8 @@ use crate::store::{
 const WORD_MAX_BYTES: usize = 256;
 /// The longest set of facts or capabilities of a device, in bytes of JSON.
 const FACTS_MAX_BYTES: usize = 64 * 1024;
+/// How much of a late answer's result, and of the end of each of its outputs, the timeline keeps.
+const LATE_MAX_BYTES: usize = 1024;
 
 /// Why a message is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -251,10 +253,27 @@ impl Said {
                 field("exit_code", &code.to_string(), false);
             }
         }
-        if event == "late"
-            && let Some(at) = self.at
-        {
-            field("device_at", &at.to_string(), true);
+        if event == "late" {
+            // It is evidence, and nowhere else: the row keeps what it ended with.
+            if let Some(rest) = &self.rest {
+                match &rest.result {
+                    Some(result) if result.len() <= LATE_MAX_BYTES => {
+                        field("result", result, false)
+                    }
+                    Some(result) => field("result_bytes", &result.len().to_string(), false),
+                    None => {}
+                }
+                for (name, text) in [("stdout", &rest.stdout), ("stderr", &rest.stderr)] {
+                    if let Some(text) = text {
+                        let tail =
+                            text.ceil_char_boundary(text.len().saturating_sub(LATE_MAX_BYTES));
+                        field(name, &text[tail..], true);
+                    }
+                }
+            }
+            if let Some(at) = self.at {
+                field("device_at", &at.to_string(), true);
+            }
         }
         if !detail.is_empty() {
             detail.push('}');
@@ -510,6 +529,29 @@ mod tests {
         let detail: serde_json::Value =
             serde_json::from_str(&said.detail("progress", None)).expect("JSON");
         assert_eq!(detail["progress"], 40);
+    }
+
+    #[test]
+    fn a_late_answer_is_kept_as_evidence_but_no_more_of_it_than_can_be_read() {
+        let long = "é".repeat(LATE_MAX_BYTES);
+        let detail = |result: &str| {
+            let payload = format!(
+                r#"{{"schema_version":"1.0","command_id":"{ID}","status":"completed","exit_code":3,
+                "result":{result},"stdout":"{long}end","stderr":"oh"}}"#,
+            );
+            let said = Said::parse(payload.as_bytes()).expect("valid");
+            serde_json::from_str::<serde_json::Value>(&said.detail("late", None)).expect("JSON")
+        };
+        let kept = detail(r#"{"r":1}"#);
+        assert_eq!((&kept["status"], &kept["exit_code"]), (&"completed".into(), &3.into()));
+        assert_eq!((&kept["result"]["r"], &kept["stderr"]), (&1.into(), &"oh".into()));
+        let stdout = kept["stdout"].as_str().expect("a text");
+        assert!(stdout.ends_with("éend") && stdout.len() <= LATE_MAX_BYTES, "{stdout}");
+        let cut = detail(&format!("\"{long}\""));
+        assert_eq!(
+            (&cut["result"], &cut["result_bytes"]),
+            (&().into(), &(2 * LATE_MAX_BYTES + 2).into())
+        );
     }
 
     #[test]

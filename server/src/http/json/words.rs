@@ -5,7 +5,8 @@
 pub(super) fn of(message: &str) -> String {
     let message = message.rfind(" at line ").map_or(message, |end| &message[..end]);
     if let Some((found, expected)) = split(message, "invalid type: ") {
-        return format!("expected {}, not {}", wanted(expected), given(found));
+        let wanted = wanted(expected);
+        return format!("expected {wanted}, not {}", given(found, wanted));
     }
     if let Some((found, expected)) = split(message, "invalid value: ") {
         let is_number = expected.starts_with(['u', 'i', 'f']) && wanted(expected) != expected;
@@ -37,10 +38,11 @@ fn wanted(expected: &str) -> &str {
     }
 }
 
-fn given(found: &str) -> &str {
+fn given<'a>(found: &'a str, wanted: &str) -> &'a str {
     match found.split([' ', '`']).next().unwrap_or_default() {
         "string" | "character" => "a text",
-        "integer" | "floating" => "a number of another kind",
+        "integer" | "floating" if wanted.ends_with("number") => "a number of another kind",
+        "integer" | "floating" => "a number",
         "boolean" => "true or false",
         "map" => "an object",
         "sequence" => "an array",
@@ -60,6 +62,7 @@ mod tests {
                 "expected a whole number, not a text",
             ),
             ("invalid type: null, expected struct Targets", "expected an object, not null"),
+            ("invalid type: integer `1`, expected a string", "expected a text, not a number"),
             ("invalid type: map, expected a sequence", "expected an array, not an object"),
             ("invalid type: sequence, expected a map", "expected an object, not an array"),
             (

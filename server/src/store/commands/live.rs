@@ -80,7 +80,8 @@ impl Loaded {
                 Phase::Running { ends_due: ends_due()?, boot_id: self.boot_id.clone(), cancel }
             }
             CommandStatus::AwaitingReconnect => {
-                Phase::AwaitingReconnect { ends_due: ends_due()?, boot_id: self.boot_id.clone() }
+                let boot_id = self.boot_id.clone();
+                Phase::AwaitingReconnect { ends_due: ends_due()?, boot_id, cancel }
             }
             ended => Phase::Ended(ended),
         };

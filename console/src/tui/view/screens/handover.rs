@@ -88,16 +88,21 @@ fn alerts(app: &App, now: Timestamp, out: &mut Vec<Line>) {
     }
     for alert in window.rows().iter().filter_map(|row| row.alert()) {
         let badge = app.theme.severity(alert.severity);
-        let age = format::age(Some(alert.first_seen_at), now);
-        let times = if alert.count > 1 {
-            format!(", {} times", format::count(alert.count))
-        } else {
-            String::new()
+        let age = |at| format::age(Some(at), now);
+        // What came again may have been well in between: it is not told as one long time.
+        let since = match alert.count {
+            0 | 1 => format!("for {}", age(alert.first_seen_at)),
+            count => format!(
+                "{} times in {}, last {} ago",
+                format::count(count),
+                age(alert.first_seen_at),
+                age(alert.last_seen_at),
+            ),
         };
         out.push(Line(vec![
             (format!("  {} {:<8} ", badge.glyph, badge.word), badge.tone),
             (alert.cause.clone(), Tone::Text),
-            (format!("  for {age}{times}"), Tone::Muted),
+            (format!("  {since}"), Tone::Muted),
         ]));
     }
     beyond(out, window.total, window.rows().len() as u64, "/status:unacknowledged on Alerts");

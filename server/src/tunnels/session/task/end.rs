@@ -124,7 +124,10 @@ impl Task {
         let (bytes_up, bytes_down) = self.counts();
         let progress =
             Progress { attached: 0, bytes_up, bytes_down, last_activity_at: self.active_at };
-        let exit = self.session.terminal.as_ref().and_then(|terminal| terminal.exit());
+        let exit = match &self.session.terminal {
+            Some(terminal) => terminal.exit(),
+            None => self.session.relay.exit(),
+        };
         let (id, project, status) = (about.id, about.project.clone(), self.life.status());
         let recording_id = about.recording_id.clone();
         let actor = self.ended_by.clone().unwrap_or_else(Actor::server);
