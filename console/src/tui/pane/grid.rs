@@ -369,19 +369,21 @@ impl Grid {
         row.reach(cols.clone());
     }
 
-    /// Copies a rectangle elsewhere (DECCRA), as if through a second screen. Both must fit.
+    /// Copies a rectangle elsewhere (DECCRA), as if through a second screen. Both must fit. Half
+    /// a wide character is a blank in the copy.
     pub fn copy_area(&mut self, from: &Area, to_row: u16, to_col: u16) {
         let range = usize::from(from.cols.start)..usize::from(from.cols.end);
-        for row in from.rows.clone() {
-            let row = self.touch(row);
-            row.split(from.cols.start);
-            row.split(from.cols.end);
-        }
-        let lines: Vec<Vec<Cell>> = from
-            .rows
-            .clone()
-            .map(|row| self.rows[usize::from(row)].cells[range.clone()].to_vec())
-            .collect();
+        let line = |row| {
+            let mut line = self.rows[usize::from(row)].cells[range.clone()].to_vec();
+            if let Some(first) = line.first_mut().filter(|cell| cell.is_second()) {
+                *first = Cell::blank(first.attrs);
+            }
+            if let Some(last) = line.last_mut().filter(|cell| cell.is_wide()) {
+                *last = Cell::blank(last.attrs);
+            }
+            line
+        };
+        let lines: Vec<Vec<Cell>> = from.rows.clone().map(line).collect();
         for (line, to_row) in lines.iter().zip(to_row..) {
             let end = to_col + line.len() as u16;
             let row = self.touch(to_row);

@@ -423,6 +423,12 @@ fn rectangles_are_filled_erased_and_copied() {
         // It may overlap itself, and is cut at the edge.
         ("abc\x1b[1;1;1;3;1;1;2;1$v", "aabc", (0, 3)),
         ("abc\x1b[1;1;1;3;1;1;7;1$v", "abc   ab", (0, 3)),
+        // Half a wide character is copied as a blank, and stays whole where it was.
+        ("日\x1b[1;1;1;1;1;3;3;1$v", "日", (0, 2)),
+        ("ab日cd\x1b[1;1;1;3;1;3;3;1$v", "ab日cd//  ab", (0, 6)),
+        ("ab日cd\x1b[1;4;1;6;1;3;3;1$v", "ab日cd//   cd", (0, 6)),
+        ("日日日日\x1b[1;1;1;3;1;1;2;1$v", " 日 日日", (0, 7)),
+        ("日日日日\x1b[1;2;1;4;1;1;2;1$v", "  日日日", (0, 7)),
     ]);
 }
 
