@@ -57,6 +57,8 @@ pub struct Cursor {
     pub col: u16,
     /// The last column has been written; the next character goes on in the next row.
     pub is_past_end: bool,
+    /// It stands on the character that it wrote last, not behind it: that filled the last column.
+    pub is_on_last: bool,
 }
 
 /// What DECSC saves.
@@ -217,8 +219,8 @@ impl Screen {
             Some(width) => width.min(2) as u16,
         };
         if width == 0 {
-            let Cursor { row, col, is_past_end } = self.cursor;
-            let col = if is_past_end { col } else { col.saturating_sub(1) };
+            let Cursor { row, col, is_on_last, .. } = self.cursor;
+            let col = if is_on_last { col } else { col.saturating_sub(1) };
             self.grid_mut().combine(row, col, c);
             return;
         }
@@ -266,7 +268,8 @@ impl Screen {
 
     const fn advance(&mut self, count: u16, end: u16) {
         self.cursor.col += count;
-        if self.cursor.col >= end {
+        self.cursor.is_on_last = self.cursor.col >= end;
+        if self.cursor.is_on_last {
             self.cursor.col = end - 1;
             self.cursor.is_past_end = self.modes.autowrap;
         }
@@ -312,7 +315,9 @@ impl Screen {
         self.pen = pen;
         self.charsets = charsets;
         self.go(cursor.row, cursor.col);
-        self.cursor.is_past_end = cursor.is_past_end && self.cursor.col == cursor.col;
+        if self.cursor.col == cursor.col {
+            self.cursor = Cursor { row: self.cursor.row, ..cursor };
+        }
     }
 
     pub(super) const fn show_alternate(&mut self, on: bool) {
@@ -408,12 +413,13 @@ impl Screen {
         for col in (old_cols..size.cols).filter(|col| col % TAB_COLS == 0) {
             self.tabs[usize::from(col)] = true;
         }
-        let is_past_end = self.cursor.is_past_end && size.cols == self.size.cols;
+        let (cursor, is_as_wide) = (self.cursor, size.cols == self.size.cols);
         self.size = size;
         self.reset_margins();
-        let Cursor { row, col, .. } = self.cursor;
-        self.go(row, col);
-        self.cursor.is_past_end = is_past_end;
+        self.go(cursor.row, cursor.col);
+        if is_as_wide {
+            self.cursor = Cursor { row: self.cursor.row, ..cursor };
+        }
     }
 
     /// The rows of the history and of the screen, as one: 0 is the oldest line remembered.

@@ -167,6 +167,13 @@ fn wide_characters_take_two_columns() {
         ("e\u{301}x", "e\u{301}x", (0, 2)),
         ("日\u{301}x", "日\u{301}x", (0, 3)),
         ("abcdefgh\u{301}", "abcdefgh\u{301}", (0, 7)),
+        // A mark belongs to the last character, also where that left no room for the cursor.
+        ("\x1b[?7labcdefghij\u{301}", "abcdefgj\u{301}", (0, 7)),
+        ("\x1b[?7labcdefghij\x1b7\x1b[H\x1b8\u{301}", "abcdefgj\u{301}", (0, 7)),
+        ("\x1b[?7l\x1b[1;8He\u{301}", "       e\u{301}", (0, 7)),
+        ("abcdefgh\x1b[?7l\u{301}", "abcdefgh\u{301}", (0, 7)),
+        ("\x1b[?69h\x1b[3;7s\x1b[?7l\x1b[1;3Habcde\u{301}", "  abcde\u{301}", (0, 6)),
+        ("\x1b[?69h\x1b[3;7s\x1b[?7l\x1b[1;3Habcde\x1b[?69lf\u{301}", "  abcdf\u{301}", (0, 7)),
         // A variation selector has no width: programs on a device count so.
         ("❤\u{fe0f}x", "❤\u{fe0f}x", (0, 2)),
     ]);

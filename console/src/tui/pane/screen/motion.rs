@@ -10,6 +10,7 @@ impl Screen {
             row: row.min(self.size.rows - 1),
             col: col.min(self.size.cols - 1),
             is_past_end: false,
+            is_on_last: false,
         };
     }
 
@@ -84,7 +85,7 @@ impl Screen {
     /// One column back; with reverse wrap, from the first column to the end of the row that
     /// went on in this one.
     pub(in crate::tui::pane) fn backspace(&mut self) {
-        let Cursor { row, col, is_past_end } = self.cursor;
+        let Cursor { row, col, is_past_end, .. } = self.cursor;
         let wraps = self.modes.reverse_wrap && self.modes.autowrap;
         if wraps && is_past_end {
             self.cursor.is_past_end = false;
