@@ -443,7 +443,8 @@ impl Screen {
         let Some(c) = self.last else { return };
         let cells = usize::from(self.size.rows) * usize::from(self.size.cols);
         let width = c.width().unwrap_or(1).max(1);
-        let row = (usize::from(self.right_edge()) / width).max(1);
+        // From the second row on, all begin at the left margin and end at the right one.
+        let row = (self.margins.cols.len() / width).max(1);
         let n = usize::from(n);
         let n = if n > cells { cells + (n - cells) % row } else { n };
         match u8::try_from(c) {

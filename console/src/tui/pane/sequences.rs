@@ -1,6 +1,8 @@
 //! What each control and sequence does, as ECMA-48, the VT manuals and xterm's
 //! own description have it: bytes in, rows and cursor out.
 
+use proptest::prelude::*;
+
 use super::{
     cell::{Cell, Colour},
     history::History,
@@ -260,7 +262,39 @@ fn cells_and_lines_come_and_go() {
         ("日\x1b[2b", "日日日", (0, 6)),
         ("a\x1b[65534b", "aaaaaaaa/aaaaaaaa/aaaaaaaa/aaaaaaa", (3, 7)),
         ("\x1b(0q\x1b(B\x1b[2bq", "───q", (0, 4)),
+        ("\x1b[?69h\x1b[3;7sx\x1b[9999b", "xxxxxxx/  xxxxx/  xxxxx/  xxx", (3, 5)),
+        ("\x1b[?69h\x1b[3;7sab\x1b[2002b", "abbbbbb/  bbbbb/  bbbbb/  bb", (3, 4)),
     ]);
+}
+
+proptest! {
+    /// As quick as it is: what would scroll off again is left out, and nothing else.
+    #[test]
+    fn a_repetition_shows_what_its_characters_one_by_one_would(
+        before in prop::collection::vec(super::any_bytes::part(), 0..8),
+        (rows, cols, n) in (1..8_u16, 1..20_u16, 1..800_u16),
+        (left, right, top, bottom) in (1..9_u16, 1..20_u16, 1..8_u16, 1..8_u16),
+        (row, col) in (1..8_u16, 1..20_u16),
+        mode in prop::sample::select(vec!["", "\x1b[?7l", "\x1b[4h", "\x1b[?6h"]),
+        c in prop::sample::select(vec!['x', '─', '日']),
+    ) {
+        let bytes = format!(
+            "{}\x18\x1b\\\x1b[?69h\x1b[{left};{right}s\x1b[{top};{bottom}r{mode}\
+             \x1b[{row};{col}H{c}",
+            String::from_utf8_lossy(&before.concat()),
+        );
+        let mut quick = sized(rows, cols, &bytes);
+        let mut slow = quick.clone();
+        Parser::default().advance(format!("\x1b[{n}b").as_bytes(), &mut quick);
+        if let Some(c) = slow.last {
+            (0..n).for_each(|_| slow.write(c));
+        }
+        let lines = |screen: &Screen| {
+            screen.grid().rows().map(|row| (row.cells().to_vec(), row.wrapped)).collect::<Vec<_>>()
+        };
+        prop_assert_eq!(quick.cursor(), slow.cursor(), "{:?}", bytes);
+        prop_assert_eq!(lines(&quick), lines(&slow), "{:?}", bytes);
+    }
 }
 
 #[test]
