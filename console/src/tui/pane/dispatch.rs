@@ -155,8 +155,11 @@ impl Screen {
             b'A' => self.up(n),
             b'B' => self.down(n),
             b'C' => self.right(n),
-            // ECMA-48 knows of no margins here (8.3.57).
-            b'a' => self.go(self.cursor.row, self.cursor.col.saturating_add(n)),
+            // ECMA-48 knows of no margins here (8.3.57), but in origin mode they are the page.
+            b'a' => {
+                let end = if self.modes.origin { self.margins.cols.end } else { self.size.cols };
+                self.go(self.cursor.row, self.cursor.col.saturating_add(n).min(end - 1));
+            }
             b'D' | b'j' => self.left(n),
             b'E' => {
                 self.down(n);

@@ -151,6 +151,9 @@ fn margins_hold_what_belongs_within_them() {
         // HPR passes the right one, CUF does not.
         (&format!("{SIDES}\x1b[1;3H\x1b[9ax"), "       x", (0, 7)),
         (&format!("{SIDES}\x1b[1;3H\x1b[9Cx"), "    x", (0, 4)),
+        // In origin mode neither does.
+        (&format!("{SIDES}\x1b[?6h\x1b[9a"), "", (0, 4)),
+        (&format!("{SIDES}\x1b[?6h\x1b[2ax"), "   x", (0, 4)),
         // NEL in the last row, right of the margins, scrolls nothing.
         (&format!("a\r\nb\r\nc\r\nd{SIDES}\x1b[4;7H\x1bE"), "a/b/c/d", (3, 1)),
     ]);
