@@ -352,8 +352,9 @@ impl Screen {
 
     fn insert_cells(&mut self, n: u16) {
         let (row, col, blank) = (self.cursor.row, self.cursor.col, self.blank());
+        // Beside the margins, too, as in xterm; there DCH does not.
+        self.cursor.is_past_end = false;
         if self.margins.cols.contains(&col) {
-            self.cursor.is_past_end = false;
             let end = self.margins.cols.end;
             self.grid_mut().insert_cells(row, col..end, n, blank);
         }
@@ -420,20 +421,22 @@ impl Screen {
         }
     }
 
-    /// DECBI: one column back, or all between the margins one column on.
+    /// DECBI: one column back; at the left margin, all between the margins goes one column on
+    /// instead.
     fn back_index(&mut self) {
         let (row, col) = (self.cursor.row, self.cursor.col);
-        if col == self.margins.cols.start && self.margins.rows.contains(&row) {
+        if col == self.margins.cols.start {
             self.shift_columns(1, false);
         } else {
             self.go(row, col.saturating_sub(1));
         }
     }
 
-    /// DECFI: one column on, or all between the margins one column back.
+    /// DECFI: one column on; at the right margin, all between the margins goes one column back
+    /// instead.
     fn forward_index(&mut self) {
         let (row, col) = (self.cursor.row, self.cursor.col);
-        if col + 1 == self.margins.cols.end && self.margins.rows.contains(&row) {
+        if col + 1 == self.margins.cols.end {
             self.shift_columns(1, true);
         } else {
             self.go(row, col + 1);

@@ -241,7 +241,7 @@ impl Screen {
         }
         let Cursor { row, col, .. } = self.cursor;
         let attrs = self.pen;
-        if self.modes.insert {
+        if self.modes.insert && self.margins.cols.contains(&col) {
             let blank = self.blank();
             self.grid_mut().insert_cells(row, col..end, width, blank);
         }
@@ -262,8 +262,9 @@ impl Screen {
         if self.right_edge() == self.size.cols {
             self.grid_mut().set_wrapped(row, true);
         }
-        self.carriage_return();
+        // The line first: beside the margins nothing scrolls.
         self.line_feed();
+        self.carriage_return();
     }
 
     const fn advance(&mut self, count: u16, end: u16) {

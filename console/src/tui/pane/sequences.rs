@@ -156,6 +156,21 @@ fn margins_hold_what_belongs_within_them() {
         (&format!("{SIDES}\x1b[?6h\x1b[2ax"), "   x", (0, 4)),
         // NEL in the last row, right of the margins, scrolls nothing.
         (&format!("a\r\nb\r\nc\r\nd{SIDES}\x1b[4;7H\x1bE"), "a/b/c/d", (3, 1)),
+        // Nor does a full row there.
+        (&format!("abcd{SIDES}\x1b[4;8Hwx"), "abcd/// x     w", (3, 2)),
+        (&format!("abcd{SIDES}\x1b[4;5Hwx"), "a//    w/ x", (3, 2)),
+        // Text that is inserted there pushes nothing.
+        (&format!("abcdefgh{SIDES}\x1b[1;7H\x1b[4hx"), "abcdefxh", (0, 7)),
+        (&format!("abcdefgh{SIDES}\x1b[4hx"), "xbcdefgh", (0, 1)),
+        (&format!("abcdefgh{SIDES}\x1b[2;3r\x1b[1;4H\x1b[4hx"), "abcxdfgh", (0, 4)),
+        // ICH shifts nothing there either, but ends a pending wrap; DCH does not.
+        (&format!("{SIDES}\x1b[1;8Hw\x1b[3@x"), "       x", (0, 7)),
+        (&format!("{SIDES}\x1b[1;8Hw\x1b[3Px"), "       w/ x", (1, 2)),
+        // DECFI and DECBI at a margin move nothing, when what is within it cannot scroll.
+        (&format!("{SIDES}\x1b[2;3r\x1b[4;5H\x1b9y"), "///    y", (3, 4)),
+        (&format!("{SIDES}\x1b[2;3r\x1b[4;2H\x1b6y"), "/// y", (3, 2)),
+        (&format!("{SIDES}\x1b[2;3r\x1b[4;1H\x1b9\x1b9y"), "///  y", (3, 3)),
+        ("\x1b[2;3r\x1b[1;8Hz\x1b9y", "       z/y", (1, 1)),
     ]);
 }
 
