@@ -248,24 +248,22 @@ impl Screen {
             47 => self.show_alternate(on),
             1047 => {
                 if !on && self.is_alternate() {
-                    self.clear_page();
+                    self.erase_display(2, false);
                 }
                 self.show_alternate(on);
             }
             1048 if on => self.save_cursor(),
             1048 => self.restore_cursor(),
+            // Also where it is shown already: it is 1048 and 1047 in one.
             1049 if on => {
-                if !self.is_alternate() {
-                    self.save_cursor();
-                    self.show_alternate(true);
-                    self.clear_page();
-                }
+                self.save_cursor();
+                self.show_alternate(true);
+                self.erase_display(2, false);
             }
+            // It leaves the clearing to who comes next, as xterm does.
             1049 => {
-                if self.is_alternate() {
-                    self.show_alternate(false);
-                    self.restore_cursor();
-                }
+                self.show_alternate(false);
+                self.restore_cursor();
             }
             _ => {
                 if !self.modes.set_dec(number, on) {
@@ -287,12 +285,6 @@ impl Screen {
             47 | 1047 | 1049 => Some(self.is_alternate()),
             _ => self.modes.dec(number),
         }
-    }
-
-    fn clear_page(&mut self) {
-        let blank = self.blank();
-        let rows = 0..self.size.rows;
-        self.grid_mut().clear(rows, blank);
     }
 
     // Erasing and editing. What comes or goes by lines moves the cursor to the line's beginning

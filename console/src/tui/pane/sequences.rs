@@ -414,8 +414,18 @@ fn the_alternate_screen_has_its_own_rows() {
         ("main\x1b[?47halt\x1b[?47l", "main", (0, 7)),
         ("m\x1b[?47halt\x1b[?47l\x1b[?47h", " alt", (0, 4)),
         ("m\x1b[?1047halt\x1b[?1047l\x1b[?1047h", "", (0, 4)),
-        // Leaving what was not entered does not move the cursor.
-        ("main\x1b[?1049l", "main", (0, 4)),
+        // Both do all of their work where nothing is to be switched.
+        ("\x1b[?1049habc\x1b[?1049hd", "   d", (0, 4)),
+        ("\x1b[?47habc\x1b[?1049hd", "   d", (0, 4)),
+        ("a\x1b[?1049hbc\x1b[?1049hde\x1b[?1049lf", "af", (0, 2)),
+        ("\x1b[3;3H\x1b7\x1b[2;2H\x1b[?1049lb", "//  b", (2, 3)),
+        ("\x1b[2;2H\x1b[?1049habc\x1b[?47lx\x1b[?1049ld", "/ d  x", (1, 2)),
+        ("main\x1b[?1049l", "main", (0, 0)),
+        // What is cleared ends a pending wrap.
+        ("abcdefgh\x1b[?1049hx", "       x", (0, 7)),
+        ("abcdefgh\x1b[?1047h\x1b[?1047lx", "abcdefgx", (0, 7)),
+        ("abcdefgh\x1b[?1047hx", "/x", (1, 1)),
+        ("abcdefgh\x1b[?1049h\x1b[?1049lx", "abcdefgh/x", (1, 1)),
     ]);
     let screen = fed(&format!("\x1b[?1049h{ROWS}\r\n\n\n"));
     assert_eq!(screen.history().len(), 0, "the alternate screen has no past");
