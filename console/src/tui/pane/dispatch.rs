@@ -82,6 +82,8 @@ impl Sink for Screen {
         let n = csi.or(0, 1);
         let between = |byte: u8| [byte, 0];
         match (csi.marker, csi.intermediates, csi.last) {
+            // SGR alone has parameters with parts; all else with colons does nothing in xterm.
+            (.., last) if csi.has_subs() && last != b'm' => {}
             (0, [0, 0], last) => self.plain_csi(csi, last, n),
             (b'?', [0, 0], b'J') => self.erase_display(csi.get(0), true),
             (b'?', [0, 0], b'K') => self.erase_line(csi.get(0), true),

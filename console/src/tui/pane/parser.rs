@@ -95,6 +95,11 @@ impl Csi {
         index < PARAMS_MAX && self.subs & (1 << index) != 0
     }
 
+    /// Whether any parameter has parts.
+    pub const fn has_subs(&self) -> bool {
+        self.subs != 0
+    }
+
     /// Whether a parameter has a value.
     pub const fn is_given(&self, index: usize) -> bool {
         index < PARAMS_MAX && self.given & (1 << index) != 0

@@ -564,6 +564,12 @@ fn what_is_not_text_is_not_shown() {
         ("\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\", "link", (0, 4)),
         ("\x1b[>4;2m\x1b[?1;2;3u\x1b[8;50;50tx", "x", (0, 1)),
         ("\x1b[1", "", (0, 0)),
+        // Colons where a parameter has no parts.
+        ("\x1b[3:2Cx", "x", (0, 1)),
+        ("\x1b[2;3:1Hx", "x", (0, 1)),
+        ("\x1b[:2Cx", "x", (0, 1)),
+        ("\x1b[?7:7labcdefghi", "abcdefgh/i", (1, 1)),
+        ("abc\x1b[65:1;1;2;2$x", "abc", (0, 3)),
     ]);
 }
 
