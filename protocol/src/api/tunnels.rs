@@ -107,7 +107,7 @@ pub struct Tunnel {
     pub close_reason: Option<CloseCode>,
     /// More of it, for people.
     pub close_message: Option<String>,
-    /// How a terminal's program ended, as a shell counts: 128 and more for signals.
+    /// How the program of a terminal or an exec ended, as a shell counts: 128 and more for signals.
     pub exit_code: Option<i32>,
     pub recording_id: Option<String>,
 }

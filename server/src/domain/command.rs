@@ -311,15 +311,31 @@ fn respond(state: &CommandState, said: Said<'_>, now_ms: i64) -> Result<Step, Re
                 let ends_due = (now_ms + state.timeout_ms).max(*expires_due) + SILENCE_GRACE_MS;
                 Ok(to(Phase::Accepted { ends_due, cancel }, note("accepted", By::Device)))
             }
-            _ => Err(Refused::Repeated),
+            phase => repeated(phase, cancel),
         },
         ResponseStatus::ExecutionStarted => match &state.phase {
             Phase::Queued { .. } | Phase::Published { .. } | Phase::Accepted { .. } => {
                 Ok(to(started(state, said, cancel, now_ms), note("execution_started", By::Device)))
             }
-            _ => Err(Refused::Repeated),
+            phase => repeated(phase, cancel),
         },
         ResponseStatus::Progress => Ok(progress(state, said, cancel, now_ms)),
+    }
+}
+
+/// What a device says again is no news, but it speaks.
+fn repeated(phase: &Phase, cancel: Option<CancelPending>) -> Result<Step, Refused> {
+    let mut next = phase.clone();
+    match &mut next {
+        Phase::Accepted { cancel: pending, .. }
+        | Phase::Running { cancel: pending, .. }
+        | Phase::AwaitingReconnect { cancel: pending, .. }
+            if pending.is_some() =>
+        {
+            *pending = cancel;
+            Ok(to(next, note("progress", By::Device)))
+        }
+        _ => Err(Refused::Repeated),
     }
 }
 
@@ -425,7 +441,8 @@ fn due(state: &CommandState, now_ms: i64) -> Result<Step, Refused> {
     if state.phase.due().is_none_or(|due| due > now_ms) {
         return Err(Refused::NotDue);
     }
-    if state.phase.cancel().is_some_and(|cancel| cancel.silent_due <= now_ms) {
+    // What was due first decides, however late it is looked at.
+    if state.phase.cancel().is_some_and(|cancel| Some(cancel.silent_due) == state.phase.due()) {
         return Ok(end(CommandStatus::Cancelled, By::Server, Some("the device stayed silent")));
     }
     Ok(match &state.phase {

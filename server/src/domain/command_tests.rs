@@ -206,6 +206,7 @@ fn what_is_due_ends_as_its_phase_says() {
         (reboot(awaiting(true)), NOW + SILENCE_GRACE_MS, S::Cancelled),
         (shutdown(running(false)), ENDS, S::TimedOut),
         (shutdown(awaiting(false)), ENDS, S::Completed),
+        (shutdown(awaiting(true)), NOW + SILENCE_GRACE_MS, S::Cancelled),
     ] {
         assert_eq!(state.phase.due(), Some(due_ms), "{state:?}");
         assert_eq!(outcome(&state, Event::Due, due_ms - 1), Err(Refused::NotDue), "{state:?}");
@@ -223,8 +224,12 @@ fn the_time_out_runs_from_the_start_and_the_server_waits_thirty_seconds_longer()
 #[test]
 fn a_word_of_the_device_puts_off_the_end_of_a_cancellation_but_not_of_the_time_out() {
     let state = plain(running(true));
-    let next = step(&state, said(ResponseStatus::Progress), NOW + 20_000).expect("progress").next;
-    assert_eq!(next.due(), Some(NOW + 20_000 + SILENCE_GRACE_MS));
+    for word in
+        [ResponseStatus::Progress, ResponseStatus::ExecutionStarted, ResponseStatus::Accepted]
+    {
+        let next = step(&state, said(word), NOW + 20_000).expect("a word").next;
+        assert_eq!(next.due(), Some(NOW + 20_000 + SILENCE_GRACE_MS), "{word:?}");
+    }
     let next = step(&plain(running(false)), said(ResponseStatus::Progress), ENDS - 1)
         .expect("progress")
         .next;
@@ -299,6 +304,20 @@ fn a_reboot_that_was_faster_than_the_broker_is_still_seen_to_have_waited() {
     let step = step(&reboot(running(false)), back("b2"), NOW).expect("back");
     let events: Vec<_> = step.timeline.into_iter().flatten().map(|note| note.event).collect();
     assert_eq!(events, ["awaiting_reconnect", "completed"]);
+}
+
+#[test]
+fn what_was_due_first_decides_however_late_it_is_looked_at() {
+    let cancel = Some(CancelPending { silent_due: ENDS + 1 });
+    let boot_id = Some("b1".to_owned());
+    let away = Phase::AwaitingReconnect { ends_due: ENDS, boot_id, cancel };
+    for (state, expected) in [
+        (shutdown(away.clone()), CommandStatus::Completed),
+        (reboot(away), CommandStatus::TimedOut),
+        (reboot(awaiting(true)), CommandStatus::Cancelled),
+    ] {
+        assert_eq!(outcome(&state, Event::Due, 2 * ENDS), Ok(expected), "{state:?}");
+    }
 }
 
 #[test]

@@ -37,6 +37,8 @@ use crate::{
 const PING: &str = "ping";
 /// Lines of one timeline; beyond them progress and late words are no longer noted.
 const TIMELINE_MAX_EVENTS: i64 = 500;
+/// Of these, kept free of progress for what comes after the end.
+const LATE_MAX_EVENTS: i64 = 20;
 
 /// The commands that one transaction works on.
 #[derive(Debug, Default)]
@@ -256,13 +258,17 @@ impl Working {
     }
 
     fn note(&mut self, note: Note, said: Option<&Said>, wall: Timestamp, actor: &str) {
-        let is_repetitive = matches!(note.event, "progress" | "late");
-        if is_repetitive {
-            let brings_news =
-                note.event == "late" || said.is_none_or(|said| said.has_news(&self.loaded));
-            if !brings_news || self.loaded.events + self.update.events >= TIMELINE_MAX_EVENTS {
-                return;
+        let events = self.loaded.events + self.update.events;
+        let has_room = match note.event {
+            "progress" => {
+                events < TIMELINE_MAX_EVENTS - LATE_MAX_EVENTS
+                    && said.is_none_or(|said| said.has_news(&self.loaded))
             }
+            "late" => events < TIMELINE_MAX_EVENTS,
+            _ => true,
+        };
+        if !has_room {
+            return;
         }
         let by = match note.by {
             By::Server => "server",

@@ -198,10 +198,12 @@ pub async fn timeline(
 }
 
 fn read_timeline(text: &str, id: CommandId) -> Result<Vec<TimelineEntry>, StoreError> {
-    text.lines()
+    // Not by lines: a device may have put breaks into its JSON.
+    serde_json::Deserializer::from_str(text)
+        .into_iter::<StoredEvent>()
         .enumerate()
-        .map(|(index, line)| {
-            let event: StoredEvent = serde_json::from_str(line)
+        .map(|(index, event)| {
+            let event = event
                 .map_err(|_| StoreError::Corrupt { what: format!("timeline of command {id}") })?;
             Ok(TimelineEntry {
                 seq: index as i64 + 1,
@@ -255,10 +257,13 @@ mod tests {
             "device",
             r#"{"progress":40}"#,
         );
+        let broken = "{\"result\":{\n\"r\":1}}";
+        append_event(&mut text, Timestamp::from_millis(3), "late", "device", broken);
         let entries = read_timeline(&text, id).expect("as written");
         assert_eq!(entries[0].by, "an \"op\"\n\u{7}");
         assert_eq!(entries[0].detail, serde_json::json!({}));
         assert_eq!(entries[1].seq, 2);
         assert_eq!(entries[1].detail["progress"], 40);
+        assert_eq!(entries[2].detail["result"]["r"], 1);
     }
 }

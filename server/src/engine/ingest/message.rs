@@ -257,8 +257,9 @@ impl Said {
             // It is evidence, and nowhere else: the row keeps what it ended with.
             if let Some(rest) = &self.rest {
                 match &rest.result {
+                    // A raw line break stands only between tokens; an event is one line.
                     Some(result) if result.len() <= LATE_MAX_BYTES => {
-                        field("result", result, false)
+                        field("result", &result.replace(['\n', '\r'], " "), false);
                     }
                     Some(result) => field("result_bytes", &result.len().to_string(), false),
                     None => {}
@@ -540,9 +541,11 @@ mod tests {
                 "result":{result},"stdout":"{long}end","stderr":"oh"}}"#,
             );
             let said = Said::parse(payload.as_bytes()).expect("valid");
-            serde_json::from_str::<serde_json::Value>(&said.detail("late", None)).expect("JSON")
+            let detail = said.detail("late", None);
+            assert_eq!(detail.lines().count(), 1, "{detail}");
+            serde_json::from_str::<serde_json::Value>(&detail).expect("JSON")
         };
-        let kept = detail(r#"{"r":1}"#);
+        let kept = detail("{\n\"r\":\r\n1}");
         assert_eq!((&kept["status"], &kept["exit_code"]), (&"completed".into(), &3.into()));
         assert_eq!((&kept["result"]["r"], &kept["stderr"]), (&1.into(), &"oh".into()));
         let stdout = kept["stdout"].as_str().expect("a text");

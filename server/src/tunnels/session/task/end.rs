@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use quarterdeck_protocol::{
-    api::{AuditOutcome, RecordingStatus, TunnelStatus},
+    api::{AuditOutcome, RecordingStatus, TunnelKind, TunnelStatus},
     live::Listing,
     tunnel::{close::CloseCode, mark::Exit},
 };
@@ -126,7 +126,8 @@ impl Task {
             Progress { attached: 0, bytes_up, bytes_down, last_activity_at: self.active_at };
         let exit = match &self.session.terminal {
             Some(terminal) => terminal.exit(),
-            None => self.session.relay.exit(),
+            None if about.kind == TunnelKind::Exec => self.session.relay.exit(),
+            None => None,
         };
         let (id, project, status) = (about.id, about.project.clone(), self.life.status());
         let recording_id = about.recording_id.clone();
