@@ -43,8 +43,9 @@ use crate::{enroll::Credentials, io::tunnel_link, operations::Context};
 
 /// What a session keeps to be sent, in bytes: with its window, what it may cost.
 const BUFFER_BYTES: usize = 256 * 1024;
-/// How far a terminal's program may be ahead of the network: what is seen after ^C.
-const TERMINAL_WAITING_BYTES: usize = 32 * 1024;
+/// How far a terminal's program may be ahead of the network: what is seen after ^C. While one
+/// frame is on its way, the next is filled.
+const TERMINAL_WAITING_BYTES: usize = 2 * limits::GATHER_MAX_BYTES;
 /// Keys that may wait for a program that does not read.
 const KEYS_WINDOW_BYTES: u32 = 64 * 1024;
 /// How often a silent peer is asked whether it is there, in microseconds.

@@ -15,7 +15,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use quarterdeck_protocol::tunnel::{Content, Item, mark::Mark, stream::Closed};
+use quarterdeck_protocol::tunnel::{
+    Content, Item, limits::GATHER_MAX_BYTES, mark::Mark, stream::Closed,
+};
 use tokio::{
     task::JoinHandle,
     time::{Instant, sleep_until},
@@ -28,14 +30,14 @@ use crate::tunnels::log::{Entry, Log, LogError};
 /// What is appended to the log at once, in bytes.
 const BATCH_BYTES: u64 = 256 * 1024;
 /// What is read of the stream at once, in bytes: as much as a frame has, or it would be copied.
-const READ_BYTES: u64 = 16 * 1024;
+const READ_BYTES: u64 = GATHER_MAX_BYTES as u64;
 /// How often the pump looks for what was taken: so long it waits to be logged, for more and so
 /// that what shows it goes first.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long it goes on looking when nothing comes any more: longer than between two keys.
 const WATCH: Duration = Duration::from_millis(300);
 /// It is logged at once when it is so much, in bytes: each time costs a turn of another thread.
-const GATHERED_BYTES: u64 = 32 * 1024;
+const GATHERED_BYTES: u64 = 2 * READ_BYTES;
 /// How often what was written is synced to the disk at least, in milliseconds.
 const SYNC_MS: u64 = 1_000;
 /// It is synced earlier when it is so much, in bytes.
