@@ -22,7 +22,7 @@ use quarterdeck_protocol::{
         Flight, StreamKey, Tick,
         close::CloseCode,
         endpoint::{Endpoint, EndpointConfig, Refused, Side},
-        frame::Frame,
+        frame::{Body, Frame},
         mark::Size,
         session::{
             ClientMessage, LinkState, Mode, RESIZE_DEBOUNCE_MS, SNAPSHOT_MAX_BYTES, ServerMessage,
@@ -114,6 +114,8 @@ pub(super) struct Machine {
     /// The bytes up and down as they were last told; a lost connection takes none back.
     bytes: (u64, u64),
     watchers: Vec<Watcher>,
+    /// Until something happens that the server counts: an attach, bytes either way. It withdraws
+    /// nothing by itself, and warns again.
     idle_warning: Option<(u64, Tick)>,
     heard_at: Tick,
     has_lost_keys: bool,
@@ -286,6 +288,12 @@ impl Machine {
         }
     }
 
+    /// How many bytes of keys have left.
+    fn sent(&self) -> Option<u64> {
+        let (key, endpoint) = self.keys().zip(self.endpoint.as_ref())?;
+        endpoint.status(key).map(|status| status.sent)
+    }
+
     fn rtt_us(&self) -> Option<u64> {
         let to_device = self.stats.and_then(|(stats, _)| stats.rtt_us);
         match (self.ping.rtt_us, to_device) {
@@ -366,6 +374,9 @@ impl Machine {
         };
         if frame.key.tunnel != attached.handle {
             return Err(Garbled("a frame of another tunnel".to_owned()));
+        }
+        if matches!(frame.body, Body::Data(_)) {
+            self.has_news |= self.idle_warning.take().is_some();
         }
         if matches!(self.kind, TunnelKind::Terminal) && frame.key.stream == OUTPUT_STREAM {
             return self.output.on_frame(frame).map_err(|gap| Garbled(gap.to_string()));
@@ -448,6 +459,7 @@ impl Machine {
         self.attached = Some(attached);
         self.link = Link::Up;
         self.stats = None;
+        self.idle_warning = None;
         self.has_news = true;
         if is_same && continues_input {
             if let Some(endpoint) = &mut self.endpoint {
@@ -520,9 +532,15 @@ impl Machine {
         if let Some(ack) = self.output.poll_ack(attached.handle, now) {
             return Some(Outgoing::Frame(ack));
         }
+        let sent_before = self.sent();
         let endpoint = self.endpoint.as_mut()?;
         endpoint.on_time(now);
-        endpoint.poll_transmit(now).map(Outgoing::Frame)
+        let frame = endpoint.poll_transmit(now)?;
+        // What is sent again is nothing new to the server.
+        if self.sent() > sent_before {
+            self.has_news |= self.idle_warning.take().is_some();
+        }
+        Some(Outgoing::Frame(frame))
     }
 
     /// When [`Self::poll_message`] or [`Self::take_news`] may have something, if nothing else happens.

@@ -3,10 +3,7 @@
 use proptest::prelude::*;
 use quarterdeck_protocol::{
     time::Timestamp,
-    tunnel::{
-        Content, Item,
-        frame::{Body, Epoch},
-    },
+    tunnel::{Content, Item, frame::Epoch},
 };
 
 use super::*;
@@ -152,6 +149,35 @@ fn who_opened_a_terminal_wants_its_first_byte_and_who_joins_a_picture() {
     let machine = || Machine::new(TunnelKind::Terminal, None, at(0));
     assert_eq!(machine().come_back(), ComeBack::default());
     assert_eq!(machine().wanting_all().come_back(), ComeBack { from: Some(0), input: None });
+}
+
+#[test]
+fn a_warning_of_an_idle_end_goes_with_what_the_server_counts_until_it_warns_again() {
+    let mut machine = terminal();
+    messages(&mut machine, at(0));
+    let warn = |machine: &mut Machine, now| {
+        machine.on_text(ServerMessage::IdleWarning { seconds: 60 }, at(now)).expect("valid");
+        assert_eq!(machine.status(at(now)).idle_warning_s, Some(60));
+        // The silent hum of the connection is no activity.
+        messages(machine, at(now));
+        assert_eq!(machine.status(at(now)).idle_warning_s, Some(60));
+        machine.take_news(at(now));
+    };
+    let withdrawn = |machine: &mut Machine, now| {
+        machine.take_news(at(now)) && machine.status(at(now)).idle_warning_s.is_none()
+    };
+    warn(&mut machine, 1_000_000);
+    type_keys(&mut machine, b"x");
+    assert_eq!(machine.status(at(2_000_000)).idle_warning_s, Some(59), "not sent yet");
+    messages(&mut machine, at(2_000_000));
+    assert!(withdrawn(&mut machine, 2_000_000), "typed");
+    warn(&mut machine, 3_000_000);
+    machine.on_frame(output(0, b"$ "), at(3_500_000)).expect("valid");
+    assert!(withdrawn(&mut machine, 3_500_000), "shown");
+    warn(&mut machine, 4_000_000);
+    machine.on_lost("cut".to_owned(), at(4_100_000));
+    reattach(&mut machine, (1, 2), true, at(4_200_000));
+    assert!(withdrawn(&mut machine, 4_200_000), "attached");
 }
 
 #[test]
