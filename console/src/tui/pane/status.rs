@@ -1,14 +1,17 @@
 //! The line under a pane: whose it is, and whether what it shows is true.
 //!
-//! Pure. What matters most stands first, and is what stays on a narrow screen.
+//! Pure. What matters most is what stays on a narrow screen.
 
 use quarterdeck_protocol::tunnel::session::Mode;
+use unicode_width::UnicodeWidthStr;
 
 use super::notices::Refused;
 use crate::tui::{format, theme::Tone};
 
 /// The longest title that is shown, in characters.
 const TITLE_MAX_CHARS: usize = 40;
+/// The rank of what the device asked for in vain.
+const REFUSED: u8 = 4;
 
 /// How the stream of a pane is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +66,7 @@ pub struct Part {
     pub tone: Tone,
 }
 
-/// The pieces that fit a width, two cells apart, most important first.
+/// The pieces that fit a width, two cells apart: each that the more important ones leave room for.
 pub fn parts(status: &Status<'_>, width: u16, unicode: bool) -> Vec<Part> {
     let part = |text: String, tone| Some(Part { text, tone });
     let (word, tone) = match status.stream {
@@ -75,65 +78,113 @@ pub fn parts(status: &Status<'_>, width: u16, unicode: bool) -> Vec<Part> {
         Stream::Ended => ("ENDED".to_owned(), Tone::Muted),
     };
     let is_lost = matches!(status.stream, Stream::Lost { .. });
+    // In the order that they are shown in; the lower a rank, the sooner it has room.
     let all = [
-        part(word, tone),
-        part(quarterdeck_protocol::text::line(status.name).into_owned(), Tone::Strong),
-        status.is_prefixed.then(|| Part { text: "prefix: ? helps".into(), tone: Tone::Key }),
-        match status.queued_keys {
-            Some(bytes) if is_lost => {
-                part(format!("{} queued", format::bytes(bytes as u64)), Tone::Warn)
-            }
-            None if is_lost => part("keys are not sent".into(), Tone::Warn),
-            _ => None,
-        },
-        status.is_synchronised.then(|| Part { text: "INTO ALL PANES".into(), tone: Tone::Alarm }),
-        status
-            .idle_ms_left
-            .and_then(|ms| part(format!("idle: ends in {}", format::age_ms(ms)), Tone::Warn)),
-        match status.mode {
-            Mode::Owner => None,
-            Mode::Copilot => part("CO-PILOT".into(), Tone::Accent),
-            Mode::Watch => part("WATCHING".into(), Tone::Accent),
-        },
-        (status.scrolled > 0)
-            .then(|| Part { text: format!("{} rows back", status.scrolled), tone: Tone::Accent }),
-        status.is_recording.then(|| Part { text: "REC".into(), tone: Tone::Bad }),
-        (status.watchers > 0).then(|| Part {
-            text: format::plural(u64::from(status.watchers), "watcher"),
-            tone: Tone::Accent,
-        }),
-        status.refused.marker().map(|text| Part { text, tone: Tone::Warn }),
-        (status.panics > 0).then(|| Part {
-            text: format!("rebuilt {} times: a part may be missing", status.panics),
-            tone: Tone::Warn,
-        }),
-        (!status.title.is_empty()).then(|| Part { text: title(status.title), tone: Tone::Muted }),
-        // What was measured before tells nothing of a stream that stands.
-        status
-            .rtt_ms
-            .filter(|_| status.stream == Stream::Live)
-            .and_then(|ms| part(format!("rtt {}", format::duration_ms(ms)), Tone::Muted)),
-        part(
-            {
-                let (up, down) = if unicode { ("↑", "↓") } else { ("up ", "down ") };
-                let [sent, got] = [status.bytes_up, status.bytes_down].map(format::bytes);
-                format!("{up}{sent} {down}{got}")
+        (0, part(word, tone)),
+        (3, part(quarterdeck_protocol::text::line(status.name).into_owned(), Tone::Strong)),
+        (1, status.is_prefixed.then(|| Part { text: "prefix: ? helps".into(), tone: Tone::Key })),
+        (
+            3,
+            match status.queued_keys {
+                Some(bytes) if is_lost => {
+                    part(format!("{} queued", format::bytes(bytes as u64)), Tone::Warn)
+                }
+                None if is_lost => part("keys are not sent".into(), Tone::Warn),
+                _ => None,
             },
-            Tone::Muted,
+        ),
+        (
+            1,
+            status
+                .is_synchronised
+                .then(|| Part { text: "INTO ALL PANES".into(), tone: Tone::Alarm }),
+        ),
+        (
+            2,
+            status
+                .idle_ms_left
+                .and_then(|ms| part(format!("idle: ends in {}", format::age_ms(ms)), Tone::Warn)),
+        ),
+        (
+            3,
+            match status.mode {
+                Mode::Owner => None,
+                Mode::Copilot => part("CO-PILOT".into(), Tone::Accent),
+                Mode::Watch => part("WATCHING".into(), Tone::Accent),
+            },
+        ),
+        (
+            5,
+            (status.scrolled > 0).then(|| Part {
+                text: format!("{} rows back", status.scrolled),
+                tone: Tone::Accent,
+            }),
+        ),
+        (6, status.is_recording.then(|| Part { text: "REC".into(), tone: Tone::Bad })),
+        (
+            7,
+            (status.watchers > 0).then(|| Part {
+                text: format::plural(u64::from(status.watchers), "watcher"),
+                tone: Tone::Accent,
+            }),
+        ),
+        (REFUSED, status.refused.marker().map(|text| Part { text, tone: Tone::Warn })),
+        (
+            8,
+            (status.panics > 0).then(|| Part {
+                text: format!("rebuilt {} times: a part may be missing", status.panics),
+                tone: Tone::Warn,
+            }),
+        ),
+        (
+            11,
+            (!status.title.is_empty())
+                .then(|| Part { text: title(status.title), tone: Tone::Muted }),
+        ),
+        (
+            9,
+            // What was measured before tells nothing of a stream that stands.
+            status
+                .rtt_ms
+                .filter(|_| status.stream == Stream::Live)
+                .and_then(|ms| part(format!("rtt {}", format::duration_ms(ms)), Tone::Muted)),
+        ),
+        (
+            10,
+            part(
+                {
+                    let (up, down) = if unicode { ("↑", "↓") } else { ("up ", "down ") };
+                    let [sent, got] = [status.bytes_up, status.bytes_down].map(format::bytes);
+                    format!("{up}{sent} {down}{got}")
+                },
+                Tone::Muted,
+            ),
         ),
     ];
+    let mut all: Vec<(u8, Part)> =
+        all.into_iter().filter_map(|(rank, part)| Some((rank, part?))).collect();
+    let mut by_rank: Vec<usize> = (0..all.len()).collect();
+    by_rank.sort_by_key(|at| all[*at].0);
     let mut room = usize::from(width);
-    let mut shown = Vec::new();
-    for part in all.into_iter().flatten() {
-        let need = unicode_width::UnicodeWidthStr::width(part.text.as_str())
-            + if shown.is_empty() { 0 } else { 2 };
-        if need > room {
-            break;
+    let mut fits = vec![false; all.len()];
+    for at in by_rank {
+        let gap = if fits.contains(&true) { 2 } else { 0 };
+        let need = |part: &Part| UnicodeWidthStr::width(part.text.as_str()) + gap;
+        let (rank, part) = &mut all[at];
+        if *rank == REFUSED && need(part) > room {
+            // A device makes this as long as it likes; so the fact alone is said.
+            "refused".clone_into(&mut part.text);
         }
-        room -= need;
-        shown.push(part);
+        let need = need(part);
+        if need <= room {
+            room -= need;
+            fits[at] = true;
+        } else if fits.iter().all(|fits| !fits) {
+            // Without the state the rest tells nothing.
+            return Vec::new();
+        }
     }
-    shown
+    all.into_iter().zip(fits).filter(|(_, fits)| *fits).map(|((_, part), _)| part).collect()
 }
 
 /// A title in quotes, so that nobody takes it for our own words, and not too long.
@@ -182,7 +233,7 @@ mod tests {
         );
         assert_eq!(
             line(&status(Stream::Lost { age_ms: 12_000 }), 50),
-            "LOST 12s  pi-1<U+202E>  keys are not sent  REC"
+            "LOST 12s  pi-1<U+202E>  keys are not sent  refused"
         );
         for stream in [Stream::Stalled { age_ms: 3_000 }, Stream::Lost { age_ms: 3_000 }] {
             assert!(!line(&status(stream), 120).contains("rtt"), "{stream:?}");
@@ -198,5 +249,22 @@ mod tests {
         assert!(line(&named, 120).contains("refused: clipboard  \"LIVE^[[m\"  rtt"));
         let long = "x".repeat(100);
         assert!(line(&Status { title: &long, ..named }, 200).contains("xxx...\""));
+    }
+
+    #[test]
+    fn what_does_not_fit_takes_no_room_from_what_does() {
+        let long = "a-device-with-a-name-of-many-words";
+        let idle = Status { name: long, idle_ms_left: Some(42_000), ..status(Stream::Live) };
+        assert_eq!(line(&idle, 48), "LIVE  idle: ends in 42s  REC  refused: clipboard");
+        assert_eq!(line(&idle, 37), "LIVE  idle: ends in 42s  REC  refused");
+        assert_eq!(line(&idle, 28), "LIVE  idle: ends in 42s  REC");
+        assert_eq!(line(&idle, 24), "LIVE  idle: ends in 42s");
+        let live = Status { name: long, ..status(Stream::Live) };
+        assert_eq!(line(&live, 40), "LIVE  a-device-with-a-name-of-many-words");
+        assert_eq!(line(&live, 39), "LIVE  REC  refused: clipboard  rtt 41ms");
+        // A mark that a device makes long leaves the name its room, and stays.
+        let refused = Refused { clipboard: 99_999, titles: 99_999, notifications: 99_999 };
+        let shown = "LIVE  a-device-with-a-name-of-many-words  REC  refused";
+        assert_eq!(line(&Status { refused, ..live }, 60), shown);
     }
 }
