@@ -1,14 +1,17 @@
 //! Terminals on devices, from the key that opens one to its end.
 
 use quarterdeck_console::{
-    net::tunnel::State,
+    net::tunnel::{State, Status},
     tui::{
         effects::Effect,
         pane::{layout::PaneId, notices::Allowed},
         term::input::Input,
     },
 };
-use quarterdeck_protocol::api::Role;
+use quarterdeck_protocol::{
+    api::Role,
+    tunnel::session::{Mode, Watcher},
+};
 
 use crate::runner::{Runner, caps};
 
@@ -149,6 +152,29 @@ fn a_session_that_idles_is_warned_of() {
     runner.fares(0, State::Live, |status| status.idle_warning_s = Some(60));
     runner.pass_ms(5_000);
     assert!(status(&runner, "LIVE").contains("idle: ends in 55s"), "{}", runner.text());
+    // What withdraws it is said by the stream, once a key was sent.
+    runner.fares(0, State::Live, |_| {});
+    assert!(!runner.shows("idle:"), "{}", runner.text());
+}
+
+#[test]
+fn who_owns_a_terminal_sees_that_somebody_else_may_type() {
+    let mut runner = Runner::new(120, 36);
+    runner.keys("2 t").wait_for("Welcome");
+    assert!(!runner.shows("co-pilot") && !runner.shows("watch"), "{}", runner.text());
+    let also = |status: &mut Status, mode| {
+        let watcher = Watcher { mode, ..status.watchers[0].clone() };
+        status.watchers.push(watcher);
+    };
+    runner.fares(0, State::Live, |status| also(status, Mode::Copilot));
+    assert!(status(&runner, "LIVE").contains("  1 co-pilot  "), "{}", runner.text());
+    assert!(!runner.shows("watch"), "{}", runner.text());
+    runner.fares(0, State::Live, |status| also(status, Mode::Watch));
+    assert!(status(&runner, "LIVE").contains("  1 watches  "), "{}", runner.text());
+    assert!(!runner.shows("co-pilot"), "{}", runner.text());
+    // Who watches sees who may type.
+    runner.keys("C-g d 7 j w").wait_for("WATCHING");
+    assert!(status(&runner, "WATCHING").contains("  owner  "), "{}", runner.text());
 }
 
 #[test]

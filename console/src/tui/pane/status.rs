@@ -2,7 +2,7 @@
 //!
 //! Pure. What matters most is what stays on a narrow screen.
 
-use quarterdeck_protocol::tunnel::session::Mode;
+use quarterdeck_protocol::tunnel::session::{Mode, Watcher};
 use unicode_width::UnicodeWidthStr;
 
 use super::notices::Refused;
@@ -28,6 +28,45 @@ pub enum Stream {
     Ended,
 }
 
+/// Who is attached beside this console.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Others {
+    pub has_owner: bool,
+    pub copilots: u64,
+    pub watchers: u64,
+}
+
+impl Others {
+    /// Those of all who are attached, without the console itself, which is there in this mode.
+    pub fn beside(own: Mode, all: &[Watcher]) -> Self {
+        let count = |mode| {
+            let n = all.iter().filter(|watcher| watcher.mode == mode).count() as u64;
+            n.saturating_sub(u64::from(mode == own))
+        };
+        Self {
+            has_owner: count(Mode::Owner) > 0,
+            copilots: count(Mode::Copilot),
+            watchers: count(Mode::Watch),
+        }
+    }
+
+    /// Who else may type.
+    fn typists(self, own: Mode) -> Option<String> {
+        let owner = (self.has_owner && own != Mode::Owner).then(|| "owner".to_owned());
+        let copilots = (self.copilots > 0).then(|| format::plural(self.copilots, "co-pilot"));
+        let typists: Vec<String> = owner.into_iter().chain(copilots).collect();
+        (!typists.is_empty()).then(|| typists.join(", "))
+    }
+
+    fn watchers(self) -> Option<String> {
+        match self.watchers {
+            0 => None,
+            1 => Some("1 watches".to_owned()),
+            n => Some(format!("{} watch", format::count(n))),
+        }
+    }
+}
+
 /// All that the line says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status<'a> {
@@ -41,8 +80,7 @@ pub struct Status<'a> {
     pub bytes_up: u64,
     pub bytes_down: u64,
     pub is_recording: bool,
-    /// Consoles that are attached beside this one.
-    pub watchers: u32,
+    pub others: Others,
     pub mode: Mode,
     /// Milliseconds until it ends because nothing happens.
     pub idle_ms_left: Option<i64>,
@@ -121,13 +159,8 @@ pub fn parts(status: &Status<'_>, width: u16, unicode: bool) -> Vec<Part> {
             }),
         ),
         (6, status.is_recording.then(|| Part { text: "REC".into(), tone: Tone::Bad })),
-        (
-            7,
-            (status.watchers > 0).then(|| Part {
-                text: format::plural(u64::from(status.watchers), "watcher"),
-                tone: Tone::Accent,
-            }),
-        ),
+        (5, status.others.typists(status.mode).and_then(|text| part(text, Tone::Warn))),
+        (7, status.others.watchers().and_then(|text| part(text, Tone::Accent))),
         (REFUSED, status.refused.marker().map(|text| Part { text, tone: Tone::Warn })),
         (
             8,
@@ -208,7 +241,7 @@ mod tests {
             bytes_up: 812,
             bytes_down: 4200,
             is_recording: true,
-            watchers: 2,
+            others: Others { has_owner: false, copilots: 1, watchers: 2 },
             mode: Mode::Owner,
             idle_ms_left: None,
             is_synchronised: false,
@@ -229,7 +262,8 @@ mod tests {
     fn the_line_says_how_true_the_picture_is() {
         assert_eq!(
             line(&status(Stream::Live), 120),
-            "LIVE  pi-1<U+202E>  REC  2 watchers  refused: clipboard  rtt 41ms  ↑812 B ↓4.2 KB"
+            "LIVE  pi-1<U+202E>  REC  1 co-pilot  2 watch  refused: clipboard  rtt 41ms  \
+             ↑812 B ↓4.2 KB"
         );
         assert_eq!(
             line(&status(Stream::Lost { age_ms: 12_000 }), 50),
@@ -261,10 +295,30 @@ mod tests {
         assert_eq!(line(&idle, 24), "LIVE  idle: ends in 42s");
         let live = Status { name: long, ..status(Stream::Live) };
         assert_eq!(line(&live, 40), "LIVE  a-device-with-a-name-of-many-words");
-        assert_eq!(line(&live, 39), "LIVE  REC  refused: clipboard  rtt 41ms");
+        assert_eq!(line(&live, 39), "LIVE  1 co-pilot  refused: clipboard");
         // A mark that a device makes long leaves the name its room, and stays.
         let refused = Refused { clipboard: 99_999, titles: 99_999, notifications: 99_999 };
         let shown = "LIVE  a-device-with-a-name-of-many-words  REC  refused";
         assert_eq!(line(&Status { refused, ..live }, 60), shown);
+    }
+
+    #[test]
+    fn who_else_is_there_is_told_by_what_they_may_do() {
+        use Mode::{Copilot, Owner, Watch};
+        let since = quarterdeck_protocol::time::Timestamp::from_millis(0);
+        let told = |own, modes: &[Mode]| {
+            let all: Vec<Watcher> = modes
+                .iter()
+                .map(|mode| Watcher { user: "ann".to_owned(), mode: *mode, since })
+                .collect();
+            let others = Others::beside(own, &all);
+            [others.typists(own), others.watchers()].map(Option::unwrap_or_default)
+        };
+        assert_eq!(told(Owner, &[]), ["", ""], "before the server has said who is there");
+        assert_eq!(told(Owner, &[Owner]), ["", ""]);
+        assert_eq!(told(Owner, &[Owner, Copilot]), ["1 co-pilot", ""]);
+        assert_eq!(told(Owner, &[Owner, Watch, Copilot, Copilot]), ["2 co-pilots", "1 watches"]);
+        assert_eq!(told(Watch, &[Owner, Watch, Copilot]), ["owner, 1 co-pilot", ""]);
+        assert_eq!(told(Copilot, &[Copilot, Watch, Watch]), ["", "2 watch"], "nobody owns it now");
     }
 }

@@ -25,7 +25,7 @@ use crate::tui::{
     pane::{
         layout::{PaneId, Place},
         session::Phase,
-        status::{self, Status, Stream},
+        status::{self, Others, Status, Stream},
         widget::View,
     },
     theme::Tone,
@@ -193,7 +193,6 @@ fn status_line(
     let session = &state.session;
     let last = session.last();
     let transcript = crate::tui::pane::copy::Transcript::new(state.pane.screen());
-    let others = last.map_or(0, |last| last.watchers.len().saturating_sub(1));
     let status = Status {
         name: &state.name,
         title: &state.title,
@@ -202,7 +201,8 @@ fn status_line(
         bytes_up: session.bytes.0,
         bytes_down: session.bytes.1,
         is_recording: last.is_some_and(|last| last.is_recorded),
-        watchers: u32::try_from(others).unwrap_or(u32::MAX),
+        others: last
+            .map_or_else(Others::default, |last| Others::beside(session.mode, &last.watchers)),
         mode: session.mode,
         idle_ms_left: session.idle_ms_left(app.now),
         is_synchronised,
