@@ -258,6 +258,9 @@ fn the_local_escape_ends_and_detaches() {
     runner.keys("2 t").wait_for("Welcome").type_in("\r~d").wait_for("detached");
     let open = runner.fleet.tunnels.iter().filter(|t| !t.status.is_over()).count();
     assert_eq!(open, 3, "its program runs on");
+    assert!(status(&runner, "DETACHED").contains("DETACHED  "), "{}", runner.text());
+    assert!(runner.shows("C-g x closes this pane, not the program"), "{}", runner.text());
+    assert!(!runner.shows("ENDED"), "{}", runner.text());
     // Enter goes back to the same one.
     runner.keys("Enter").wait_for("Welcome").type_in("\r~.").wait_for("it was closed");
     let open = runner.fleet.tunnels.iter().filter(|t| !t.status.is_over()).count();

@@ -202,6 +202,7 @@ impl Session {
         match &self.phase {
             Phase::Waiting => Stream::Opening { age_ms: 0 },
             Phase::Opening { since } => Stream::Opening { age_ms: now.millis_since(*since) },
+            Phase::Ended(End::Detached) => Stream::Detached,
             Phase::Ended(_) => Stream::Ended,
             Phase::Open(status, at) => {
                 let since = now.millis_since(*at).max(0);
@@ -221,7 +222,7 @@ impl Session {
             return Keys::ReadOnly;
         }
         match self.stream(now) {
-            Stream::Ended => return Keys::Ended,
+            Stream::Detached | Stream::Ended => return Keys::Ended,
             Stream::Live | Stream::Stalled { .. } => return Keys::Send,
             // What is typed while it opens is typed for it.
             Stream::Opening { .. } => {
@@ -365,6 +366,8 @@ mod tests {
         let mut session = session();
         session.tunnel = Some("018f0000-0000-7000-8000-000000000001".parse().expect("an id"));
         session.end(End::Detached);
+        assert_eq!((session.stream(at(1)), session.is_open()), (Stream::Detached, false));
+        assert_eq!(session.keys(b"a", at(1)), Keys::Ended);
         let Attach::Existing { tunnel, mode } = session.reopened().what else { panic!("the same") };
         assert_eq!((Some(tunnel), mode), (session.tunnel, Mode::Owner));
     }

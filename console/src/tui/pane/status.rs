@@ -24,6 +24,8 @@ pub enum Stream {
     Stalled { age_ms: i64 },
     /// The connection is gone; the console tries again by itself.
     Lost { age_ms: i64 },
+    /// The operator left it; its program runs on.
+    Detached,
     /// There is nothing more to come.
     Ended,
 }
@@ -113,6 +115,7 @@ pub fn parts(status: &Status<'_>, width: u16, unicode: bool) -> Vec<Part> {
         Stream::Lost { age_ms } => (format!("LOST {}", format::age_ms(age_ms)), Tone::Alarm),
         Stream::Opening { age_ms } if age_ms < 1_000 => ("OPENING".to_owned(), Tone::Busy),
         Stream::Opening { age_ms } => (format!("OPENING {}", format::age_ms(age_ms)), Tone::Busy),
+        Stream::Detached => ("DETACHED".to_owned(), Tone::Muted),
         Stream::Ended => ("ENDED".to_owned(), Tone::Muted),
     };
     let is_lost = matches!(status.stream, Stream::Lost { .. });
@@ -279,6 +282,7 @@ mod tests {
         assert_eq!(line(&status(Stream::Opening { age_ms: 2_500 }), 12), "OPENING 2s");
         assert_eq!(line(&status(Stream::Stalled { age_ms: 3000 }), 14), "STALLED 3s");
         assert_eq!(line(&status(Stream::Live), 3), "");
+        assert_eq!(line(&status(Stream::Detached), 8), "DETACHED");
         let named = Status { title: "LIVE\u{1b}[m", ..status(Stream::Live) };
         assert!(line(&named, 120).contains("refused: clipboard  \"LIVE^[[m\"  rtt"));
         let long = "x".repeat(100);

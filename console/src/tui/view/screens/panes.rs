@@ -24,7 +24,7 @@ use crate::tui::{
     },
     pane::{
         layout::{PaneId, Place},
-        session::Phase,
+        session::{End, Phase},
         status::{self, Others, Status, Stream},
         widget::View,
     },
@@ -136,7 +136,7 @@ fn borders(canvas: &mut Canvas<'_>, whole: Rect, area: Rect, tone: Tone) {
 
 fn one(canvas: &mut Canvas<'_>, area: Rect, app: &App, state: &PaneState, has_focus: bool) {
     let stream = state.session.stream(app.now);
-    let is_lost = matches!(stream, Stream::Lost { .. } | Stream::Ended);
+    let is_lost = matches!(stream, Stream::Lost { .. } | Stream::Detached | Stream::Ended);
     let scroll = state.scroll.as_ref();
     let matches = scroll.map(|scroll| scroll.seen_matches(area.height)).unwrap_or_default();
     let view = View {
@@ -160,8 +160,12 @@ fn one(canvas: &mut Canvas<'_>, area: Rect, app: &App, state: &PaneState, has_fo
             let close = app.keymap.hint(Action::PaneClose).unwrap_or_default();
             let why = end.sentence(state.session.exit_code);
             let dot = app.theme.glyphs.dot;
+            let (enter, closes) = match end {
+                End::Detached => ("goes back to it", "closes this pane, not the program"),
+                End::Closed(_) | End::Refused(_) => ("opens it again", "closes"),
+            };
             Some((
-                format!(" {why} {dot} Enter opens it again {dot} {prefix} {close} closes "),
+                format!(" {why} {dot} Enter {enter} {dot} {prefix} {close} {closes} "),
                 Tone::Bar,
             ))
         }
