@@ -148,6 +148,8 @@ pub struct Toast {
     pub text: String,
     pub tone: Tone,
     pub until: Timestamp,
+    /// The screen that it is about, with which it goes; none of what answers something sent.
+    pub of: Option<Place>,
 }
 
 /// The peek pane below a table: what one wants to know of the row where the cursor rests.
@@ -485,11 +487,22 @@ impl App {
         }
     }
 
+    /// Says something of the screen that is shown.
     pub fn toast(&mut self, text: impl Into<String>, tone: Tone) {
-        let (text, until) = (text.into(), self.now.plus_millis(TOAST_MS));
+        let of = Some(self.nav.here.clone());
+        self.say(text.into(), tone, of);
+    }
+
+    /// Says what came of something that was sent, or came by itself: whichever screen is shown.
+    pub fn tell(&mut self, text: impl Into<String>, tone: Tone) {
+        self.say(text.into(), tone, None);
+    }
+
+    fn say(&mut self, text: String, tone: Tone, of: Option<Place>) {
+        let until = self.now.plus_millis(TOAST_MS);
         // Said again, it stays longer; it does not stand there twice.
         self.toasts.retain(|toast| toast.text != text);
-        self.toasts.push(Toast { text, tone, until });
+        self.toasts.push(Toast { text, tone, until, of });
         if self.toasts.len() > TOASTS_MAX {
             self.toasts.remove(0);
         }

@@ -118,6 +118,34 @@ fn toasts_stand_beside_one_another_and_cover_no_step() {
 }
 
 #[test]
+fn a_toast_mixes_with_nothing_and_goes_with_its_screen() {
+    let mut runner = Runner::new(80, 24);
+    runner.fleet.tunnels_max = 16;
+    runner.keys("2 t").wait_for("Welcome").keys("C-g e C-g E");
+    let foot = footer(&runner);
+    assert!(foot.contains("e means nothing after C-g; ? helps"), "{foot}");
+    for toast in runner.app.toasts.clone() {
+        assert_eq!(toast.of, Some(runner.app.nav.here.clone()));
+    }
+    let said: Vec<_> = runner.app.toasts.iter().map(|toast| toast.text.clone()).collect();
+    let others = said.iter().fold(foot, |rest, toast| rest.replace(toast, ""));
+    assert_eq!(others.trim(), "", "nothing but toasts\n{}", runner.text());
+    runner.app.tell("web-1: rebooted", Tone::Good);
+    runner.keys("C-g d");
+    assert!(!runner.shows("means nothing"), "{}", runner.text());
+    assert!(runner.shows("web-1: rebooted"), "an answer\n{}", runner.text());
+}
+
+#[test]
+fn that_a_range_begins_is_said_until_it_is_made() {
+    let mut runner = Runner::new(120, 36);
+    runner.keys("2 V");
+    assert!(runner.shows("range begins here"), "{}", runner.text());
+    runner.keys("j j V");
+    assert!(runner.shows("marked 3") && !runner.shows("range begins"), "{}", runner.text());
+}
+
+#[test]
 fn a_toast_that_is_wider_than_the_screen_goes_on_in_the_next_row() {
     let mut runner = Runner::new(40, 12);
     let text = "pi-1: keys typed before it was lost may not have arrived";

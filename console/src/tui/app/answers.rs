@@ -65,7 +65,7 @@ fn done(app: &mut App, id: RequestId, purpose: Purpose, answer: ApiAnswer) {
                     secret: token.token.unwrap_or_default(),
                 }));
             } else {
-                app.toast("saved", Tone::Good);
+                app.tell("saved", Tone::Good);
             }
         }
         (Purpose::Rows { .. }, ApiAnswer::Cancelled(cancelled)) => {
@@ -79,23 +79,23 @@ fn done(app: &mut App, id: RequestId, purpose: Purpose, answer: ApiAnswer) {
                     parts.push(format!("{} {what}", format::count(n)));
                 }
             }
-            app.toast(parts.join(", "), Tone::Good);
+            app.tell(parts.join(", "), Tone::Good);
         }
         (Purpose::Rows { doing, .. }, ApiAnswer::Command(command)) => {
-            app.toast(format!("{doing}: queued as {}", command.id), Tone::Good);
+            app.tell(format!("{doing}: queued as {}", command.id), Tone::Good);
             if matches!(app.nav.here, Place::Command(_)) {
                 app.nav.go(Place::Command(command.id));
             }
         }
         (Purpose::Rows { doing, keys }, _) => {
             let n = keys.len() as u64;
-            app.toast(format!("{doing}: done for {}", format::count(n)), Tone::Good);
+            app.tell(format!("{doing}: done for {}", format::count(n)), Tone::Good);
         }
         (_, ApiAnswer::Saved { path, size_bytes }) => {
             let text = format!("saved {} to {}", format::bytes(size_bytes), path.display());
-            app.toast(text, Tone::Good);
+            app.tell(text, Tone::Good);
         }
-        (Purpose::Say(text), _) => app.toast(text, Tone::Good),
+        (Purpose::Say(text), _) => app.tell(text, Tone::Good),
         // The others were taken before.
         (
             Purpose::Health(_)
@@ -115,9 +115,9 @@ fn submitted(app: &mut App, number: u64, created: &CreatedCommands) {
         write!(text, ", {} for offline devices", format::count(created.offline))
             .expect("writing to a string cannot fail");
     }
-    app.toast(text, Tone::Good);
+    app.tell(text, Tone::Good);
     for warning in created.warnings.iter().take(2) {
-        app.toast(warning.clone(), Tone::Warn);
+        app.tell(warning.clone(), Tone::Warn);
     }
     app.list_mut(WindowKey::Devices).marks.clear();
     if !drafts::done(app, number) {
@@ -150,7 +150,7 @@ fn refused(app: &mut App, id: RequestId, purpose: &Purpose, problem: &Problem) {
         | Purpose::Recording => {}
         Purpose::Submit(number) => {
             if !drafts::refused(app, *number, problem) {
-                app.toast(text, Tone::Bad);
+                app.tell(text, Tone::Bad);
             }
         }
         Purpose::Form => {
@@ -163,11 +163,11 @@ fn refused(app: &mut App, id: RequestId, purpose: &Purpose, problem: &Problem) {
                     dialog.error = Some(text);
                 }
             } else {
-                app.toast(text, Tone::Bad);
+                app.tell(text, Tone::Bad);
             }
         }
-        Purpose::Rows { doing, .. } => app.toast(format!("{doing}: {text}"), Tone::Bad),
-        Purpose::Say(_) => app.toast(text, Tone::Bad),
+        Purpose::Rows { doing, .. } => app.tell(format!("{doing}: {text}"), Tone::Bad),
+        Purpose::Say(_) => app.tell(text, Tone::Bad),
     }
 }
 

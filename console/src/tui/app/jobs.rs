@@ -235,7 +235,7 @@ pub fn answered(app: &mut App, id: u64, keys: &[String], result: Result<ApiAnswe
     }
     let Some(job) = app.calls.jobs.remove(&id) else { return };
     let (text, tone) = job.summary();
-    app.toast(text.clone(), tone);
+    app.tell(text.clone(), tone);
     let Some(number) = job.submission else { return };
     if job.unsent.is_empty() {
         submitted(app, number, &job);

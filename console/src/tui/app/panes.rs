@@ -237,6 +237,7 @@ fn request(pane: PaneId, call: TunnelCall) -> Effect {
 /// Opens a terminal on each of these devices, side by side where there is room, and goes there.
 pub fn open_terminals(app: &mut App, devices: Vec<DeviceId>) {
     expect_area(app);
+    show(app);
     for device in devices {
         let state = app.panes.new_pane(device.clone(), Attach::New(device));
         if let Err(refused) = app.panes.insert(state, Tabs::add) {
@@ -244,7 +245,6 @@ pub fn open_terminals(app: &mut App, devices: Vec<DeviceId>) {
             break;
         }
     }
-    show(app);
 }
 
 /// Shows a terminal that is open already: the pane that has it, or a new one.
@@ -334,7 +334,7 @@ pub fn news(app: &mut App, news: StreamNews, effects: &mut Vec<Effect>) {
     }
     if lost_keys {
         let text = format!("{name}: keys typed before it was lost may not have arrived");
-        app.toast(text, Tone::Warn);
+        app.tell(text, Tone::Warn);
     }
 }
 
@@ -343,12 +343,12 @@ fn grant(app: &mut App, name: &str, wish: Wish, effects: &mut Vec<Effect>) {
     match wish {
         Wish::Clipboard(text) => {
             let size = format::bytes(text.len() as u64);
-            app.toast(format!("{name} has set your clipboard ({size})"), Tone::Warn);
+            app.tell(format!("{name} has set your clipboard ({size})"), Tone::Warn);
             effects.push(Effect::CopyToClipboard(text));
         }
         Wish::Notify(text) => {
             let text = format!("{name}: {text}");
-            app.toast(text.clone(), Tone::Accent);
+            app.tell(text.clone(), Tone::Accent);
             effects.push(Effect::Notify(text));
         }
         // Its place is the line under the pane.

@@ -142,15 +142,19 @@ pub(super) fn mark(app: &mut App) {
     }
 }
 
+/// Said until the range is made.
+const RANGE_BEGINS: &str = "range begins here: move, then V again";
+
 /// Marks from the row where `V` was pressed before to the cursor's, also those that are not loaded.
 pub(super) fn mark_range(app: &mut App, effects: &mut Vec<Effect>) {
     let Some(key) = app.current_list() else { return };
     let Some(end) = under_cursor(app, key) else { return };
     let Some(begin) = app.list_mut(key).anchor.take() else {
         app.list_mut(key).anchor = Some(end);
-        app.toast("range begins here: move, then V again", Tone::Muted);
+        app.toast(RANGE_BEGINS, Tone::Muted);
         return;
     };
+    app.toasts.retain(|toast| toast.text != RANGE_BEGINS);
     let window = app.store.window(key);
     let (Some(from), Some(to)) = (window.position(&begin), window.position(&end)) else {
         let range = Some(Range::new([begin, end]));

@@ -231,14 +231,14 @@ pub fn answered(app: &mut App, id: RequestId, result: Result<ApiAnswer, Problem>
         Ok(_) => return effects,
         Err(problem) => {
             effects.extend(drop_file(&sweep));
-            app.toast(format!("{}: {}", sweep.doing(), sentence(&problem)), Tone::Bad);
+            app.tell(format!("{}: {}", sweep.doing(), sentence(&problem)), Tone::Bad);
             return effects;
         }
     };
     sweep.total = page.total;
     if !sweep.take(page.rows, &mut effects) {
         let most = format::count(MARKS_MAX as u64);
-        app.toast(
+        app.tell(
             format!("more than {most} rows cannot be marked at once: filter first"),
             Tone::Bad,
         );
@@ -256,7 +256,7 @@ fn finish(app: &mut App, sweep: Sweep, effects: &mut Vec<Effect>) {
         What::Mark { marks, range } => {
             if range.is_some_and(|range| range.at != At::Behind) {
                 let text = "a row at one end of the range is gone: nothing is marked, begin anew";
-                app.toast(text, Tone::Warn);
+                app.tell(text, Tone::Warn);
                 return;
             }
             let list = app.list_mut(sweep.table);
@@ -264,7 +264,7 @@ fn finish(app: &mut App, sweep: Sweep, effects: &mut Vec<Effect>) {
             let is_too_much = list.marks.len() + marks.len() > MARKS_MAX;
             if is_too_much {
                 let most = format::count(MARKS_MAX as u64);
-                app.toast(format!("at most {most} rows can be marked: U unmarks all"), Tone::Warn);
+                app.tell(format!("at most {most} rows can be marked: U unmarks all"), Tone::Warn);
                 return;
             }
             list.marks.extend(marks);

@@ -40,12 +40,12 @@ pub fn update(app: &mut App, msg: Msg) -> Vec<Effect> {
         Msg::Tick => Vec::new(),
         Msg::Drawn(layout) => on_drawn(app, layout),
         Msg::Said { text, is_error } => {
-            app.toast(text, if is_error { Tone::Bad } else { Tone::Good });
+            app.tell(text, if is_error { Tone::Bad } else { Tone::Good });
             Vec::new()
         }
         Msg::ExportFailed { why } => {
             app.sweep = None;
-            app.toast(format!("export: {why}"), Tone::Bad);
+            app.tell(format!("export: {why}"), Tone::Bad);
             Vec::new()
         }
     };
@@ -256,7 +256,7 @@ fn on_link(app: &mut App, event: LinkEvent, effects: &mut Vec<Effect>) {
                 app.samples.clear();
             }
             if let Some((text, tone)) = said {
-                app.toast(text, tone);
+                app.tell(text, tone);
             }
             if let Some(id) = app.calls.begin(Purpose::Settings, app.now) {
                 let call = ApiRequest::ProjectSettings;
@@ -374,7 +374,9 @@ fn watch_criticals(app: &mut App) -> Vec<Effect> {
 fn on_time(app: &mut App) -> Vec<Effect> {
     let now = app.now;
     let mut effects = Vec::new();
-    app.toasts.retain(|toast| toast.until > now);
+    let here = &app.nav.here;
+    app.toasts
+        .retain(|toast| toast.until > now && toast.of.as_ref().is_none_or(|place| place == here));
     if let Some(wall) = &mut app.wall {
         wall.tick(now);
     }
@@ -407,7 +409,7 @@ fn leave_grace(app: &mut App, effects: &mut Vec<Effect>) {
         let fresh = matches!(app.freshness(), Freshness::Live(_) | Freshness::Frozen(_));
         if !fresh {
             let text = format!("not sent, there is no connection: {}", grace.title);
-            app.toast(text, Tone::Bad);
+            app.tell(text, Tone::Bad);
             if let Some(number) = grace.what.submission() {
                 drafts::came_back(app, number, |wizard| {
                     wizard.error = Some("it was not sent: there was no connection".to_owned());

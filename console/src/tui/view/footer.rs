@@ -253,9 +253,9 @@ fn next_try(app: &App) -> String {
 }
 
 /// Draws the toasts below the header, where they cover least: the newest at the right, others
-/// beside it while there is room, below it when there is not.
+/// beside it while there is room, below it when there is not. Their rows are theirs alone.
 pub fn toasts(canvas: &mut Canvas<'_>, area: Rect, app: &App) {
-    let ground = canvas.style(Tone::Bar);
+    let (plain, ground) = (canvas.style(Tone::Text), canvas.style(Tone::Bar));
     let border = area.right().saturating_sub(1);
     let most = area.width.saturating_sub(4).max(1);
     let (mut y, mut right) = (area.y, border);
@@ -268,6 +268,10 @@ pub fn toasts(canvas: &mut Canvas<'_>, area: Rect, app: &App) {
         }
         let style = ground.patch(canvas.style(toast.tone));
         let x = right.saturating_sub(widest);
+        if right == border {
+            // What a toast covers in part would be read as a part of it.
+            canvas.fill(Rect { y, height: lines.len() as u16, ..area }, plain);
+        }
         for (at, line) in lines.iter().enumerate() {
             let row = Rect::new(x, y + at as u16, widest.min(area.width), 1).intersection(area);
             canvas.fill(row, style);
