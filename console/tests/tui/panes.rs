@@ -103,6 +103,17 @@ fn synchronised_input_goes_to_all_and_says_so_in_each() {
 }
 
 #[test]
+fn one_pane_has_nothing_to_be_synchronised_with() {
+    let mut runner = Runner::new(120, 36);
+    runner.keys("2 t").wait_for("Welcome").keys("C-g s");
+    assert!(runner.shows("there is one pane in this tab"), "{}", runner.text());
+    assert!(!runner.shows("goes to all"), "{}", runner.text());
+    runner.fleet.tunnels_max = 16;
+    runner.keys("C-g").type_in("|").wait_for("Welcome").type_in("x");
+    assert_eq!((typed(&runner, 0), typed(&runner, 1)), (String::new(), "x".into()));
+}
+
+#[test]
 fn panes_live_on_behind_other_screens_and_quitting_asks() {
     let mut runner = Runner::new(120, 36);
     runner.keys("2 t").wait_for("Welcome").keys("C-g d");

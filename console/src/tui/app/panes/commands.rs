@@ -114,9 +114,13 @@ fn another(app: &mut App, put: impl FnOnce(&mut Tabs, PaneId, Rect) -> Result<()
 fn synchronise(app: &mut App) {
     let Some(tabs) = &mut app.panes.tabs else { return };
     let tab = tabs.tab_mut();
+    let n = tab.panes().len();
+    if n == 1 && !tab.is_synchronised {
+        let text = "there is one pane in this tab, and nothing to type into beside it";
+        return app.toast(text, Tone::Warn);
+    }
     tab.is_synchronised = !tab.is_synchronised;
-    let (is_on, n) = (tab.is_synchronised, tab.panes().len());
-    if is_on {
+    if tab.is_synchronised {
         app.toast(format!("what you type goes to all {n} panes of this tab"), Tone::Warn);
     } else {
         app.toast("what you type goes to one pane", Tone::Muted);
