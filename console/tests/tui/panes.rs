@@ -114,6 +114,15 @@ fn one_pane_has_nothing_to_be_synchronised_with() {
 }
 
 #[test]
+fn on_a_small_terminal_too_marked_devices_stand_side_by_side() {
+    let mut runner = Runner::new(80, 24);
+    runner.fleet.tunnels_max = 16;
+    runner.keys("2 Space Space t").wait_for("Welcome");
+    let heights: Vec<_> = runner.app.layout.panes.iter().map(|(_, area)| area.height).collect();
+    assert_eq!(heights, [21, 21], "{}", runner.text());
+}
+
+#[test]
 fn panes_live_on_behind_other_screens_and_quitting_asks() {
     let mut runner = Runner::new(120, 36);
     runner.keys("2 t").wait_for("Welcome").keys("C-g d");

@@ -18,6 +18,8 @@ use ratatui::layout::Rect;
 pub use self::tabs::{TABS_MAX, Tabs};
 use self::tree::Node;
 
+/// Below this one pane is seen at a time: columns, rows.
+pub const SPLIT_MIN: (u16, u16) = (60, 14);
 /// The most panes of a tab.
 pub const PANES_MAX: usize = 16;
 

@@ -2,11 +2,12 @@
 
 use ratatui::layout::Rect;
 
-use super::{PaneId, Refused, Split, Tab};
+use super::{PaneId, Refused, SPLIT_MIN, Split, Tab};
 
 /// The most tabs.
 pub const TABS_MAX: usize = 9;
-/// A pane that is put somewhere by itself should have so much: two of it and a border are split.
+/// A pane that is put somewhere by itself should have so much, where one can choose: two of it and
+/// a border are split.
 const COLUMNS_GOOD: u16 = 50;
 const ROWS_GOOD: u16 = 12;
 
@@ -60,8 +61,11 @@ impl Tabs {
         let how = room.and_then(|room| {
             if room.width > 2 * COLUMNS_GOOD {
                 Some(Split::Columns)
+            } else if room.height > 2 * ROWS_GOOD {
+                Some(Split::Rows)
             } else {
-                (room.height > 2 * ROWS_GOOD).then_some(Split::Rows)
+                let is_enough = room.width >= SPLIT_MIN.0 && room.height >= SPLIT_MIN.1;
+                is_enough.then_some(Split::Columns)
             }
         });
         match how {
@@ -142,14 +146,21 @@ mod tests {
         for n in 1..=4 {
             tabs.add(PaneId(n), area).expect("room");
         }
-        // Side by side, one below, then no more room: a tab, where it begins anew.
+        // Side by side, one below, beside that, then no more room: a tab, where it begins anew.
         let shapes: Vec<_> = tabs.tabs().iter().map(|tab| tab.panes().len()).collect();
-        assert_eq!(shapes, [3, 2]);
+        assert_eq!(shapes, [4, 1]);
         assert_eq!((tabs.shown(), tabs.tab().focus()), (1, PaneId(4)));
         tabs.go_to_pane(PaneId(1));
         assert_eq!((tabs.shown(), tabs.tab().focus()), (0, PaneId(1)));
-        let mut narrow = Tabs::new(PaneId(0));
-        narrow.add(PaneId(1), Rect { width: 40, height: 9, ..area }).expect("room");
-        assert_eq!(narrow.tabs().len(), 2);
+        let tabs_of_two = |width, height| {
+            let mut tabs = Tabs::new(PaneId(0));
+            tabs.add(PaneId(1), Rect { width, height, ..area }).expect("room");
+            tabs.tabs().len()
+        };
+        // Wherever two are seen at once, that is, on a terminal of 80x24 too.
+        assert_eq!(tabs_of_two(80, 22), 1);
+        assert_eq!(tabs_of_two(SPLIT_MIN.0, SPLIT_MIN.1), 1);
+        assert_eq!(tabs_of_two(SPLIT_MIN.0 - 1, SPLIT_MIN.1), 2);
+        assert_eq!(tabs_of_two(SPLIT_MIN.0, SPLIT_MIN.1 - 1), 2);
     }
 }

@@ -23,7 +23,7 @@ use crate::tui::{
         panes::{PaneState, Panes},
     },
     pane::{
-        layout::{PaneId, Place},
+        layout::{PaneId, Place, SPLIT_MIN},
         session::{End, Phase},
         status::{self, Others, Status, Stream},
         widget::View,
@@ -35,9 +35,6 @@ use crate::tui::{
         widgets::panel,
     },
 };
-
-/// Below this one pane is seen at a time.
-const SPLIT_MIN: (u16, u16) = (60, 14);
 
 pub fn draw(canvas: &mut Canvas<'_>, area: Rect, app: &App, layout: &mut Layout) {
     let Some(tabs) = &app.panes.tabs else { return none(canvas, area, app) };
