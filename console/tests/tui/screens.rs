@@ -4,7 +4,7 @@ use quarterdeck_console::{
     net::tunnel::State,
     tui::{Wall, app::App, theme::ThemeName},
 };
-use quarterdeck_protocol::api::Role;
+use quarterdeck_protocol::{api::Role, device::DeviceStatus};
 use ratatui::style::Color;
 
 use crate::runner::{Runner, caps, looks};
@@ -158,6 +158,19 @@ fn a_small_wall_shows_less_and_cuts_nothing() {
         let panels = if wide == 40 { 2 } else { 7 };
         assert_eq!(stale, panels + 1, "the header and each panel\n{}", runner.text());
     }
+}
+
+#[test]
+fn a_small_overview_says_that_every_site_is_complete() {
+    let mut runner = Runner::new(80, 24);
+    for device in &mut runner.fleet.devices {
+        device.status = DeviceStatus::Online;
+        device.unheard_since = None;
+    }
+    runner.tell_changes().pass_ms(500).pass_ms(1_500);
+    let text = runner.text();
+    let line = text.lines().find(|line| line.contains("Offline at")).expect("the line");
+    assert!(line.contains("every site is complete"), "{text}");
 }
 
 #[test]

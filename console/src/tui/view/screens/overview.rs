@@ -237,16 +237,14 @@ fn compact(canvas: &mut Canvas<'_>, area: Rect, app: &App, overview: &Overview) 
             (format!("{} warning", format::count(overview.alerts.warning)), Tone::Warn),
             (format!("{} unacked", format::count(overview.alerts.unacknowledged)), Tone::Muted),
         ],
-        vec![(
-            overview
-                .offline_by_site
-                .iter()
-                .take(4)
-                .map(|site| format!("{} {}", site.site, format::count(site.count)))
-                .collect::<Vec<_>>()
-                .join("   "),
-            Tone::Muted,
-        )],
+        vec![if overview.offline_by_site.is_empty() {
+            no_site(app)
+        } else {
+            let sites = overview.offline_by_site.iter().take(4);
+            let sites: Vec<_> =
+                sites.map(|site| format!("{} {}", site.site, format::count(site.count))).collect();
+            (sites.join("   "), Tone::Muted)
+        }],
         open_tunnels(app).into_iter().map(|text| (text, Tone::Text)).collect(),
     ];
     let labels = ["Devices", "Commands", "Alerts", "Offline at", "Tunnels"];
@@ -348,18 +346,23 @@ pub fn commands(canvas: &mut Canvas<'_>, area: Rect, app: &App, overview: &Overv
     }
 }
 
+/// Says that no site has a device that is offline, as far as that is known.
+fn no_site(app: &App) -> (String, Tone) {
+    if app.is_current() {
+        (format!("{} every site is complete", app.theme.glyphs.yes), Tone::Good)
+    } else {
+        ("none was offline then".to_owned(), Tone::Muted)
+    }
+}
+
 /// Devices that are offline, by site.
 pub fn sites(canvas: &mut Canvas<'_>, area: Rect, app: &App, overview: &Overview) {
     let mut rest = area;
     let line = cut_top(&mut rest, 1);
     panel::rule(canvas, line, SITES, "", false);
     if overview.offline_by_site.is_empty() {
-        if app.is_current() {
-            let text = format!("{} every site is complete", app.theme.glyphs.yes);
-            canvas.put(rest.x + 1, rest.y, &text, Tone::Good);
-        } else {
-            canvas.put(rest.x + 1, rest.y, "none was offline then", Tone::Muted);
-        }
+        let (text, tone) = no_site(app);
+        canvas.put(rest.x + 1, rest.y, &text, tone);
         return;
     }
     let most = overview.offline_by_site.iter().map(|site| site.count).max().unwrap_or(0);
