@@ -83,8 +83,9 @@ use views::Views;
 use wall::WallState;
 use wizard::{Step, Wizard};
 
-/// How long the server may be silent before its data count as stale, in milliseconds.
-pub const STALE_AFTER_MS: i64 = 5_000;
+/// How long the server may be silent before its data count as stale, in milliseconds: it speaks
+/// every second, and after 5 s without a byte the connection is given up.
+pub const STALE_AFTER_MS: i64 = 3_000;
 /// From here on the header says how old the server's last word is, in milliseconds.
 pub const AGE_SHOWN_AFTER_MS: i64 = 2_000;
 /// How long a toast stays, in milliseconds.
@@ -513,11 +514,13 @@ impl App {
         let second = if self.low_bandwidth { 5_000 } else { 1_000 };
         let server = self.server_now().as_millis();
         let next_second = self.now.plus_millis(second - server.rem_euclid(second));
+        let stale = self.heard_at.map(|at| at.plus_millis(STALE_AFTER_MS));
         let others = self
             .toasts
             .iter()
             .map(|toast| toast.until)
             .chain(self.calls.grace.iter().map(|grace| grace.until))
+            .chain(stale.filter(|at| *at > self.now))
             .chain(self.peek.due)
             .chain(self.panes.due())
             .chain(self.player.as_ref().and_then(Player::due))

@@ -42,6 +42,19 @@ fn a_wall_that_hears_nothing_does_not_call_the_fleet_well() {
 }
 
 #[test]
+fn a_silent_server_is_stale_before_its_connection_is_given_up() {
+    let mut runner = Runner::new(120, 36);
+    runner.keys("2").pass_ms(500);
+    runner.silent = true;
+    runner.pass_ms(2_500);
+    assert!(runner.shows("LIVE 2s"), "two words are late\n{}", runner.text());
+    runner.pass_ms(1_000);
+    assert!(runner.shows("STALE 3s") && !runner.shows("LIVE"), "{}", runner.text());
+    runner.lost("no word from the server for 5 s");
+    assert!(runner.shows("LOST 3s"), "{}", runner.text());
+}
+
+#[test]
 fn a_wall_that_was_signed_out_waits_for_a_login_and_goes_on() {
     let mut runner = wall();
     let why = "the login has ended; sign in with: quarterdeck login".to_owned();

@@ -3,7 +3,7 @@
 use quarterdeck_protocol::{api::Role, device::DeviceStatus, operations::is_builtin};
 
 use super::{
-    App, Freshness, Link, Peek,
+    App, Link, Peek,
     actions::Action,
     answers,
     calls::Purpose,
@@ -406,8 +406,7 @@ fn leave_grace(app: &mut App, effects: &mut Vec<Effect>) {
         std::mem::take(&mut app.calls.grace).into_iter().partition(|grace| grace.until <= now);
     app.calls.grace = kept;
     for grace in due {
-        let fresh = matches!(app.freshness(), Freshness::Live(_) | Freshness::Frozen(_));
-        if !fresh {
+        if !app.link.is_connected() {
             let text = format!("not sent, there is no connection: {}", grace.title);
             app.tell(text, Tone::Bad);
             if let Some(number) = grace.what.submission() {
