@@ -86,6 +86,8 @@ use wizard::{Step, Wizard};
 /// How long the server may be silent before its data count as stale, in milliseconds: it speaks
 /// every second, and after 5 s without a byte the connection is given up.
 pub const STALE_AFTER_MS: i64 = 3_000;
+/// From then on nothing dangerous leaves by itself: the connection is as good as lost.
+pub const GONE_AFTER_MS: i64 = 5_000;
 /// From here on the header says how old the server's last word is, in milliseconds.
 pub const AGE_SHOWN_AFTER_MS: i64 = 2_000;
 /// How long a toast stays, in milliseconds.

@@ -125,6 +125,23 @@ fn a_grace_that_ends_without_a_connection_sends_nothing_and_says_so() {
 }
 
 #[test]
+fn a_grace_that_was_slept_through_sends_nothing() {
+    let mut runner = Runner::new(120, 36);
+    runner.fleet.role = Role::Admin;
+    runner.connect();
+    runner.keys("2 R");
+    let name = runner.fleet.devices.iter().map(|d| d.id.to_string()).min().expect("some");
+    runner.text_in(&name).keys("Tab Enter").wait_for("leaves in");
+    // The lid was closed: nobody has said yet that the connection is gone.
+    let before = runner.fleet.commands.len();
+    runner.silent = true;
+    runner.app.now = runner.app.now.plus_millis(3_600_000);
+    runner.pass_ms(1);
+    assert!(runner.shows("not sent, there is no connection"), "{}", runner.text());
+    assert_eq!(runner.fleet.commands.len(), before);
+}
+
+#[test]
 fn the_palette_finds_screens_by_name_and_quit_leaves() {
     let mut runner = Runner::new(100, 30);
     for (name, seen) in [

@@ -375,7 +375,8 @@ impl Machine {
         if frame.key.tunnel != attached.handle {
             return Err(Garbled("a frame of another tunnel".to_owned()));
         }
-        if matches!(frame.body, Body::Data(_)) {
+        // A resize counts as activity, too.
+        if matches!(frame.body, Body::Data(_) | Body::Mark(_)) {
             self.has_news |= self.idle_warning.take().is_some();
         }
         if matches!(self.kind, TunnelKind::Terminal) && frame.key.stream == OUTPUT_STREAM {

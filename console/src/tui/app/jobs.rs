@@ -200,7 +200,7 @@ impl Job {
 /// Begins a job: its first requests leave with the next [`pump`].
 pub fn begin(app: &mut App, job: Job) {
     if app.calls.jobs.len() >= JOBS_MAX {
-        app.toast("too much is under way: wait for the server's answers", Tone::Bad);
+        app.tell("too much is under way: wait for the server's answers", Tone::Bad);
         if let Some(number) = job.submission {
             drafts::came_back(app, number, |_| {});
         }

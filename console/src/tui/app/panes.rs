@@ -240,7 +240,7 @@ pub fn open_terminals(app: &mut App, devices: Vec<DeviceId>) {
     show(app);
     for device in devices {
         let state = app.panes.new_pane(device.clone(), Attach::New(device));
-        if let Err(refused) = app.panes.insert(state, Tabs::add) {
+        if let Err(refused) = app.panes.insert(state, Tabs::add_beside) {
             app.toast(refused.to_string(), Tone::Warn);
             break;
         }
@@ -286,6 +286,10 @@ pub fn news(app: &mut App, news: StreamNews, effects: &mut Vec<Effect>) {
     let now = app.now;
     let has_focus = app.nav.here == Place::Panes && app.panes.focus() == Some(news.pane);
     let Some(state) = app.panes.all.get_mut(&news.pane) else { return };
+    if let Some(tunnel) = news.opened {
+        // Also of one that was left while it opened: it can be gone back to.
+        state.session.tunnel = Some(tunnel);
+    }
     if !state.session.is_open() {
         return;
     }
@@ -314,9 +318,6 @@ pub fn news(app: &mut App, news: StreamNews, effects: &mut Vec<Effect>) {
     // One terminal answers what a program asks: that of who opened it.
     if !replies.is_empty() && state.session.mode == Mode::Owner {
         effects.push(request(news.pane, TunnelCall::Input(replies.into())));
-    }
-    if let Some(tunnel) = news.opened {
-        state.session.tunnel = Some(tunnel);
     }
     let mut lost_keys = false;
     if let Some(status) = news.status {

@@ -331,7 +331,7 @@ pub fn call_with_id(
         _ => None,
     };
     let Some(id) = app.calls.begin(purpose, app.now) else {
-        app.toast("too much is under way: wait for the server's answers", Tone::Bad);
+        app.tell("too much is under way: wait for the server's answers", Tone::Bad);
         if let Some(number) = submission {
             drafts::came_back(app, number, |_| {});
         }

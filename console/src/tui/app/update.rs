@@ -3,7 +3,7 @@
 use quarterdeck_protocol::{api::Role, device::DeviceStatus, operations::is_builtin};
 
 use super::{
-    App, Link, Peek,
+    App, GONE_AFTER_MS, Link, Peek,
     actions::Action,
     answers,
     calls::Purpose,
@@ -406,7 +406,9 @@ fn leave_grace(app: &mut App, effects: &mut Vec<Effect>) {
         std::mem::take(&mut app.calls.grace).into_iter().partition(|grace| grace.until <= now);
     app.calls.grace = kept;
     for grace in due {
-        if !app.link.is_connected() {
+        // A screen that slept through the grace has not heard, either, that its connection is gone.
+        let is_heard = app.heard_at.is_some_and(|at| now.millis_since(at) < GONE_AFTER_MS);
+        if !app.link.is_connected() || !is_heard {
             let text = format!("not sent, there is no connection: {}", grace.title);
             app.tell(text, Tone::Bad);
             if let Some(number) = grace.what.submission() {

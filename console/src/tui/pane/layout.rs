@@ -133,6 +133,8 @@ impl Tab {
             return false;
         }
         self.root.remove(pane);
+        // What joins later is not to get keys that nobody meant for it.
+        self.is_synchronised &= panes.len() > 2;
         if self.focus == pane {
             let next = if at + 1 < panes.len() { at + 1 } else { at - 1 };
             self.focus = panes[next];

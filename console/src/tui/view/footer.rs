@@ -255,12 +255,16 @@ fn next_try(app: &App) -> String {
 /// Draws the toasts below the header, where they cover least: the newest at the right, others
 /// beside it while there is room, below it when there is not. Their rows are theirs alone.
 pub fn toasts(canvas: &mut Canvas<'_>, area: Rect, app: &App) {
+    draw_toasts(canvas, area, app, TOAST_MAX_ROWS);
+}
+
+fn draw_toasts(canvas: &mut Canvas<'_>, area: Rect, app: &App, rows_max: usize) {
     let (plain, ground) = (canvas.style(Tone::Text), canvas.style(Tone::Bar));
     let border = area.right().saturating_sub(1);
     let most = area.width.saturating_sub(4).max(1);
     let (mut y, mut right) = (area.y, border);
     for toast in app.toasts.iter().rev() {
-        let lines = toast_lines(app, toast, most);
+        let lines = toast_lines(app, toast, most, rows_max);
         let widest = lines.iter().map(|line| canvas.width(line)).max().unwrap_or(0) + 2;
         let is_beside = lines.len() == 1 && right.saturating_sub(area.x) > widest;
         if !is_beside && right < border {
@@ -270,7 +274,8 @@ pub fn toasts(canvas: &mut Canvas<'_>, area: Rect, app: &App) {
         let x = right.saturating_sub(widest);
         if right == border {
             // What a toast covers in part would be read as a part of it.
-            canvas.fill(Rect { y, height: lines.len() as u16, ..area }, plain);
+            let rows = Rect { y, height: lines.len() as u16, ..area };
+            canvas.fill(rows.intersection(area), plain);
         }
         for (at, line) in lines.iter().enumerate() {
             let row = Rect::new(x, y + at as u16, widest.min(area.width), 1).intersection(area);
@@ -286,17 +291,24 @@ pub fn toasts(canvas: &mut Canvas<'_>, area: Rect, app: &App) {
 /// Draws the newest toast upon the footer, and others beside it while there is room.
 pub fn toasts_at_foot(canvas: &mut Canvas<'_>, area: Rect, app: &App) {
     let Some(newest) = app.toasts.last() else { return };
-    let rows = toast_lines(app, newest, area.width.saturating_sub(4).max(1)).len() as u16;
+    let most = area.width.saturating_sub(4).max(1);
+    let rows = toast_lines(app, newest, most, rows_at_foot(app)).len() as u16;
     let mut above = area;
     let foot = cut_bottom(&mut above, rows);
-    toasts(canvas, foot, app);
+    draw_toasts(canvas, foot, app, rows_at_foot(app));
 }
 
-fn toast_lines(app: &App, toast: &Toast, wide: u16) -> Vec<String> {
+/// Above the footer are a pane's own line and what still can be called back: those stay.
+fn rows_at_foot(app: &App) -> usize {
+    let is_busy = !app.calls.grace.is_empty() || app.nav.here == Place::Panes;
+    if is_busy { 1 } else { TOAST_MAX_ROWS }
+}
+
+fn toast_lines(app: &App, toast: &Toast, wide: u16, rows_max: usize) -> Vec<String> {
     let mut lines = wrapped(&shown(&toast.text, app.theme.unicode), wide);
-    if lines.len() > TOAST_MAX_ROWS {
-        lines.truncate(TOAST_MAX_ROWS);
-        lines[TOAST_MAX_ROWS - 1].push_str(app.theme.glyphs.ellipsis);
+    if lines.len() > rows_max {
+        lines.truncate(rows_max);
+        lines[rows_max - 1].push_str(app.theme.glyphs.ellipsis);
     }
     lines
 }

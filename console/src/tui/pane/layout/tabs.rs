@@ -10,6 +10,8 @@ pub const TABS_MAX: usize = 9;
 /// a border are split.
 const COLUMNS_GOOD: u16 = 50;
 const ROWS_GOOD: u16 = 12;
+/// Two share a screen of so many columns when they are wanted side by side.
+const PAIR_MIN_COLUMNS: u16 = 80;
 
 /// All tabs. There is always one, with a pane in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +55,20 @@ impl Tabs {
     /// Puts a pane where there is room for it: beside the one in focus, below it, else into a tab
     /// of its own. `area` is what a tab has.
     pub fn add(&mut self, pane: PaneId, area: Rect) -> Result<(), Refused> {
+        self.put(pane, area, false)
+    }
+
+    /// The same for one of several that are wanted side by side: two share a screen also where
+    /// each has less than is good.
+    pub fn add_beside(&mut self, pane: PaneId, area: Rect) -> Result<(), Refused> {
+        self.put(pane, area, true)
+    }
+
+    fn put(&mut self, pane: PaneId, area: Rect, is_beside: bool) -> Result<(), Refused> {
         let tab = self.tab_mut();
+        if tab.is_synchronised {
+            return self.open(pane);
+        }
         let focus = tab.focus();
         let mut places = Vec::new();
         tab.root.place(area, &mut places);
@@ -64,8 +79,8 @@ impl Tabs {
             } else if room.height > 2 * ROWS_GOOD {
                 Some(Split::Rows)
             } else {
-                let is_enough = room.width >= SPLIT_MIN.0 && room.height >= SPLIT_MIN.1;
-                is_enough.then_some(Split::Columns)
+                let is_enough = room.width >= PAIR_MIN_COLUMNS && room.height >= SPLIT_MIN.1;
+                (is_beside && is_enough && places.len() == 1).then_some(Split::Columns)
             }
         });
         match how {
@@ -146,21 +161,38 @@ mod tests {
         for n in 1..=4 {
             tabs.add(PaneId(n), area).expect("room");
         }
-        // Side by side, one below, beside that, then no more room: a tab, where it begins anew.
+        // Side by side, one below, then no more room: a tab, where it begins anew.
         let shapes: Vec<_> = tabs.tabs().iter().map(|tab| tab.panes().len()).collect();
-        assert_eq!(shapes, [4, 1]);
+        assert_eq!(shapes, [3, 2]);
         assert_eq!((tabs.shown(), tabs.tab().focus()), (1, PaneId(4)));
         tabs.go_to_pane(PaneId(1));
         assert_eq!((tabs.shown(), tabs.tab().focus()), (0, PaneId(1)));
-        let tabs_of_two = |width, height| {
+        let tabs_of = |panes, width, height| {
             let mut tabs = Tabs::new(PaneId(0));
-            tabs.add(PaneId(1), Rect { width, height, ..area }).expect("room");
+            for n in 1..panes {
+                tabs.add_beside(PaneId(n), Rect { width, height, ..area }).expect("room");
+            }
             tabs.tabs().len()
         };
-        // Wherever two are seen at once, that is, on a terminal of 80x24 too.
-        assert_eq!(tabs_of_two(80, 22), 1);
-        assert_eq!(tabs_of_two(SPLIT_MIN.0, SPLIT_MIN.1), 1);
-        assert_eq!(tabs_of_two(SPLIT_MIN.0 - 1, SPLIT_MIN.1), 2);
-        assert_eq!(tabs_of_two(SPLIT_MIN.0, SPLIT_MIN.1 - 1), 2);
+        // Those that are wanted side by side are, on a terminal of 80x24 too, but no more than two.
+        assert_eq!(tabs_of(2, 80, 22), 1);
+        assert_eq!(tabs_of(3, 80, 22), 2);
+        assert_eq!(tabs_of(2, PAIR_MIN_COLUMNS - 1, 22), 2);
+        assert_eq!(tabs_of(2, 80, SPLIT_MIN.1 - 1), 2);
+        let mut tabs = Tabs::new(PaneId(0));
+        tabs.add(PaneId(1), Rect { width: 80, height: 22, ..area }).expect("room");
+        assert_eq!(tabs.tabs().len(), 2, "one that is joined keeps its width");
+    }
+
+    #[test]
+    fn keys_for_all_reach_no_pane_that_joins_later() {
+        let area = Rect { x: 0, y: 0, width: 200, height: 60 };
+        let mut tabs = Tabs::new(PaneId(0));
+        tabs.add(PaneId(1), area).expect("room");
+        tabs.tab_mut().is_synchronised = true;
+        tabs.add(PaneId(2), area).expect("a tab");
+        assert_eq!((tabs.tabs().len(), tabs.tab().receivers()), (2, vec![PaneId(2)]));
+        tabs.go_to_pane(PaneId(0));
+        assert!(tabs.close(PaneId(1)) && !tabs.tab().is_synchronised);
     }
 }
