@@ -173,6 +173,11 @@ impl Engine {
         (last + 1).max(least)
     }
 
+    /// Takes nobody for heard who was so before this start: to be called before anybody can ask.
+    pub async fn begin_unheard(&self) -> Result<(), StoreError> {
+        ingest::deaf(self).await
+    }
+
     /// Starts to hear and serve the devices, and to watch the time.
     pub fn run(&self, link: Arc<dyn Link>, inbound: InboundReceiver) -> Running {
         let stop = tokio_util::sync::CancellationToken::new();

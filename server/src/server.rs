@@ -120,6 +120,7 @@ impl Server {
         let Way { link, inbound, tunnels: of_tunnels, is_broker_up, url, is_ready } =
             open_way(broker, &store, &clock, &engine).await?;
         engine.set_settings(settings(config.mqtt_url.as_ref().unwrap_or(&url)));
+        engine.begin_unheard().await?;
         let engine_running = engine.run(Arc::clone(&link), inbound);
 
         let tunnels = Tunnels::new(tunnels::Parts {

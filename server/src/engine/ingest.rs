@@ -181,7 +181,7 @@ async fn listens(engine: &Engine, hears: bool, stop: &CancellationToken) {
 }
 
 /// Takes nobody for heard any more, and lets everybody's silence begin anew: the server cannot hear, or could not.
-async fn deaf(engine: &Engine) -> Result<(), StoreError> {
+pub(super) async fn deaf(engine: &Engine) -> Result<(), StoreError> {
     let now = engine.clock().now();
     let stale_due = now.steady_ms + presence::SILENCE_MAX_MS;
     let unheard = engine

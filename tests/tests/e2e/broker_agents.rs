@@ -91,7 +91,8 @@ impl Held {
         let id = fleet.api().script(device.id(), &script).await?;
         fleet.api().wait_status(id, CommandStatus::ExecutionStarted).await?;
         wait_for("the script to run", || async {
-            Ok(if effects.exists() { Look::Ready(()) } else { Look::not_yet("no effect") })
+            let has_run = fs::metadata(&effects).is_ok_and(|file| file.len() > 0);
+            Ok(if has_run { Look::Ready(()) } else { Look::not_yet("no effect") })
         })
         .await?;
         Ok(Self { id, effects, release })
