@@ -102,7 +102,7 @@ async fn the_fourth_reboot_in_fifteen_minutes_is_blocked_and_says_until_when() -
     // Another device has a budget of its own, and so has another kind of restart.
     let _other = harmless(&fleet, "pi-2").await?;
     let id = fleet.api().send("pi-2", "reboot_host", json!({})).await?;
-    fleet.api().wait_status(id, CommandStatus::ExecutionStarted).await?;
+    fleet.api().wait_status(id, CommandStatus::AwaitingReconnect).await?;
     let id = fleet.api().send("pi-1", "restart_app", json!({"app": "kiosk"})).await?;
     fleet.api().wait_status(id, CommandStatus::Completed).await?;
     Ok(())
