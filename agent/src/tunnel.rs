@@ -43,8 +43,8 @@ use crate::{enroll::Credentials, io::tunnel_link, operations::Context};
 
 /// What a session keeps to be sent, in bytes: with its window, what it may cost.
 const BUFFER_BYTES: usize = 256 * 1024;
-/// How far a terminal's program may be ahead of the network: what is seen after ^C. While one
-/// frame is on its way, the next is filled.
+/// How far a terminal's program may be ahead of the network: what is seen after ^C. Twice
+/// what makes a frame, so that it writes on while one is made.
 const TERMINAL_WAITING_BYTES: usize = 2 * limits::GATHER_MAX_BYTES;
 /// Keys that may wait for a program that does not read.
 const KEYS_WINDOW_BYTES: u32 = 64 * 1024;

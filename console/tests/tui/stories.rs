@@ -1,6 +1,8 @@
 //! What operators do, from the first key to the last.
 
-use quarterdeck_console::tui::{app::keymap::Keymap, effects::Effect, term::input::Input};
+use quarterdeck_console::tui::{
+    app::keymap::Keymap, effects::Effect, term::input::Input, theme::Tone,
+};
 use quarterdeck_protocol::{api::Role, command::CommandStatus, device::DeviceStatus::Online};
 
 use crate::runner::{Runner, caps, start};
@@ -110,14 +112,28 @@ fn an_action_without_an_answer_shows_as_pending_never_as_done() {
     assert!(!runner.shows("⊘"), "{}", runner.text());
 }
 
-#[test]
-fn a_grace_that_ends_without_a_connection_sends_nothing_and_says_so() {
-    let mut runner = Runner::new(120, 36);
+fn a_reboot_in_its_grace(cols: u16, rows: u16) -> Runner {
+    let mut runner = Runner::new(cols, rows);
     runner.fleet.role = Role::Admin;
     runner.connect();
     runner.keys("2 R");
     let name = runner.fleet.devices.iter().map(|d| d.id.to_string()).min().expect("some");
     runner.text_in(&name).keys("Tab Enter").wait_for("leaves in");
+    runner
+}
+
+#[test]
+fn a_long_message_leaves_in_sight_what_can_be_called_back() {
+    let mut runner = a_reboot_in_its_grace(40, 12);
+    runner.app.tell("the server said much ".repeat(20), Tone::Warn);
+    runner.pass_ms(250);
+    assert!(runner.shows("the server said much"), "{}", runner.text());
+    assert!(runner.shows("leaves in"), "{}", runner.text());
+}
+
+#[test]
+fn a_grace_that_ends_without_a_connection_sends_nothing_and_says_so() {
+    let mut runner = a_reboot_in_its_grace(120, 36);
     runner.silent = true;
     runner.lost("gone");
     runner.pass_ms(11_000);
@@ -126,12 +142,7 @@ fn a_grace_that_ends_without_a_connection_sends_nothing_and_says_so() {
 
 #[test]
 fn a_grace_that_was_slept_through_sends_nothing() {
-    let mut runner = Runner::new(120, 36);
-    runner.fleet.role = Role::Admin;
-    runner.connect();
-    runner.keys("2 R");
-    let name = runner.fleet.devices.iter().map(|d| d.id.to_string()).min().expect("some");
-    runner.text_in(&name).keys("Tab Enter").wait_for("leaves in");
+    let mut runner = a_reboot_in_its_grace(120, 36);
     // The lid was closed: nobody has said yet that the connection is gone.
     let before = runner.fleet.commands.len();
     runner.silent = true;

@@ -46,7 +46,7 @@ pub const URGENT_RESERVE_MESSAGES: usize = 16;
 pub const URGENT_RESERVE_BYTES: usize = 64 * 1024;
 
 /// Bulk is gathered this long, in microseconds, or up to this many bytes: each frame costs a turn
-/// of three programs, and with half of it a terminal's output came a third slower.
+/// of three programs, and with half of it a terminal's output came a quarter slower.
 pub const GATHER_MAX_US: u64 = 4_000;
 pub const GATHER_MAX_BYTES: usize = 32 * 1024;
 /// What is as short as the echo of a key is not gathered, so many messages a time.
