@@ -44,7 +44,7 @@ fuzz-pane CHUNKS="10000000" SEED="24301":
 bench-pane *ARGS:
     cargo bench --locked -p quarterdeck-console --bench pane -- {{ ARGS }}
 
-# One benchmark, its figure beside its peer's: fanout, ingest, memory, agent_idle, workflows, console, tunnels; add --short for a quick run.
+# One benchmark, its figure beside its peer's: fanout, ingest, memory, agent_idle, workflows, console, tunnels; add --short for a quick run, of tunnels --keys for a part.
 bench NAME *ARGS:
     cargo bench --locked -p quarterdeck-tests --bench {{ NAME }} -- {{ ARGS }}
 

@@ -25,21 +25,45 @@ pub struct Options {
     pub short: bool,
     /// A figure that does not hold fails the run.
     pub strict: bool,
+    /// The one part that is to be measured; all of them without.
+    only: Option<&'static str>,
 }
 
 impl Options {
     pub fn from_args() -> Self {
+        Self::from_args_with(&[])
+    }
+
+    /// Of a benchmark of which a part can be measured alone, with `--PART`.
+    pub fn from_args_with(parts: &[&'static str]) -> Self {
         let mut options = Self::default();
         for arg in env::args().skip(1) {
-            match arg.as_str() {
-                "--short" => options.short = true,
-                "--strict" => options.strict = true,
+            let name = arg.strip_prefix("--");
+            match name {
+                Some("short") => options.short = true,
+                Some("strict") => options.strict = true,
                 // Cargo's own.
-                "--bench" => {}
-                other => eprintln!("unknown option {other}; there are --short and --strict"),
+                Some("bench") => {}
+                _ => match parts.iter().find(|part| name == Some(**part)) {
+                    Some(part) => options.only = Some(part),
+                    None => eprintln!(
+                        "unknown option {arg}; there are {}",
+                        ["short", "strict"]
+                            .iter()
+                            .chain(parts)
+                            .map(|option| format!("--{option}"))
+                            .collect::<Vec<_>>()
+                            .join(" ")
+                    ),
+                },
             }
         }
         options
+    }
+
+    /// Whether this part is to be measured.
+    pub fn wants(self, part: &str) -> bool {
+        self.only.is_none_or(|only| only == part)
     }
 
     /// The first in a short run, else the second.

@@ -36,6 +36,8 @@ use self::peer::Peer;
 
 /// The one device.
 const DEVICE: &str = "pi-1";
+/// What can be measured alone.
+const PARTS: [&str; 5] = ["keys", "ready", "bulk", "interrupt", "memory"];
 /// Idle terminals that are weighed.
 const TERMINALS: usize = 40;
 
@@ -57,18 +59,28 @@ fn main() -> Result<ExitCode> {
     // Of one thread, as ssh is: what a key costs is not to be how threads wake each other here.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // What is spawned is woken without a system call.
-    runtime.block_on(async { tokio::spawn(run(Options::from_args())).await? })
+    runtime.block_on(async { tokio::spawn(run(Options::from_args_with(&PARTS))).await? })
 }
 
 async fn run(options: Options) -> Result<ExitCode> {
     let Some(mut bench) = Bench::start(options).await? else { return Ok(ExitCode::SUCCESS) };
     let title = format!("sessions with a device, beside OpenSSH; {} MB in bulk", bench.megabytes());
     let mut report = Report::new(options, &title);
-    keys::measure(&bench, &mut report).await?;
-    ready::measure(&bench, &mut report).await?;
-    bulk::measure(&bench, &mut report).await?;
-    interrupt::measure(&bench, &mut report).await?;
-    memory::measure(&mut bench, &mut report).await?;
+    if options.wants("keys") {
+        keys::measure(&bench, &mut report).await?;
+    }
+    if options.wants("ready") {
+        ready::measure(&bench, &mut report).await?;
+    }
+    if options.wants("bulk") {
+        bulk::measure(&bench, &mut report).await?;
+    }
+    if options.wants("interrupt") {
+        interrupt::measure(&bench, &mut report).await?;
+    }
+    if options.wants("memory") {
+        memory::measure(&mut bench, &mut report).await?;
+    }
     Ok(report.finish())
 }
 
