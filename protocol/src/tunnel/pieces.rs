@@ -95,27 +95,30 @@ impl Pieces {
         *self = Self::default();
     }
 
+    /// Joins what fits whole. Cut to fill up, a long piece would leave a crumb, which the next
+    /// would be joined to: of a flood each byte would be copied, and each second piece be a crumb.
     fn join(&mut self, first: Bytes, most_bytes: usize) -> Bytes {
         if self.queue.is_empty() {
             self.close_tail();
         }
-        if !matches!(self.queue.front(), Some(Content::Bytes(_))) {
+        if !self.fits_next(most_bytes - first.len()) {
             return first;
         }
         let mut joined = BytesMut::with_capacity(most_bytes.min(self.span as usize));
         joined.extend_from_slice(&first);
-        while let Some(Content::Bytes(next)) = self.queue.front_mut() {
-            let room = most_bytes - joined.len();
-            joined.extend_from_slice(&next.split_to(room.min(next.len())));
-            if !next.is_empty() {
-                break;
-            }
-            self.queue.pop_front();
+        while self.fits_next(most_bytes - joined.len())
+            && let Some(Content::Bytes(next)) = self.queue.pop_front()
+        {
+            joined.extend_from_slice(&next);
             if self.queue.is_empty() {
                 self.close_tail();
             }
         }
         joined.freeze()
+    }
+
+    fn fits_next(&self, room: usize) -> bool {
+        matches!(self.queue.front(), Some(Content::Bytes(next)) if next.len() <= room)
     }
 
     fn close_tail(&mut self) {
@@ -147,6 +150,22 @@ mod tests {
         assert_eq!(pieces.pop(100), Some(mark));
         assert_eq!(pieces.pop(100), Some(Content::Bytes(Bytes::from_static(b"d"))));
         assert_eq!((pieces.pop(100), pieces.span()), (None, 0));
+    }
+
+    #[test]
+    fn a_crumb_before_long_pieces_leaves_alone_and_they_are_not_copied() {
+        const LONG: usize = 64 * 1024;
+        let mut pieces = Pieces::default();
+        let long = Bytes::from(vec![7; LONG]);
+        pieces.push(Content::Bytes(Bytes::from_static(b"crumb")));
+        for _ in 0..3 {
+            pieces.push(Content::Bytes(long.clone()));
+        }
+        assert_eq!(pieces.pop(LONG), Some(Content::Bytes(Bytes::from_static(b"crumb"))));
+        for _ in 0..3 {
+            let Some(Content::Bytes(piece)) = pieces.pop(LONG) else { panic!("a piece") };
+            assert_eq!((piece.len(), piece.as_ptr()), (LONG, long.as_ptr()));
+        }
     }
 
     proptest! {
