@@ -23,6 +23,7 @@
 //! | [`terminal`], [`exec`], [`forward`] | the kinds |
 
 mod away;
+mod bulk;
 pub mod driver;
 mod exec;
 mod forward;

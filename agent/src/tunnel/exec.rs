@@ -6,13 +6,12 @@
 
 use std::{process::Stdio, sync::Arc};
 
-use bytes::BytesMut;
 use nix::unistd::Pid;
 use quarterdeck_protocol::tunnel::{
     Content, Item, close::CloseCode, limits::FRAME_DATA_MAX_BYTES, mark::Mark, stream::Closed,
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncWriteExt as _},
     process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
     task::JoinSet,
     time::{Duration, timeout},
@@ -21,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     BULK,
-    forward::take,
+    bulk::Bulk,
     mux::{Mux, Stream, Streams},
     program::{self, CommandLine},
     terminal::FAREWELL_MS,
@@ -184,12 +183,11 @@ async fn serve(
 
 /// Moves what a pipe gives until its end.
 async fn pump(pipe: &mut (impl AsyncRead + Unpin), stream: &Stream) -> Result<(), Closed> {
-    let mut buffer = BytesMut::new();
+    let mut bulk = Bulk::default();
     loop {
-        buffer.reserve(FRAME_DATA_MAX_BYTES / 4);
-        match pipe.read_buf(&mut buffer).await {
+        match bulk.read(pipe).await {
             Ok(0) | Err(_) => return Ok(()),
-            Ok(_) => stream.write(take(&mut buffer)).await?,
+            Ok(_) => stream.write(bulk.take()).await?,
         }
     }
 }

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
 use quarterdeck_protocol::tunnel::{
     Content, Item,
     close::CloseCode,
@@ -11,7 +10,7 @@ use quarterdeck_protocol::tunnel::{
     stream::Closed,
 };
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::AsyncWriteExt as _,
     net::{TcpListener, TcpStream, lookup_host},
     sync::Semaphore,
     task::JoinSet,
@@ -20,6 +19,7 @@ use tokio::{
 
 use super::{
     BULK,
+    bulk::Bulk,
     mux::{Mux, Stream, Streams},
     policy::{Place, allowed},
 };
@@ -124,15 +124,14 @@ async fn join(mut socket: TcpStream, stream: &Stream) {
     break_off_if_dropped(&socket, true);
     let (mut from, mut to) = socket.split();
     let upwards = async {
-        let mut buffer = BytesMut::new();
+        let mut bulk = Bulk::default();
         loop {
-            buffer.reserve(FRAME_DATA_MAX_BYTES / 4);
-            match from.read_buf(&mut buffer).await {
+            match bulk.read(&mut from).await {
                 Ok(0) => {
                     stream.finish();
                     return stream.delivered().await;
                 }
-                Ok(_) => stream.write(take(&mut buffer)).await?,
+                Ok(_) => stream.write(bulk.take()).await?,
                 Err(error) => {
                     return Err(Closed::new(CloseCode::ConnectionLost, error.to_string()));
                 }
@@ -172,9 +171,4 @@ async fn join(mut socket: TcpStream, stream: &Stream) {
 fn break_off_if_dropped(socket: &TcpStream, breaks_off: bool) {
     // Without it an end that came too early looks like any other.
     let _ = socket.set_linger(breaks_off.then_some(Duration::ZERO));
-}
-
-/// What was read, in memory of its own size.
-pub(super) fn take(buffer: &mut BytesMut) -> Bytes {
-    buffer.split().freeze()
 }

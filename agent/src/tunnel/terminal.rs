@@ -30,14 +30,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    forward::take,
     mux::{Stream, Streams},
     program::{self, CommandLine, LAST_OUTPUT_MS},
 };
 use crate::io::pty::{Reader, Writer};
 
-/// What is read of a terminal at once, in bytes; the kernel gives 4 KiB at most.
-const READ_BYTES: usize = 4 * 1024;
 /// Keys that are written at once, in bytes.
 const WRITE_BYTES: usize = 4 * 1024;
 /// Resizes that may wait to be echoed.
@@ -169,7 +166,6 @@ async fn pump(
 ) -> Result<(), Closed> {
     let mut buffer = BytesMut::new();
     loop {
-        buffer.reserve(READ_BYTES);
         let quiet = async {
             exited.cancelled().await;
             sleep(Duration::from_millis(LAST_OUTPUT_MS)).await;
@@ -180,7 +176,7 @@ async fn pump(
             read = reader.read(&mut buffer) => match read {
                 // EIO: nobody has the terminal open any more.
                 Ok(0) | Err(_) => return Ok(()),
-                Ok(_) => main.write(take(&mut buffer)).await?,
+                Ok(_) => main.write(buffer.split().freeze()).await?,
             },
             () = quiet => return Ok(()),
         }
