@@ -35,6 +35,7 @@ pub mod commands;
 pub mod context;
 pub mod debug;
 pub mod devices;
+mod direct;
 pub mod docs;
 pub mod error;
 pub mod exec;

@@ -23,13 +23,14 @@ use quarterdeck_protocol::{
     tunnel::mark::{Exit, Mark, Signal},
 };
 use tokio::{
-    io::{AsyncWrite, AsyncWriteExt as _, stderr, stdin, stdout},
+    io::{AsyncWrite, AsyncWriteExt as _, stdin},
     signal::unix::{SignalKind, signal},
     time::{Instant, sleep_until, timeout},
 };
 
 use super::{
     context::Context,
+    direct::{stderr, stdout},
     error::CliError,
     output::note,
     session::{self, Failed, ProgramArgs, TRANSPORT_FAILED, UNREAD},

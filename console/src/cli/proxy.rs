@@ -10,13 +10,14 @@ use quarterdeck_protocol::{
     tunnel::{close::CloseCode, stream::Closed},
 };
 use tokio::{
-    io::{AsyncWriteExt as _, stdin, stdout},
+    io::{AsyncWriteExt as _, stdin},
     signal::unix::{SignalKind, signal},
     time::timeout,
 };
 
 use super::{
     context::Context,
+    direct::stdout,
     error::CliError,
     session::{self, Failed},
 };

@@ -32,7 +32,7 @@ use quarterdeck_protocol::{
     tunnel::{close::CloseCode, mark::Exit, session::Mode},
 };
 use tokio::{
-    io::{AsyncWriteExt as _, stdout},
+    io::AsyncWriteExt as _,
     signal::unix::{SignalKind, signal},
     sync::mpsc,
     time::timeout,
@@ -44,6 +44,7 @@ use self::{
 };
 use super::{
     context::Context,
+    direct::stdout,
     error::CliError,
     options::{self, Allow},
     output::note,

@@ -11,13 +11,14 @@ use quarterdeck_protocol::tunnel::{
     session::Mode,
 };
 use tokio::{
-    io::{AsyncWriteExt as _, stdout},
+    io::AsyncWriteExt as _,
     sync::mpsc,
     time::{Instant, sleep_until},
 };
 
 use super::{NO_TERMINAL, Over, Wants, Word, filter::Filter, local::terminal_size, notice::Notice};
 use crate::{
+    cli::direct::stdout,
     net::tunnel::{Attachment, Event, Piece, State, Status},
     tui::pane::{Pane, notices::Allowed, screen::PaneSize},
 };
