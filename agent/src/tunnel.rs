@@ -2,8 +2,9 @@
 //! far away (chapter 7).
 //!
 //! ```text
-//!  broker ⇄ io::tunnel_link ⇄ [`driver`] ⇄ [`mux`] ⇄ one task or more per stream
-//!                               control     frames     terminal, exec, forward
+//!  broker ⇄ io::tunnel_link ⇄ [`driver`] ─ frames ◀─ [`mux`] ⇄ one task or more per stream
+//!                   │           control                  ▲       terminal, exec, forward
+//!                   └────────── frames ──────────────────┘
 //! ```
 //!
 //! All of it stands beside the engine: on a connection of its own, so that a key
@@ -17,7 +18,7 @@
 //! | module | subject |
 //! | --- | --- |
 //! | [`policy`] | what the device's owner allows |
-//! | [`driver`] | opening and closing tunnels; moving frames |
+//! | [`driver`] | opening and closing tunnels; sending frames |
 //! | [`started`] | what was started, so that nothing is twice |
 //! | [`mux`] | the pure machine of `protocol`, made awaitable |
 //! | [`terminal`], [`exec`], [`forward`] | the kinds |
@@ -39,7 +40,7 @@ use quarterdeck_protocol::tunnel::{Gather, limits, stream::StreamConfig};
 use tokio::{sync::mpsc, task::JoinHandle, time::Duration};
 use tokio_util::sync::CancellationToken;
 
-use self::started::Started;
+use self::{mux::Mux, started::Started};
 use crate::{enroll::Credentials, io::tunnel_link, operations::Context};
 
 /// What a session keeps to be sent, in bytes: with its window, what it may cost.
@@ -94,8 +95,10 @@ pub fn start(
     let started = Started::open(&context.paths.tunnels_started())?;
     let (incoming_to, incoming) = mpsc::channel(driver::INCOMING_MAX);
     let (outgoing_to, outgoing) = mpsc::channel(driver::OUTGOING_MAX);
-    let link = tunnel_link::run(credentials, Arc::clone(&context.clock), incoming_to, outgoing);
-    let driver = driver::run(policy, started, incoming, outgoing_to, stop);
+    let mux = Mux::of_device();
+    let clock = Arc::clone(&context.clock);
+    let link = tunnel_link::run(credentials, clock, Arc::clone(&mux), incoming_to, outgoing);
+    let driver = driver::run(mux, policy, started, incoming, outgoing_to, stop);
     Ok(Tunnels(Some([tokio::spawn(driver), tokio::spawn(link)])))
 }
 

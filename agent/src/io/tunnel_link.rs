@@ -7,7 +7,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use quarterdeck_protocol::topics::{self, Channel, DeviceTopic};
+use quarterdeck_protocol::{
+    topics::{self, Channel, DeviceTopic},
+    tunnel::frame::Frame,
+};
 use rumqttc::{
     AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, Packet, QoS,
     SubscribeFilter, SubscribeReasonCode,
@@ -18,7 +21,10 @@ use super::mqtt::{self, Device};
 use crate::{
     clock::{Backoff, Clock},
     enroll::Credentials,
-    tunnel::driver::{Incoming, Outgoing},
+    tunnel::{
+        driver::{Incoming, Outgoing},
+        mux::Mux,
+    },
 };
 
 /// Requests that may wait for the connection.
@@ -35,6 +41,7 @@ const STABLE_AFTER_MS: i64 = 5_000;
 pub async fn run(
     credentials: Credentials,
     clock: Arc<dyn Clock>,
+    mux: Arc<Mux>,
     incoming: mpsc::Sender<Incoming>,
     mut outgoing: mpsc::Receiver<Outgoing>,
 ) {
@@ -52,11 +59,11 @@ pub async fn run(
                     .set_tcp_nodelay(true);
                 event_loop.network_options.set_tcp_send_buffer_size(SEND_BUFFER_BYTES);
                 tokio::select! {
-                    down = receive(&client, &mut event_loop, &device, &incoming) => down,
+                    down = receive(&client, &mut event_loop, &device, &mux, &incoming) => down,
                     () = send(&client, &device, &mut outgoing) => {
                         // What was handed over last is still to leave.
                         let _ = client.try_disconnect();
-                        receive(&client, &mut event_loop, &device, &incoming).await;
+                        receive(&client, &mut event_loop, &device, &mux, &incoming).await;
                         return;
                     }
                 }
@@ -65,6 +72,7 @@ pub async fn run(
         };
         let Down { reason, is_refused } = down;
         tracing::info!(reason, "the connection for tunnels is down");
+        mux.on_link_down();
         if incoming.send(Incoming::Down { is_refused }).await.is_err() {
             return;
         }
@@ -119,6 +127,7 @@ async fn receive(
     client: &AsyncClient,
     event_loop: &mut EventLoop,
     device: &Device,
+    mux: &Mux,
     incoming: &mpsc::Sender<Incoming>,
 ) -> Down {
     loop {
@@ -135,13 +144,20 @@ async fn receive(
                 if ack.return_codes.contains(&SubscribeReasonCode::Failure) {
                     return Down::because("the broker refuses the subscriptions");
                 }
+                mux.on_link_up();
                 Incoming::Up
             }
             Ok(Event::Incoming(Packet::Publish(publish))) => {
                 let own = topics::parse(&publish.topic)
                     .filter(|(project, id, _)| *project == device.project && *id == device.id);
                 match own {
-                    Some((_, _, DeviceTopic::TunnelDown)) => Incoming::Frame(publish.payload),
+                    Some((_, _, DeviceTopic::TunnelDown)) => {
+                        match Frame::decode(publish.payload) {
+                            Ok(frame) => mux.on_frame(frame),
+                            Err(error) => tracing::warn!(%error, "ignored a tunnel frame"),
+                        }
+                        continue;
+                    }
                     Some((_, _, DeviceTopic::TunnelControl)) => Incoming::Control(publish.payload),
                     _ => continue,
                 }

@@ -1,5 +1,4 @@
-//! Opens and closes tunnels as `tunnel/control` says, and moves frames between
-//! the connection and the machine.
+//! Opens and closes tunnels as `tunnel/control` says, and sends the machine's frames.
 //!
 //! ```text
 //!  open ─▶ refused ──▶ error
@@ -11,6 +10,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    pin::Pin,
     sync::{Arc, OnceLock},
 };
 
@@ -21,7 +21,6 @@ use quarterdeck_protocol::{
     tunnel::{
         close::CloseCode,
         control::{Control, Target},
-        endpoint::{EndpointConfig, Side},
         frame::Frame,
         limits::STREAMS_MAX,
         stream::Closed,
@@ -31,7 +30,7 @@ use tokio::{
     net::TcpListener,
     sync::mpsc,
     task::JoinSet,
-    time::{Duration, Instant, sleep_until, timeout},
+    time::{Duration, Instant, Sleep, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -55,10 +54,10 @@ pub const INCOMING_MAX: usize = 64;
 const ENDED_MAX: usize = 256;
 /// How long sessions may take to end when the agent stops, in milliseconds.
 const STOP_MS: u64 = 2_500;
-/// What all streams of the device may keep to be sent and to be read, in bytes.
-const BUFFERS_MAX_BYTES: usize = 16 * 1024 * 1024;
+/// How long the driver sleeps when nothing is due.
+const IDLE: Duration = Duration::from_hours(1);
 
-/// What comes from the connection.
+/// What comes from the connection; frames go to the [`Mux`] at once.
 #[derive(Debug)]
 pub enum Incoming {
     Up,
@@ -66,7 +65,6 @@ pub enum Incoming {
     Down {
         is_refused: bool,
     },
-    Frame(Bytes),
     Control(Bytes),
 }
 
@@ -75,6 +73,29 @@ pub enum Incoming {
 pub enum Outgoing {
     Frame(Frame),
     Control(Control),
+}
+
+/// When the driver is to look again.
+#[derive(Debug)]
+struct Alarm(Pin<Box<Sleep>>);
+
+impl Alarm {
+    fn new() -> Self {
+        Self(Box::pin(sleep(IDLE)))
+    }
+
+    /// Set for later than it is, it stays, and rings once for nothing: each setting is a system
+    /// call, and with every key there would be four.
+    fn set(&mut self, due: Option<Instant>) {
+        let due = due.unwrap_or_else(|| Instant::now() + IDLE);
+        if self.0.is_elapsed() || due < self.0.deadline() {
+            self.0.as_mut().reset(due);
+        }
+    }
+
+    async fn rung(&mut self) {
+        self.0.as_mut().await;
+    }
 }
 
 /// All tunnels of this device.
@@ -91,6 +112,7 @@ pub struct Driver {
     owed: VecDeque<TunnelId>,
     is_up: bool,
     away: Away,
+    alarm: Alarm,
 }
 
 #[derive(Debug)]
@@ -136,18 +158,17 @@ impl Hangup {
 
 /// Serves tunnels until `stop`, or until the connection's side is gone.
 pub async fn run(
+    mux: Arc<Mux>,
     policy: Policy,
     started: Started,
     mut incoming: mpsc::Receiver<Incoming>,
     outgoing: mpsc::Sender<Outgoing>,
     stop: CancellationToken,
 ) {
-    let config =
-        EndpointConfig { buffers_max_bytes: BUFFERS_MAX_BYTES, ..EndpointConfig::default() };
     let mut driver = Driver {
         policy: Arc::new(policy),
         started: Arc::new(started),
-        mux: Mux::new(Side::Device, config, Instant::now()),
+        mux,
         outgoing,
         tunnels: HashMap::new(),
         ended: VecDeque::new(),
@@ -155,6 +176,7 @@ pub async fn run(
         owed: VecDeque::new(),
         is_up: false,
         away: Away::default(),
+        alarm: Alarm::new(),
     };
     loop {
         tokio::select! {
@@ -176,8 +198,7 @@ impl Driver {
     async fn turn(&mut self, incoming: &mut mpsc::Receiver<Incoming>) -> bool {
         let (due, is_full) = self.send();
         let end_at = self.end_unreachable();
-        let due = due.into_iter().chain(end_at).min();
-        let due_at = due.unwrap_or_else(|| Instant::now() + Duration::from_hours(1));
+        self.alarm.set(due.into_iter().chain(end_at).min());
         tokio::select! {
             message = incoming.recv() => match message {
                 Some(message) => self.on_message(message),
@@ -188,7 +209,7 @@ impl Driver {
                 Err(error) => tracing::error!(%error, "a tunnel's task failed"),
             },
             () = self.mux.woken(), if !is_full => {}
-            () = sleep_until(due_at), if !is_full => {}
+            () = self.alarm.rung(), if !is_full => {}
             has_room = has_room(&self.outgoing), if is_full => if !has_room { return false },
         }
         true
@@ -223,17 +244,11 @@ impl Driver {
                 self.away.on_up();
                 // One may have ended there while we were away, with none to tell us.
                 self.owed = self.tunnels.keys().copied().collect();
-                self.mux.on_link_up();
             }
             Incoming::Down { is_refused } => {
                 self.is_up = false;
                 self.away.on_down(is_refused, Instant::now());
-                self.mux.on_link_down();
             }
-            Incoming::Frame(bytes) => match Frame::decode(bytes) {
-                Ok(frame) => self.mux.on_frame(frame),
-                Err(error) => tracing::warn!(%error, "ignored a tunnel frame"),
-            },
             Incoming::Control(bytes) => self.on_control(&bytes),
         }
     }

@@ -24,6 +24,9 @@ use tokio::{
     time::Instant,
 };
 
+/// What all streams of the device may keep to be sent and to be read, in bytes.
+const BUFFERS_MAX_BYTES: usize = 16 * 1024 * 1024;
+
 /// One end of all tunnels of a device.
 #[derive(Debug)]
 pub struct Mux {
@@ -59,6 +62,13 @@ pub struct Turn {
 }
 
 impl Mux {
+    /// Of a device.
+    pub fn of_device() -> Arc<Self> {
+        let config =
+            EndpointConfig { buffers_max_bytes: BUFFERS_MAX_BYTES, ..EndpointConfig::default() };
+        Self::new(Side::Device, config, Instant::now())
+    }
+
     pub fn new(side: Side, config: EndpointConfig, now: Instant) -> Arc<Self> {
         let state = State {
             endpoint: Endpoint::new(side, config),
@@ -111,7 +121,7 @@ impl Mux {
         }
     }
 
-    // --- the driver's side ------------------------------------------------------
+    // --- the connection's side --------------------------------------------------
 
     pub fn on_link_up(&self) {
         self.step(Endpoint::on_link_up);
@@ -121,9 +131,12 @@ impl Mux {
         self.step(|endpoint, _| endpoint.on_link_down());
     }
 
+    /// Takes a frame on the task that heard it: who reads its stream is woken before the driver.
     pub fn on_frame(&self, frame: Frame) {
         self.step(|endpoint, now| endpoint.on_frame(frame, now));
     }
+
+    // --- the driver's side ------------------------------------------------------
 
     /// Takes the next frame, or says when there may be one.
     pub fn turn(&self) -> Turn {

@@ -24,6 +24,7 @@ use quarterdeck_protocol::{
         close::CloseCode,
         control::{Control, Target},
         endpoint::{EndpointConfig, Side},
+        frame::Frame,
         mark::{Exit, Mark},
         stream::StreamConfig,
     },
@@ -55,6 +56,7 @@ pub(crate) struct Tunnel {
 
 pub(crate) struct Far {
     mux: Arc<Mux>,
+    device_mux: Arc<Mux>,
     to_device: mpsc::Sender<Incoming>,
     answers: Mutex<mpsc::Receiver<Control>>,
     is_cut: Arc<AtomicBool>,
@@ -104,7 +106,10 @@ impl Far {
         let (outgoing, mut from_device) = mpsc::channel(OUTGOING_MAX);
         let (answers_to, answers) = mpsc::channel(64);
         let stop = CancellationToken::new();
-        let device = tokio::spawn(driver::run(policy, started, incoming, outgoing, stop.clone()));
+        let device_mux = Mux::of_device();
+        let running =
+            driver::run(Arc::clone(&device_mux), policy, started, incoming, outgoing, stop.clone());
+        let device = tokio::spawn(running);
         let mux = Mux::new(Side::Near, EndpointConfig::default(), Instant::now());
         let is_cut = Arc::new(AtomicBool::new(false));
         let count = Arc::new(AtomicU32::new(0));
@@ -119,17 +124,21 @@ impl Far {
         mux.on_link_up();
         let (down, up) = (Arc::clone(&mux), Arc::clone(&mux));
         let (is_lost_too, frames_to) = (is_lost.clone(), to_device.clone());
+        let frames_in = Arc::clone(&device_mux);
         tokio::spawn(async move {
+            frames_in.on_link_up();
             if frames_to.send(Incoming::Up).await.is_err() {
                 return;
             }
             loop {
                 let turn = down.turn();
                 if let Some(frame) = turn.frame {
-                    if !is_lost()
-                        && frames_to.send(Incoming::Frame(frame.to_bytes())).await.is_err()
-                    {
+                    if frames_to.is_closed() {
                         return;
+                    }
+                    if !is_lost() {
+                        let frame = Frame::decode(frame.to_bytes()).expect("as it was sent");
+                        frames_in.on_frame(frame);
                     }
                     continue;
                 }
@@ -155,6 +164,7 @@ impl Far {
         });
         Self {
             mux,
+            device_mux,
             to_device,
             answers: Mutex::new(answers),
             is_cut,
@@ -175,8 +185,10 @@ impl Far {
         self.is_cut.store(is_cut, Ordering::Relaxed);
         if is_cut {
             self.mux.on_link_down();
+            self.device_mux.on_link_down();
         } else {
             self.mux.on_link_up();
+            self.device_mux.on_link_up();
         }
         let told = if is_cut { Incoming::Down { is_refused: false } } else { Incoming::Up };
         self.to_device.try_send(told).expect("room for a word");
