@@ -229,6 +229,7 @@ fn what_is_not_loaded_is_not_said_to_be_none() {
     runner.keys("7").pass_ms(500);
     assert!(runner.shows("loading ..."), "{}", runner.text());
     assert!(!runner.shows("no tunnels"), "{}", runner.text());
+    runner.keys("Enter").wait_for("the rows are still loading");
 }
 
 #[test]

@@ -21,7 +21,11 @@ use crate::tui::{
 /// Says why an action makes no sense on this screen and tab, whichever row is under the cursor.
 pub fn on_screen(app: &App, action: Action) -> Result<(), &'static str> {
     if needs_row(app, action) && has_no_row(app) {
-        return Err("there is no row here");
+        return Err(if is_loading(app) {
+            "the rows are still loading"
+        } else {
+            "there is no row here"
+        });
     }
     match action {
         Action::WizardSelectAll if app.current_list().is_none() => {
@@ -144,6 +148,11 @@ pub fn has_no_row(app: &App) -> bool {
         (window.total == 0 || is_refused) && app.list(table).marks.is_empty()
     };
     app.current_list().is_some_and(is_empty)
+}
+
+/// Whether it is not known yet if the table that has the keys has rows.
+fn is_loading(app: &App) -> bool {
+    app.current_list().is_some_and(|table| app.store.window(table).state == State::Loading)
 }
 
 /// Whether Tab leads anywhere.
