@@ -60,7 +60,7 @@ use crate::{
     clock::Clock,
     domain::tunnel::Limits as LifeLimits,
     engine::{Change, Engine},
-    mqtt::link::{ConnectionId, Link, TunnelsReceiver},
+    mqtt::link::{ConnectionId, Link, PublishError, TunnelsReceiver},
     store::{
         Store, StoreError,
         audit::{Actor, Auditor, NewEntry},
@@ -410,7 +410,10 @@ impl Shared {
     /// lost behind what else it is sent: a program that says nothing would run on.
     fn tell(&self, way: &Arc<Way>, close: Control) {
         self.lock().remember_told(way, &close);
-        self.say_over(Arc::clone(way), close);
+        // At once if it can be: a device that is retired is disconnected in the next moment.
+        if way.say(&close) == Err(PublishError::QueueFull) {
+            self.say_over(Arc::clone(way), close);
+        }
     }
 
     /// With an external broker nobody says whether a device has heard it, or that the device is

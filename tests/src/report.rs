@@ -39,23 +39,17 @@ impl Options {
         let mut options = Self::default();
         for arg in env::args().skip(1) {
             let name = arg.strip_prefix("--");
-            match name {
-                Some("short") => options.short = true,
-                Some("strict") => options.strict = true,
+            let part = parts.iter().find(|part| name == Some(**part));
+            match (name, part) {
+                (Some("short"), _) => options.short = true,
+                (Some("strict"), _) => options.strict = true,
                 // Cargo's own.
-                Some("bench") => {}
-                _ => match parts.iter().find(|part| name == Some(**part)) {
-                    Some(part) => options.only = Some(part),
-                    None => eprintln!(
-                        "unknown option {arg}; there are {}",
-                        ["short", "strict"]
-                            .iter()
-                            .chain(parts)
-                            .map(|option| format!("--{option}"))
-                            .collect::<Vec<_>>()
-                            .join(" ")
-                    ),
-                },
+                (Some("bench"), _) => {}
+                (_, Some(part)) if options.only.is_none() => options.only = Some(part),
+                _ => {
+                    eprintln!("not {arg}: there are --short, --strict, and --PART of {parts:?}");
+                    std::process::exit(2);
+                }
             }
         }
         options

@@ -14,7 +14,11 @@ use std::{
 
 use bytes::BytesMut;
 use rustix::io::{Errno, read, write};
-use tokio::{io::AsyncReadExt as _, net::unix::pipe};
+use tokio::{
+    io::AsyncReadExt as _,
+    net::unix::pipe,
+    time::{Duration, Instant},
+};
 
 /// What the kernel gives of a terminal at once, at most, in bytes.
 const READ_BYTES: usize = 4 * 1024;
@@ -25,7 +29,9 @@ const GATHER_BYTES: usize = 28 * 1024;
 /// How often a terminal that pours is asked in vain. A read waits inside the kernel for
 /// the thread there that moves a terminal's bytes, 4 KiB each time. Woken by the runtime's
 /// queue of events instead, a reader finds what came first, and costs a third more.
-const PATIENCE: u32 = 32;
+const PATIENCE: u32 = 8;
+/// How long gathering may hold up all else that the agent does: a key for another terminal.
+const GATHER_MAX: Duration = Duration::from_micros(500);
 
 /// Reads what the program writes. The terminal does not block.
 #[derive(Debug)]
@@ -52,7 +58,8 @@ impl Reader {
     fn gather(&self, buffer: &mut BytesMut) -> usize {
         let mut gathered = 0;
         let mut patience = PATIENCE;
-        while gathered < GATHER_BYTES && patience > 0 {
+        let until = Instant::now() + GATHER_MAX;
+        while gathered < GATHER_BYTES && patience > 0 && Instant::now() < until {
             let filled = buffer.len();
             buffer.resize(filled + READ_BYTES, 0);
             let got = read(&self.0, &mut buffer[filled..]);
@@ -60,10 +67,7 @@ impl Reader {
             match got {
                 // An end or a fault is told again by the next read.
                 Ok(0) => break,
-                Ok(more) => {
-                    gathered += more;
-                    patience = PATIENCE;
-                }
+                Ok(more) => gathered += more,
                 Err(Errno::AGAIN | Errno::INTR) => {
                     // The program may wait for this very processor.
                     patience -= 1;

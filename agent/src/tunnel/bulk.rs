@@ -18,12 +18,12 @@ impl Bulk {
 
     /// Reads once; 0 is the end.
     pub(super) async fn read(&mut self, from: &mut (impl AsyncRead + Unpin)) -> io::Result<usize> {
-        // A whole frame at once is copied nowhere.
-        self.buffer.reserve(if self.is_pouring {
-            FRAME_DATA_MAX_BYTES
-        } else {
-            Self::LITTLE_BYTES
-        });
+        // A whole frame at once is copied nowhere. What is left of the room is used before there
+        // is more: the memory of a piece is that of its neighbours too.
+        if self.buffer.capacity() - self.buffer.len() < Self::LITTLE_BYTES {
+            let room = if self.is_pouring { FRAME_DATA_MAX_BYTES } else { Self::LITTLE_BYTES };
+            self.buffer.reserve(room);
+        }
         let read = from.read_buf(&mut self.buffer).await?;
         self.is_pouring = read >= Self::LITTLE_BYTES;
         Ok(read)
