@@ -1,5 +1,5 @@
 //! The stream machine, made awaitable: a task reads and writes one stream, the
-//! driver moves the frames of all.
+//! connection brings the frames of all, and the driver sends them.
 //!
 //! The machine stands behind a lock that is held for one step at a time, never
 //! across an await.
