@@ -12,7 +12,7 @@ use std::{
     thread,
 };
 
-use bytes::BytesMut;
+use bytes::{BufMut as _, BytesMut};
 use rustix::io::{Errno, read, write};
 use tokio::{
     io::AsyncReadExt as _,
@@ -24,8 +24,10 @@ use tokio::{
 const READ_BYTES: usize = 4 * 1024;
 /// From so much at once on more is on its way, in bytes.
 const POURING_BYTES: usize = 2 * 1024;
-/// What is gathered of a flood before it goes on, in bytes.
-const GATHER_BYTES: usize = 28 * 1024;
+/// What is read before it goes on, at most, in bytes.
+const AT_ONCE_MAX_BYTES: usize = 32 * 1024;
+/// What is gathered of a flood that has begun, in bytes.
+const GATHER_BYTES: usize = AT_ONCE_MAX_BYTES - READ_BYTES;
 /// How often a terminal that pours is asked in vain. A read waits inside the kernel for
 /// the thread there that moves a terminal's bytes, 4 KiB each time. Woken by the runtime's
 /// queue of events instead, a reader finds what came first, and costs a third more.
@@ -44,40 +46,46 @@ impl Reader {
         pipe::Receiver::from_owned_fd_unchecked(terminal.try_clone()?).map(Self)
     }
 
-    /// Reads onto the end of `buffer`; 0 or an error: nobody has the terminal open.
+    /// Reads onto the end of `buffer`, 32 KiB at most however much room it has; 0 or an error:
+    /// nobody has the terminal open.
     pub async fn read(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
         buffer.reserve(READ_BYTES);
-        let first = self.0.read_buf(buffer).await?;
+        let first = self.0.read_buf(&mut buffer.limit(READ_BYTES)).await?;
         if first < POURING_BYTES {
             return Ok(first);
         }
-        Ok(first + self.gather(buffer))
-    }
-
-    /// Takes what follows closely.
-    fn gather(&self, buffer: &mut BytesMut) -> usize {
-        let mut gathered = 0;
-        let mut patience = PATIENCE;
         let until = Instant::now() + GATHER_MAX;
-        while gathered < GATHER_BYTES && patience > 0 && Instant::now() < until {
-            let filled = buffer.len();
-            buffer.resize(filled + READ_BYTES, 0);
-            let got = read(&self.0, &mut buffer[filled..]);
-            buffer.truncate(filled + got.unwrap_or(0));
-            match got {
-                // An end or a fault is told again by the next read.
-                Ok(0) => break,
-                Ok(more) => gathered += more,
-                Err(Errno::AGAIN | Errno::INTR) => {
-                    // The program may wait for this very processor.
-                    patience -= 1;
-                    thread::yield_now();
-                }
-                Err(_) => break,
-            }
-        }
-        gathered
+        let more = gather(buffer, |room| read(&self.0, room), || Instant::now() < until);
+        Ok(first + more)
     }
+}
+
+/// Takes what follows closely, for as long as there is time.
+fn gather(
+    buffer: &mut BytesMut,
+    mut read: impl FnMut(&mut [u8]) -> Result<usize, Errno>,
+    has_time: impl Fn() -> bool,
+) -> usize {
+    let mut gathered = 0;
+    let mut patience = PATIENCE;
+    while gathered + READ_BYTES <= GATHER_BYTES && patience > 0 && has_time() {
+        let filled = buffer.len();
+        buffer.resize(filled + READ_BYTES, 0);
+        let got = read(&mut buffer[filled..]);
+        buffer.truncate(filled + got.unwrap_or(0));
+        match got {
+            // An end or a fault is told again by the next read.
+            Ok(0) => break,
+            Ok(more) => gathered += more,
+            Err(Errno::AGAIN | Errno::INTR) => {
+                // The program may wait for this very processor.
+                patience -= 1;
+                thread::yield_now();
+            }
+            Err(_) => break,
+        }
+    }
+    gathered
 }
 
 /// Writes what the program reads.
@@ -159,7 +167,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_flood_comes_gathered_whole_and_to_its_end() {
+    async fn a_flood_comes_whole_and_to_its_end() {
         let (ours, theirs) = terminal();
         raw(&theirs);
         let mut reader = Reader::new(&ours).expect("watched");
@@ -178,10 +186,47 @@ mod tests {
                 Ok(0) | Err(_) => break,
                 Ok(read) => assert_eq!(got.len() - before, read, "it says what it read"),
             }
-            assert!(got.len() - before <= GATHER_BYTES + 2 * READ_BYTES);
+            // However much room there is.
+            assert!(got.len() - before <= AT_ONCE_MAX_BYTES);
         }
         program.await.expect("the program's end");
         assert!(got == sent, "other bytes came");
+    }
+
+    #[test]
+    fn what_follows_closely_is_gathered_until_it_is_much_or_does_not_come() {
+        const MOST: usize = GATHER_BYTES / READ_BYTES;
+        let (full, little) = (Ok(READ_BYTES), Ok(1));
+        let patient = PATIENCE as usize;
+        // What the terminal gives read by read, for how long there is time, what is gathered, and
+        // how many reads that takes.
+        for (gives, time, gathered, reads) in [
+            (vec![full; 20], 99, GATHER_BYTES, MOST),
+            (vec![full; 20], 3, 3 * READ_BYTES, 3),
+            (vec![full; 20], 0, 0, 0),
+            (vec![little, Ok(0), full], 99, 1, 2),
+            (vec![full, Err(Errno::IO), full], 99, READ_BYTES, 2),
+            (vec![Err(Errno::AGAIN), full, Err(Errno::INTR), little, Ok(0)], 99, READ_BYTES + 1, 5),
+            (vec![Err(Errno::AGAIN); 20], 99, 0, patient),
+        ] {
+            let mut buffer = BytesMut::from(&b"first"[..]);
+            let left = std::cell::Cell::new(time);
+            let (mut given, mut expected) = (gives.iter(), b"first".to_vec());
+            let mut count = 0;
+            let read = |room: &mut [u8]| {
+                left.update(|left| left - 1);
+                count += 1;
+                let got = *given.next().expect("it asks no further");
+                if let Ok(bytes) = got {
+                    room[..bytes].fill(count as u8);
+                    expected.resize(expected.len() + bytes, count as u8);
+                }
+                got
+            };
+            assert_eq!(gather(&mut buffer, read, || left.get() > 0), gathered, "{gives:?}");
+            assert_eq!(count, reads, "{gives:?}");
+            assert!(buffer == expected, "{gives:?}");
+        }
     }
 
     /// Bytes go through as they are.
