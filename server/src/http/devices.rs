@@ -121,18 +121,12 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Retires it, ends its tunnels while it can still be told, and disconnects it; all of that,
-/// even when who asked has gone meanwhile.
-async fn take_out(app: &Arc<App>, member: &Admin, device: &DeviceId) -> Result<Device> {
-    let (app, actor) = (Arc::clone(app), member.caller.actor());
-    let (project, device) = (member.project.clone(), device.clone());
-    let taking_out = tokio::spawn(async move {
-        let retired = app.engine.retire(&actor, &project, &device).await?;
-        app.tunnels.close_all(&project, &device).await;
-        app.engine.disconnect(&project, &device);
-        Ok(retired)
-    });
-    taking_out.await.map_err(|_| Error::internal())?
+/// Retires it, ends its tunnels while it can still be told, and disconnects it.
+async fn take_out(app: &App, member: &Admin, device: &DeviceId) -> Result<Device> {
+    let retired = app.engine.retire(&member.caller.actor(), &member.project, device).await?;
+    app.tunnels.close_all(&member.project, device).await;
+    app.engine.disconnect(&member.project, device);
+    Ok(retired)
 }
 
 /// Takes a device out of service: the same as `DELETE`.
