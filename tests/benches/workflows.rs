@@ -4,10 +4,12 @@
 //! measured between the runs, on the same disk. The peer of a script step is a
 //! plain shell loop over the same program; that of a hundred commands at once is
 //! the broker with nobody behind it, as fast as it passes the same messages on.
+//! Where the disk is so quick that the broker is the limit, they have few syncs to
+//! share: they are measured once more on the same disk made slower, by `strace`.
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, ExitCode},
 };
 
@@ -22,6 +24,7 @@ use quarterdeck_tests::{
     },
     process::Process,
     report::{Options, Report, Wanted, median},
+    services,
     syncer::Syncer,
 };
 
@@ -34,6 +37,8 @@ const LONG_CHAIN: usize = 50;
 const AT_ONCE: usize = 100;
 /// Script states, and rounds of the shell's loop.
 const STEPS: usize = 20;
+/// How much longer a sync takes on the slower disk, in milliseconds: an SD card is no better.
+const SLOWER_MS: u64 = 2;
 
 fn main() -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -47,7 +52,7 @@ async fn run(options: Options) -> Result<ExitCode> {
         return Ok(report.finish());
     };
     let folder = tempfile::Builder::new().prefix("quarterdeck-workflows-").tempdir()?;
-    let mut bench = Bench::start(folder.path(), &mosquitto).await?;
+    let mut bench = Bench::start(folder.path(), &mosquitto, &Disk::AsItIs).await?;
     let mut syncer = Syncer::new(folder.path())?;
 
     let (mut chain, mut long, mut disk) = (Vec::new(), Vec::new(), Vec::new());
@@ -69,16 +74,14 @@ async fn run(options: Options) -> Result<ExitCode> {
 
     let alone = LONG_CHAIN as f64 / median(&long) * 1e3;
     let (mut together, mut bare) = (Vec::new(), Vec::new());
-    for _ in 0..options.pick(1, 5) {
-        together.push((LONG_CHAIN * AT_ONCE) as f64 / bench.time("long", AT_ONCE).await? * 1e3);
+    let few = options.pick(1, 5);
+    for _ in 0..few {
+        together.push(bench.rate(AT_ONCE).await?);
         let messages = LONG_CHAIN * AT_ONCE;
         bare.push(messages as f64 / bench.time_bare(mosquitto.port(), messages).await? * 1e3);
     }
-    report.line("one command alone", alone, "transitions/s");
-    report.line(&format!("{AT_ONCE} at once"), median(&together), "transitions/s");
+    shared(&mut report, alone, median(&together));
     report.line("  the broker alone, nothing stored", median(&bare), "messages/s");
-    let ratio = median(&together) / alone;
-    report.promised("  over one alone", ratio, "×", Wanted::AtLeast(20.0));
 
     let (scripts, shell) = (median(&scripts), median(&shell));
     let over = (scripts - shell) / STEPS as f64;
@@ -86,7 +89,27 @@ async fn run(options: Options) -> Result<ExitCode> {
     report.line(&format!("a shell loop of {STEPS}"), shell, "ms");
     let most = 2.0 + 2.0 * disk;
     report.promised("  a step over a round of the loop", over, "ms", Wanted::AtMost(most));
+
+    drop(bench);
+    let services = (Disk::slower()?, Mosquitto::start(Access::Open).await?);
+    if let (Some(disk), Some(mosquitto)) = services {
+        let mut bench = Bench::start(&folder.path().join("slower"), &mosquitto, &disk).await?;
+        let (mut alone, mut together) = (Vec::new(), Vec::new());
+        for _ in 0..few {
+            alone.push(bench.rate(1).await?);
+            together.push(bench.rate(AT_ONCE).await?);
+        }
+        report.line("each sync made longer by", SLOWER_MS as f64, "ms");
+        shared(&mut report, median(&alone), median(&together));
+    }
     Ok(report.finish())
+}
+
+/// Says what of their syncs many commands share.
+fn shared(report: &mut Report, alone: f64, together: f64) {
+    report.line("one command alone", alone, "transitions/s");
+    report.line(&format!("{AT_ONCE} at once"), together, "transitions/s");
+    report.promised("  over one alone", together / alone, "×", Wanted::AtLeast(20.0));
 }
 
 /// Syncs as often in a row as a chain does: a disk may be quick once and not for long.
@@ -97,6 +120,38 @@ fn measure(syncer: &mut Syncer, disk: &mut Vec<f64>) -> Result<()> {
     Ok(())
 }
 
+/// What an agent has its journal on.
+enum Disk {
+    AsItIs,
+    /// The same, each sync longer by [`SLOWER_MS`]: with the `strace` that sees to it.
+    Slower(PathBuf),
+}
+
+impl Disk {
+    /// `None` when it is to be skipped.
+    fn slower() -> Result<Option<Self>> {
+        let Some(strace) = services::require("strace")? else { return Ok(None) };
+        let disk = Self::Slower(strace);
+        let may_trace = disk.under(Path::new("true")).status()?.success();
+        if !may_trace {
+            services::skip("to be let trace a program");
+        }
+        Ok(may_trace.then_some(disk))
+    }
+
+    /// Starts a program that has it.
+    fn under(&self, program: &Path) -> Command {
+        let Self::Slower(strace) = self else { return Command::new(program) };
+        // As a grandchild it traces: who ends the program ends all.
+        let mut command = Command::new(strace);
+        command.args(["-D", "-f", "--seccomp-bpf", "-qqq", "-o", "/dev/null"]);
+        command.args(["-e", "trace=fdatasync", "-e"]);
+        command.arg(format!("inject=fdatasync:delay_exit={}", SLOWER_MS * 1000));
+        command.arg(program);
+        command
+    }
+}
+
 /// An agent on a broker, and somebody who asks it for commands.
 struct Bench {
     client: Client,
@@ -105,7 +160,7 @@ struct Bench {
 }
 
 impl Bench {
-    async fn start(folder: &Path, mosquitto: &Mosquitto) -> Result<Self> {
+    async fn start(folder: &Path, mosquitto: &Mosquitto, disk: &Disk) -> Result<Self> {
         let workflows = folder.join("workflows");
         fs::create_dir_all(&workflows)?;
         fs::write(workflows.join("chain.toml"), chain("chain", CHAIN, PROCEED))?;
@@ -116,7 +171,7 @@ impl Bench {
         )?;
         let mut client = Client::connect(mosquitto.port(), &Login::new("asking")).await?;
         client.subscribe(&format!("{COMMANDS}/#"), Qos::AtLeastOnce).await?;
-        let mut command = Command::new(&binaries::find()?.agent);
+        let mut command = disk.under(&binaries::find()?.agent);
         command.args(["--offline", "--bus", &mosquitto.url()]);
         command.arg("--workflows").arg(workflows).arg("--data-dir").arg(folder.join("data"));
         command.env("QUARTERDECK_LOG", "warn");
@@ -126,6 +181,12 @@ impl Bench {
             ensure!(announced.payload == b"{}", "{announced:?} is no capability");
         }
         Ok(Self { client, _agent: agent, count: 0 })
+    }
+
+    /// Runs some long chains at once; gives how many transitions a second that makes.
+    async fn rate(&mut self, commands: usize) -> Result<f64> {
+        let took = self.time("long", commands).await?;
+        Ok((LONG_CHAIN * commands) as f64 / took * 1e3)
     }
 
     /// Runs some commands of an operation at once; gives how long they took, in milliseconds.
