@@ -52,8 +52,9 @@ pub const GATHER_MAX_BYTES: usize = 32 * 1024;
 /// What is as short as the echo of a key is not gathered, so many messages a time.
 pub const SHORT_MAX_BYTES: u64 = 256;
 pub const SHORT_MAX_MESSAGES: u32 = 16;
-/// An acknowledgement that is not urgent waits this long for company, in microseconds.
-pub const ACK_DELAY_US: u64 = 2_000;
+/// An acknowledgement that is not urgent waits this long for company, in microseconds (as
+/// QUIC's: RFC 9000, 18.2): that of what was made safe a moment later, those of the next keys.
+pub const ACK_DELAY_US: u64 = 25_000;
 /// It leaves at once after this many frames.
 pub const ACK_EVERY_FRAMES: u32 = 8;
 
