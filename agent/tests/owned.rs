@@ -25,9 +25,11 @@ bad = ['sh', '-c', 'echo it is broken; exit 3']
 [exec]
 reboot = ['sh', '-c', 'echo rebooted >> {folder}/calls']
 ";
-/// Notes how it is called; fails for what is called `broken`, or cannot be applied.
+/// Notes how it is called; fails for what is called `broken`, or cannot be applied; takes
+/// for ever over what is called `endless`.
 const PLUGIN: &str = "echo \"$2 $3 $4 $5\" >>$1/calls\n\
     [ \"$2\" = list ] && printf 'nginx\\t1.2\\nvim\\t9\\n'\n\
+    [ \"$3\" = endless ] && sleep 600\n\
     [ \"$3\" != broken ]\n";
 const APPLY: &str = "echo \"applied $(cat $1/app.conf)\" >>$1/calls\n! grep -q bad $1/app.conf\n";
 
@@ -81,6 +83,15 @@ fn software_is_listed_and_updated_by_the_owners_plugins() {
     assert_eq!(last["error_code"], "script_failed", "{last}");
     assert_eq!(last["result"]["done"].as_array().unwrap().len(), 1, "{last}");
     assert!(bench.wait_file("calls").ends_with("remove broken  \nfinalize   \n"));
+    fs::remove_file(bench.path("calls")).unwrap();
+    let id = bench.send("software_update", update("deb", "endless"));
+    support::wait_for("the endless one", || {
+        fs::read_to_string(bench.path("calls")).ok().filter(|calls| calls.contains("endless"))
+    });
+    bench.cancel(&id);
+    let last = bench.wait_final(&id);
+    assert_eq!(last["error_code"], "cancelled", "{last}");
+    assert!(bench.wait_file("calls").ends_with("remove endless  \nfinalize   \n"));
     let id = bench.send("software_update", update("snap", "vim"));
     let last = bench.wait_final(&id);
     assert_eq!(last["error_code"], "unsupported", "{last}");

@@ -11,7 +11,7 @@
 //!
 //! Exit status 0 is success. The first change that fails is the last one that is tried.
 
-use std::{fs::File, io::Read as _, path::Path};
+use std::{fs::File, io::Read as _, path::Path, pin::pin};
 
 use quarterdeck_protocol::{
     command::error_code,
@@ -19,6 +19,7 @@ use quarterdeck_protocol::{
     payload::{SoftwareAction, SoftwareModule, SoftwareUpdate},
 };
 use serde_json::{Value, json};
+use tokio::time::{Duration, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, io_failure, operation::CURRENT_SOFTWARE, owner, result, transfers};
@@ -31,6 +32,8 @@ use crate::{
 const LIST_MAX_BYTES: u64 = 4 * 1024 * 1024;
 /// The longest name or version that is listed, in characters.
 const WORD_MAX_CHARS: usize = 255;
+/// How long `finalize` may take once the command was ended, in seconds.
+const FINALIZE_MAX_S: u64 = 60;
 const LIST: &str = "list";
 const WHOLE: &str = "software.json";
 
@@ -123,13 +126,33 @@ pub(super) async fn update(
                 "type": of_type.kind, "name": module.name, "action": module.action
             }));
         }
-        let finalized = run(&["finalize"]).await;
+        let finalized = finalize(context, line(plugin, &["finalize"]), end, reports).await;
         if let Some(error) = failed {
             return Err(with_done(error, &done));
         }
         finalized.map_err(|error| with_done(error, &done))?;
     }
     result(json!({ "done": done }))
+}
+
+/// Runs `finalize`, also when the command was ended: the plugin is not to stay prepared.
+async fn finalize(
+    context: &Context,
+    line: Vec<String>,
+    end: &CancellationToken,
+    reports: &Reports,
+) -> WorkEnd {
+    let late = CancellationToken::new();
+    let mut running = pin!(owner::run_line(context, line, false, &late, reports));
+    let is_late = async {
+        end.cancelled().await;
+        sleep(Duration::from_secs(FINALIZE_MAX_S)).await;
+    };
+    tokio::select! {
+        finalized = &mut running => return finalized,
+        () = is_late => late.cancel(),
+    }
+    running.await
 }
 
 fn words(module: &SoftwareModule) -> Vec<&str> {
