@@ -35,6 +35,8 @@ struct State {
     down: Count,
     /// How an exec's program ended, by its device.
     exit: Option<Exit>,
+    /// The device may have heard of a console.
+    is_used: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -117,14 +119,15 @@ impl Count {
 }
 
 impl Relay {
-    /// Goes on counting after a restart of the server.
-    pub(super) fn counted(up: u64, down: u64, is_exec: bool) -> Self {
+    /// Goes on counting after a restart of the server, of a tunnel that was open or not.
+    pub(super) fn counted(up: u64, down: u64, is_exec: bool, was_open: bool) -> Self {
         let count = |stored| {
             let (sum, before) =
                 if is_exec { (0, Before::AtLeast(stored)) } else { (stored, Before::InSum) };
             Count { sum, before, ..Count::default() }
         };
-        Self(Mutex::new(State { up: count(up), down: count(down), ..State::default() }))
+        let (up, down) = (count(up), count(down));
+        Self(Mutex::new(State { up, down, is_used: was_open, ..State::default() }))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -167,8 +170,14 @@ impl Relay {
 
     /// Takes note of a console's frame; says whether it has something new.
     pub(super) fn up(&self, frame: &Frame) -> bool {
-        let new = self.lock().up.note(frame);
-        new > 0 && matches!(frame.body, Body::Data(_))
+        let mut state = self.lock();
+        state.is_used = true;
+        state.up.note(frame) > 0 && matches!(frame.body, Body::Data(_))
+    }
+
+    /// Whether a console has said anything on the way to the device.
+    pub(super) fn is_used(&self) -> bool {
+        self.lock().is_used
     }
 
     /// What a console's frame has that did not pass before; `None` when bytes before it
@@ -244,13 +253,13 @@ mod tests {
         relay.up(&data(0, 0, b"abc"));
         assert_eq!(relay.next_up(&data(0, 0, b"abc")).as_deref(), Some(&b""[..]));
         assert_eq!(relay.next_up(&data(0, 2, b"cd")).as_deref(), Some(&b"d"[..]));
-        let resumed = Relay::counted(100, 0, false);
+        let resumed = Relay::counted(100, 0, false, true);
         assert_eq!(resumed.next_up(&data(0, 100, b"x")).as_deref(), Some(&b"x"[..]));
     }
 
     #[test]
     fn after_a_restart_it_goes_on_counting_where_the_streams_are() {
-        let relay = Relay::counted(100, 50, false);
+        let relay = Relay::counted(100, 50, false, true);
         relay.up(&data(0, 100, b"abc"));
         relay.down(0, data(0, 48, b"abc").to_bytes());
         assert_eq!(relay.counts(), (103, 53));
@@ -258,7 +267,7 @@ mod tests {
 
     #[test]
     fn of_an_exec_all_is_counted_that_passed_before_a_restart() {
-        let relay = Relay::counted(100, 50, true);
+        let relay = Relay::counted(100, 50, true, true);
         assert_eq!(relay.counts(), (100, 50));
         let far = u64::from(WINDOW_MAX_BYTES) * 3;
         relay.up(&data(0, far, b"abc"));
@@ -270,7 +279,7 @@ mod tests {
 
     #[test]
     fn a_stream_that_says_it_is_far_on_adds_nothing_but_what_it_brings() {
-        let relay = Relay::counted(100, 50, true);
+        let relay = Relay::counted(100, 50, true, true);
         for stream in 1..10 {
             relay.down(stream, data(stream, 1 << 47, b"x").to_bytes());
         }

@@ -122,7 +122,8 @@ impl Session {
     ) -> Arc<Self> {
         let (asked, questions) = mpsc::channel(ASKED_MAX);
         let relay = if about.life > 1 {
-            Relay::counted(about.bytes_up, about.bytes_down, about.kind == TunnelKind::Exec)
+            let is_exec = about.kind == TunnelKind::Exec;
+            Relay::counted(about.bytes_up, about.bytes_down, is_exec, about.was_open)
         } else {
             Relay::default()
         };

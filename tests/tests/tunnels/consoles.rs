@@ -3,10 +3,13 @@
 use std::{fs, path::Path, process::Stdio, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use nix::{sys::signal::kill, unistd::Pid};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use quarterdeck_protocol::{
-    api::{AuditEntry, Tunnel, TunnelStatus},
-    tunnel::close::CloseCode,
+    api::{AuditEntry, CreatedTunnel, Tunnel, TunnelStatus},
+    tunnel::{close::CloseCode, mark::Exit},
 };
 use quarterdeck_tests::{
     Fleet,
@@ -14,10 +17,12 @@ use quarterdeck_tests::{
     clock,
     proxy::{Fault, Proxy},
     server::ServerOptions,
-    tunnel::wait_tunnel,
+    tunnel::{self, Console, wait_tunnel},
     wait::{Look, wait_for, wait_until},
 };
 use tokio::{io::AsyncReadExt as _, net::TcpListener};
+
+use crate::exec;
 
 /// A fleet whose tunnels wait so many seconds for their console.
 async fn fleet(alone_s: &str) -> Result<Fleet> {
@@ -65,6 +70,31 @@ async fn what_an_exec_runs_ends_with_the_console_that_was_killed() -> Result<()>
     console.kill().await?;
     is_lost(&fleet, &tunnel).await?;
     wait_until("the program to be gone", || kill(program, None).is_err()).await
+}
+
+#[tokio::test]
+async fn a_console_comes_back_to_an_exec_that_was_still_opening_when_it_lost_its_connection()
+-> Result<()> {
+    let fleet = fleet("60").await?;
+    let mut device = fleet.device("pi-1").await?;
+    let agent = device.process().context("it runs")?;
+    agent.signal(Signal::SIGSTOP);
+    let created: CreatedTunnel = fleet.api().post("@/tunnels", &exec("echo $$; cat")).await?;
+    let tunnel = created.tunnel;
+    let lost = tunnel::open(fleet.api(), tunnel.id, &created.ticket, "").await;
+    let has = |count| move |t: &Tunnel| t.attached == count;
+    wait_tunnel(fleet.api(), tunnel.id, "attached to", has(1)).await?;
+    drop(lost);
+    wait_tunnel(fleet.api(), tunnel.id, "left alone", has(0)).await?;
+    let console = Console::attach(fleet.api(), &tunnel, "owner");
+    wait_tunnel(fleet.api(), tunnel.id, "attached to", has(1)).await?;
+    agent.signal(Signal::SIGCONT);
+    console.write("typed").await?;
+    console.finish()?;
+    let received = console.received(0).await?;
+    assert!(received.bytes.ends_with(b"\ntyped"), "{received:?}");
+    assert_eq!(received.exit, Some(Exit::Code(0)));
+    Ok(())
 }
 
 #[tokio::test]

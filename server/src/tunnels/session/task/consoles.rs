@@ -52,9 +52,12 @@ impl Task {
         let continues_input = slot.zip(input).is_some_and(|(slot, (stream, life))| {
             stream == self.stream_of(slot) && self.input_lives.get(slot) == Some(&life)
         });
-        if !is_terminal && !continues_input && !self.input_lives.is_empty() {
+        // Streams that run in a console end with it; before it said anything there are none: it
+        // may have lost its connection while the device was still opening.
+        if !is_terminal && !continues_input && self.session.relay.is_used() {
             return Err(NotAttached::NotResumable);
         }
+        let begins_life = !continues_input && (is_terminal || self.input_lives.is_empty());
         // Who had the place before, a socket that broke unnoticed or another console, gives it up.
         if let Some(former) =
             slot.and_then(|slot| self.consoles.iter().find(|c| c.slot == Some(slot)))
@@ -66,7 +69,7 @@ impl Task {
         let id = self.next_console;
         self.next_console += 1;
         if let Some(slot) = slot
-            && !continues_input
+            && begins_life
         {
             if self.input_lives.len() <= slot {
                 self.input_lives.resize(slot + 1, 0);
