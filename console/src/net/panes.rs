@@ -62,7 +62,7 @@ impl Panes {
         let TunnelRequest { pane, call } = request;
         if let TunnelCall::Open { what, size } = call {
             let (sender, calls) = mpsc::channel(CALLS_MAX);
-            // A session that this pane had before ends with its channel.
+            self.calls.retain(|_, calls| !calls.is_closed());
             self.calls.insert(pane, sender);
             let session = Session {
                 client: client.clone(),

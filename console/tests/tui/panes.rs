@@ -1,11 +1,12 @@
 //! Terminals on devices, from the key that opens one to its end.
 
 use quarterdeck_console::{
-    net::tunnel::{State, Status},
+    net::tunnel::{Ended, State, Status},
     tui::{
-        effects::Effect,
+        effects::{Effect, NetEvent},
         pane::{layout::PaneId, notices::Allowed},
         term::input::Input,
+        tunnels::{TunnelEvent, TunnelNews},
     },
 };
 use quarterdeck_protocol::{
@@ -285,7 +286,19 @@ fn the_local_escape_ends_and_detaches() {
     runner.keys("Enter").wait_for("Welcome").type_in("\r~.").wait_for("it was closed");
     let open = runner.fleet.tunnels.iter().filter(|t| !t.status.is_over()).count();
     assert_eq!(open, 2);
-    assert_eq!(typed(&runner, 0), "\r\r");
+    assert_eq!((typed(&runner, 0), typed(&runner, 1)), ("\r".to_owned(), "\r".to_owned()));
+}
+
+#[test]
+fn what_a_former_session_says_late_is_not_taken_for_the_one_that_was_opened_since() {
+    let mut runner = Runner::new(120, 36);
+    runner.keys("2 t").wait_for("Welcome").type_in("\r~d").wait_for("detached");
+    runner.keys("Enter").wait_for("Welcome");
+    let late = TunnelEvent { pane: PaneId(0), news: TunnelNews::Ended(Ended::Detached) };
+    runner.mailbox().put(NetEvent::Tunnel(late));
+    runner.type_in("id");
+    assert!(!runner.shows("DETACHED"), "{}", runner.text());
+    assert_eq!(typed(&runner, 1), "id", "it has the place, and the keyboard");
 }
 
 #[test]

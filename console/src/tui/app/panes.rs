@@ -150,6 +150,20 @@ impl Panes {
         Ok(id)
     }
 
+    /// Begins a new session in the place of a pane. By its new name nothing reaches it that the
+    /// network still has to say of the former one.
+    fn reopen(&mut self, pane: PaneId, now: Timestamp) -> Option<Effect> {
+        let mut state = self.all.remove(&pane)?;
+        let id = PaneId(self.next);
+        self.next += 1;
+        if let Some(tabs) = &mut self.tabs {
+            tabs.rename(pane, id);
+        }
+        let effect = state.reopen(id, now);
+        self.all.insert(id, state);
+        effect
+    }
+
     /// Takes a pane away; with the last one there are none.
     fn remove(&mut self, pane: PaneId) {
         if let Some(tabs) = &mut self.tabs

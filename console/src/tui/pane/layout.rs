@@ -23,7 +23,7 @@ pub const SPLIT_MIN: (u16, u16) = (60, 14);
 /// The most panes of a tab.
 pub const PANES_MAX: usize = 16;
 
-/// Names a pane, for as long as it is open.
+/// Names a pane and its session: with another session it has another name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct PaneId(pub u32);
 
@@ -123,6 +123,14 @@ impl Tab {
         self.focus = new;
         self.is_zoomed = false;
         Ok(())
+    }
+
+    /// Gives a pane another name.
+    fn rename(&mut self, pane: PaneId, new: PaneId) {
+        self.root.swap(pane, new);
+        if self.focus == pane {
+            self.focus = new;
+        }
     }
 
     /// Takes a pane away; `false` when it was the last one, which stays.

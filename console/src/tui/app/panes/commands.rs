@@ -206,9 +206,7 @@ pub(super) fn reopen(app: &mut App, id: PaneId, effects: &mut Vec<Effect>) {
         return app.toast("read-only: no new terminal can be opened", Tone::Warn);
     }
     let now = app.now;
-    if let Some(state) = app.panes.all.get_mut(&id) {
-        effects.extend(state.reopen(id, now));
-    }
+    effects.extend(app.panes.reopen(id, now));
 }
 
 /// Names the pane in focus; no name is the device's.

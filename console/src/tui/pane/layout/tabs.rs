@@ -89,6 +89,13 @@ impl Tabs {
         }
     }
 
+    /// Gives a pane a name that no other has or had.
+    pub fn rename(&mut self, pane: PaneId, new: PaneId) {
+        if let Some(tab) = self.tabs.iter_mut().find(|tab| tab.root.contains(pane)) {
+            tab.rename(pane, new);
+        }
+    }
+
     /// Goes to a pane, in whichever tab it is.
     pub fn go_to_pane(&mut self, pane: PaneId) {
         if let Some(at) = self.tabs.iter().position(|tab| tab.root.contains(pane)) {
