@@ -140,21 +140,40 @@ pub async fn save(
             tokio::fs::OpenOptions::new().write(true).open(path).await.map_err(|e| wrong(&e))?;
         return copy(&mut download, &mut file, &path.display().to_string(), &mut progress).await;
     }
-    let beside = beside(path);
-    let mut file = tokio::fs::File::create_new(&beside).await.map_err(|e| wrong(&e))?;
-    let written = async {
-        let size =
-            copy(&mut download, &mut file, &path.display().to_string(), &mut progress).await?;
-        file.sync_all().await.map_err(|e| wrong(&e))?;
-        tokio::fs::rename(&beside, path).await.map_err(|e| wrong(&e))?;
-        Ok(size)
+    let (mut file, beside) = Beside::create(path).await.map_err(|e| wrong(&e))?;
+    let size = copy(&mut download, &mut file, &path.display().to_string(), &mut progress).await?;
+    file.sync_all().await.map_err(|e| wrong(&e))?;
+    beside.put_in_place(path).await.map_err(|e| wrong(&e))?;
+    Ok(size)
+}
+
+/// The name of a file on its way to its place. What does not come there goes, also when who
+/// waits for it quits.
+struct Beside(Option<PathBuf>);
+
+impl Beside {
+    async fn create(path: &Path) -> std::io::Result<(tokio::fs::File, Self)> {
+        let beside = beside(path);
+        let file = tokio::fs::File::create_new(&beside).await?;
+        Ok((file, Self(Some(beside))))
     }
-    .await;
-    if written.is_err() {
-        // What counts is why it failed.
-        let _ = tokio::fs::remove_file(&beside).await;
+
+    async fn put_in_place(mut self, path: &Path) -> std::io::Result<()> {
+        if let Some(beside) = &self.0 {
+            tokio::fs::rename(beside, path).await?;
+        }
+        self.0 = None;
+        Ok(())
     }
-    written
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            // What counts is why it is not whole.
+            let _ = std::fs::remove_file(path);
+        }
+    }
 }
 
 /// Copies a download to a writer, and says its size in bytes; `target` is the writer's name in an error.
@@ -240,4 +259,23 @@ fn write_error(target: &str, error: &std::io::Error) -> ApiError {
 fn beside(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.{}", clock::fresh_key()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_does_not_come_to_its_place_leaves_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("core.gz");
+        let count = || std::fs::read_dir(folder.path()).expect("there").count();
+        let (_file, left) = Beside::create(&path).await.expect("made");
+        assert_eq!((count(), path.exists()), (1, false));
+        drop(left);
+        assert_eq!(count(), 0);
+        let (_file, whole) = Beside::create(&path).await.expect("made");
+        whole.put_in_place(&path).await.expect("in place");
+        assert_eq!((count(), path.exists()), (1, true));
+    }
 }
