@@ -19,6 +19,7 @@
 use std::{
     io::{self, IsTerminal as _},
     process::ExitCode,
+    time::Duration,
 };
 
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -65,11 +66,15 @@ pub mod wait;
 use context::Context;
 use error::CliError;
 
+use crate::net::auth;
+
 const LOG_VARIABLE: &str = "QUARTERDECK_LOG";
 /// What this program's own words are logged as.
 const OWN_TARGET: &str = "quarterdeck_console";
 /// The exit code of wrong usage.
 const USAGE: u8 = 2;
+/// How long a login that is being refreshed may hold up the end.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Operations console for fleets of devices.
 ///
@@ -163,7 +168,11 @@ pub fn main() -> ExitCode {
     }
     let ended = match runtime(is_screen) {
         Ok(runtime) => {
-            let ended = runtime.block_on(dispatch(cli));
+            let ended = runtime.block_on(async {
+                let ended = dispatch(cli).await;
+                auth::settled(FAREWELL).await;
+                ended
+            });
             // A prompt that still reads stdin must not hold the program.
             runtime.shutdown_background();
             ended

@@ -9,11 +9,20 @@
 //!
 //! A refresh token is good once, so a refresh happens once: tasks of this
 //! process queue on a mutex and take what the first one brought; other
-//! processes with the same profile queue on its lock file.
+//! processes with the same profile queue on its lock file. Once begun it comes
+//! to its end, whoever gives up waiting for it: the server takes the old token
+//! no more, and what it gave for it is to be remembered.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    panic,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use quarterdeck_protocol::api::Tokens;
+use tokio::{sync::OwnedMutexGuard, time::timeout};
+use tokio_util::task::TaskTracker;
 
 use super::{
     clock,
@@ -26,6 +35,16 @@ const RENEW_BEFORE_MS: i64 = 20_000;
 
 /// How often a profile is looked at for a new login, once its own has ended.
 const LOGIN_POLL: Duration = Duration::from_secs(2);
+
+/// The refreshes of this process that are under way.
+static REFRESHING: LazyLock<TaskTracker> = LazyLock::new(TaskTracker::new);
+
+/// Waits until what was begun to be refreshed is remembered: before the process ends.
+pub async fn settled(within: Duration) {
+    REFRESHING.close();
+    // Who quits does not wait for a server that is gone.
+    let _ = timeout(within, REFRESHING.wait()).await;
+}
 
 /// What a client says of itself.
 #[derive(Debug, Default)]
@@ -48,7 +67,7 @@ pub struct GivenToken {
 /// A login that keeps itself fresh.
 #[derive(Debug)]
 pub struct Session {
-    tokens: tokio::sync::Mutex<SavedTokens>,
+    tokens: Arc<tokio::sync::Mutex<SavedTokens>>,
     keeper: Option<Keeper>,
 }
 
@@ -63,7 +82,7 @@ pub struct Keeper {
 
 impl Session {
     pub fn new(tokens: SavedTokens, keeper: Option<Keeper>) -> Self {
-        Self { tokens: tokio::sync::Mutex::new(tokens), keeper }
+        Self { tokens: Arc::new(tokio::sync::Mutex::new(tokens)), keeper }
     }
 
     /// Gives an access token: the present one, or a new one when it is about to end or is `refused`.
@@ -71,32 +90,20 @@ impl Session {
     pub async fn access<F>(
         &self,
         refused: Option<&Secret>,
-        refresh: impl FnOnce(Secret) -> F,
+        refresh: impl FnOnce(Secret) -> F + Send + 'static,
     ) -> Result<Secret, ApiError>
     where
-        F: Future<Output = Result<Tokens, ApiError>>,
+        F: Future<Output = Result<Tokens, ApiError>> + Send + 'static,
     {
-        let mut tokens = self.tokens.lock().await;
+        let tokens = Arc::clone(&self.tokens).lock_owned().await;
         if is_good(&tokens, refused) {
             return Ok(tokens.access_token.clone());
         }
-        let Some(keeper) = self.keeper.clone() else {
-            *tokens = saved(refresh(tokens.refresh_token.clone()).await?);
-            return Ok(tokens.access_token.clone());
-        };
-        let (lock, found) = blocking(move || keeper.lock_and_load()).await?;
-        if let Some(found) = found {
-            *tokens = found;
-            if is_good(&tokens, refused) {
-                return Ok(tokens.access_token.clone());
-            }
+        let renewing = renewed(tokens, self.keeper.clone(), refused.cloned(), refresh);
+        match REFRESHING.spawn(renewing).await {
+            Ok(renewed) => renewed,
+            Err(error) => panic::resume_unwind(error.into_panic()),
         }
-        let fresh = saved(refresh(tokens.refresh_token.clone()).await?);
-        *tokens = fresh.clone();
-        if let Some(keeper) = self.keeper.clone() {
-            blocking(move || keeper.store(&lock, Some(fresh))).await?;
-        }
-        Ok(tokens.access_token.clone())
     }
 
     /// Whether its tokens are remembered in a profile, where another login may put others.
@@ -126,6 +133,34 @@ impl Session {
     pub async fn refresh_token(&self) -> Secret {
         self.tokens.lock().await.refresh_token.clone()
     }
+}
+
+/// Refreshes the tokens, unless the profile has good ones, and remembers them.
+async fn renewed<F>(
+    mut tokens: OwnedMutexGuard<SavedTokens>,
+    keeper: Option<Keeper>,
+    refused: Option<Secret>,
+    refresh: impl FnOnce(Secret) -> F,
+) -> Result<Secret, ApiError>
+where
+    F: Future<Output = Result<Tokens, ApiError>>,
+{
+    let Some(keeper) = keeper else {
+        *tokens = saved(refresh(tokens.refresh_token.clone()).await?);
+        return Ok(tokens.access_token.clone());
+    };
+    let of_profile = keeper.clone();
+    let (lock, found) = blocking(move || of_profile.lock_and_load()).await?;
+    if let Some(found) = found {
+        *tokens = found;
+        if is_good(&tokens, refused.as_ref()) {
+            return Ok(tokens.access_token.clone());
+        }
+    }
+    let fresh = saved(refresh(tokens.refresh_token.clone()).await?);
+    *tokens = fresh.clone();
+    blocking(move || keeper.store(&lock, Some(fresh))).await?;
+    Ok(tokens.access_token.clone())
 }
 
 impl Keeper {
@@ -244,6 +279,30 @@ mod tests {
         assert_eq!(access.expect("renewed").reveal(), "access-2");
         let access = session.access(None, |_| async { panic!("it is fresh") }).await;
         assert_eq!(access.expect("kept").reveal(), "access-2");
+    }
+
+    #[tokio::test]
+    async fn a_refresh_that_nobody_waits_for_any_more_is_remembered() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let keeper = keeper(&folder);
+        keeper.profiles.save("default", &profile(saved(tokens(1, 0)))).expect("saved");
+        let session = Session::new(saved(tokens(1, 0)), Some(keeper.clone()));
+        let (asks, asked) = tokio::sync::oneshot::channel();
+        let (answers, answer) = tokio::sync::oneshot::channel();
+        let refresh = |_| async move {
+            asks.send(()).expect("waited for");
+            answer.await.expect("answered");
+            Ok(tokens(2, 600))
+        };
+        tokio::select! {
+            access = session.access(None, refresh) => panic!("{access:?}"),
+            asked = asked => asked.expect("sent"),
+        }
+        answers.send(()).expect("waited for");
+        let access = session.access(None, |_| async { panic!("it is fresh") }).await;
+        assert_eq!(access.expect("renewed").reveal(), "access-2");
+        let remembered = keeper.profiles.load("default").expect("read").expect("there");
+        assert_eq!(remembered.tokens.expect("kept").refresh_token.reveal(), "refresh-2");
     }
 
     #[tokio::test]

@@ -282,7 +282,9 @@ impl Client {
             Credentials::None => Err(self.signed_out("not signed in")),
             Credentials::Token(given) => Ok(given.token.clone()),
             Credentials::Session(session) => {
-                session.access(refused, |refresh_token| self.refresh(refresh_token)).await
+                let client = self.clone();
+                let refresh = async move |refresh_token| client.refresh(refresh_token).await;
+                session.access(refused, refresh).await
             }
         }
     }
