@@ -161,9 +161,11 @@ async fn a_session_goes_on_while_nobody_is_attached_and_is_found_as_it_was() -> 
     drop(console);
     wait_tunnel(fleet.api(), tunnel.id, "alone", |t| t.attached == 0).await?;
     std::fs::write(&go, "")?;
-    // Who watches for a moment sees to it that it is through.
+    // Who watches for a moment sees to it that it is through, to the last byte.
     let watcher = Console::attach(fleet.api(), &tunnel, "watch");
-    let is_counted = |message: &ServerMessage| matches!(message, ServerMessage::Stats(stats) if stats.bytes_down > 8_000);
+    let lines = (1..=2_000).map(|n| n.to_string()).chain(["begun", "counted"].map(str::to_owned));
+    let all = lines.map(|line| line.len() as u64 + 2).sum::<u64>();
+    let is_counted = |message: &ServerMessage| matches!(message, ServerMessage::Stats(stats) if stats.bytes_down >= all);
     watcher.hears("the count", is_counted).await?;
     drop(watcher);
     let again = Console::attach(fleet.api(), &tunnel, "owner");

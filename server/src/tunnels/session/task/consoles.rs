@@ -54,10 +54,11 @@ impl Task {
         });
         // Streams that run in a console end with it; before it said anything there are none: it
         // may have lost its connection while the device was still opening.
-        if !is_terminal && !continues_input && self.session.relay.is_used() {
+        let is_first = self.input_lives.is_empty();
+        if !is_terminal && !continues_input && !is_first && self.session.relay.is_used() {
             return Err(NotAttached::NotResumable);
         }
-        let begins_life = !continues_input && (is_terminal || self.input_lives.is_empty());
+        let begins_life = !continues_input && (is_terminal || is_first);
         // Who had the place before, a socket that broke unnoticed or another console, gives it up.
         if let Some(former) =
             slot.and_then(|slot| self.consoles.iter().find(|c| c.slot == Some(slot)))
