@@ -290,6 +290,21 @@ fn the_local_escape_ends_and_detaches() {
 }
 
 #[test]
+fn a_terminal_that_another_console_took_runs_on_and_is_taken_back() {
+    let mut runner = Runner::new(120, 36);
+    runner.keys("2 t").wait_for("Welcome");
+    let news = TunnelNews::Ended(Ended::TakenOver);
+    runner.mailbox().put(NetEvent::Tunnel(TunnelEvent { pane: PaneId(0), news }));
+    runner.wait_for("Enter takes it back");
+    assert!(status(&runner, "TAKEN OVER").contains("TAKEN OVER  "), "{}", runner.text());
+    assert!(runner.shows("another console took it over; its program runs on"));
+    let open = runner.fleet.tunnels.iter().filter(|t| !t.status.is_over()).count();
+    runner.keys("Enter").wait_for("Welcome");
+    assert!(!runner.shows("TAKEN OVER"), "{}", runner.text());
+    assert_eq!(runner.fleet.tunnels.iter().filter(|t| !t.status.is_over()).count(), open);
+}
+
+#[test]
 fn what_a_former_session_says_late_is_not_taken_for_the_one_that_was_opened_since() {
     let mut runner = Runner::new(120, 36);
     runner.keys("2 t").wait_for("Welcome").type_in("\r~d").wait_for("detached");

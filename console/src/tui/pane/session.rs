@@ -44,10 +44,12 @@ pub enum Phase {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
     Closed(Closed),
-    /// It could not be had, or another console has it: a sentence for a person.
+    /// It could not be had, or no longer: a sentence for a person.
     Refused(String),
     /// The operator left it; the program runs on.
     Detached,
+    /// Another console is its owner now; the program runs on.
+    TakenOver,
 }
 
 impl End {
@@ -61,6 +63,7 @@ impl End {
             Self::Closed(closed) => closed_text(closed),
             Self::Refused(why) => why.clone(),
             Self::Detached => "detached; its program runs on".to_owned(),
+            Self::TakenOver => "another console took it over; its program runs on".to_owned(),
         }
     }
 }
@@ -154,7 +157,8 @@ impl Session {
         self.end(match ended {
             Ended::Closed(closed) => End::Closed(closed.clone()),
             Ended::Detached => End::Detached,
-            other => End::Refused(other.to_string()),
+            Ended::TakenOver => End::TakenOver,
+            Ended::Refused(error) => End::Refused(error.to_string()),
         });
     }
 
@@ -169,8 +173,8 @@ impl Session {
     #[must_use]
     pub fn reopened(&self) -> Self {
         let what = match (&self.what, self.tunnel, &self.phase) {
-            // What was left can be gone back to.
-            (_, Some(tunnel), Phase::Ended(End::Detached)) => {
+            // What runs on can be gone back to.
+            (_, Some(tunnel), Phase::Ended(End::Detached | End::TakenOver)) => {
                 Attach::Existing { tunnel, mode: self.mode }
             }
             (what, ..) => what.clone(),
@@ -203,6 +207,7 @@ impl Session {
             Phase::Waiting => Stream::Opening { age_ms: 0 },
             Phase::Opening { since } => Stream::Opening { age_ms: now.millis_since(*since) },
             Phase::Ended(End::Detached) => Stream::Detached,
+            Phase::Ended(End::TakenOver) => Stream::TakenOver,
             Phase::Ended(_) => Stream::Ended,
             Phase::Open(status, at) => {
                 let since = now.millis_since(*at).max(0);
@@ -222,7 +227,7 @@ impl Session {
             return Keys::ReadOnly;
         }
         match self.stream(now) {
-            Stream::Detached | Stream::Ended => return Keys::Ended,
+            Stream::Detached | Stream::TakenOver | Stream::Ended => return Keys::Ended,
             Stream::Live | Stream::Stalled { .. } => return Keys::Send,
             // What is typed while it opens is typed for it.
             Stream::Opening { .. } => {
@@ -362,13 +367,18 @@ mod tests {
     }
 
     #[test]
-    fn what_was_left_is_gone_back_to() {
-        let mut session = session();
-        session.tunnel = Some("018f0000-0000-7000-8000-000000000001".parse().expect("an id"));
-        session.end(End::Detached);
-        assert_eq!((session.stream(at(1)), session.is_open()), (Stream::Detached, false));
-        assert_eq!(session.keys(b"a", at(1)), Keys::Ended);
-        let Attach::Existing { tunnel, mode } = session.reopened().what else { panic!("the same") };
-        assert_eq!((Some(tunnel), mode), (session.tunnel, Mode::Owner));
+    fn what_runs_on_is_gone_back_to() {
+        for (ended, stream) in
+            [(Ended::Detached, Stream::Detached), (Ended::TakenOver, Stream::TakenOver)]
+        {
+            let mut session = session();
+            session.tunnel = Some("018f0000-0000-7000-8000-000000000001".parse().expect("an id"));
+            session.ended(&ended);
+            assert_eq!((session.stream(at(1)), session.is_open()), (stream, false));
+            assert_eq!(session.keys(b"a", at(1)), Keys::Ended);
+            let reopened = session.reopened();
+            let Attach::Existing { tunnel, mode } = reopened.what else { panic!("the same") };
+            assert_eq!((Some(tunnel), mode), (session.tunnel, Mode::Owner));
+        }
     }
 }

@@ -26,6 +26,8 @@ pub enum Stream {
     Lost { age_ms: i64 },
     /// The operator left it; its program runs on.
     Detached,
+    /// Another console is its owner now; its program runs on.
+    TakenOver,
     /// There is nothing more to come.
     Ended,
 }
@@ -116,6 +118,7 @@ pub fn parts(status: &Status<'_>, width: u16, unicode: bool) -> Vec<Part> {
         Stream::Opening { age_ms } if age_ms < 1_000 => ("OPENING".to_owned(), Tone::Busy),
         Stream::Opening { age_ms } => (format!("OPENING {}", format::age_ms(age_ms)), Tone::Busy),
         Stream::Detached => ("DETACHED".to_owned(), Tone::Muted),
+        Stream::TakenOver => ("TAKEN OVER".to_owned(), Tone::Muted),
         Stream::Ended => ("ENDED".to_owned(), Tone::Muted),
     };
     let is_lost = matches!(status.stream, Stream::Lost { .. });
@@ -283,6 +286,7 @@ mod tests {
         assert_eq!(line(&status(Stream::Stalled { age_ms: 3000 }), 14), "STALLED 3s");
         assert_eq!(line(&status(Stream::Live), 3), "");
         assert_eq!(line(&status(Stream::Detached), 8), "DETACHED");
+        assert_eq!(line(&status(Stream::TakenOver), 10), "TAKEN OVER");
         let named = Status { title: "LIVE\u{1b}[m", ..status(Stream::Live) };
         assert!(line(&named, 120).contains("refused: clipboard  \"LIVE^[[m\"  rtt"));
         let long = "x".repeat(100);

@@ -133,7 +133,7 @@ fn borders(canvas: &mut Canvas<'_>, whole: Rect, area: Rect, tone: Tone) {
 
 fn one(canvas: &mut Canvas<'_>, area: Rect, app: &App, state: &PaneState, has_focus: bool) {
     let stream = state.session.stream(app.now);
-    let is_lost = matches!(stream, Stream::Lost { .. } | Stream::Detached | Stream::Ended);
+    let is_lost = !matches!(stream, Stream::Live | Stream::Stalled { .. } | Stream::Opening { .. });
     let scroll = state.scroll.as_ref();
     let matches = scroll.map(|scroll| scroll.seen_matches(area.height)).unwrap_or_default();
     let view = View {
@@ -159,6 +159,7 @@ fn one(canvas: &mut Canvas<'_>, area: Rect, app: &App, state: &PaneState, has_fo
             let dot = app.theme.glyphs.dot;
             let (enter, closes) = match end {
                 End::Detached => ("goes back to it", "closes this pane, not the program"),
+                End::TakenOver => ("takes it back", "closes this pane, not the program"),
                 End::Closed(_) | End::Refused(_) => ("opens it again", "closes"),
             };
             Some((
