@@ -95,10 +95,13 @@ impl Step<'_> {
         if timeout(Duration::from_millis(left_ms), stop.cancelled()).await.is_ok() {
             return None;
         }
-        Some(fail(
-            error_code::TIMEOUT,
-            "the command line was run, but the device did not go down and come back in time",
-        ))
+        let done = if self.call.is_resumed {
+            "the agent ended when the command line was to be run or ran, and it is not run twice"
+        } else {
+            "the command line was run"
+        };
+        let why = format!("{done}; the device did not go down and come back in time");
+        Some(fail(error_code::TIMEOUT, why))
     }
 
     async fn take_down(&self, context: &Context, reports: &Reports) -> WorkEnd {
