@@ -195,9 +195,9 @@ impl Running {
         let drained = async {
             requests.wait().await;
             app.live.drained().await;
-            app.tunnels.stop().await;
         };
         within("requests and sockets did not end in time", DRAIN_TIMEOUT_MS, drained).await;
+        within("tunnels did not end in time", STOP_STEP_TIMEOUT_MS, app.tunnels.stop()).await;
         within("devices' connections did not end in time", STOP_STEP_TIMEOUT_MS, link.shutdown())
             .await;
         within("the engine did not end in time", STOP_STEP_TIMEOUT_MS, engine.stop()).await;

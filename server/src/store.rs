@@ -51,6 +51,7 @@ mod writer;
 use std::path::PathBuf;
 
 use sqlx::{Postgres, Sqlite, Transaction, migrate::MigrateError};
+use tokio::sync::watch;
 
 use self::{
     open::{Pool, Pools, is_away},
@@ -204,6 +205,12 @@ impl Store {
         F: for<'t> FnOnce(&'t mut Tx) -> JobFuture<'t, Result<T, E>> + Send + 'static,
     {
         self.intake.run(job).await
+    }
+
+    /// Changes when a commit of [`Store::write`] ended without its confirmation: what was asked for
+    /// may be stored while who asked was told that it failed. Who acts on what is stored looks again.
+    pub fn doubts(&self) -> watch::Receiver<()> {
+        self.main.doubts()
     }
 
     /// Begins a read-only snapshot of what is committed.

@@ -36,7 +36,7 @@ mod terminal;
 mod way;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
@@ -48,6 +48,7 @@ use quarterdeck_protocol::{
     topics::Channel,
     tunnel::{close::CloseCode, control::Control},
 };
+use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
@@ -73,6 +74,8 @@ use crate::{
 const TOLD_MAX: usize = 256;
 /// Recordings that one sweep deletes at most.
 const SWEEP_MAX_RECORDINGS: u32 = 100;
+/// How long after a doubt the store is looked at, and how often until it can be, in milliseconds.
+const LOOK_AGAIN_MS: u64 = 1_000;
 
 /// What is configured of tunnels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,6 +125,8 @@ pub(crate) struct Shared {
     key: [u8; 32],
     link: Arc<dyn Link>,
     state: Mutex<State>,
+    /// A tunnel is stored that could not be read to be served.
+    missed: Notify,
     stopping: CancellationToken,
     tasks: TaskTracker,
 }
@@ -131,6 +136,8 @@ type DeviceKey = (ProjectId, DeviceId);
 #[derive(Debug, Default)]
 struct State {
     sessions: HashMap<TunnelId, Arc<Session>>,
+    /// Not yet among the sessions.
+    starting: HashSet<TunnelId>,
     ways: HashMap<DeviceKey, Weak<Way>>,
     /// On which connections the devices hear frames; with an external broker nobody tells.
     hearing: HashMap<DeviceKey, HashMap<Channel, ConnectionId>>,
@@ -170,6 +177,7 @@ impl Tunnels {
             key,
             link,
             state: Mutex::new(State { is_broker_up, ..State::default() }),
+            missed: Notify::new(),
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
         }))
@@ -188,6 +196,7 @@ impl Tunnels {
         }
         inbound.pass_frames_to(hearing::Hearing(Arc::downgrade(&self.0)));
         self.0.tasks.spawn(hearing::hear(self.clone(), inbound));
+        self.0.tasks.spawn(self.clone().look_again());
         Ok(())
     }
 
@@ -271,13 +280,57 @@ impl Tunnels {
     }
 
     /// Serves a tunnel that was just stored; one that is served already, or over, is left alone.
-    pub(crate) async fn start(&self, id: TunnelId) -> Result<(), StoreError> {
-        if self.session(id).is_some() {
+    /// While the store cannot be read it waits for that.
+    pub(crate) async fn start(&self, id: TunnelId) {
+        if let Err(error) = self.try_start(id).await {
+            tracing::warn!(tunnel_id = %id, %error, "a tunnel that is stored could not be read; it is tried again");
+            self.0.missed.notify_one();
+        }
+    }
+
+    async fn try_start(&self, id: TunnelId) -> Result<(), StoreError> {
+        // Read after it is known that nobody serves it: what was over by then is seen to be.
+        if !self.0.lock().begin(id) {
             return Ok(());
         }
-        let about = stored::served(&mut self.0.store.read().await?, id).await?;
-        if let Some(about) = about {
-            self.serve(about).await;
+        let started = async {
+            if let Some(about) = stored::served(&mut self.0.store.read().await?, id).await? {
+                self.serve(about).await;
+            }
+            Ok(())
+        };
+        let started = started.await;
+        self.0.lock().starting.remove(&id);
+        started
+    }
+
+    /// Serves what is stored and that nobody was told of: its commit was not confirmed, or the
+    /// store could not be read then.
+    async fn look_again(self) {
+        let mut doubts = self.0.store.doubts();
+        let stopping = self.0.stopping.clone();
+        let looking = async {
+            loop {
+                tokio::select! {
+                    Ok(()) = doubts.changed() => {}
+                    () = self.0.missed.notified() => {}
+                }
+                loop {
+                    self.0.clock.sleep_ms(LOOK_AGAIN_MS).await;
+                    match self.start_missed().await {
+                        Ok(()) => break,
+                        Err(error) => tracing::warn!(%error, "stored tunnels cannot be looked at"),
+                    }
+                }
+            }
+        };
+        stopping.run_until_cancelled(looking).await;
+    }
+
+    async fn start_missed(&self) -> Result<(), StoreError> {
+        let open = stored::open_ids(&mut self.0.store.read().await?).await?;
+        for id in open {
+            self.try_start(id).await?;
         }
         Ok(())
     }
@@ -451,6 +504,11 @@ impl Shared {
 }
 
 impl State {
+    /// Whether a tunnel is to be served, which nobody does.
+    fn begin(&mut self, id: TunnelId) -> bool {
+        !self.sessions.contains_key(&id) && self.starting.insert(id)
+    }
+
     fn remember_told(&mut self, way: &Way, close: &Control) {
         if self.is_broker_up.is_none() {
             return;

@@ -6,8 +6,8 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -50,6 +50,7 @@ pub struct Proxy {
     fault: watch::Sender<Fault>,
     generation: watch::Sender<u64>,
     counts: Arc<Counts>,
+    lost: Arc<LostAnswer>,
     _stop: DropGuard,
 }
 
@@ -76,6 +77,29 @@ impl Counts {
     }
 }
 
+/// Whose next answer does not come: who has said the first text, and then the second.
+#[derive(Debug, Default)]
+struct LostAnswer(Mutex<Option<(String, String)>>);
+
+impl LostAnswer {
+    /// Whether a client that says this gets no answer; `has_begun` is its own.
+    fn is_asked(&self, bytes: &[u8], has_begun: &AtomicBool) -> bool {
+        let mut wanted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((first, second)) = &*wanted else { return false };
+        let find = |text: &str| bytes.windows(text.len()).position(|found| found == text.as_bytes());
+        let first_at = find(first);
+        if first_at.is_some() {
+            has_begun.store(true, Ordering::Relaxed);
+        }
+        let is_asked = has_begun.load(Ordering::Relaxed)
+            && find(second).is_some_and(|at| first_at.is_none_or(|first_at| at > first_at));
+        if is_asked {
+            *wanted = None;
+        }
+        is_asked
+    }
+}
+
 impl Proxy {
     pub async fn to(server_port: u16) -> Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
@@ -84,10 +108,12 @@ impl Proxy {
         let (generation, generations) = watch::channel(0);
         let counts = Arc::new(Counts::default());
         let stop = CancellationToken::new();
-        let serve = serve(listener, server_port, faults, generations, counts.clone());
+        let lost = Arc::new(LostAnswer::default());
+        let serve =
+            serve(listener, server_port, faults, generations, counts.clone(), lost.clone());
         let stopped = stop.clone();
         tokio::spawn(async move { stopped.run_until_cancelled(serve).await });
-        Ok(Self { port, fault, generation, counts, _stop: stop.drop_guard() })
+        Ok(Self { port, fault, generation, counts, lost, _stop: stop.drop_guard() })
     }
 
     pub fn port(&self) -> u16 {
@@ -101,6 +127,18 @@ impl Proxy {
     /// Ends all open connections, in the middle of whatever they say.
     pub fn cut(&self) {
         self.generation.send_modify(|generation| *generation += 1);
+    }
+
+    /// The connection that says `after` ends when `to` is said on it next: the server has heard that,
+    /// and its answer is lost. It happens once.
+    pub fn lose_answer(&self, after: &str, to: &str) {
+        let mut wanted = self.lost.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *wanted = Some((after.to_owned(), to.to_owned()));
+    }
+
+    /// Whether that is still to happen.
+    pub fn loses_answer(&self) -> bool {
+        self.lost.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     pub fn connections(&self) -> u64 {
@@ -134,6 +172,7 @@ async fn serve(
     faults: watch::Receiver<Fault>,
     generations: watch::Receiver<u64>,
     counts: Arc<Counts>,
+    lost: Arc<LostAnswer>,
 ) {
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
@@ -143,13 +182,13 @@ async fn serve(
         }
         counts.connections.fetch_add(1, Ordering::Relaxed);
         let (faults, mut generations) = (faults.clone(), generations.clone());
-        let counts = counts.clone();
+        let (counts, lost) = (counts.clone(), lost.clone());
         generations.mark_unchanged();
         connections.spawn(async move {
             let server = SocketAddr::from(([127, 0, 0, 1], server_port));
             let Ok(server) = TcpStream::connect(server).await else { return };
             tokio::select! {
-                () = join(client, server, &faults, &counts) => {}
+                () = join(client, server, &faults, &counts, &lost) => {}
                 _ = generations.changed() => {}
             }
         });
@@ -161,12 +200,23 @@ async fn join(
     server: TcpStream,
     faults: &watch::Receiver<Fault>,
     counts: &Counts,
+    lost: &LostAnswer,
 ) {
+    let (has_begun, is_lost) = (AtomicBool::new(false), AtomicBool::new(false));
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let (client_read, client_write) = client.into_split();
     let (server_read, server_write) = server.into_split();
-    let up = pass(client_read, server_write, faults.clone(), |bytes| counts.passed(true, bytes));
-    let down = pass(server_read, client_write, faults.clone(), |bytes| counts.passed(false, bytes));
+    let up = pass(client_read, server_write, faults.clone(), |bytes| {
+        if lost.is_asked(bytes, &has_begun) {
+            is_lost.store(true, Ordering::Relaxed);
+        }
+        counts.passed(true, bytes);
+        true
+    });
+    let down = pass(server_read, client_write, faults.clone(), |bytes| {
+        counts.passed(false, bytes);
+        !is_lost.load(Ordering::Relaxed)
+    });
     tokio::join!(up, down);
 }
 
@@ -174,7 +224,7 @@ async fn pass(
     mut from: OwnedReadHalf,
     mut to: impl AsyncWrite + Unpin,
     mut faults: watch::Receiver<Fault>,
-    passed: impl Fn(&[u8]),
+    passes: impl Fn(&[u8]) -> bool,
 ) {
     let mut buffer = vec![0; CHUNK_MAX_BYTES];
     while let Some(length) = read(&mut from, &mut buffer).await {
@@ -198,10 +248,12 @@ async fn pass(
                 }
             }
         }
+        if !passes(&buffer[..length]) {
+            break;
+        }
         if to.write_all(&buffer[..length]).await.is_err() {
             return;
         }
-        passed(&buffer[..length]);
     }
     let _ = to.shutdown().await;
 }
@@ -248,6 +300,23 @@ mod tests {
         let mut stream = TcpStream::connect(("127.0.0.1", proxy.port())).await.expect("connected");
         say(&mut stream, b"after").await;
         assert_eq!((proxy.connections(), proxy.bytes_to_server()), (2, 11));
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_lost_once() {
+        let proxy = Proxy::to(echo().await).await.expect("bound");
+        proxy.lose_answer("begin", "end");
+        let connect = || TcpStream::connect(("127.0.0.1", proxy.port()));
+        let (mut other, mut stream) =
+            (connect().await.expect("connected"), connect().await.expect("connected"));
+        say(&mut other, b"end").await;
+        say(&mut stream, b"end, begin").await;
+        stream.write_all(b"end").await.expect("sent");
+        let end = in_time("the end", stream.read(&mut [0])).await.expect("in time");
+        assert!(matches!(end, Ok(0) | Err(_)));
+        assert!(!proxy.loses_answer());
+        let mut stream = connect().await.expect("connected");
+        say(&mut stream, b"begin, end").await;
     }
 
     #[tokio::test]

@@ -23,7 +23,7 @@ pub struct Change {
     pub key: String,
 }
 
-/// The changes of one commit.
+/// The changes of one commit; without any, everything may have changed.
 pub type Changes = Arc<[Change]>;
 
 /// Where changes are announced. Cheap to clone.
@@ -53,5 +53,11 @@ impl Announcer {
             // The last listener may have gone meanwhile.
             let _ = self.0.send(changes.into());
         }
+    }
+
+    /// Tells all listeners that anything may have changed.
+    pub fn announce_anything(&self) {
+        // Without a listener there is nobody to tell.
+        let _ = self.0.send(Arc::default());
     }
 }

@@ -205,6 +205,18 @@ impl Delivery {
         }
     }
 
+    /// Looks at the outboxes of all that are there: a commit may be stored that nobody was told of.
+    pub(super) fn look_again(&self) {
+        let devices: Vec<_> = {
+            let mut state = self.state();
+            let devices: Vec<_> = state.listeners.keys().cloned().collect();
+            state.cancels.extend_from_slice(&devices);
+            devices
+        };
+        self.wake(devices);
+        self.wake.notify_one();
+    }
+
     /// Tries again those that took no more.
     pub(super) fn retry_full(&self) {
         let mut state = self.state();

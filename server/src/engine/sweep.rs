@@ -47,6 +47,7 @@ pub(super) const ANCHOR: &str = "clock";
 pub(super) async fn run(engine: Engine, stop: CancellationToken) {
     let mut anchored_ms = i64::MIN;
     let mut slow_ms = i64::MIN;
+    let mut doubts = engine.store().doubts();
     loop {
         let now_ms = engine.clock().steady();
         if engine.clock().wall_step_ms().is_some()
@@ -56,6 +57,12 @@ pub(super) async fn run(engine: Engine, stop: CancellationToken) {
             report("the clock's anchor", engine.keep_anchor().await);
         }
         report("what is due", engine.sweep().await);
+        if doubts.has_changed().is_ok_and(|has_changed| has_changed) {
+            doubts.mark_unchanged();
+            tracing::warn!("a commit was not confirmed: what it may have stored is looked for");
+            engine.0.delivery.look_again();
+            engine.0.announcer.announce_anything();
+        }
         engine.0.delivery.retry_full();
         if slow_ms.saturating_add(SLOW_PERIOD_MS) <= now_ms {
             slow_ms = now_ms;

@@ -177,7 +177,7 @@ pub(super) async fn create(
         response => response?,
     };
     // Nothing is there to start when the answer is a former one.
-    app.tunnels.start(id).await?;
+    app.tunnels.start(id).await;
     app.changed(&project, Listing::Tunnels, &id.to_string());
     Ok(response)
 }

@@ -281,6 +281,9 @@ impl Connection {
     }
 
     fn hear(&mut self, changes: &Changes) {
+        if changes.is_empty() {
+            return self.mark_all_dirty();
+        }
         for change in changes.iter() {
             for window in self.windows.values_mut() {
                 window.hear(change, &self.watcher.project);

@@ -186,6 +186,14 @@ pub async fn served(tx: &mut Tx, id: TunnelId) -> Result<Option<Served>, StoreEr
     rows.into_iter().next().map(ServedRow::read).transpose()
 }
 
+/// Which tunnels are open.
+pub async fn open_ids(tx: &mut Tx) -> Result<Vec<TunnelId>, StoreError> {
+    let rows: Vec<(String,)> = on!(tx, conn =>
+        sqlx::query_as("SELECT id FROM tunnels WHERE open").fetch_all(conn).await?);
+    let corrupt = || StoreError::Corrupt { what: "the id of a tunnel".to_owned() };
+    rows.into_iter().map(|(id,)| id.parse().map_err(|_| corrupt())).collect()
+}
+
 /// Begins a new life of all tunnels that are open, at the start of a server: nobody
 /// is attached to them, and each end that they have here is a new one.
 pub async fn begin_life(tx: &mut Tx) -> Result<Vec<Served>, StoreError> {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{StoreError, Tx, open::Pool};
 
@@ -32,14 +32,23 @@ struct Waiting {
 pub(super) struct Lane {
     jobs: mpsc::Sender<Waiting>,
     writer: Writer,
+    doubts: watch::Receiver<()>,
 }
 
 impl Lane {
     pub(super) fn start(pool: Pool) -> Self {
         let (jobs, waiting) = mpsc::channel(WRITE_QUEUE_MAX_JOBS);
+        let (doubt, doubts) = watch::channel(());
         let writer = Writer::new(pool);
-        tokio::spawn(write_loop(writer.clone(), waiting));
-        Self { jobs, writer }
+        tokio::spawn(write_loop(writer.clone(), waiting, doubt));
+        Self { jobs, writer, doubts }
+    }
+
+    /// Changes when a commit ended without its confirmation.
+    pub(super) fn doubts(&self) -> watch::Receiver<()> {
+        let mut doubts = self.doubts.clone();
+        doubts.mark_unchanged();
+        doubts
     }
 
     pub(super) async fn run<T, E, F>(&self, job: F) -> Result<Result<T, E>, StoreError>
@@ -96,24 +105,42 @@ impl Writer {
     }
 }
 
-async fn write_loop(writer: Writer, mut waiting: mpsc::Receiver<Waiting>) {
+async fn write_loop(
+    writer: Writer,
+    mut waiting: mpsc::Receiver<Waiting>,
+    doubt: watch::Sender<()>,
+) {
     let mut batch = Vec::new();
     while waiting.recv_many(&mut batch, COMMIT_MAX_JOBS).await > 0 {
         let jobs = std::mem::take(&mut batch);
         metrics::histogram!("quarterdeck_store_commit_jobs").record(jobs.len() as f64);
-        if !commit_together(&writer.pool(), jobs).await {
-            writer.renew().await;
+        match commit_together(&writer.pool(), jobs).await {
+            Done::Well => {}
+            Done::Broken => writer.renew().await,
+            Done::InDoubt => {
+                writer.renew().await;
+                doubt.send_replace(());
+            }
         }
     }
 }
 
-/// Runs the jobs in one transaction; answers whether the connection is still good.
-async fn commit_together(pool: &Pool, jobs: Vec<Waiting>) -> bool {
+/// How a transaction went.
+enum Done {
+    Well,
+    /// Nothing was stored, and the connection cannot be trusted any more.
+    Broken,
+    /// The same, but it may have been stored: the confirmation is missing.
+    InDoubt,
+}
+
+/// Runs the jobs in one transaction.
+async fn commit_together(pool: &Pool, jobs: Vec<Waiting>) -> Done {
     let mut tx = match pool.begin(true).await {
         Ok(tx) => tx,
         Err(error) => {
             refuse(jobs, &error);
-            return false;
+            return Done::Broken;
         }
     };
     if jobs.len() == 1 {
@@ -136,7 +163,7 @@ async fn commit_together(pool: &Pool, jobs: Vec<Waiting>) -> bool {
                 for rest in jobs {
                     let _ = rest.answer.send(Err(StoreError::Commit(text.clone())));
                 }
-                return false;
+                return Done::Broken;
             }
         }
     }
@@ -145,34 +172,37 @@ async fn commit_together(pool: &Pool, jobs: Vec<Waiting>) -> bool {
             for (answer, value) in done {
                 let _ = answer.send(value);
             }
-            true
+            Done::Well
         }
         Err(error) => {
             let text = error.to_string();
             for (answer, _) in done {
                 let _ = answer.send(Err(StoreError::Commit(text.clone())));
             }
-            false
+            Done::InDoubt
         }
     }
 }
 
 /// Runs a job that shares its transaction with no other: no savepoint is needed, which costs SQLite
 /// a copy of each page that is written.
-async fn commit_alone(mut tx: Tx, jobs: Vec<Waiting>) -> bool {
-    let Some(Waiting { job, answer }) = jobs.into_iter().next() else { return true };
+async fn commit_alone(mut tx: Tx, jobs: Vec<Waiting>) -> Done {
+    let Some(Waiting { job, answer }) = jobs.into_iter().next() else { return Done::Well };
     let ran = AssertUnwindSafe(job(&mut tx)).catch_unwind().await;
-    let (value, ended) = match ran {
-        Ok(Ok(value)) => (Ok(value), tx.commit().await),
-        Ok(Err(value)) => (Ok(value), tx.rollback().await),
-        Err(panic) => (Err(StoreError::Panic(panic_text(&*panic))), tx.rollback().await),
+    let (value, ended, if_not) = match ran {
+        Ok(Ok(value)) => (Ok(value), tx.commit().await, Done::InDoubt),
+        Ok(Err(value)) => (Ok(value), tx.rollback().await, Done::Broken),
+        Err(panic) => {
+            let text = panic_text(&*panic);
+            (Err(StoreError::Panic(text)), tx.rollback().await, Done::Broken)
+        }
     };
-    let is_good = ended.is_ok();
+    let done = if ended.is_ok() { Done::Well } else { if_not };
     let _ = answer.send(match ended {
         Ok(()) => value,
         Err(error) => Err(StoreError::Commit(error.to_string())),
     });
-    is_good
+    done
 }
 
 enum JobFailure {

@@ -3,11 +3,15 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use quarterdeck_protocol::{command::CommandStatus, ids::CommandId};
+use quarterdeck_protocol::{
+    api::Command, command::CommandStatus, ids::CommandId, live::Listing,
+};
 use quarterdeck_tests::{
     Fleet,
     api::submission,
+    live::Live,
     postgres::Postgres,
+    proxy::Proxy,
     server::ServerOptions,
     wait::{Look, wait_for},
 };
@@ -15,7 +19,11 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 async fn fleet_on(postgres: &Postgres) -> Result<Fleet> {
-    let env = vec![("QUARTERDECK_SERVER_DATABASE".to_owned(), postgres.url())];
+    fleet_at(postgres.url()).await
+}
+
+async fn fleet_at(url: String) -> Result<Fleet> {
+    let env = vec![("QUARTERDECK_SERVER_DATABASE".to_owned(), url)];
     Fleet::start_with(ServerOptions { env, ..ServerOptions::default() }).await
 }
 
@@ -84,6 +92,37 @@ async fn a_database_lost_in_the_middle_of_commits_loses_nothing_acknowledged() -
     let known = fleet.api().count("@/commands").await?;
     ensure!(lines <= known, "{lines} effects of {known} commands");
     ensure!(lines >= acknowledged.len() as u64, "{lines} effects of {}", acknowledged.len());
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_stored_without_a_confirmation_is_done_all_the_same() -> Result<()> {
+    let Some(postgres) = Postgres::start().await? else { return Ok(()) };
+    let proxy = Proxy::to(postgres.port()).await?;
+    let port = |port: u16| format!(":{port}/");
+    let fleet = fleet_at(postgres.url().replace(&port(postgres.port()), &port(proxy.port()))).await?;
+    let device = fleet.device("pi-1").await?;
+    let id = fleet.api().script(device.id(), "true").await?;
+    fleet.api().wait_status(id, CommandStatus::Completed).await?;
+    let mut live = Live::open(fleet.api()).await?;
+    live.subscribe(1, Listing::Tunnels, &[]).await?;
+
+    for (path, body) in [
+        ("@/commands", json!(submission(&["pi-1"], "run_script", json!({"script": "echo doubt"})))),
+        ("@/tunnels", json!({"device_id": "pi-1", "kind": "exec", "argv": ["echo", "doubt"]})),
+    ] {
+        proxy.lose_answer("doubt", "COMMIT");
+        let answer = fleet.api().request(Method::POST, path, &body).await?;
+        ensure!(answer.status >= 500, "{path}: {} {}", answer.status, answer.text());
+        ensure!(!proxy.loses_answer(), "{path}: its commit was never asked for");
+    }
+    wait_for("the command to be done", || async {
+        let commands: Vec<Command> = fleet.api().list("@/commands?status=completed").await?;
+        let done = commands.iter().find(|command| command.stdout.as_deref() == Some("doubt\n"));
+        Ok(done.map_or_else(|| Look::not_yet(commands.len()), |_| Look::Ready(())))
+    })
+    .await?;
+    live.wait_row("the tunnel", |row| row["status"] == "open").await?;
     Ok(())
 }
 
