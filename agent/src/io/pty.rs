@@ -20,18 +20,25 @@ use tokio::{
     time::{Duration, Instant},
 };
 
-/// What the kernel gives of a terminal at once, at most, in bytes.
+/// What is read of a terminal first, in bytes: what the kernel keeps ready of it.
 const READ_BYTES: usize = 4 * 1024;
+/// What is read of one that pours, in bytes: a read goes on for as long as there is more.
+const MORE_BYTES: usize = 16 * 1024;
 /// From so much at once on more is on its way, in bytes.
 const POURING_BYTES: usize = 2 * 1024;
 /// What is read before it goes on, at most, in bytes.
 const AT_ONCE_MAX_BYTES: usize = 32 * 1024;
 /// What is gathered of a flood that has begun, in bytes.
 const GATHER_BYTES: usize = AT_ONCE_MAX_BYTES - READ_BYTES;
-/// How often a terminal that pours is asked in vain. A read waits inside the kernel for
-/// the thread there that moves a terminal's bytes, 4 KiB each time. Woken by the runtime's
-/// queue of events instead, a reader finds what came first, and costs a third more.
-const PATIENCE: u32 = 8;
+/// How long one that pours is left alone before it is read again. A thread of the kernel moves
+/// what is written, 4 KiB at a time, and a reader that comes while it does sleeps until it is
+/// done: who asks at once is put to sleep and woken for each 4 KiB. Measured on Linux 6.18 with two
+/// processors: a reader alone gets 30 MB/s without a rest, 55 with 20 to 40 us, 37 with 80; through
+/// a whole tunnel it is a quarter more with 20 us than without.
+const REST: Duration = Duration::from_micros(20);
+/// How often such a terminal is asked in vain. Woken by the runtime's queue of events instead, a
+/// reader finds what came first, and costs a third more.
+const PATIENCE: u32 = 3;
 /// How long gathering may hold up all else that the agent does: a key for another terminal.
 const GATHER_MAX: Duration = Duration::from_micros(500);
 
@@ -55,33 +62,39 @@ impl Reader {
             return Ok(first);
         }
         let until = Instant::now() + GATHER_MAX;
-        let more = gather(buffer, |room| read(&self.0, room), || Instant::now() < until);
+        let more = gather(buffer, rest, |room| read(&self.0, room), || Instant::now() < until);
         Ok(first + more)
+    }
+}
+
+/// Leaves the processor to whoever else wants it: the program, or the server on the same host.
+fn rest() {
+    let until = Instant::now() + REST;
+    while Instant::now() < until {
+        thread::yield_now();
     }
 }
 
 /// Takes what follows closely, for as long as there is time.
 fn gather(
     buffer: &mut BytesMut,
+    mut rest: impl FnMut(),
     mut read: impl FnMut(&mut [u8]) -> Result<usize, Errno>,
     has_time: impl Fn() -> bool,
 ) -> usize {
     let mut gathered = 0;
     let mut patience = PATIENCE;
     while gathered + READ_BYTES <= GATHER_BYTES && patience > 0 && has_time() {
+        rest();
         let filled = buffer.len();
-        buffer.resize(filled + READ_BYTES, 0);
+        buffer.resize(filled + MORE_BYTES.min(GATHER_BYTES - gathered), 0);
         let got = read(&mut buffer[filled..]);
         buffer.truncate(filled + got.unwrap_or(0));
         match got {
             // An end or a fault is told again by the next read.
             Ok(0) => break,
             Ok(more) => gathered += more,
-            Err(Errno::AGAIN | Errno::INTR) => {
-                // The program may wait for this very processor.
-                patience -= 1;
-                thread::yield_now();
-            }
+            Err(Errno::AGAIN | Errno::INTR) => patience -= 1,
             Err(_) => break,
         }
     }
@@ -199,9 +212,10 @@ mod tests {
         let (full, little) = (Ok(READ_BYTES), Ok(1));
         let patient = PATIENCE as usize;
         // What the terminal gives read by read, for how long there is time, what is gathered, and
-        // how many reads that takes.
+        // how many reads that takes, a rest before each.
         for (gives, time, gathered, reads) in [
             (vec![full; 20], 99, GATHER_BYTES, MOST),
+            (vec![Ok(MORE_BYTES), Ok(GATHER_BYTES - MORE_BYTES)], 99, GATHER_BYTES, 2),
             (vec![full; 20], 3, 3 * READ_BYTES, 3),
             (vec![full; 20], 0, 0, 0),
             (vec![little, Ok(0), full], 99, 1, 2),
@@ -212,10 +226,11 @@ mod tests {
             let mut buffer = BytesMut::from(&b"first"[..]);
             let left = std::cell::Cell::new(time);
             let (mut given, mut expected) = (gives.iter(), b"first".to_vec());
-            let mut count = 0;
+            let (mut count, rests) = (0, std::cell::Cell::new(0));
             let read = |room: &mut [u8]| {
                 left.update(|left| left - 1);
                 count += 1;
+                assert_eq!(rests.get(), count, "it rests before each");
                 let got = *given.next().expect("it asks no further");
                 if let Ok(bytes) = got {
                     room[..bytes].fill(count as u8);
@@ -223,7 +238,8 @@ mod tests {
                 }
                 got
             };
-            assert_eq!(gather(&mut buffer, read, || left.get() > 0), gathered, "{gives:?}");
+            let rest = || rests.update(|rests| rests + 1);
+            assert_eq!(gather(&mut buffer, rest, read, || left.get() > 0), gathered, "{gives:?}");
             assert_eq!(count, reads, "{gives:?}");
             assert!(buffer == expected, "{gives:?}");
         }

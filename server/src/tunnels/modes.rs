@@ -37,7 +37,7 @@ impl Modes {
     pub(super) fn feed(&mut self, mut bytes: &[u8]) {
         while let Some(&byte) = bytes.first() {
             if self.state == State::Text {
-                let Some(at) = bytes.iter().position(|byte| *byte == ESC) else { return };
+                let Some(at) = memchr::memchr(ESC, bytes) else { return };
                 bytes = &bytes[at + 1..];
                 self.state = State::Escape;
                 continue;
