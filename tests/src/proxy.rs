@@ -86,7 +86,8 @@ impl LostAnswer {
     fn is_asked(&self, bytes: &[u8], has_begun: &AtomicBool) -> bool {
         let mut wanted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((first, second)) = &*wanted else { return false };
-        let find = |text: &str| bytes.windows(text.len()).position(|found| found == text.as_bytes());
+        let find =
+            |text: &str| bytes.windows(text.len()).position(|found| found == text.as_bytes());
         let first_at = find(first);
         if first_at.is_some() {
             has_begun.store(true, Ordering::Relaxed);
@@ -109,8 +110,7 @@ impl Proxy {
         let counts = Arc::new(Counts::default());
         let stop = CancellationToken::new();
         let lost = Arc::new(LostAnswer::default());
-        let serve =
-            serve(listener, server_port, faults, generations, counts.clone(), lost.clone());
+        let serve = serve(listener, server_port, faults, generations, counts.clone(), lost.clone());
         let stopped = stop.clone();
         tokio::spawn(async move { stopped.run_until_cancelled(serve).await });
         Ok(Self { port, fault, generation, counts, lost, _stop: stop.drop_guard() })

@@ -52,8 +52,9 @@ const STREAM: StreamConfig = StreamConfig {
     gather: Gather { bytes: 0, wait_us: 0 },
     keep_alive_us: Some(1_000_000),
 };
-/// What is read at once.
+/// What is read at once, in bytes; of a terminal less, as a console does.
 const READ_BUFFER_BYTES: usize = 32 * 1024;
+const ECHO_BUFFER_BYTES: usize = 8 * 1024;
 /// How long before a broken connection is made anew.
 const RECONNECT: Duration = Duration::from_millis(50);
 
@@ -120,10 +121,20 @@ pub async fn ticket(api: &Api, id: TunnelId, mode: &str) -> Result<String> {
 
 /// Opens a socket with a ticket, or says with which status that was refused.
 pub async fn open(api: &Api, id: TunnelId, ticket: &str, query: &str) -> Result<Socket, u16> {
+    open_with(api, id, ticket, query, READ_BUFFER_BYTES).await
+}
+
+async fn open_with(
+    api: &Api,
+    id: TunnelId,
+    ticket: &str,
+    query: &str,
+    read_buffer_bytes: usize,
+) -> Result<Socket, u16> {
     let url = api.url(&format!("/tunnels/{id}/stream?ticket={ticket}{query}"));
     // As a console does: little is read at once, and there is no Nagle's wait, which would hold a key
     // behind an acknowledgement.
-    let config = WebSocketConfig::default().read_buffer_size(READ_BUFFER_BYTES);
+    let config = WebSocketConfig::default().read_buffer_size(read_buffer_bytes);
     let url = url.replacen("http", "ws", 1);
     match Box::pin(connect_async_with_config(url, Some(config), true)).await {
         Ok((socket, _)) => Ok(socket),
@@ -548,7 +559,11 @@ async fn run(
             None => ticket(&shared.api, shared.id, shared.mode).await,
         };
         let opened = match ticket {
-            Ok(ticket) => open(&shared.api, shared.id, &ticket, &shared.query()).await,
+            Ok(ticket) => {
+                let is_terminal = shared.lock().is_terminal;
+                let room = if is_terminal { ECHO_BUFFER_BYTES } else { READ_BUFFER_BYTES };
+                open_with(&shared.api, shared.id, &ticket, &shared.query(), room).await
+            }
             Err(_) => Err(0),
         };
         match opened {

@@ -51,6 +51,11 @@ use crate::{
     },
 };
 
+/// What is read at once of a terminal's socket, in bytes. It is cleared before each read: a key is
+/// not to wait for that, nor for what that threw out of the processor's cache.
+const KEYS_BUFFER_BYTES: usize = 4 * 1024;
+/// What is read at once of all others: one frame, whole.
+const READ_BUFFER_BYTES: usize = FRAME_MAX_BYTES;
 /// What of a stream's socket may wait to be written, in bytes: one message, whole.
 const WRITE_BUFFER_BYTES: usize = FRAME_MAX_BYTES;
 /// After so long somebody over a limit may try again, in seconds.
@@ -416,10 +421,10 @@ pub(super) async fn stream(
     let Opens::Tunnel { mode, .. } = pass.opens else { return Err(bad_ticket()) };
     // Asked again: half a minute is long enough to be revoked.
     let role = role_now(&app, &pass.caller, &pass.project).await?.ok_or_else(bad_ticket)?;
-    let device = found(&app, &pass.project, &id.to_string()).await?.device_id;
+    let tunnel = found(&app, &pass.project, &id.to_string()).await?;
     let needed = {
         let mut tx = app.store.read().await?;
-        tunnel_rights::role_to_attach(&mut tx, &pass.project, &device, mode).await?
+        tunnel_rights::role_to_attach(&mut tx, &pass.project, &tunnel.device_id, mode).await?
     };
     if role < needed {
         return Err(Error::forbidden(format!("this needs the role {}", needed.as_str())));
@@ -427,8 +432,10 @@ pub(super) async fn stream(
     let upgrade = upgrade
         .max_message_size(FRAME_MAX_BYTES.max(CLIENT_MESSAGE_MAX_BYTES))
         .max_frame_size(FRAME_MAX_BYTES.max(CLIENT_MESSAGE_MAX_BYTES))
-        // It is cleared before each read: that of a key is not to wait for more than a frame's room.
-        .read_buffer_size(FRAME_MAX_BYTES)
+        .read_buffer_size(match tunnel.kind {
+            TunnelKind::Terminal => KEYS_BUFFER_BYTES,
+            _ => READ_BUFFER_BYTES,
+        })
         .write_buffer_size(WRITE_BUFFER_BYTES);
     let input = stream.zip(life);
     let Some(console) = attach(&app, pass.caller, id, mode, from, input).await? else {

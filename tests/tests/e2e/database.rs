@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use quarterdeck_protocol::{
-    api::Command, command::CommandStatus, ids::CommandId, live::Listing,
-};
+use quarterdeck_protocol::{api::Command, command::CommandStatus, ids::CommandId, live::Listing};
 use quarterdeck_tests::{
     Fleet,
     api::submission,
@@ -100,7 +98,8 @@ async fn what_is_stored_without_a_confirmation_is_done_all_the_same() -> Result<
     let Some(postgres) = Postgres::start().await? else { return Ok(()) };
     let proxy = Proxy::to(postgres.port()).await?;
     let port = |port: u16| format!(":{port}/");
-    let fleet = fleet_at(postgres.url().replace(&port(postgres.port()), &port(proxy.port()))).await?;
+    let fleet =
+        fleet_at(postgres.url().replace(&port(postgres.port()), &port(proxy.port()))).await?;
     let device = fleet.device("pi-1").await?;
     let id = fleet.api().script(device.id(), "true").await?;
     fleet.api().wait_status(id, CommandStatus::Completed).await?;

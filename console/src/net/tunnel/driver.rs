@@ -42,8 +42,10 @@ use crate::net::{
 
 /// The longest message of a server, in bytes: a snapshot in Base64 has room.
 const MESSAGE_MAX_BYTES: usize = 1024 * 1024;
-/// What is read at once; it is cleared before, for each key's echo too.
+/// What is read at once, in bytes; of a terminal less, for it is cleared before each read, and an
+/// echo is not to wait for that.
 const READ_BUFFER_BYTES: usize = 32 * 1024;
+const ECHO_BUFFER_BYTES: usize = 8 * 1024;
 /// Messages are gathered up to so many bytes before the kernel gets them; more
 /// would stand before a key.
 const WRITE_BUFFER_BYTES: usize = 16 * 1024;
@@ -120,7 +122,8 @@ pub(super) async fn run(shared: Arc<Shared>, mut target: Target) {
 }
 
 async fn open(shared: &Shared, target: &mut Target) -> Result<(Socket, Heard), ApiError> {
-    let come_back = shared.look(|machine, _| machine.come_back());
+    let (come_back, is_terminal) =
+        shared.look(|machine, _| (machine.come_back(), machine.is_terminal()));
     let mut query = Vec::new();
     if let Some(from) = come_back.from {
         query.push(("from", from.to_string()));
@@ -132,7 +135,7 @@ async fn open(shared: &Shared, target: &mut Target) -> Result<(Socket, Heard), A
     let config = WebSocketConfig::default()
         .max_message_size(Some(MESSAGE_MAX_BYTES))
         .max_frame_size(Some(MESSAGE_MAX_BYTES))
-        .read_buffer_size(READ_BUFFER_BYTES)
+        .read_buffer_size(if is_terminal { ECHO_BUFFER_BYTES } else { READ_BUFFER_BYTES })
         .write_buffer_size(WRITE_BUFFER_BYTES)
         .max_write_buffer_size(WRITE_MAX_BYTES);
     let given = target.ticket.take();

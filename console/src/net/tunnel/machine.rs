@@ -195,12 +195,15 @@ impl Machine {
         self.endpoint.as_mut()
     }
 
+    pub(super) const fn is_terminal(&self) -> bool {
+        matches!(self.kind, TunnelKind::Terminal)
+    }
+
     /// The stream on which keys go.
     pub(super) fn keys(&self) -> Option<StreamKey> {
         let attached = self.attached?;
         let (stream, _) = attached.input?;
-        matches!(self.kind, TunnelKind::Terminal)
-            .then_some(StreamKey { tunnel: attached.handle, stream })
+        self.is_terminal().then_some(StreamKey { tunnel: attached.handle, stream })
     }
 
     /// Opens a stream towards the device: the main one of an exec, a connection of a forward.
@@ -326,9 +329,8 @@ impl Machine {
 
     /// What the next connection asks for.
     pub(super) fn come_back(&self) -> ComeBack {
-        let is_terminal = matches!(self.kind, TunnelKind::Terminal);
         ComeBack {
-            from: (is_terminal && (self.wants_all || self.is_attached()))
+            from: (self.is_terminal() && (self.wants_all || self.is_attached()))
                 .then(|| self.output.next()),
             input: self.attached.and_then(|attached| attached.input),
         }
@@ -369,6 +371,7 @@ impl Machine {
     pub(super) fn on_frame(&mut self, bytes: Bytes, now: Tick) -> Result<(), Garbled> {
         self.heard_at = now;
         let frame = Frame::decode(bytes).map_err(|e| Garbled(format!("a frame: {e}")))?;
+        let is_output = self.is_terminal() && frame.key.stream == OUTPUT_STREAM;
         let Some((endpoint, attached)) = self.endpoint.as_mut().zip(self.attached) else {
             return Err(Garbled("a frame before `attached`".to_owned()));
         };
@@ -379,7 +382,7 @@ impl Machine {
         if matches!(frame.body, Body::Data(_) | Body::Mark(_)) {
             self.has_news |= self.idle_warning.take().is_some();
         }
-        if matches!(self.kind, TunnelKind::Terminal) && frame.key.stream == OUTPUT_STREAM {
+        if is_output {
             return self.output.on_frame(frame).map_err(|gap| Garbled(gap.to_string()));
         }
         endpoint.on_frame(frame, now);
@@ -469,7 +472,7 @@ impl Machine {
         } else {
             self.begin_anew(attached, flight, now);
         }
-        if matches!(self.kind, TunnelKind::Terminal) {
+        if self.is_terminal() {
             self.output.on_attached(now);
         }
         if self.size.is_some() {
@@ -479,7 +482,7 @@ impl Machine {
 
     /// Nobody knows our streams any more: what was not acknowledged may be lost.
     fn begin_anew(&mut self, attached: Attached, flight: Flight, now: Tick) {
-        let is_terminal = matches!(self.kind, TunnelKind::Terminal);
+        let is_terminal = self.is_terminal();
         if self.endpoint.is_some() {
             if !is_terminal {
                 let detail = "the server does not know where its streams were";
