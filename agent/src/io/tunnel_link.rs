@@ -5,6 +5,8 @@
 //! again what was lost with a connection. Little may wait below: what is here
 //! cannot be overtaken by a key.
 
+mod spares;
+
 use std::{sync::Arc, time::Duration};
 
 use quarterdeck_protocol::{
@@ -17,6 +19,7 @@ use rumqttc::{
 };
 use tokio::sync::mpsc;
 
+use self::spares::Spares;
 use super::mqtt::{self, Device};
 use crate::{
     clock::{Backoff, Clock},
@@ -87,11 +90,13 @@ pub async fn run(
 async fn send(client: &AsyncClient, device: &Device, outgoing: &mut mpsc::Receiver<Outgoing>) {
     let (control, up) =
         (device.topic(DeviceTopic::TunnelControl), device.topic(DeviceTopic::TunnelUp));
+    // One more than may wait.
+    let mut spares = Spares::new(REQUESTS_MAX + 1);
     while let Some(message) = outgoing.recv().await {
         // An error: the connection is over, which the other half notices.
         let _ = match message {
             Outgoing::Frame(frame) => {
-                client.publish(&up, QoS::AtMostOnce, false, frame.to_bytes()).await
+                client.publish(&up, QoS::AtMostOnce, false, spares.encode(&frame)).await
             }
             Outgoing::Control(message) => {
                 client.publish(&control, QoS::AtLeastOnce, false, message.to_json()).await
