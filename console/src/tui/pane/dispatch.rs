@@ -13,7 +13,7 @@ use super::{
     modes,
     parser::{Csi, Sink, StringKind},
     reply,
-    screen::Screen,
+    screen::{Poured, Screen},
     sgr,
 };
 
@@ -42,6 +42,10 @@ impl Sink for Screen {
             0x0f => self.charsets.lock(0),
             _ => {}
         }
+    }
+
+    fn pour(&mut self, bytes: &[u8]) -> Poured {
+        Screen::pour(self, bytes)
     }
 
     fn escape(&mut self, intermediates: &[u8], last: u8) {

@@ -31,13 +31,27 @@ pub struct Line {
 }
 
 impl Line {
-    fn set(&mut self, row: &Row) {
+    fn clear(&mut self) {
+        if self.text.capacity() > KEPT_BYTES {
+            *self = Self::default();
+        }
         self.text.clear();
         self.runs.clear();
-        self.wrapped = row.wrapped;
-        if self.text.capacity() > KEPT_BYTES {
-            *self = Self { wrapped: row.wrapped, ..Self::default() };
+    }
+
+    fn set_ascii(&mut self, col: u16, text: &[u8], attrs: Attrs) {
+        self.clear();
+        self.wrapped = false;
+        self.indent = if text.is_empty() { 0 } else { col };
+        self.text.extend_from_slice(text);
+        if attrs != Attrs::DEFAULT && !text.is_empty() {
+            self.runs.push((text.len() as u16, attrs));
         }
+    }
+
+    fn set(&mut self, row: &Row) {
+        self.clear();
+        self.wrapped = row.wrapped;
         let (indent, cells) = row.span();
         self.indent = indent;
         let first = cells.first().map_or(Attrs::DEFAULT, |cell| cell.attrs);
@@ -118,14 +132,38 @@ impl History {
         if self.lines_max == 0 {
             return;
         }
-        let mut line = if self.lines.len() >= self.lines_max {
-            self.forgotten += 1;
-            self.lines.pop_front().unwrap_or_default()
-        } else {
-            Line::default()
-        };
+        let mut line = self.room();
         line.set(row);
         self.lines.push_back(line);
+    }
+
+    /// Remembers a line of printable ASCII that looks alike, as [`push`](Self::push) does a row.
+    pub fn push_ascii(&mut self, col: u16, text: &[u8], attrs: Attrs) {
+        if self.lines_max == 0 {
+            return;
+        }
+        let mut line = self.room();
+        line.set_ascii(col, text, attrs);
+        self.lines.push_back(line);
+    }
+
+    /// The space of the oldest line when there are enough, else some that is new.
+    fn room(&mut self) -> Line {
+        if self.lines.len() < self.lines_max {
+            return Line::default();
+        }
+        self.forgotten += 1;
+        self.lines.pop_front().unwrap_or_default()
+    }
+
+    /// Notes that `count` lines come, and says how many of the first would be forgotten by the
+    /// last: those need not be pushed.
+    pub fn make_way(&mut self, count: usize) -> usize {
+        let more = count.saturating_sub(self.lines_max);
+        if self.lines_max > 0 {
+            self.forgotten += more as u64;
+        }
+        more
     }
 
     /// Takes the newest line back, for a screen that grows.

@@ -19,6 +19,8 @@
 //! Pure, and bounded: [`PARAMS_MAX`] parameters and [`STRING_MAX_BYTES`] of a
 //! string are kept. It never says what a sequence means.
 
+use super::screen::Poured;
+
 /// The most parameters of one sequence; more are dropped.
 pub const PARAMS_MAX: usize = 32;
 /// The longest string (OSC, DCS); a longer one is dropped whole.
@@ -34,6 +36,10 @@ pub trait Sink {
     fn character(&mut self, c: char);
     /// A C0 control.
     fn control(&mut self, byte: u8);
+    /// What follows a line feed, before it is cut: lines that need not be are taken whole.
+    fn pour(&mut self, _bytes: &[u8]) -> Poured {
+        Poured::default()
+    }
     /// `ESC`, intermediates, final.
     fn escape(&mut self, intermediates: &[u8], last: u8);
     fn csi(&mut self, csi: &Csi);
@@ -168,6 +174,8 @@ impl Parser {
             return self.complete(bytes, sink);
         }
         let mut rest = bytes;
+        // Another look at lines is in vain while more than this is left.
+        let mut look_from = usize::MAX;
         loop {
             let plain = rest.iter().position(|b| !matches!(b, 0x20..=0x7e)).unwrap_or(rest.len());
             if plain > 0 {
@@ -184,6 +192,11 @@ impl Parser {
                 0x00..=0x1f => {
                     sink.control(byte);
                     rest = &rest[1..];
+                    if byte == b'\n' && rest.len() <= look_from {
+                        let poured = sink.pour(rest);
+                        look_from = rest.len() - poured.looked;
+                        rest = &rest[poured.taken..];
+                    }
                 }
                 _ => {
                     rest = self.wide_text(rest, sink);

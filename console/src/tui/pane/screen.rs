@@ -7,15 +7,19 @@
 //!                                          └─▶ notices (for the operator)
 //! ```
 //!
-//! This file holds the state, [`motion`] the motions of the cursor; [`super::dispatch`]
+//! This file holds the state, [`motion`] the motions of the cursor, [`pour`] the lines that
+//! only pass; [`super::dispatch`]
 //! says which sequence means which of them. Behaviour is that of the VT420 and
 //! of xterm; where these differ from one another, of xterm.
 
 mod motion;
+mod pour;
 
 use std::ops::Range;
 
 use unicode_width::UnicodeWidthChar as _;
+
+pub use self::pour::Poured;
 
 use super::{
     cell::{Attrs, Cell, Flags},
