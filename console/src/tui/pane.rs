@@ -56,6 +56,7 @@ pub mod status;
 pub mod widget;
 
 use self::{
+    cell::{Attrs, Flags},
     contain::contain,
     display::Display,
     history::{HISTORY_LINES, History},
@@ -140,6 +141,13 @@ impl Pane {
         self.recent = Recent::default();
         self.display = Display::new(size);
         self.held_since_ms = None;
+    }
+
+    /// Adds a line of ours to the scrollback, of printable ASCII.
+    pub fn remember(&mut self, line: &str) {
+        let mut attrs = Attrs::DEFAULT;
+        attrs.flags.set(Flags::DIM, true);
+        self.screen.history.push_ascii(0, line.as_bytes(), attrs);
     }
 
     pub fn resize(&mut self, size: PaneSize) {

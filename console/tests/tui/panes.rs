@@ -1,7 +1,7 @@
 //! Terminals on devices, from the key that opens one to its end.
 
 use quarterdeck_console::{
-    net::tunnel::{Ended, State, Status},
+    net::tunnel::{Ended, Piece, State, Status},
     tui::{
         effects::{Effect, NetEvent},
         pane::{layout::PaneId, notices::Allowed},
@@ -11,7 +11,10 @@ use quarterdeck_console::{
 };
 use quarterdeck_protocol::{
     api::Role,
-    tunnel::session::{Mode, Watcher},
+    tunnel::{
+        mark::Size,
+        session::{Mode, Watcher},
+    },
 };
 
 use crate::runner::{Runner, caps};
@@ -271,6 +274,29 @@ fn the_scrollback_is_searched_and_copied() {
     assert!(status(&runner, "LIVE").contains("3 rows back"), "{}", runner.text());
     runner.input(Input::Wheel { x: 5, y: 5, lines: 9 });
     assert!(!runner.app.panes.is_scrolling());
+}
+
+#[test]
+fn output_that_was_left_out_has_a_line_in_the_scrollback() {
+    let mut runner = Runner::new(100, 30);
+    runner.keys("2 t").wait_for("Welcome").type_in("seq 100\r");
+    for _ in 0..4 {
+        runner.pass_ms(250);
+    }
+    let size = Size::new(98, 26).expect("a size");
+    for (left_out_bytes, dropped_bytes, line) in [
+        (3_100_000, 0, "--- 3.1 MB of output left out here ---"),
+        (90_000_000, 64_000_000, "left out here; the session's first 64 MB are gone ---"),
+    ] {
+        let screen = "after\r\n".repeat(30).into();
+        let piece =
+            Piece::Snapshot { offset: 99_000_000, size, screen, left_out_bytes, dropped_bytes };
+        runner.brings(0, piece);
+        assert!(!runner.shows("left out here"), "{}", runner.text());
+        runner.keys("C-g /").text_in("left out here").keys("Enter");
+        assert!(runner.shows(line), "{}", runner.text());
+        runner.keys("Esc");
+    }
 }
 
 #[test]

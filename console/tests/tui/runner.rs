@@ -6,7 +6,7 @@
 use std::{collections::VecDeque, fmt::Write as _};
 
 use quarterdeck_console::cli::line::Program;
-use quarterdeck_console::net::tunnel::{State, Status};
+use quarterdeck_console::net::tunnel::{Piece, State, Status};
 use quarterdeck_console::tui::{
     TuiOptions,
     app::{App, msg::Msg, update::update},
@@ -28,7 +28,10 @@ use ratatui::{
     style::{Color, Modifier},
 };
 
-use crate::{network, sessions::Sessions};
+use crate::{
+    network,
+    sessions::{Sessions, output},
+};
 
 /// When every test begins.
 pub(crate) fn start() -> Timestamp {
@@ -232,6 +235,13 @@ impl Runner {
     /// Lets the device of a pane say something.
     pub(crate) fn says(&mut self, pane: u32, text: &str) -> &mut Self {
         self.sessions.say(&self.sender, PaneId(pane), text);
+        self.settle();
+        self
+    }
+
+    /// Hands a piece of output to a pane as it is.
+    pub(crate) fn brings(&mut self, pane: u32, piece: Piece) -> &mut Self {
+        output(&self.sender, PaneId(pane), piece);
         self.settle();
         self
     }

@@ -198,7 +198,7 @@ fn put(mailbox: &MailboxSender, pane: PaneId, news: TunnelNews) {
 }
 
 /// Hands on output for which there must be room.
-fn output(mailbox: &MailboxSender, pane: PaneId, piece: Piece) {
+pub(crate) fn output(mailbox: &MailboxSender, pane: PaneId, piece: Piece) {
     use std::{pin::pin, task::Context};
     let mut handed_on = pin!(mailbox.output(pane, piece));
     let mut context = Context::from_waker(std::task::Waker::noop());

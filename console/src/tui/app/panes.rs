@@ -295,6 +295,16 @@ fn show(app: &mut App) {
     super::moving::go(app, Place::Panes);
 }
 
+/// The line of the scrollback that stands for output that is not in it.
+fn gap(left_out_bytes: u64, dropped_bytes: u64) -> String {
+    let left_out = format::bytes(left_out_bytes);
+    if dropped_bytes == 0 {
+        return format!("--- {left_out} of output left out here ---");
+    }
+    let dropped = format::bytes(dropped_bytes);
+    format!("--- {left_out} of output left out here; the session's first {dropped} are gone ---")
+}
+
 /// Takes what the network brought of a pane.
 pub fn news(app: &mut App, news: StreamNews, effects: &mut Vec<Effect>) {
     let now = app.now;
@@ -310,8 +320,11 @@ pub fn news(app: &mut App, news: StreamNews, effects: &mut Vec<Effect>) {
     let mut replies = Vec::new();
     for piece in news.pieces {
         match piece {
-            Piece::Snapshot { size, screen, .. } => {
+            Piece::Snapshot { size, screen, left_out_bytes, dropped_bytes, .. } => {
                 state.pane.restart(pane_size(size));
+                if left_out_bytes > 0 {
+                    state.pane.remember(&gap(left_out_bytes, dropped_bytes));
+                }
                 // It is of the past: whoever asked in it has had the answer.
                 drop(state.pane.feed(&screen));
                 state.take_title();
