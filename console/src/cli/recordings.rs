@@ -224,7 +224,7 @@ async fn open(path: &Path) -> Result<File, CliError> {
 async fn export(context: &Context, args: ExportArgs) -> Result<(), CliError> {
     let (file, ending) = match args.format {
         ExportFormat::Cast => (RecordingFile::Cast, "cast"),
-        ExportFormat::Raw => (RecordingFile::Bytes, "raw"),
+        ExportFormat::Raw => (RecordingFile::Bytes, "bin"),
     };
     let is_stdout = args.out.as_deref() == Some(Path::new("-"));
     if is_stdout && std::io::stdout().is_terminal() {

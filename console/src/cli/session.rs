@@ -161,7 +161,7 @@ impl From<Failed> for CliError {
 
 /// Says on stderr how the way to the device changes, until the end. Run beside what moves bytes.
 pub async fn watch(attachment: &Attachment, is_wanted: bool) -> Ended {
-    let mut was_away = false;
+    let (mut was_away, mut was_idle) = (false, false);
     loop {
         match attachment.next().await {
             Event::Status => {
@@ -177,6 +177,14 @@ pub async fn watch(attachment: &Attachment, is_wanted: bool) -> Ended {
                     }
                 }
                 was_away = is_away;
+                let is_idle = status.idle_warning_s.is_some();
+                if let Some(seconds) = status.idle_warning_s
+                    && is_wanted
+                    && !was_idle
+                {
+                    note(&format!("quarterdeck: idle; it ends in {seconds} s if nothing passes"));
+                }
+                was_idle = is_idle;
             }
             Event::Piece(_) => {}
             Event::Ended(ended) => return ended,

@@ -240,7 +240,7 @@ async fn conclude(
             (Some(exit), _) => Err(CliError::Exit(exit.shell_code() as u8)),
             (None, Ended::Closed(closed))
                 if matches!(closed.code, CloseCode::ClosedByUser | CloseCode::Finished)
-                    && wants.mode != Mode::Copilot =>
+                    && wants.mode == Mode::Watch =>
             {
                 Ok(())
             }

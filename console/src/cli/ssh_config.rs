@@ -4,10 +4,10 @@
 //! (`%p`). So every word is quoted for the shell, and `%` doubled.
 
 use clap::Args;
-use quarterdeck_protocol::{api::Device, ids::DeviceId};
+use quarterdeck_protocol::{api::Device, device::DeviceStatus, ids::DeviceId};
 use std::fmt::Write as _;
 
-use super::{context::Context, error::CliError, options::GlobalArgs};
+use super::{context::Context, error::CliError, options::GlobalArgs, output::note};
 use crate::net::api::{Item, Query};
 
 #[derive(Debug, Clone, Args)]
@@ -43,7 +43,15 @@ pub async fn run(
     }
     let devices = if args.devices.is_empty() {
         let listed: Vec<Item<Device>> = context.project().devices(Query::new(), None).all().await?;
-        listed.into_iter().map(|device| device.id.clone()).collect()
+        let (reached, others): (Vec<_>, Vec<_>) =
+            listed.iter().partition(|device| unreachable(device).is_none());
+        let left_out: Vec<String> = (others.iter())
+            .filter_map(|device| Some(format!("{} ({})", device.id, unreachable(device)?)))
+            .collect();
+        if !left_out.is_empty() {
+            note(&format!("quarterdeck: left out: {}", left_out.join(", ")));
+        }
+        reached.into_iter().map(|device| device.id.clone()).collect()
     } else {
         let parse = |name: &String| {
             name.parse::<DeviceId>().map_err(|e| CliError::Usage(format!("DEVICE: {e}")))
@@ -51,7 +59,12 @@ pub async fn run(
         let named = args.devices.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
         // A block for no device would be found out by ssh, and not where it was asked for.
         for device in &named {
-            context.project().device(device).await?;
+            let known = context.project().device(device).await?;
+            if known.status == DeviceStatus::Retired {
+                return Err(CliError::Failed(format!(
+                    "{device} is retired: no tunnel leads there"
+                )));
+            }
         }
         named
     };
@@ -79,6 +92,15 @@ pub async fn run(
         shown.push_str(&block(&args, &context.project, device, &words)?);
     }
     context.printer.text(&shown)
+}
+
+/// Why no tunnel leads to a device, whatever its owner allows.
+const fn unreachable(device: &Device) -> Option<&'static str> {
+    match (device.status, &device.agent_version) {
+        (DeviceStatus::Retired, _) => Some("retired"),
+        (_, None) => Some("no agent was heard there"),
+        (_, Some(_)) => None,
+    }
 }
 
 /// Words of ssh's own file that we do not quote.
