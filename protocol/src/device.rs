@@ -9,6 +9,10 @@ use utoipa::ToSchema;
 
 use crate::time::Timestamp;
 
+/// The fact that tells that a device's owner allows no tunnels: [`TUNNELS_DISABLED`].
+pub const FACT_TUNNELS: &str = "tunnels";
+pub const TUNNELS_DISABLED: &str = "disabled";
+
 /// Retained on `…/status`, and as last will with `online: false`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StatusMessage {

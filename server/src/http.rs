@@ -65,7 +65,11 @@ use crate::{
 };
 
 pub use self::{
-    metrics::Metrics, openapi::router, service_tokens::Uses as TokenUses, status::Readiness,
+    metrics::Metrics,
+    openapi::router,
+    recordings::views::{VIEW_PAUSE_MS, VIEWS_MAX, Views},
+    service_tokens::Uses as TokenUses,
+    status::Readiness,
 };
 
 /// Whether the way to the devices works: asked by `/readyz`.
@@ -83,6 +87,7 @@ pub struct App {
     pub tickets: Tickets,
     pub token_uses: service_tokens::Uses,
     pub files: uploads::Files,
+    pub views: Views,
     pub live: Hub,
     pub tunnels: Tunnels,
     pub metrics: Metrics,

@@ -18,6 +18,9 @@ const fn limit(name: &'static str, value: u64, over: &'static str) -> Limit {
     Limit { name, value, over }
 }
 
+/// What is configurable is shown as it is by default.
+const TUNNELS: tunnels::Settings = tunnels::Settings::DEFAULT;
+
 /// Lists the bounds.
 pub const ALL: &[Limit] = &[
     limit("http_connections", http::server::CONNECTIONS_MAX as u64, "new ones wait in the kernel"),
@@ -95,6 +98,21 @@ pub const ALL: &[Limit] = &[
         "closed with 1009",
     ),
     limit("tunnel_watchers", tunnels::limits::WATCHERS_MAX as u64, "429"),
+    limit("tunnel_copilot_flight_bytes", tunnels::limits::COPILOT_FLIGHT.bytes as u64, "it waits"),
+    limit("tunnel_flight_bytes", tunnels::limits::OWNER_FLIGHT.bytes as u64, "they wait"),
+    limit("tunnel_flight_messages", tunnels::limits::OWNER_FLIGHT.messages as u64, "they wait"),
+    limit("tunnel_waiting_words", tunnels::limits::WORDS_MAX as u64, "the console is let go"),
+    limit("tunnels_per_user", TUNNELS.per_user, "429; configurable"),
+    limit("tunnels_per_device", TUNNELS.per_device, "429; configurable"),
+    limit("tunnel_open_ms", TUNNELS.life.open_ms as u64, "failed; configurable"),
+    limit("tunnel_idle_ms", TUNNELS.life.idle_ms as u64, "closed; configurable"),
+    limit("tunnel_duration_ms", TUNNELS.life.duration_ms as u64, "closed; configurable"),
+    limit("tunnel_away_ms", TUNNELS.life.away_ms as u64, "closed; configurable"),
+    limit("tunnel_alone_ms", TUNNELS.life.alone_ms as u64, "closed; configurable"),
+    limit("session_log_bytes", TUNNELS.log_max_bytes, "the oldest goes; configurable"),
+    limit("recording_bytes", TUNNELS.recording_max_bytes, "the tunnel is closed; configurable"),
+    limit("recording_views", http::VIEWS_MAX as u64, "a page is audited anew"),
+    limit("recording_view_pause_ms", http::VIEW_PAUSE_MS as u64, "a page is audited anew"),
     limit(
         "tunnel_frame_bytes",
         quarterdeck_protocol::tunnel::limits::FRAME_MAX_BYTES as u64,

@@ -150,6 +150,7 @@ impl Server {
             tickets: Tickets::default(),
             token_uses: http::TokenUses::default(),
             files,
+            views: http::Views::default(),
             live: Hub::default(),
             tunnels,
             metrics,

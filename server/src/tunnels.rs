@@ -90,21 +90,25 @@ pub struct Settings {
     pub recording_max_bytes: u64,
 }
 
+impl Settings {
+    pub const DEFAULT: Self = Self {
+        per_user: 3,
+        per_device: 10,
+        life: LifeLimits {
+            open_ms: 20_000,
+            idle_ms: 10 * 60_000,
+            duration_ms: 2 * 3_600_000,
+            away_ms: 15 * 60_000,
+            alone_ms: 60_000,
+        },
+        log_max_bytes: 64 * 1024 * 1024,
+        recording_max_bytes: 2 * 1024 * 1024 * 1024,
+    };
+}
+
 impl Default for Settings {
     fn default() -> Self {
-        Self {
-            per_user: 3,
-            per_device: 10,
-            life: LifeLimits {
-                open_ms: 20_000,
-                idle_ms: 10 * 60_000,
-                duration_ms: 2 * 3_600_000,
-                away_ms: 15 * 60_000,
-                alone_ms: 60_000,
-            },
-            log_max_bytes: 64 * 1024 * 1024,
-            recording_max_bytes: 2 * 1024 * 1024 * 1024,
-        }
+        Self::DEFAULT
     }
 }
 

@@ -2,7 +2,7 @@
 
 use quarterdeck_protocol::{
     command::SCHEMA_VERSION,
-    device::{HealthMessage, StatusMessage},
+    device::{FACT_TUNNELS, HealthMessage, StatusMessage, TUNNELS_DISABLED},
     topics::DeviceTopic,
 };
 use serde_json::Map;
@@ -64,7 +64,11 @@ impl Engine {
         }
         message.capabilities = Some(said.capabilities);
         message.operations = Some(said.operations).filter(|cards| !cards.is_empty());
-        message.facts = Some(host::facts());
+        let mut facts = host::facts();
+        if !self.context.config.tunnels.is_enabled {
+            facts.insert(FACT_TUNNELS.to_owned(), TUNNELS_DISABLED.into());
+        }
+        message.facts = Some(facts);
         message.at = Some(self.context.clock.wall());
         let text = serde_json::to_vec(&message).expect("plain data");
         if link.publish(STATUS_TOKEN, DeviceTopic::Status, text).is_err() {

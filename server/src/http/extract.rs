@@ -24,7 +24,7 @@ use quarterdeck_protocol::{
     api::{AuditOutcome, Role},
     ids::{DeviceId, ProjectId},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     App, actions,
@@ -425,9 +425,22 @@ pub async fn record_denied(
     action: &'static str,
     path: &str,
 ) {
+    record_denied_of(app, actor, project, action, path, json!({})).await;
+}
+
+/// As [`record_denied`], with more about what was asked for than its path tells.
+pub async fn record_denied_of(
+    app: &Arc<App>,
+    actor: Actor,
+    project: Option<&ProjectId>,
+    action: &'static str,
+    path: &str,
+    mut detail: Value,
+) {
     let (auditor, at) = (app.auditor.clone(), app.clock.wall());
     let project = project.cloned();
-    let path = path.to_owned();
+    detail["path"] = path.into();
+    let object = actions::object(path);
     let written = app
         .store
         .write(move |tx| {
@@ -446,9 +459,9 @@ pub async fn record_denied(
                     at,
                     actor: &actor,
                     action,
-                    object: actions::object(&path),
+                    object,
                     outcome: AuditOutcome::Denied,
-                    detail: json!({ "path": path }),
+                    detail,
                 };
                 auditor.append(tx, entry).await?;
                 Ok::<_, StoreError>(chain)

@@ -1,5 +1,7 @@
 //! Recordings: `/projects/{project}/recordings`. Each look into one is recorded in turn.
 
+pub(super) mod views;
+
 use std::sync::Arc;
 
 use axum::{
@@ -101,8 +103,11 @@ pub(super) async fn events(
             .map_err(|_| Error::invalid("cursor", "expected a next_cursor of this listing"))?,
     };
     let (recording, place) = found(&app, &member, &id).await?;
-    if skip == 0 {
-        Look::new(&app, &member, "recording.view", &recording).ok(Value::Null).await?;
+    let (reader, now_ms) = (&member.caller.name, app.clock.now().steady_ms);
+    if skip == 0 || !app.views.goes_on(reader, &recording.id, now_ms) {
+        let detail = if skip == 0 { Value::Null } else { json!({ "from_event": skip }) };
+        Look::new(&app, &member, "recording.view", &recording).ok(detail).await?;
+        app.views.began(reader, &recording.id, now_ms);
     }
     let limit = paging.limit as usize;
     let recorded = recorded(&member.project, &recording, place);
@@ -209,6 +214,8 @@ pub(super) async fn verify(
         (None, RecordingStatus::Incomplete) => Some("it ended before its session did".to_owned()),
         (None, RecordingStatus::Recording | RecordingStatus::Complete) => None,
     };
+    let so_far = (!is_over && problem.is_none())
+        .then(|| "its session goes on: what there is so far is whole".to_owned());
     match &problem {
         None => look.ok(Value::Null).await?,
         Some(problem) => look.note(AuditOutcome::Failed, json!({ "problem": problem })).await?,
@@ -218,7 +225,7 @@ pub(super) async fn verify(
         chunks: check.chunks,
         bytes: check.bytes,
         sha256: check.sha256,
-        problem,
+        problem: problem.or(so_far),
     }))
 }
 

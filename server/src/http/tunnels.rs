@@ -12,7 +12,7 @@ use quarterdeck_protocol::{
         AuditOutcome, CreateTunnel, CreatedTunnel, Page, Recording, RecordingStatus, Role, Tunnel,
         TunnelKind, TunnelStatus,
     },
-    device::DeviceStatus,
+    device::{DeviceStatus, FACT_TUNNELS, TUNNELS_DISABLED},
     ids::{ProjectId, TunnelId},
     live::Listing,
     time::Timestamp,
@@ -27,7 +27,7 @@ use serde_json::json;
 
 use super::{
     App,
-    extract::{Caller, Member, Operator, PathId, Viewer, record_denied, role_now},
+    extract::{Caller, Member, Operator, PathId, Viewer, record_denied_of, role_now},
     idempotency::{IdempotencyKey, once},
     json::Json,
     openapi::{CreateParams, ListParams},
@@ -114,15 +114,21 @@ pub(super) async fn create(
     let device = device
         .filter(|device| device.status != DeviceStatus::Retired)
         .ok_or_else(|| Error::invalid("device_id", "no such device in service in this project"))?;
+    if device.facts.get(FACT_TUNNELS).is_some_and(|fact| fact == TUNNELS_DISABLED) {
+        let why = "its owner allows no tunnels ([tunnels] enabled in the agent's configuration)";
+        return Err(Error::invalid("device_id", why));
+    }
     let (settings, needed) = {
         let mut tx = app.store.read().await?;
         let settings = projects::settings(&mut tx, &project).await?.unwrap_or_default();
         (settings, tunnel_rights::role_to_open(&mut tx, &project, &device).await?)
     };
+    // Of what is refused: what is opened is told whole.
+    let asked = json!({ "device_id": device.id, "kind": request.kind });
     if member.role < needed {
         let path = format!("/api/v1/projects/{project}/tunnels");
         let actor = member.caller.actor();
-        record_denied(&app, actor, Some(&project), "tunnel.open", &path).await;
+        record_denied_of(&app, actor, Some(&project), "tunnel.open", &path, asked).await;
         return Err(tunnel_rights::refused(&device.id, needed));
     }
     let id = TunnelId(app.clock.new_uuid());
@@ -162,7 +168,9 @@ pub(super) async fn create(
                 object: format!("tunnel:{id}"),
                 outcome: AuditOutcome::Ok,
                 detail: json!({ "device_id": request.device_id, "kind": request.kind, "argv": request.argv,
-                    "host": request.host, "port": request.port, "recorded": records }),
+                    "host": request.host, "port": request.port, "reverse": request.reverse,
+                    "run_as": request.run_as, "env": request.env.keys().collect::<Vec<_>>(),
+                    "recorded": records, "input_recorded": records && request.record_input }),
             };
             auditor.append(tx, entry).await?;
             let tunnel = tunnels::get(tx, &chain, id).await?.ok_or_else(Error::internal)?;
@@ -176,7 +184,7 @@ pub(super) async fn create(
         Err(refused) if refused.status == StatusCode::TOO_MANY_REQUESTS => {
             let path = format!("/api/v1/projects/{project}/tunnels");
             let actor = member.caller.actor();
-            record_denied(&app, actor, Some(&project), "tunnel.open", &path).await;
+            record_denied_of(&app, actor, Some(&project), "tunnel.open", &path, asked).await;
             return Err(refused);
         }
         response => response?,
@@ -329,7 +337,8 @@ pub(super) async fn close(
     if !is_own && member.role < Role::Admin {
         let path = format!("/api/v1/projects/{}/tunnels/{id}/close", member.project);
         let actor = member.caller.actor();
-        record_denied(&app, actor, Some(&member.project), "tunnel.kill", &path).await;
+        let asked = json!({ "device_id": tunnel.device_id, "user": tunnel.user });
+        record_denied_of(&app, actor, Some(&member.project), "tunnel.kill", &path, asked).await;
         return Err(Error::forbidden("only its user and admins may close a tunnel"));
     }
     if let Some(session) = app.tunnels.session(tunnel.id) {
@@ -369,7 +378,8 @@ pub(super) async fn may_attach<N>(
     if let Some(refused) = refused {
         let path = format!("/api/v1/projects/{}/tickets", member.project);
         let actor = member.caller.actor();
-        record_denied(app, actor, Some(&member.project), "tunnel.attach", &path).await;
+        let asked = json!({ "device_id": device, "tunnel_id": tunnel.id, "mode": mode });
+        record_denied_of(app, actor, Some(&member.project), "tunnel.attach", &path, asked).await;
         return Err(refused);
     }
     if mode != Mode::Owner && tunnel.kind != TunnelKind::Terminal {

@@ -44,6 +44,7 @@ use crate::{
         tunnel_rights::role_to_attach,
         websocket::close_code_of,
     },
+    store::audit::Actor,
 };
 
 /// How often it is asked whether the session is live and the role the same, in milliseconds.
@@ -182,7 +183,13 @@ impl Console {
         let Self { session, attached, seat, mode, caller, words, own_words, frames } = self;
         metrics::gauge!("quarterdeck_tunnel_consoles").increment(1.0);
         let (sink, stream) = socket.split();
-        let reader = Reader { session: Arc::clone(&session), attached, mode, words: own_words };
+        let reader = Reader {
+            session: Arc::clone(&session),
+            attached,
+            mode,
+            actor: caller.actor(),
+            words: own_words,
+        };
         let (project, device) = (session.about.project.clone(), session.about.device.clone());
         let rights = async {
             loop {
@@ -257,6 +264,8 @@ struct Reader {
     session: Arc<Session>,
     attached: Attached,
     mode: Mode,
+    /// Who it is, for the audit log.
+    actor: Actor,
     words: mpsc::Sender<Word>,
 }
 
@@ -365,7 +374,7 @@ impl Reader {
                 let close = Asked::Close {
                     reason: CloseCode::ClosedByUser,
                     message: String::new(),
-                    by: None,
+                    by: Some(self.actor.clone()),
                     done,
                 };
                 // One that is over is closed.

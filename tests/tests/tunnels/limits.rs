@@ -1,13 +1,18 @@
 //! Who may open tunnels, how many, and for how long.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use quarterdeck_protocol::{
     api::{AuditEntry, AuditOutcome, CreatedTunnel, Role, Tunnel, TunnelStatus},
     ids::TunnelId,
-    tunnel::{close::CloseCode, mark::Exit, session::ServerMessage},
+    tunnel::{
+        close::CloseCode,
+        mark::Exit,
+        session::{ClientMessage, ServerMessage},
+    },
 };
 use quarterdeck_tests::{
     Fleet,
+    agent::DeviceOptions,
     tunnel::{Console, MAIN, open, ticket, wait_tunnel},
 };
 use reqwest::Method;
@@ -82,6 +87,20 @@ async fn a_tunnel_of_another_project_is_none() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_device_whose_owner_allows_no_tunnels_says_so_before_anybody_waits() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let config = "[tunnels]\nenabled = false\n".to_owned();
+    let _device =
+        fleet.device_with("pi-1", DeviceOptions { config, ..DeviceOptions::default() }).await?;
+    let problem =
+        fleet.api().request(Method::POST, "@/tunnels", &terminal("cat")).await?.refused(422)?;
+    assert_eq!(problem.field.as_deref(), Some("device_id"));
+    assert!(problem.detail.contains("owner allows no tunnels"), "{problem:?}");
+    assert!(fleet.api().list::<Tunnel>("@/tunnels").await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_the_device_refuses_fails_with_its_reason() -> Result<()> {
     let fleet = Fleet::start().await?;
     let _device = fleet.device("pi-1").await?;
@@ -133,6 +152,32 @@ async fn an_admin_kills_any_and_the_trail_tells_all_of_it() -> Result<()> {
     // It is over, and stays as it is.
     let again: Tunnel = fleet.api().post(&path, &Value::Null).await?;
     assert_eq!(again, killed);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_trail_names_who_opened_what_and_who_ended_it() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let _device = fleet.device("pi-1").await?;
+    let operator = fleet.api().member("otto", Role::Operator).await?;
+    let mut request = terminal("echo ready; cat");
+    request["env"] = json!({ "TZ": "secret/of/nobody" });
+    let (tunnel, console) = Console::create(&operator, &request).await?;
+    console.shows("ready").await?;
+    console.say(ClientMessage::Close);
+    assert_eq!(console.closed().await?.0, CloseCode::ClosedByUser);
+    wait_tunnel(fleet.api(), tunnel.id, "over", |t| t.status.is_over()).await?;
+    let object = format!("tunnel:{}", tunnel.id);
+    let trail: Vec<AuditEntry> = fleet.api().list(&format!("@/audit?object={object}")).await?;
+    let of = |action: &str| trail.iter().find(|e| e.action == action).context("an entry");
+    let opened = of("tunnel.open")?;
+    // Names alone: what is in them may be secret.
+    assert_eq!(opened.detail["env"], json!(["TZ"]));
+    assert_eq!(opened.detail["reverse"], json!(false));
+    assert_eq!(opened.detail["run_as"], json!(null));
+    let closed = of("tunnel.close")?;
+    assert_eq!((closed.actor.as_str(), closed.from.as_str()), ("otto", opened.from.as_str()));
+    assert_eq!(closed.detail["reason"], "closed_by_user");
     Ok(())
 }
 

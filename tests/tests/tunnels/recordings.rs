@@ -5,8 +5,8 @@ use std::{fs, process::Command};
 use anyhow::{Result, ensure};
 use quarterdeck_protocol::{
     api::{
-        AuditEntry, Recording, RecordingCheck, RecordingEvent, RecordingEventKind, RecordingStatus,
-        Role,
+        AuditEntry, Page, Recording, RecordingCheck, RecordingEvent, RecordingEventKind,
+        RecordingStatus, Role,
     },
     tunnel::close::CloseCode,
 };
@@ -48,10 +48,13 @@ async fn a_recording_is_what_was_shown_and_who_looked_is_recorded_too() -> Resul
     request["record_input"] = json!(true);
     let (tunnel, console) = Console::create(fleet.api(), &request).await?;
     console.shows("grün €").await?;
+    let id = tunnel.recording_id.expect("it is recorded");
+    let so_far: RecordingCheck = fleet.api().get(&format!("@/recordings/{id}/verify")).await?;
+    let why = so_far.problem.unwrap_or_default();
+    assert!(!so_far.is_whole && why.contains("goes on"), "{why}");
     console.write("typed\n").await?;
     assert_eq!(console.closed().await?.0, CloseCode::Finished);
     let shown = console.output();
-    let id = tunnel.recording_id.expect("it is recorded");
     wait_tunnel(fleet.api(), tunnel.id, "over", |t| t.status.is_over()).await?;
 
     let viewer = fleet.api().member("vera", Role::Viewer).await?;
@@ -112,10 +115,21 @@ async fn a_recording_is_what_was_shown_and_who_looked_is_recorded_too() -> Resul
     let told: Vec<_> = trail.iter().rev().map(|e| (e.actor.as_str(), e.action.as_str())).collect();
     let (view, exports) = told.split_last().expect("some");
     assert_eq!(*view, ("vera", "recording.view"));
-    // Two downloads, a check between them, and what was compared with them.
+    // A check before its end, two downloads, a check between them, and what was compared with them.
     let actions: Vec<_> = exports.iter().map(|(_, action)| *action).collect();
     let [export, verify] = ["recording.export", "recording.verify"];
-    assert_eq!(actions, [export, verify, export, export, export]);
+    assert_eq!(actions, [verify, export, verify, export, export, export]);
+    // Who goes on from another's page views it too; who goes on from an own one does so still.
+    let page: Page<RecordingEvent> = viewer.get(&format!("{path}/events?limit=1")).await?;
+    let rest = format!("{path}/events?limit=1&cursor={}", page.next_cursor.expect("more"));
+    for api in [&viewer, fleet.api(), fleet.api()] {
+        let next: Page<RecordingEvent> = api.get(&rest).await?;
+        assert_eq!(next.items, events[1..2]);
+    }
+    let views = format!("@/audit?object=recording:{id}&action=recording.view");
+    let views: Vec<AuditEntry> = fleet.api().list(&views).await?;
+    let readers: Vec<_> = views.iter().rev().map(|entry| entry.actor.as_str()).collect();
+    assert_eq!(readers, ["vera", "vera", "admin"]);
     viewer.request(Method::DELETE, &path, &Value::Null).await?.refused(403)?;
     assert_eq!(fleet.api().request(Method::DELETE, &path, &Value::Null).await?.status, 204);
     viewer.request(Method::GET, &path, &Value::Null).await?.refused(404)?;

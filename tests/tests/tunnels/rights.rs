@@ -71,6 +71,14 @@ async fn devices_in_production_may_need_an_admin() -> Result<()> {
     let copilot = json!({ "for": "tunnel", "tunnel_id": tunnel.id, "mode": "copilot" });
     operator.request(Method::POST, "@/tickets", &copilot).await?.refused(403)?;
     Console::attach(&operator, &tunnel, "watch").attached(1).await?;
+    // On what, too: the path does not tell.
+    let denied: Vec<AuditEntry> = fleet.api().list("@/audit?outcome=denied").await?;
+    let detail = |action| denied.iter().find(|e| e.action == action).map(|e| e.detail.clone());
+    let opening = detail("tunnel.open").context("an entry")?;
+    assert_eq!((&opening["device_id"], &opening["kind"]), (&json!("pi-1"), &json!("terminal")));
+    let attaching = detail("tunnel.attach").context("an entry")?;
+    assert_eq!(attaching["tunnel_id"], json!(tunnel.id));
+    assert_eq!((&attaching["device_id"], &attaching["mode"]), (&json!("pi-1"), &json!("copilot")));
     Ok(())
 }
 
