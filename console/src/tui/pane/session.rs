@@ -87,6 +87,8 @@ pub enum Keys {
 #[derive(Debug, Clone)]
 pub struct Session {
     pub what: Attach,
+    /// What was asked for before anything was gone back to.
+    first: Attach,
     pub phase: Phase,
     pub tunnel: Option<TunnelId>,
     pub mode: Mode,
@@ -106,6 +108,7 @@ impl Session {
             Attach::Existing { tunnel, mode } => (Some(*tunnel), *mode),
         };
         Self {
+            first: what.clone(),
             what,
             phase: Phase::Waiting,
             tunnel,
@@ -169,17 +172,20 @@ impl Session {
         }
     }
 
-    /// What was opened can be opened again; a new terminal is another one.
-    #[must_use]
-    pub fn reopened(&self) -> Self {
-        let what = match (&self.what, self.tunnel, &self.phase) {
-            // What runs on can be gone back to.
-            (_, Some(tunnel), Phase::Ended(End::Detached | End::TakenOver)) => {
+    /// What is opened when it is opened again: what runs on, else what was asked for first; a new
+    /// terminal is another one.
+    pub fn next(&self) -> Attach {
+        match (self.tunnel, &self.phase) {
+            (Some(tunnel), Phase::Ended(End::Detached | End::TakenOver)) => {
                 Attach::Existing { tunnel, mode: self.mode }
             }
-            (what, ..) => what.clone(),
-        };
-        Self::new(what)
+            _ => self.first.clone(),
+        }
+    }
+
+    #[must_use]
+    pub fn reopened(&self) -> Self {
+        Self { first: self.first.clone(), ..Self::new(self.next()) }
     }
 
     /// The last word on it, while it is open.
@@ -379,6 +385,11 @@ mod tests {
             let reopened = session.reopened();
             let Attach::Existing { tunnel, mode } = reopened.what else { panic!("the same") };
             assert_eq!((Some(tunnel), mode), (session.tunnel, Mode::Owner));
+            // Over by then, it is another one again.
+            let mut gone_back = session.reopened();
+            gone_back.ended(&Ended::Closed(Closed::new(CloseCode::Finished, "")));
+            assert_eq!(gone_back.next(), session.first);
+            assert!(matches!(gone_back.next(), Attach::New(_)));
         }
     }
 }

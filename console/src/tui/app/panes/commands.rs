@@ -201,7 +201,7 @@ pub(super) fn detach(app: &mut App, id: PaneId, effects: &mut Vec<Effect>) {
 /// Opens again what ended, in the same pane.
 pub(super) fn reopen(app: &mut App, id: PaneId, effects: &mut Vec<Effect>) {
     if app.read_only
-        && app.panes.get(id).is_some_and(|pane| matches!(pane.session.what, Attach::New(_)))
+        && app.panes.get(id).is_some_and(|pane| matches!(pane.session.next(), Attach::New(_)))
     {
         return app.toast("read-only: no new terminal can be opened", Tone::Warn);
     }
