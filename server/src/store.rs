@@ -29,6 +29,7 @@ mod bulk;
 pub mod commands;
 pub mod device_events;
 pub mod devices;
+pub mod doubt;
 pub mod enrollment_tokens;
 pub mod idempotency;
 pub mod intake;

@@ -65,6 +65,7 @@ use crate::{
     store::{
         Store, StoreError,
         audit::{Actor, Auditor, NewEntry},
+        doubt::Looks,
         recordings,
         tunnels::{self as stored, Served},
     },
@@ -74,8 +75,6 @@ use crate::{
 const TOLD_MAX: usize = 256;
 /// Recordings that one sweep deletes at most.
 const SWEEP_MAX_RECORDINGS: u32 = 100;
-/// How long after a doubt the store is looked at, and how often until it can be, in milliseconds.
-const LOOK_AGAIN_MS: u64 = 1_000;
 
 /// What is configured of tunnels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -298,7 +297,9 @@ impl Tunnels {
             return Ok(());
         }
         let started = async {
-            if let Some(about) = stored::served(&mut self.0.store.read().await?, id).await? {
+            // No reader is held while it is begun: that waits for disks.
+            let about = stored::served(&mut self.0.store.read().await?, id).await?;
+            if let Some(about) = about {
                 self.serve(about).await;
             }
             Ok(())
@@ -313,17 +314,21 @@ impl Tunnels {
     async fn look_again(self) {
         let mut doubts = self.0.store.doubts();
         let stopping = self.0.stopping.clone();
+        let clock = &self.0.clock;
         let looking = async {
+            let mut looks = Looks::default();
             loop {
+                let now_ms = clock.steady();
+                let due_ms = looks.due_ms().map(|due_ms| (due_ms - now_ms).max(0) as u64);
                 tokio::select! {
-                    Ok(()) = doubts.changed() => {}
-                    () = self.0.missed.notified() => {}
-                }
-                loop {
-                    self.0.clock.sleep_ms(LOOK_AGAIN_MS).await;
-                    match self.start_missed().await {
-                        Ok(()) => break,
-                        Err(error) => tracing::warn!(%error, "stored tunnels cannot be looked at"),
+                    Ok(()) = doubts.changed() => looks.doubt(clock.steady()),
+                    () = self.0.missed.notified() => looks.doubt(clock.steady()),
+                    () = clock.sleep_ms(due_ms.unwrap_or(0)), if due_ms.is_some() => {
+                        looks.taken(clock.steady());
+                        if let Err(error) = self.start_missed().await {
+                            tracing::warn!(%error, "stored tunnels cannot be looked at");
+                            looks.doubt(clock.steady());
+                        }
                     }
                 }
             }
@@ -342,6 +347,15 @@ impl Tunnels {
     /// The session of a tunnel that is not over.
     pub(crate) fn session(&self, id: TunnelId) -> Option<Arc<Session>> {
         self.0.lock().sessions.get(&id).cloned()
+    }
+
+    /// The same, and of one that is stored and was not served yet.
+    pub(crate) async fn session_or_start(&self, id: TunnelId) -> Option<Arc<Session>> {
+        if let Some(session) = self.session(id) {
+            return Some(session);
+        }
+        self.start(id).await;
+        self.session(id)
     }
 
     /// The sessions that somebody asks for.

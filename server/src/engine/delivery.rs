@@ -209,9 +209,15 @@ impl Delivery {
     pub(super) fn look_again(&self) {
         let devices: Vec<_> = {
             let mut state = self.state();
-            let devices: Vec<_> = state.listeners.keys().cloned().collect();
-            state.cancels.extend_from_slice(&devices);
-            devices
+            let State { listeners, cancels, .. } = &mut *state;
+            for listener in listeners.values_mut() {
+                // Whether they were taken may be what nobody was told of; a device knows what it
+                // has had.
+                listener.sent.clear();
+            }
+            let asked: HashSet<_> = cancels.drain(..).chain(listeners.keys().cloned()).collect();
+            cancels.extend(asked);
+            state.listeners.keys().cloned().collect()
         };
         self.wake(devices);
         self.wake.notify_one();
@@ -484,4 +490,26 @@ async fn mark(
         .await??;
     engine.after_commit(after);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_doubt_a_full_window_does_not_keep_a_device_from_its_commands() {
+        let delivery = Delivery::default();
+        let key: DeviceKey = ("p".parse().expect("an id"), "pi-1".parse().expect("an id"));
+        delivery.listens(&key.0, &key.1, DeviceTopic::Commands);
+        delivery.take_turn();
+        // All were accepted, which nobody was told of.
+        let sent = (0..WINDOW_MAX_COMMANDS).map(|number| number.to_string());
+        delivery.state().listeners.get_mut(&key).expect("it listens").sent.extend(sent);
+        delivery.wake(vec![key.clone()]);
+        assert!(delivery.take_turn().is_empty(), "its window is full");
+        delivery.look_again();
+        delivery.look_again();
+        let turn = delivery.take_turn();
+        assert_eq!((turn.pending, turn.cancels), (vec![key.clone()], vec![key]));
+    }
 }

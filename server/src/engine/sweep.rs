@@ -21,8 +21,8 @@ use crate::{
     clock::ANCHOR_PERIOD_MS,
     domain::command::Event,
     store::{
-        StoreError, alerts as stored_alerts, commands::live, devices::live as devices, idempotency,
-        meta, safety,
+        StoreError, alerts as stored_alerts, commands::live, devices::live as devices,
+        doubt::Looks, idempotency, meta, safety,
     },
 };
 
@@ -48,6 +48,7 @@ pub(super) async fn run(engine: Engine, stop: CancellationToken) {
     let mut anchored_ms = i64::MIN;
     let mut slow_ms = i64::MIN;
     let mut doubts = engine.store().doubts();
+    let mut looks = Looks::default();
     loop {
         let now_ms = engine.clock().steady();
         if engine.clock().wall_step_ms().is_some()
@@ -60,6 +61,10 @@ pub(super) async fn run(engine: Engine, stop: CancellationToken) {
         if doubts.has_changed().is_ok_and(|has_changed| has_changed) {
             doubts.mark_unchanged();
             tracing::warn!("a commit was not confirmed: what it may have stored is looked for");
+            looks.doubt(now_ms);
+        }
+        if looks.is_due(now_ms) {
+            looks.taken(now_ms);
             engine.0.delivery.look_again();
             engine.0.announcer.announce_anything();
         }

@@ -167,6 +167,7 @@ async fn commit_together(pool: &Pool, jobs: Vec<Waiting>) -> Done {
             }
         }
     }
+    let unconfirmed = unconfirmed(&tx);
     match tx.commit().await {
         Ok(()) => {
             for (answer, value) in done {
@@ -179,7 +180,7 @@ async fn commit_together(pool: &Pool, jobs: Vec<Waiting>) -> Done {
             for (answer, _) in done {
                 let _ = answer.send(Err(StoreError::Commit(text.clone())));
             }
-            Done::InDoubt
+            unconfirmed
         }
     }
 }
@@ -190,7 +191,10 @@ async fn commit_alone(mut tx: Tx, jobs: Vec<Waiting>) -> Done {
     let Some(Waiting { job, answer }) = jobs.into_iter().next() else { return Done::Well };
     let ran = AssertUnwindSafe(job(&mut tx)).catch_unwind().await;
     let (value, ended, if_not) = match ran {
-        Ok(Ok(value)) => (Ok(value), tx.commit().await, Done::InDoubt),
+        Ok(Ok(value)) => {
+            let unconfirmed = unconfirmed(&tx);
+            (Ok(value), tx.commit().await, unconfirmed)
+        }
         Ok(Err(value)) => (Ok(value), tx.rollback().await, Done::Broken),
         Err(panic) => {
             let text = panic_text(&*panic);
@@ -203,6 +207,14 @@ async fn commit_alone(mut tx: Tx, jobs: Vec<Waiting>) -> Done {
         Err(error) => Err(StoreError::Commit(error.to_string())),
     });
     done
+}
+
+/// What a commit without a confirmation is. SQLite knows: what it does not confirm it rolls back.
+const fn unconfirmed(tx: &Tx) -> Done {
+    match tx {
+        Tx::Sqlite(_) => Done::Broken,
+        Tx::Postgres(_) => Done::InDoubt,
+    }
 }
 
 enum JobFailure {
