@@ -11,6 +11,7 @@ mod recordings;
 mod rights;
 mod sessions;
 mod ssh;
+mod subcommands;
 
 use serde_json::{Value, json};
 
