@@ -44,9 +44,9 @@ pub async fn run(
     let devices = if args.devices.is_empty() {
         let listed: Vec<Item<Device>> = context.project().devices(Query::new(), None).all().await?;
         let (reached, others): (Vec<_>, Vec<_>) =
-            listed.iter().partition(|device| unreachable(device).is_none());
+            listed.iter().partition(|device| out_of_reach(device).is_none());
         let left_out: Vec<String> = (others.iter())
-            .filter_map(|device| Some(format!("{} ({})", device.id, unreachable(device)?)))
+            .filter_map(|device| Some(format!("{} ({})", device.id, out_of_reach(device)?)))
             .collect();
         if !left_out.is_empty() {
             note(&format!("quarterdeck: left out: {}", left_out.join(", ")));
@@ -95,7 +95,7 @@ pub async fn run(
 }
 
 /// Why no tunnel leads to a device, whatever its owner allows.
-const fn unreachable(device: &Device) -> Option<&'static str> {
+const fn out_of_reach(device: &Device) -> Option<&'static str> {
     match (device.status, &device.agent_version) {
         (DeviceStatus::Retired, _) => Some("retired"),
         (_, None) => Some("no agent was heard there"),

@@ -70,7 +70,7 @@ pub(super) async fn login(
     };
     let Some(user) = user.filter(|user| is_right && !user.disabled) else {
         ::metrics::counter!("quarterdeck_logins_total", "outcome" => "denied").increment(1);
-        record_denied(&app, actor, None, "auth.login", "/api/v1/auth/login").await;
+        record_denied(&app, actor, None, "auth.login", "/api/v1/auth/login", Value::Null).await;
         return Err(Error::unauthorized("wrong_credentials", "wrong username or password"));
     };
     app.limiter.give_back(guess);

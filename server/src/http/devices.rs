@@ -12,6 +12,7 @@ use quarterdeck_protocol::{
     ids::DeviceId,
     time::Timestamp,
 };
+use serde_json::Value;
 
 use super::{
     App,
@@ -103,7 +104,7 @@ async fn may_tag(
     }
     let path = format!("/api/v1/projects/{}/devices/{device}", member.project);
     let actor = member.caller.actor();
-    record_denied(app, actor, Some(&member.project), "device.change", &path).await;
+    record_denied(app, actor, Some(&member.project), "device.change", &path, Value::Null).await;
     Err(tunnel_rights::refused(device, needed))
 }
 

@@ -204,7 +204,8 @@ pub(super) async fn enroll(
                     app.limiter.machine_failed(from, GUESSES, app.clock.steady());
                 }
                 let actor = Actor { name: format!("device:{device}"), from: from.to_string() };
-                record_denied(&app, actor, None, "device.enroll", "/api/v1/enroll").await;
+                record_denied(&app, actor, None, "device.enroll", "/api/v1/enroll", Value::Null)
+                    .await;
             }
             Err(refused)
         }

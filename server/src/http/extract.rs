@@ -24,7 +24,7 @@ use quarterdeck_protocol::{
     api::{AuditOutcome, Role},
     ids::{DeviceId, ProjectId},
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     App, actions,
@@ -405,7 +405,7 @@ pub(crate) fn basic(headers: &HeaderMap) -> Option<(String, String)> {
 async fn deny(app: &Arc<App>, caller: &Caller, project: Option<&ProjectId>, parts: &Parts) {
     let matched = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let action = actions::of(&parts.method, matched);
-    record_denied(app, caller.actor(), project, action, parts.uri.path()).await;
+    record_denied(app, caller.actor(), project, action, parts.uri.path(), Value::Null).await;
 }
 
 async fn deny_device(app: &Arc<App>, user: &str, from: IpAddr, parts: &Parts) {
@@ -414,22 +414,12 @@ async fn deny_device(app: &Arc<App>, user: &str, from: IpAddr, parts: &Parts) {
     let actor = Actor { name: format!("device:{device}"), from: from.to_string() };
     let matched = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let action = actions::of(&parts.method, matched);
-    record_denied(app, actor, project.as_ref(), action, parts.uri.path()).await;
+    record_denied(app, actor, project.as_ref(), action, parts.uri.path(), Value::Null).await;
 }
 
-/// Writes a `denied` entry into the chain of a project that exists, else into the server's.
+/// Writes a `denied` entry into the chain of a project that exists, else into the server's; with
+/// `detail`, an object or null, of what was asked for beyond what its path tells.
 pub async fn record_denied(
-    app: &Arc<App>,
-    actor: Actor,
-    project: Option<&ProjectId>,
-    action: &'static str,
-    path: &str,
-) {
-    record_denied_of(app, actor, project, action, path, json!({})).await;
-}
-
-/// As [`record_denied`], with more about what was asked for than its path tells.
-pub async fn record_denied_of(
     app: &Arc<App>,
     actor: Actor,
     project: Option<&ProjectId>,

@@ -206,8 +206,15 @@ async fn administers(
     match role_now(app, caller, project).await? {
         Some(Role::Admin) => Ok(()),
         Some(_) => {
-            record_denied(app, caller.actor(), Some(project), action, "/api/v1/service-tokens")
-                .await;
+            record_denied(
+                app,
+                caller.actor(),
+                Some(project),
+                action,
+                "/api/v1/service-tokens",
+                Value::Null,
+            )
+            .await;
             Err(Error::forbidden(format!("this needs the role admin in project {project}")))
         }
         None => Err(Error::not_found(what)),

@@ -27,7 +27,7 @@ use serde_json::json;
 
 use super::{
     App,
-    extract::{Caller, Member, Operator, PathId, Viewer, record_denied_of, role_now},
+    extract::{Caller, Member, Operator, PathId, Viewer, record_denied, role_now},
     idempotency::{IdempotencyKey, once},
     json::Json,
     openapi::{CreateParams, ListParams},
@@ -128,7 +128,7 @@ pub(super) async fn create(
     if member.role < needed {
         let path = format!("/api/v1/projects/{project}/tunnels");
         let actor = member.caller.actor();
-        record_denied_of(&app, actor, Some(&project), "tunnel.open", &path, asked).await;
+        record_denied(&app, actor, Some(&project), "tunnel.open", &path, asked).await;
         return Err(tunnel_rights::refused(&device.id, needed));
     }
     let id = TunnelId(app.clock.new_uuid());
@@ -184,7 +184,7 @@ pub(super) async fn create(
         Err(refused) if refused.status == StatusCode::TOO_MANY_REQUESTS => {
             let path = format!("/api/v1/projects/{project}/tunnels");
             let actor = member.caller.actor();
-            record_denied_of(&app, actor, Some(&project), "tunnel.open", &path, asked).await;
+            record_denied(&app, actor, Some(&project), "tunnel.open", &path, asked).await;
             return Err(refused);
         }
         response => response?,
@@ -338,7 +338,7 @@ pub(super) async fn close(
         let path = format!("/api/v1/projects/{}/tunnels/{id}/close", member.project);
         let actor = member.caller.actor();
         let asked = json!({ "device_id": tunnel.device_id, "user": tunnel.user });
-        record_denied_of(&app, actor, Some(&member.project), "tunnel.kill", &path, asked).await;
+        record_denied(&app, actor, Some(&member.project), "tunnel.kill", &path, asked).await;
         return Err(Error::forbidden("only its user and admins may close a tunnel"));
     }
     if let Some(session) = app.tunnels.session_or_start(tunnel.id).await {
@@ -379,7 +379,7 @@ pub(super) async fn may_attach<N>(
         let path = format!("/api/v1/projects/{}/tickets", member.project);
         let actor = member.caller.actor();
         let asked = json!({ "device_id": device, "tunnel_id": tunnel.id, "mode": mode });
-        record_denied_of(app, actor, Some(&member.project), "tunnel.attach", &path, asked).await;
+        record_denied(app, actor, Some(&member.project), "tunnel.attach", &path, asked).await;
         return Err(refused);
     }
     if mode != Mode::Owner && tunnel.kind != TunnelKind::Terminal {

@@ -34,7 +34,7 @@ use quarterdeck_protocol::{
     limits::UPLOAD_MAX_BYTES,
 };
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{fs::File, io::AsyncWriteExt as _, sync::Semaphore};
 use tokio_util::io::ReaderStream;
 use uuid::Uuid;
@@ -185,7 +185,15 @@ pub(super) async fn put(
             None => return Err(Error::not_found("project")),
             Some(Role::Viewer) => {
                 let path = parts.uri.path();
-                record_denied(&app, caller.actor(), Some(&project), "file.upload", path).await;
+                record_denied(
+                    &app,
+                    caller.actor(),
+                    Some(&project),
+                    "file.upload",
+                    path,
+                    Value::Null,
+                )
+                .await;
                 return Err(Error::forbidden("this needs the role operator"));
             }
             Some(Role::Operator | Role::Admin) => {}
@@ -467,9 +475,7 @@ fn failed(error: &io::Error) -> Error {
 }
 
 fn asks_for(payload: &str, id: Uuid) -> bool {
-    serde_json::from_str::<serde_json::Value>(payload)
-        .ok()
-        .and_then(|payload| uploads::asked_for(&payload))
+    serde_json::from_str::<Value>(payload).ok().and_then(|payload| uploads::asked_for(&payload))
         == Some(id)
 }
 

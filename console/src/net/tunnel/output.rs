@@ -38,9 +38,7 @@ pub enum Piece {
         size: Size,
         /// Terminal output that paints it.
         screen: Bytes,
-        /// Output between what was shown before and this, in bytes: it is not shown.
-        left_out_bytes: u64,
-        /// Output from the beginning on that nobody has any more, in bytes.
+        /// Earlier output that nobody has any more, in bytes.
         dropped_bytes: u64,
     },
     /// Output from `offset` on.
@@ -101,24 +99,11 @@ impl Output {
         self.ack_due = Some(now);
     }
 
-    pub(super) fn on_snapshot(
-        &mut self,
-        offset: u64,
-        size: Size,
-        screen: Bytes,
-        dropped_bytes: u64,
-    ) {
+    pub(super) fn on_snapshot(&mut self, offset: u64, size: Size, screen: Bytes, dropped: u64) {
         self.queue.clear();
-        let left_out_bytes = offset.saturating_sub(self.shown + screen.len() as u64);
         self.waiting_bytes = screen.len() as u64;
         (self.next, self.shown, self.told) = (offset, offset, offset);
-        self.queue.push_back(Piece::Snapshot {
-            offset,
-            size,
-            screen,
-            left_out_bytes,
-            dropped_bytes,
-        });
+        self.queue.push_back(Piece::Snapshot { offset, size, screen, dropped_bytes: dropped });
     }
 
     /// Takes a frame of the output stream; what came before is dropped or trimmed.

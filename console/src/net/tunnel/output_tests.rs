@@ -66,17 +66,11 @@ fn marks_stand_between_their_bytes() {
 #[test]
 fn a_snapshot_replaces_what_waits() {
     let mut output = Output::new();
-    output.on_frame(data(0, b"seen")).expect("next");
-    assert!(output.take(at(0)).is_some());
-    output.on_frame(data(4, b"old")).expect("next");
+    output.on_frame(data(0, b"old")).expect("next");
     let size = Size::new(80, 24).expect("a size");
-    let screen = Bytes::from_static(b"screen");
-    output.on_snapshot(100, size, screen.clone(), 40);
+    output.on_snapshot(100, size, Bytes::from_static(b"screen"), 40);
     output.on_frame(data(98, b"..new")).expect("reaches back");
-    // What waited and was not shown is left out too.
-    let left_out_bytes = 100 - 4 - 6;
-    let snapshot = Piece::Snapshot { offset: 100, size, screen, left_out_bytes, dropped_bytes: 40 };
-    assert_eq!(output.take(at(0)), Some(snapshot));
+    assert!(matches!(output.take(at(0)), Some(Piece::Snapshot { offset: 100, .. })));
     assert_eq!(shown(&mut output), b"new");
 }
 

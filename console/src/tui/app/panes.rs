@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use quarterdeck_protocol::{
-    ids::DeviceId,
+    ids::{DeviceId, TunnelId},
     time::Timestamp,
     tunnel::{
         mark::{Mark, Size},
@@ -85,6 +85,8 @@ pub struct PaneState {
     /// It rang, and nobody looked yet.
     pub has_rung: bool,
     escapes: Escapes,
+    /// Up to where it has had the output of which tunnel, in bytes.
+    had: (Option<TunnelId>, u64),
     /// Its place on the screen.
     shown: Option<Size>,
 }
@@ -205,6 +207,7 @@ impl PaneState {
             scroll: None,
             has_rung: false,
             escapes: Escapes::default(),
+            had: (None, 0),
             shown: None,
         }
     }
@@ -317,19 +320,27 @@ pub fn news(app: &mut App, news: StreamNews, effects: &mut Vec<Effect>) {
     if !state.session.is_open() {
         return;
     }
+    if state.had.0 != state.session.tunnel {
+        state.had = (state.session.tunnel, 0);
+    }
     let mut replies = Vec::new();
     for piece in news.pieces {
         match piece {
-            Piece::Snapshot { size, screen, left_out_bytes, dropped_bytes, .. } => {
+            Piece::Snapshot { offset, size, screen, dropped_bytes } => {
                 state.pane.restart(pane_size(size));
+                let left_out_bytes = offset.saturating_sub(state.had.1 + screen.len() as u64);
                 if left_out_bytes > 0 {
                     state.pane.remember(&gap(left_out_bytes, dropped_bytes));
                 }
+                state.had.1 = offset;
                 // It is of the past: whoever asked in it has had the answer.
                 drop(state.pane.feed(&screen));
                 state.take_title();
             }
-            Piece::Bytes { bytes, .. } => replies.extend(state.pane.feed(&bytes)),
+            Piece::Bytes { offset, bytes } => {
+                state.had.1 = offset + bytes.len() as u64;
+                replies.extend(state.pane.feed(&bytes));
+            }
             Piece::Mark { mark: Mark::Resize(size), .. } => state.pane.resize(pane_size(size)),
             Piece::Mark { mark: Mark::Exit(exit), .. } => {
                 state.session.exit_code = Some(exit.shell_code());

@@ -79,14 +79,12 @@ impl Streams {
         if slot.waiting_bytes >= PANE_WAITING_MAX_BYTES {
             return false;
         }
-        let mut piece = piece.clone();
-        if let Piece::Snapshot { left_out_bytes, .. } = &mut piece {
-            *left_out_bytes += slot.pieces.iter().map(unshown).sum::<u64>();
+        if matches!(piece, Piece::Snapshot { .. }) {
             slot.pieces.clear();
             slot.waiting_bytes = 0;
         }
-        slot.waiting_bytes += weight(&piece);
-        slot.pieces.push_back(piece);
+        slot.waiting_bytes += weight(piece);
+        slot.pieces.push_back(piece.clone());
         true
     }
 
@@ -152,15 +150,6 @@ impl Slot {
             status: self.status.take(),
             ended: self.ended.take_if(|_| is_last),
         }
-    }
-}
-
-/// How much output is not shown when a piece is dropped, in bytes.
-const fn unshown(piece: &Piece) -> u64 {
-    match piece {
-        Piece::Snapshot { screen, left_out_bytes, .. } => *left_out_bytes + screen.len() as u64,
-        Piece::Bytes { bytes, .. } => bytes.len() as u64,
-        Piece::Mark { .. } => 0,
     }
 }
 
@@ -304,14 +293,9 @@ mod tests {
         streams.output(PaneId(1), &bytes(100));
         let size = quarterdeck_protocol::tunnel::mark::Size::new(80, 24).expect("a size");
         let screen = Bytes::from_static(b"now");
-        let snapshot = |left_out_bytes| {
-            let screen = screen.clone();
-            Piece::Snapshot { offset: 9, size, screen, left_out_bytes, dropped_bytes: 0 }
-        };
-        streams.output(PaneId(1), &snapshot(5));
-        // What waited is not shown either.
-        streams.output(PaneId(1), &snapshot(7));
-        assert_eq!(streams.take_turn().0[0].pieces, [snapshot(100 + 5 + 3 + 7)]);
+        let snapshot = Piece::Snapshot { offset: 9, size, screen, dropped_bytes: 0 };
+        streams.output(PaneId(1), &snapshot);
+        assert_eq!(streams.take_turn().0[0].pieces, [snapshot]);
     }
 
     #[test]

@@ -7,10 +7,10 @@
 //!                                          └─▶ notices (for the operator)
 //! ```
 //!
-//! This file holds the state, [`motion`] the motions of the cursor, [`pour`] the lines that
-//! only pass; [`super::dispatch`]
-//! says which sequence means which of them. Behaviour is that of the VT420 and
-//! of xterm; where these differ from one another, of xterm.
+//! This file holds the state, [`motion`] the motions of the cursor, [`pour`] the
+//! lines that only pass; [`super::dispatch`] says which sequence means which of
+//! them. Behaviour is that of the VT420 and of xterm; where these differ from one
+//! another, of xterm.
 
 mod motion;
 mod pour;
