@@ -14,7 +14,7 @@
 //! | [`screen`], [`grid`], [`cell`], [`modes`], [`charset`], [`sgr`] | the model of a terminal |
 //! | [`reply`] | what a program may ask its terminal |
 //! | [`notices`] | what a device asks of the operator's terminal |
-//! | [`history`] | the scrollback |
+//! | [`history`], [`gaps`] | the scrollback, and what is missing in it |
 //! | [`display`] | the model's rows in a `vt100` screen |
 //! | [`contain`] | panics end here |
 //! | [`keys`], [`mouse`], [`paste`] | what the operator does, as bytes |
@@ -35,6 +35,7 @@ pub mod copy;
 mod dispatch;
 pub mod display;
 pub mod escape;
+pub mod gaps;
 pub mod grid;
 pub mod history;
 pub mod keys;

@@ -18,9 +18,9 @@ use tokio::{
 
 use super::{NO_TERMINAL, Over, Wants, Word, filter::Filter, local::terminal_size, notice::Notice};
 use crate::{
-    cli::direct::stdout,
+    cli::{direct::stdout, output::note},
     net::tunnel::{Attachment, Event, Piece, State, Status},
-    tui::pane::{Pane, notices::Allowed, screen::PaneSize},
+    tui::pane::{Pane, gaps::Shown, notices::Allowed, screen::PaneSize},
 };
 
 /// What is written at once at least when there is so much, in bytes.
@@ -41,6 +41,7 @@ pub(super) struct View {
     /// program asks of the reader of a pipe.
     model: Pane,
     notice: Notice,
+    shown: Shown,
     /// How the program ended.
     pub(super) exit: Option<Exit>,
 }
@@ -56,6 +57,7 @@ impl View {
             filter: Filter::new(wants.allowed),
             model: model(size),
             notice: Notice::default(),
+            shown: Shown::default(),
             exit: None,
         }
     }
@@ -102,6 +104,9 @@ impl View {
     }
 
     fn piece(&mut self, piece: Piece) -> Vec<u8> {
+        if let Piece::Bytes { offset, bytes } = &piece {
+            self.shown.bytes(*offset, bytes.len());
+        }
         match piece {
             Piece::Bytes { bytes, .. } if !self.is_terminal => bytes.to_vec(),
             Piece::Bytes { bytes, .. } => {
@@ -115,7 +120,9 @@ impl View {
                 shown.extend(self.status());
                 shown
             }
-            Piece::Snapshot { size, screen, offset, .. } => {
+            Piece::Snapshot { size, screen, offset, dropped_bytes } => {
+                let left_out = self.shown.snapshot(offset, screen.len(), dropped_bytes);
+                let rows = self.model.screen().size().rows;
                 self.model = model((size.cols.get(), size.rows.get()));
                 // What is of the past asks for nothing any more.
                 self.model.feed(&screen);
@@ -123,9 +130,15 @@ impl View {
                     return Vec::new();
                 }
                 self.notice.forget();
-                let mut shown = if self.is_terminal { self.filter.undo() } else { Vec::new() };
-                shown.extend_from_slice(b"\x1b[H\x1b[2J");
-                shown.extend(self.show(&screen));
+                if !self.is_terminal {
+                    if let Some(left_out) = left_out {
+                        note(&format!("quarterdeck: {left_out}"));
+                    }
+                    return [b"\x1b[H\x1b[2J", &screen[..]].concat();
+                }
+                let mut shown = self.filter.undo();
+                shown.extend(scrolled_away(left_out.as_deref(), rows));
+                shown.extend(self.filter.feed(&screen));
                 shown
             }
             Piece::Mark { mark: Mark::Resize(size), .. } => {
@@ -138,11 +151,6 @@ impl View {
             }
             Piece::Mark { .. } => Vec::new(),
         }
-    }
-
-    /// What a terminal may be told; into a file or a pipe all goes as it is.
-    fn show(&mut self, bytes: &[u8]) -> Vec<u8> {
-        if self.is_terminal { self.filter.feed(bytes) } else { bytes.to_vec() }
     }
 
     fn uncover(&mut self) -> Vec<u8> {
@@ -189,6 +197,14 @@ impl View {
     }
 }
 
+/// What brings the screen, and a line of ours under it, into the scrollback of the operator's
+/// terminal, and leaves an empty screen.
+fn scrolled_away(said: Option<&str>, rows: u16) -> Vec<u8> {
+    let said = said.map(|said| format!("\r\n{said}")).unwrap_or_default();
+    let away = "\n".repeat(usize::from(rows));
+    format!("\x1b[{rows};1H{said}\r{away}\x1b[H\x1b[2J").into_bytes()
+}
+
 /// What is worth a notice.
 fn trouble(status: &Status) -> Option<String> {
     let seconds = status.age_ms / 1000;
@@ -219,5 +235,30 @@ fn model((cols, rows): (u16, u16)) -> Pane {
 impl From<Size> for PaneSize {
     fn from(size: Size) -> Self {
         Self::new(size.rows.get(), size.cols.get())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tui::pane::history::Line;
+
+    #[test]
+    fn the_screen_before_a_snapshot_and_what_was_left_out_can_be_scrolled_back_to() {
+        for (said, expected) in [
+            (None, &["one", "two", "", ""][..]),
+            (Some("--- left out ---"), &["one", "two", "", "", "--- left out ---"]),
+        ] {
+            let size = PaneSize::new(4, 20);
+            let mut terminal = Pane::with_history(size, Allowed::default(), 100);
+            terminal.feed(b"one\r\ntwo");
+            terminal.feed(&scrolled_away(said, size.rows));
+            terminal.feed(b"three");
+            let history = terminal.screen().history();
+            let lines: Vec<_> =
+                (0..history.len()).filter_map(|at| history.line(at)).map(Line::text).collect();
+            assert_eq!(lines, expected);
+            assert_eq!(terminal.screen().cursor().row, 0);
+        }
     }
 }

@@ -35,6 +35,7 @@ use crate::{
         pane::{
             Pane,
             escape::Escapes,
+            gaps::Shown,
             keys,
             layout::{PaneId, Refused, Tabs},
             notices::{Allowed, Wish},
@@ -85,8 +86,8 @@ pub struct PaneState {
     /// It rang, and nobody looked yet.
     pub has_rung: bool,
     escapes: Escapes,
-    /// Up to where it has had the output of which tunnel, in bytes.
-    had: (Option<TunnelId>, u64),
+    /// How far it has had the output of which tunnel.
+    had: (Option<TunnelId>, Shown),
     /// Its place on the screen.
     shown: Option<Size>,
 }
@@ -207,7 +208,7 @@ impl PaneState {
             scroll: None,
             has_rung: false,
             escapes: Escapes::default(),
-            had: (None, 0),
+            had: (None, Shown::default()),
             shown: None,
         }
     }
@@ -298,16 +299,6 @@ fn show(app: &mut App) {
     super::moving::go(app, Place::Panes);
 }
 
-/// The line of the scrollback that stands for output that is not in it.
-fn gap(left_out_bytes: u64, dropped_bytes: u64) -> String {
-    let left_out = format::bytes(left_out_bytes);
-    if dropped_bytes == 0 {
-        return format!("--- {left_out} of output left out here ---");
-    }
-    let dropped = format::bytes(dropped_bytes);
-    format!("--- {left_out} of output left out here; the session's first {dropped} are gone ---")
-}
-
 /// Takes what the network brought of a pane.
 pub fn news(app: &mut App, news: StreamNews, effects: &mut Vec<Effect>) {
     let now = app.now;
@@ -321,24 +312,22 @@ pub fn news(app: &mut App, news: StreamNews, effects: &mut Vec<Effect>) {
         return;
     }
     if state.had.0 != state.session.tunnel {
-        state.had = (state.session.tunnel, 0);
+        state.had = (state.session.tunnel, Shown::default());
     }
     let mut replies = Vec::new();
     for piece in news.pieces {
         match piece {
             Piece::Snapshot { offset, size, screen, dropped_bytes } => {
                 state.pane.restart(pane_size(size));
-                let left_out_bytes = offset.saturating_sub(state.had.1 + screen.len() as u64);
-                if left_out_bytes > 0 {
-                    state.pane.remember(&gap(left_out_bytes, dropped_bytes));
+                if let Some(gap) = state.had.1.snapshot(offset, screen.len(), dropped_bytes) {
+                    state.pane.remember(&gap);
                 }
-                state.had.1 = offset;
                 // It is of the past: whoever asked in it has had the answer.
                 drop(state.pane.feed(&screen));
                 state.take_title();
             }
             Piece::Bytes { offset, bytes } => {
-                state.had.1 = offset + bytes.len() as u64;
+                state.had.1.bytes(offset, bytes.len());
                 replies.extend(state.pane.feed(&bytes));
             }
             Piece::Mark { mark: Mark::Resize(size), .. } => state.pane.resize(pane_size(size)),
