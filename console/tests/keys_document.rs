@@ -31,7 +31,8 @@ fn document() -> String {
     let mut text = String::from(
         "# Keys\n\n\
          Every action is also in the palette (`:`), by its title, and those on rows in\n\
-         the menu (`a`). A keymap file (`--keymap FILE`) rebinds them by id:\n\n\
+         the menu (`a`); one without a key is only there. A keymap file\n\
+         (`--keymap FILE`) binds them by id:\n\n\
          ```toml\n\
          [keys]\n\
          \"command.retry\" = [\"r\", \"C-r\"]\n\

@@ -22,7 +22,7 @@ use crate::{
 
 pub use self::tunnels::{
     CAST_END, CAST_SO_FAR, CreateTunnel, CreatedTunnel, Recording, RecordingCheck, RecordingEvent,
-    RecordingEventKind, RecordingStatus, Tunnel, TunnelKind, TunnelStatus,
+    RecordingEventKind, RecordingStatus, RecordingUse, Tunnel, TunnelKind, TunnelStatus,
 };
 
 /// An error, as `application/problem+json` (RFC 9457).

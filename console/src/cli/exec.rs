@@ -33,7 +33,7 @@ use super::{
     direct::{stderr, stdout},
     error::CliError,
     output::note,
-    session::{self, Failed, ProgramArgs, TRANSPORT_FAILED, UNREAD},
+    session::{self, Failed, ProgramArgs, RecordArgs, TRANSPORT_FAILED, UNREAD},
     shell::{self, filter::Filter},
 };
 use crate::net::tunnel::{
@@ -54,6 +54,8 @@ pub struct ExecArgs {
     /// Run it on a terminal of its own, as `shell` does
     #[arg(short, long)]
     tty: bool,
+    #[command(flatten)]
+    record: RecordArgs,
     #[command(flatten)]
     program: ProgramArgs,
     /// The device
@@ -76,7 +78,11 @@ may break meanwhile: it goes on where it was. Signals go to the program; ^C thre
 
 pub async fn run(context: &Context, args: ExecArgs) -> Result<(), CliError> {
     if args.tty {
-        return shell::exec(context, &args.device, args.argv, &args.program).await;
+        return shell::exec(context, &args.device, args.argv, &args.program, args.record).await;
+    }
+    if args.record.record {
+        let why = "--record: only terminals are recorded; run it on one with --tty";
+        return Err(CliError::Usage(why.to_owned()));
     }
     let mut request = args.program.request(&args.device, TunnelKind::Exec)?;
     request.argv = args.argv;

@@ -12,7 +12,7 @@ use std::{
 
 use clap::{Args, Subcommand, ValueEnum};
 use quarterdeck_protocol::{
-    api::{Recording, RecordingCheck, RecordingStatus},
+    api::{Recording, RecordingCheck, RecordingStatus, RecordingUse},
     ids::ProjectId,
     time::Timestamp,
 };
@@ -22,15 +22,17 @@ use super::{
     commands::{check_new, transfer},
     context::Context,
     error::CliError,
+    input,
     listing::{query, wanted, when},
     output::{Printer, StatusLine, note},
     rows::{Details, Row},
     table::{Cell, Tone},
-    units::{Moment, age},
+    units::{Moment, age, moment, short_span},
 };
 use crate::net::{
     Client,
     api::{Query, RecordingFile},
+    clock,
     error::ApiError,
     files,
 };
@@ -53,6 +55,11 @@ pub struct RecordingsArgs {
 enum RecordingsCommand {
     /// List recordings (what `recordings` alone does)
     Ls(ListArgs),
+    /// Show what is known of one; nobody looks into it
+    Show {
+        #[arg(value_name = "RECORDING")]
+        id: String,
+    },
     /// Play one as it was seen: space pauses, . steps, + and - change the speed, q leaves
     Play(PlayArgs),
     /// Save one as an asciicast file or as the bytes that were shown
@@ -65,6 +72,14 @@ enum RecordingsCommand {
         /// Look at the file alone, and do not ask the server whether it recorded the same
         #[arg(long)]
         offline: bool,
+    },
+    /// Delete recordings for good, as an admin
+    Delete {
+        #[arg(value_name = "RECORDING", required = true)]
+        ids: Vec<String>,
+        /// Do not ask; needed where there is no terminal to ask on
+        #[arg(long, short = 'y')]
+        yes: bool,
     },
 }
 
@@ -166,9 +181,14 @@ pub async fn run(context: &mut Context, args: RecordingsArgs) -> Result<(), CliE
             printer.pages::<Recording>(pages).await?;
             Ok(())
         }
+        RecordingsCommand::Show { id } => {
+            let recording = context.project().recording(&id).await?;
+            context.printer.item(&recording, details)
+        }
         RecordingsCommand::Play(args) => play(context, args).await,
         RecordingsCommand::Export(args) => export(context, args).await,
         RecordingsCommand::Verify { what, offline } => verify(context, &what, offline).await,
+        RecordingsCommand::Delete { ids, yes } => delete(context, &ids, yes).await,
     }
 }
 
@@ -190,7 +210,8 @@ async fn play(context: &Context, args: PlayArgs) -> Result<(), CliError> {
         };
         return player::play(&mut reader, next, pace).await;
     }
-    let mut download = context.project().recording_file(&args.what, RecordingFile::Cast).await?;
+    let file = RecordingFile::Cast(RecordingUse::View);
+    let mut download = context.project().recording_file(&args.what, file).await?;
     let next = async |buffer: &mut Vec<u8>| -> Result<bool, CliError> {
         match download.chunk().await {
             Ok(Some(chunk)) => {
@@ -223,7 +244,7 @@ async fn open(path: &Path) -> Result<File, CliError> {
 
 async fn export(context: &Context, args: ExportArgs) -> Result<(), CliError> {
     let (file, ending) = match args.format {
-        ExportFormat::Cast => (RecordingFile::Cast, "cast"),
+        ExportFormat::Cast => (RecordingFile::Cast(RecordingUse::Export), "cast"),
         ExportFormat::Raw => (RecordingFile::Bytes, "bin"),
     };
     let is_stdout = args.out.as_deref() == Some(Path::new("-"));
@@ -279,6 +300,21 @@ async fn verify(context: &mut Context, what: &str, is_offline: bool) -> Result<(
     if check.is_whole { Ok(()) } else { Err(CliError::Said) }
 }
 
+async fn delete(context: &mut Context, ids: &[String], is_sure: bool) -> Result<(), CliError> {
+    let (what, expected) = match ids {
+        [id] => (format!("recording {id}"), id.clone()),
+        ids => (format!("{} recordings", ids.len()), ids.len().to_string()),
+    };
+    if !is_sure {
+        input::confirm(&format!("{what} will be gone for good"), &expected)?;
+    }
+    let Context { client, project, printer, .. } = context;
+    for id in ids {
+        client.project(project).delete_recording(id).await?;
+    }
+    printer.done::<Recording>(&[], &format!("deleted {what}"))
+}
+
 /// What a comparison with the server's own recording brought.
 #[derive(Debug)]
 enum Compared {
@@ -322,8 +358,8 @@ async fn compare(client: &Client, found: &Found, origin: &Origin) -> Compared {
     };
     let mut beginning = Beginning::default();
     let in_project = client.project(&project);
-    let mut download = match in_project.recording_file(&origin.recording, RecordingFile::Cast).await
-    {
+    let file = RecordingFile::Cast(RecordingUse::Verify);
+    let mut download = match in_project.recording_file(&origin.recording, file).await {
         Ok(download) => download,
         Err(error) => return not(error.to_string()),
     };
@@ -405,21 +441,47 @@ impl Row for Recording {
             RecordingStatus::Complete => Tone::Good,
             RecordingStatus::Incomplete => Tone::Bad,
         };
-        let took = self.ended_at.map(|end| end.millis_since(self.started_at));
-        let argv = if self.argv.is_empty() {
-            "login shell".to_owned()
-        } else {
-            shell_words::join(&self.argv)
-        };
         vec![
             Cell::new(&self.id),
             Cell::new(&self.device_id),
             Cell::new(&self.user),
             Cell::new(self.status.as_str()).tone(tone),
             Cell::new(age(self.started_at, now)),
-            Cell::maybe(took.map(super::units::short_span)),
+            Cell::maybe(took(self)),
             Cell::new(self.bytes.to_string()),
-            Cell::new(argv),
+            Cell::new(program(self)),
         ]
     }
+}
+
+/// How long its session was.
+fn took(recording: &Recording) -> Option<String> {
+    Some(short_span(recording.ended_at?.millis_since(recording.started_at)))
+}
+
+/// What ran in it.
+fn program(recording: &Recording) -> String {
+    match recording.argv.as_slice() {
+        [] => "login shell".to_owned(),
+        argv => shell_words::join(argv),
+    }
+}
+
+fn details(recording: &Recording) -> String {
+    let now = clock::now();
+    let when = |at: Option<Timestamp>| at.map(|at| moment(at, now));
+    Details::default()
+        .field("id", &recording.id)
+        .field("tunnel", recording.tunnel_id.to_string())
+        .field("device", &recording.device_id)
+        .field("by", &recording.user)
+        .field("program", program(recording))
+        .field("status", recording.status.as_str())
+        .field("output", format!("{} bytes", recording.bytes))
+        .field("typed keys", if recording.has_input { "recorded" } else { "not recorded" })
+        .field("began", moment(recording.started_at, now))
+        .maybe("ended", when(recording.ended_at))
+        .maybe("took", took(recording))
+        .maybe("deleted on", when(recording.expires_at))
+        .finish()
 }

@@ -45,6 +45,25 @@ pub struct ProgramArgs {
     pub user: Option<String>,
 }
 
+/// What of a terminal is recorded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Args)]
+pub struct RecordArgs {
+    /// Record the session, also where the project does not
+    #[arg(long)]
+    pub record: bool,
+    /// Record also what is typed, passwords too
+    #[arg(long, requires = "record")]
+    pub record_input: bool,
+}
+
+impl RecordArgs {
+    /// Asks for it.
+    pub fn ask(self, request: CreateTunnel) -> CreateTunnel {
+        let Self { record, record_input } = self;
+        CreateTunnel { record: record.then_some(true), record_input, ..request }
+    }
+}
+
 fn variable(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),

@@ -48,7 +48,7 @@ use super::{
     error::CliError,
     options::{self, Allow},
     output::note,
-    session::{self, Failed, ProgramArgs, TRANSPORT_FAILED, UNREAD},
+    session::{self, Failed, ProgramArgs, RecordArgs, TRANSPORT_FAILED, UNREAD},
 };
 use crate::{
     net::tunnel::{Attach, Attachment, Ended, NotTyped, State},
@@ -81,9 +81,8 @@ pub struct ShellArgs {
     argv: Vec<String>,
     #[command(flatten)]
     program: ProgramArgs,
-    /// Record the session, also where the project does not
-    #[arg(long)]
-    record: bool,
+    #[command(flatten)]
+    record: RecordArgs,
     /// The terminal's TERM on the device [default: xterm-256color]
     #[arg(long, value_name = "TERM")]
     term: Option<String>,
@@ -136,8 +135,7 @@ pub async fn run(context: &Context, args: ShellArgs) -> Result<(), CliError> {
     let mut request = args.program.request(&device, TunnelKind::Terminal)?;
     request.argv = args.argv;
     request.term = args.term;
-    request.record = args.record.then_some(true);
-    open(context, request, allowed).await
+    open(context, args.record.ask(request), allowed).await
 }
 
 /// `exec --tty`.
@@ -146,10 +144,11 @@ pub async fn exec(
     device: &str,
     argv: Vec<String>,
     program: &ProgramArgs,
+    record: RecordArgs,
 ) -> Result<(), CliError> {
     let mut request = program.request(device, TunnelKind::Terminal)?;
     request.argv = argv;
-    open(context, request, Allowed::default()).await
+    open(context, record.ask(request), Allowed::default()).await
 }
 
 async fn open(

@@ -11,8 +11,8 @@ use quarterdeck_protocol::{
         CreateCommands, CreateEnrollmentToken, CreateProject, CreateServiceToken, CreateTicket,
         CreateTunnel, CreateUser, CreatedCommands, CreatedTunnel, Device, DeviceHealth,
         EnrollmentToken, LoginRequest, Me, Member, Project, ProjectSettings, Recording,
-        RecordingCheck, Role, ServiceToken, SetMember, SilenceAlert, Ticket, TicketFor, Tokens,
-        Tunnel, User,
+        RecordingCheck, RecordingUse, Role, ServiceToken, SetMember, SilenceAlert, Ticket,
+        TicketFor, Tokens, Tunnel, User,
     },
     ids::{CommandId, DeviceId, ProjectId, TunnelId},
     tunnel::session::Mode,
@@ -409,17 +409,22 @@ impl<'a> InProject<'a> {
         Pages::new(self.client, &segments, Query::new(), limit)
     }
 
-    /// Opens a recording as an asciicast file, or as the bytes that were shown.
+    /// Opens a recording as an asciicast file, or as the bytes that were shown; what for is
+    /// written down.
     pub async fn recording_file(
         &self,
         id: &'a str,
         file: RecordingFile,
     ) -> Result<Download, ApiError> {
-        let name = match file {
-            RecordingFile::Cast => "cast",
-            RecordingFile::Bytes => "bytes",
+        let (name, query) = match file {
+            RecordingFile::Cast(RecordingUse::Export) => ("cast", Query::new()),
+            RecordingFile::Cast(purpose) => {
+                ("cast", vec![("purpose".to_owned(), purpose.as_str().to_owned())])
+            }
+            RecordingFile::Bytes => ("bytes", Query::new()),
         };
-        self.client.download(Call::get(&self.segments(&["recordings", id, name]))).await
+        let call = Call::get(&self.segments(&["recordings", id, name])).query(query);
+        self.client.download(call).await
     }
 
     /// Lets the server check a recording against what was written.
@@ -437,7 +442,7 @@ impl<'a> InProject<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecordingFile {
     /// asciicast v2, for any player of it.
-    Cast,
+    Cast(RecordingUse),
     /// The output, byte for byte.
     Bytes,
 }

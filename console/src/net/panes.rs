@@ -122,8 +122,8 @@ impl Session {
                 let kind = TunnelKind::Terminal;
                 tunnel::Attach { id: tunnel, kind, mode, ticket: None, size: Some(size) }
             }
-            Attach::New(device) => {
-                let create = Attach::create(&device, size);
+            Attach::New { device, record } => {
+                let create = Attach::create(&device, record, size);
                 let created = tunnel::create(&self.client, &self.project, &create);
                 tokio::pin!(created);
                 let created = loop {

@@ -12,7 +12,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use quarterdeck_protocol::{api::Problem, ids::ProjectId, live::ClientMessage};
+use quarterdeck_protocol::{
+    api::{Problem, RecordingUse},
+    ids::ProjectId,
+    live::ClientMessage,
+};
 use tokio::{
     sync::{Notify, mpsc},
     task::{JoinHandle, JoinSet},
@@ -176,9 +180,10 @@ async fn answer(
         ApiRequest::RecordingEvents { id, cursor } => {
             ApiAnswer::Events(rows::events(client, &project, &id, cursor).await?)
         }
+        ApiRequest::DeleteRecording { id } => done(project.delete_recording(&id).await)?,
         ApiRequest::SaveRecording { id, path } => {
             let size_bytes = files::save(
-                project.recording_file(&id, RecordingFile::Cast).await?,
+                project.recording_file(&id, RecordingFile::Cast(RecordingUse::Export)).await?,
                 &path,
                 |_, _| {},
             )

@@ -140,6 +140,10 @@ pub enum ApiRequest {
         id: String,
         cursor: Option<String>,
     },
+    /// Gone for good, as an admin.
+    DeleteRecording {
+        id: String,
+    },
     /// A recording as an asciicast file; answered by [`ApiAnswer::Saved`].
     SaveRecording {
         id: String,

@@ -57,18 +57,30 @@ pub enum TunnelCall {
     Close,
 }
 
+/// What of a new terminal is recorded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Record {
+    /// What its project records of all.
+    #[default]
+    AsProject,
+    /// What it shows, also where the project does not record it.
+    Output,
+    /// What it shows, and what is typed into it.
+    OutputAndKeys,
+}
+
 /// What a pane shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attach {
     /// A new terminal on a device.
-    New(DeviceId),
+    New { device: DeviceId, record: Record },
     /// One that is open.
     Existing { tunnel: TunnelId, mode: Mode },
 }
 
 impl Attach {
     /// The request that makes a new terminal.
-    pub fn create(device: &DeviceId, size: Size) -> CreateTunnel {
+    pub fn create(device: &DeviceId, record: Record, size: Size) -> CreateTunnel {
         CreateTunnel {
             device_id: device.clone(),
             kind: TunnelKind::Terminal,
@@ -81,8 +93,8 @@ impl Attach {
             host: None,
             port: None,
             reverse: false,
-            record: None,
-            record_input: false,
+            record: (record != Record::AsProject).then_some(true),
+            record_input: record == Record::OutputAndKeys,
         }
     }
 }
@@ -102,4 +114,23 @@ pub enum TunnelNews {
     Status(Box<Status>),
     /// Nothing follows.
     Ended(Ended),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_recorded_of_a_terminal_is_what_was_asked_for() {
+        let device: DeviceId = "pi-1".parse().expect("an id");
+        let size = Size::new(80, 24).expect("not empty");
+        for (record, expected) in [
+            (Record::AsProject, (None, false)),
+            (Record::Output, (Some(true), false)),
+            (Record::OutputAndKeys, (Some(true), true)),
+        ] {
+            let request = Attach::create(&device, record, size);
+            assert_eq!((request.record, request.record_input), expected, "{record:?}");
+        }
+    }
 }

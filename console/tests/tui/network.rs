@@ -84,6 +84,7 @@ fn call(fleet: &mut FakeFleet, call: ApiRequest) -> Answer<ApiAnswer> {
             let (events, next_cursor) = fleet.recording_events(&id, cursor.as_deref())?;
             Ok(ApiAnswer::Events(EventsPage { events, next_cursor }))
         }
+        ApiRequest::DeleteRecording { id } => fleet.delete_recording(&id).map(|()| done),
         ApiRequest::SaveRecording { path, .. } => Ok(ApiAnswer::Saved { path, size_bytes: 98_304 }),
     }
 }

@@ -6,7 +6,7 @@ use quarterdeck_console::{
         effects::{Effect, NetEvent},
         pane::{layout::PaneId, notices::Allowed},
         term::input::Input,
-        tunnels::{TunnelEvent, TunnelNews},
+        tunnels::{Record, TunnelEvent, TunnelNews},
     },
 };
 use quarterdeck_protocol::{
@@ -471,4 +471,19 @@ fn what_a_device_may_do_to_the_terminal_is_done_in_its_name() {
     assert_eq!(runner.effects.iter().filter(|effect| copied(effect)).count(), 1);
     let told = |effect: &Effect| matches!(effect, Effect::Notify(text) if text.ends_with(": look"));
     assert_eq!(runner.effects.iter().filter(|effect| told(effect)).count(), 1);
+}
+
+#[test]
+fn a_terminal_that_is_to_be_recorded_is_and_so_is_the_one_beside_it() {
+    for (title, record) in [
+        ("open a recorded terminal", Record::Output),
+        ("recorded terminal, typed", Record::OutputAndKeys),
+    ] {
+        let mut runner = Runner::new(120, 36);
+        runner.keys("2 :").text_in(title).keys("Enter").wait_for("Welcome");
+        runner.keys("C-g %").pass_ms(500);
+        let records: Vec<_> =
+            runner.app.panes.iter().map(|(_, pane)| pane.session.record()).collect();
+        assert_eq!(records, [record; 2], "{}", runner.text());
+    }
 }

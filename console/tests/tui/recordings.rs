@@ -1,6 +1,7 @@
 //! What was recorded, listed and played.
 
 use quarterdeck_console::tui::effects::ApiRequest;
+use quarterdeck_protocol::api::{Recording, RecordingStatus, Role};
 
 use crate::runner::Runner;
 
@@ -53,4 +54,43 @@ fn a_session_that_is_over_is_played_from_the_tunnels() {
         runner.keys("j");
     }
     runner.keys("Enter").wait_for("PLAYING");
+}
+
+#[test]
+fn recordings_are_deleted_after_a_question_and_can_be_called_back() {
+    let mut runner = Runner::new(120, 36);
+    runner.fleet.role = Role::Admin;
+    runner.connect();
+    let is_over = |recording: &&Recording| recording.status != RecordingStatus::Recording;
+    let first = runner.fleet.recordings.iter().find(is_over).expect("one").clone();
+    let at = runner.fleet.recordings.iter().position(|r| r.id == first.id).expect("it is there");
+    let before = runner.fleet.recordings.len();
+    runner.keys("9");
+    for _ in 0..at {
+        runner.keys("j");
+    }
+    runner.keys("D").wait_for(&format!("What {} saw on {}", first.user, first.device_id));
+    runner.keys("Esc").pass_ms(100);
+    assert_eq!(runner.fleet.recordings.len(), before, "not without a yes");
+    runner.keys("D").wait_for("gone for good").keys("Tab Enter").pass_ms(100);
+    runner.keys("u").wait_for("called back").pass_ms(20_000);
+    assert_eq!(runner.fleet.recordings.len(), before);
+    runner.keys("D").wait_for("gone for good").keys("Tab Enter").pass_ms(20_000);
+    assert!(!runner.fleet.recordings.iter().any(|r| r.id == first.id));
+    let calls = runner.requests.iter().filter(|r| matches!(r, ApiRequest::DeleteRecording { .. }));
+    assert_eq!(calls.count(), 1);
+}
+
+#[test]
+fn a_recording_that_goes_on_is_not_deleted() {
+    let mut runner = Runner::new(120, 36);
+    runner.fleet.role = Role::Admin;
+    runner.connect();
+    let is_open = |recording: &Recording| recording.status == RecordingStatus::Recording;
+    let at = runner.fleet.recordings.iter().position(is_open).expect("one");
+    runner.keys("9");
+    for _ in 0..at {
+        runner.keys("j");
+    }
+    runner.keys("D").wait_for("its session goes on: end that first");
 }

@@ -88,7 +88,7 @@ impl Sessions {
         size: Size,
     ) {
         let (opened, mode) = match what {
-            Attach::New(device) => (fleet.open_terminal(device), Mode::Owner),
+            Attach::New { device, .. } => (fleet.open_terminal(device), Mode::Owner),
             Attach::Existing { tunnel, mode } => {
                 let known = fleet.tunnels.iter().find(|known| known.id == *tunnel);
                 (Ok(known.expect("it is listed").clone()), *mode)

@@ -1,6 +1,6 @@
 //! Tunnels and recordings (chapter 7).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -184,6 +184,43 @@ impl RecordingStatus {
             Self::Complete => "complete",
             Self::Incomplete => "incomplete",
         }
+    }
+}
+
+/// What a recording is downloaded for: the audit log says so.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum RecordingUse {
+    /// To be kept elsewhere.
+    #[default]
+    Export,
+    /// To be played.
+    View,
+    /// To be compared with a file that was exported.
+    Verify,
+}
+
+impl RecordingUse {
+    pub const ALL: [Self; 3] = [Self::Export, Self::View, Self::Verify];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Export => "export",
+            Self::View => "view",
+            Self::Verify => "verify",
+        }
+    }
+}
+
+/// A use of a recording that is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected export, view or verify")]
+pub struct UnknownUse;
+
+impl FromStr for RecordingUse {
+    type Err = UnknownUse;
+
+    fn from_str(text: &str) -> Result<Self, UnknownUse> {
+        Self::ALL.into_iter().find(|known| known.as_str() == text).ok_or(UnknownUse)
     }
 }
 

@@ -11,7 +11,10 @@ use axum::{
     response::Response,
 };
 use quarterdeck_protocol::{
-    api::{AuditOutcome, Page, Recording, RecordingCheck, RecordingEvent, RecordingStatus},
+    api::{
+        AuditOutcome, Page, Recording, RecordingCheck, RecordingEvent, RecordingStatus,
+        RecordingUse,
+    },
     ids::ProjectId,
     live::Listing,
     time::Timestamp,
@@ -120,13 +123,18 @@ pub(super) async fn events(
 
 /// Exports a recording as an asciicast v2 file.
 #[utoipa::path(get, path = "/projects/{project}/recordings/{id}/cast", tag = "tunnels",
+    params(("purpose" = Option<String>, Query,
+        description = "what the audit log says of it: export (when absent), view or verify")),
     responses((status = 200, content_type = "application/x-asciicast", body = String)))]
 pub(super) async fn cast(
     State(app): State<Arc<App>>,
     member: Viewer,
     PathId(id): PathId,
+    mut params: Params,
 ) -> Result<Response> {
-    export(&app, &member, &id, Format::Cast).await
+    let purpose = params.parse("purpose", "export, view or verify")?;
+    params.finish()?;
+    export(&app, &member, &id, Format::Cast, purpose.unwrap_or_default()).await
 }
 
 /// Exports the output of a recording, byte for byte.
@@ -137,7 +145,7 @@ pub(super) async fn bytes(
     member: Viewer,
     PathId(id): PathId,
 ) -> Result<Response> {
-    export(&app, &member, &id, Format::Bytes).await
+    export(&app, &member, &id, Format::Bytes, RecordingUse::Export).await
 }
 
 async fn export<N>(
@@ -145,6 +153,7 @@ async fn export<N>(
     member: &Member<N>,
     id: &str,
     format: Format,
+    purpose: RecordingUse,
 ) -> Result<Response> {
     let (recording, place) = found(app, member, id).await?;
     let (kind, extension) = match format {
@@ -152,7 +161,12 @@ async fn export<N>(
         Format::Bytes => ("application/octet-stream", "bin"),
     };
     let recorded = Arc::new(recorded(&member.project, &recording, place));
-    let look = Look::new(app, member, "recording.export", &recording);
+    let action = match purpose {
+        RecordingUse::Export => "recording.export",
+        RecordingUse::View => "recording.view",
+        RecordingUse::Verify => "recording.verify",
+    };
+    let look = Look::new(app, member, action, &recording);
     let opened = Arc::clone(&recorded);
     if let Err(error) = blocking(move || opened.open()).await {
         let detail = json!({ "as": extension, "problem": error.detail });

@@ -141,6 +141,16 @@ impl FakeFleet {
         Ok(())
     }
 
+    /// Deletes a recording.
+    pub fn delete_recording(&mut self, id: &str) -> Answer<()> {
+        let before = self.recordings.len();
+        self.recordings.retain(|recording| recording.id != id);
+        if self.recordings.len() == before {
+            return Err(problem(404, "not_found", "No such recording.", None));
+        }
+        Ok(())
+    }
+
     /// A page of what was recorded: a shell that is asked for the state of a service.
     pub fn recording_events(
         &self,

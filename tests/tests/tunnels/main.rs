@@ -2,6 +2,7 @@
 //! can happen between them.
 
 mod broken;
+mod configured;
 mod consoles;
 mod faults;
 mod forwards;
@@ -10,6 +11,7 @@ mod panes;
 mod recordings;
 mod rights;
 mod sessions;
+mod shell;
 mod ssh;
 mod subcommands;
 

@@ -1,6 +1,10 @@
 //! What a terminal showed, kept and shown again.
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Result, ensure};
 use quarterdeck_protocol::{
@@ -13,8 +17,10 @@ use quarterdeck_protocol::{
 use quarterdeck_tests::{
     Fleet, binaries, cli,
     disk::SmallDisk,
+    faketime::SteppingClock,
+    server::ServerOptions,
     tunnel::{Console, wait_tunnel},
-    wait::{Look, wait_for},
+    wait::{Look, wait_for, wait_until},
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -118,7 +124,7 @@ async fn a_recording_is_what_was_shown_and_who_looked_is_recorded_too() -> Resul
     // A check before its end, two downloads, a check between them, and what was compared with them.
     let actions: Vec<_> = exports.iter().map(|(_, action)| *action).collect();
     let [export, verify] = ["recording.export", "recording.verify"];
-    assert_eq!(actions, [verify, export, verify, export, export, export]);
+    assert_eq!(actions, [verify, export, verify, export, verify, verify]);
     // Who goes on from another's page views it too; who goes on from an own one does so still.
     let page: Page<RecordingEvent> = viewer.get(&format!("{path}/events?limit=1")).await?;
     let rest = format!("{path}/events?limit=1&cursor={}", page.next_cursor.expect("more"));
@@ -134,6 +140,120 @@ async fn a_recording_is_what_was_shown_and_who_looked_is_recorded_too() -> Resul
     assert_eq!(fleet.api().request(Method::DELETE, &path, &Value::Null).await?.status, 204);
     viewer.request(Method::GET, &path, &Value::Null).await?.refused(404)?;
     Ok(())
+}
+
+#[tokio::test]
+async fn a_recording_is_shown_played_and_deleted_from_the_command_line() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let _device = fleet.device("pi-1").await?;
+    let run = async |args: &[&str]| {
+        let output = cli::quarterdeck(&fleet, fleet.api(), args)?.output().await?;
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        anyhow::Ok((output.status.code(), text(&output.stdout), text(&output.stderr)))
+    };
+    // Only terminals are recorded.
+    let (code, _, why) = run(&["exec", "--record", "pi-1", "--", "true"]).await?;
+    assert!(code == Some(2) && why.contains("--tty"), "{why}");
+    let script = "echo seen; sleep 600";
+    let args = ["exec", "--tty", "--record", "pi-1", "--", "sh", "-c", script];
+    let mut console = cli::quarterdeck(&fleet, fleet.api(), &args)?.spawn()?;
+    let recording = wait_for("a recording with output", || async {
+        let all: Vec<Recording> = fleet.api().list("@/recordings").await?;
+        let Some(one) = all.into_iter().next() else { return Ok(Look::not_yet("none")) };
+        let shown = bytes(fleet.api(), &format!("@/recordings/{}/bytes", one.id)).await?;
+        Ok(if shown.is_empty() { Look::not_yet(json!(one)) } else { Look::Ready(one) })
+    })
+    .await?;
+    assert!(!recording.has_input, "nobody asked for it");
+    let (id, tunnel) = (recording.id.as_str(), recording.tunnel_id.to_string());
+    let (code, _, why) = run(&["recordings", "delete", "-y", id]).await?;
+    assert!(code == Some(1) && why.contains("its session goes on"), "{why}");
+    let (code, ..) = run(&["tunnels", "close", &tunnel]).await?;
+    assert_eq!(code, Some(0));
+    console.wait().await?;
+    wait_tunnel(fleet.api(), recording.tunnel_id, "over", |t| t.status.is_over()).await?;
+
+    let (code, shown, _) = run(&["recordings", "show", id]).await?;
+    assert!(code == Some(0) && shown.contains("complete"), "{shown}");
+    assert!(shown.contains("sh -c 'echo seen; sleep 600'"), "{shown}");
+    let (code, played, why) = run(&["recordings", "play", "--idle-limit", "0", id]).await?;
+    assert!(code == Some(0) && played.contains("seen"), "{played}{why}");
+    let trail = async |action: &str| {
+        let path = format!("@/audit?object=recording:{id}&action=recording.{action}");
+        let entries: Vec<AuditEntry> = fleet.api().list(&path).await?;
+        anyhow::Ok(entries.into_iter().map(|entry| entry.detail).collect::<Vec<_>>())
+    };
+    assert_eq!(trail("view").await?, [json!({ "as": "cast" })]);
+    let strange = format!("@/recordings/{id}/cast?purpose=fun");
+    let problem = fleet.api().request(Method::GET, &strange, &Value::Null).await?.refused(422)?;
+    assert_eq!(problem.field.as_deref(), Some("purpose"));
+
+    // Without a terminal to ask on, it must be said.
+    let (code, ..) = run(&["recordings", "delete", id]).await?;
+    assert_eq!(code, Some(2));
+    let (code, said, _) = run(&["recordings", "delete", "--yes", id]).await?;
+    assert!(code == Some(0) && said.contains("deleted"), "{said}");
+    assert_eq!(trail("delete").await?.len(), 1);
+    assert_eq!(run(&["recordings", "show", id]).await?.0, Some(1));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_recording_is_kept_for_as_long_as_its_project_wants() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let Some(clock) = SteppingClock::new(folder.path(), "server")? else { return Ok(()) };
+    let env = clock.env().to_vec();
+    let mut fleet = Fleet::start_with(ServerOptions { env, ..ServerOptions::default() }).await?;
+    let _device = fleet.device("pi-1").await?;
+    let mut ids = Vec::new();
+    for days in [1, 3] {
+        let settings = json!({ "recording_kept_days": days });
+        fleet.api().put::<Value>("@/settings", &settings).await?;
+        let mut request = terminal("echo seen");
+        request["record"] = json!(true);
+        let (tunnel, console) = Console::create(fleet.api(), &request).await?;
+        console.closed().await?;
+        wait_tunnel(fleet.api(), tunnel.id, "over", |t| t.status.is_over()).await?;
+        let id = tunnel.recording_id.expect("it is recorded");
+        let recording: Recording = fleet.api().get(&format!("@/recordings/{id}")).await?;
+        let (ended, expires) =
+            (recording.ended_at.expect("over"), recording.expires_at.expect("over"));
+        assert_eq!(expires, ended.plus_seconds(days * 24 * 3600));
+        ids.push((id, tunnel.id));
+    }
+    let kept = |fleet: &Fleet| {
+        let folder = fleet.folder().join("server/tunnels");
+        ids.iter().map(|(_, tunnel)| files_of(&folder, &tunnel.to_string())).collect::<Vec<_>>()
+    };
+    assert!(kept(&fleet).iter().all(|files| *files > 0), "{:?}", kept(&fleet));
+    clock.step_to(2 * 24 * 3600)?;
+    fleet.restart_server().await?;
+    let api = fleet.api().login("admin", fleet.admin_password()).await?;
+    let (expired, lasting) = (&ids[0].0, &ids[1].0);
+    wait_for("the older one to be gone", || async {
+        let all: Vec<Recording> = api.list("@/recordings").await?;
+        let left: Vec<_> = all.into_iter().map(|recording| recording.id).collect();
+        Ok(if left == [lasting.clone()] { Look::Ready(()) } else { Look::not_yet(json!(left)) })
+    })
+    .await?;
+    wait_until("its files to be gone", || matches!(kept(&fleet)[..], [0, lasting] if lasting > 0))
+        .await?;
+    let path = format!("@/audit?object=recording:{expired}&action=recording.delete");
+    let trail: Vec<AuditEntry> = api.list(&path).await?;
+    let told: Vec<_> = trail.iter().map(|e| (e.actor.as_str(), &e.detail["reason"])).collect();
+    assert_eq!(told, [("server", &json!("expired"))]);
+    Ok(())
+}
+
+/// How many files lie in a folder, and in those within, in whose path a name is.
+fn files_of(folder: &Path, name: &str) -> usize {
+    let Ok(entries) = fs::read_dir(folder) else { return 0 };
+    let paths = entries.flatten().map(|entry| entry.path());
+    let count = |path: PathBuf| {
+        let is_named = || usize::from(path.to_string_lossy().contains(name));
+        if path.is_dir() { files_of(&path, name) } else { is_named() }
+    };
+    paths.map(count).sum()
 }
 
 #[tokio::test]

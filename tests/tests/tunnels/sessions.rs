@@ -16,7 +16,7 @@ use quarterdeck_tests::{
     wait::{Look, wait_for},
 };
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
@@ -258,6 +258,32 @@ async fn watchers_see_and_copilots_type_and_only_the_owner_resizes() -> Result<(
         })
         .await?;
     Ok(())
+}
+
+#[tokio::test]
+async fn what_the_metrics_say_of_tunnels_is_so() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let _device = fleet.device("pi-1").await?;
+    let measures = async |expected: &[&str]| {
+        wait_for(&format!("{expected:?}"), || async {
+            let answer = fleet.api().request(Method::GET, "/metrics", &Value::Null).await?;
+            let told = answer.text();
+            let all = expected.iter().all(|line| told.lines().any(|told| told == *line));
+            Ok(if all { Look::Ready(()) } else { Look::not_yet(told) })
+        })
+        .await
+    };
+    let (_, console) = Console::create(fleet.api(), &terminal("read x")).await?;
+    console.attached(1).await?;
+    measures(&["quarterdeck_tunnels_open 1", "quarterdeck_tunnel_consoles 1"]).await?;
+    console.write("\n").await?;
+    console.closed().await?;
+    measures(&[
+        "quarterdeck_tunnels_open 0",
+        "quarterdeck_tunnel_consoles 0",
+        "quarterdeck_tunnels_closed_total{reason=\"finished\"} 1",
+    ])
+    .await
 }
 
 #[tokio::test]

@@ -6,9 +6,12 @@
 
 use quarterdeck_protocol::api::Role;
 
-use crate::tui::pane::{
-    copy::Take,
-    layout::{Direction, Split},
+use crate::tui::{
+    pane::{
+        copy::Take,
+        layout::{Direction, Split},
+    },
+    tunnels::Record,
 };
 
 mod table;
@@ -157,12 +160,13 @@ pub enum Action {
     MarkAll,
     WizardSelectAll,
     WizardNext,
-    Terminal,
+    Terminal(Record),
     TunnelWatch,
     TunnelCopilot,
     TunnelKill,
     TunnelRecording,
     RecordingSave,
+    RecordingDelete,
     PlayerPause,
     PlayerSlower,
     PlayerFaster,

@@ -111,12 +111,13 @@ const fn needs_row(app: &App, action: Action) -> bool {
         | Action::AlertJump
         | Action::AlertAcknowledge
         | Action::AlertSilence
-        | Action::Terminal
+        | Action::Terminal(_)
         | Action::TunnelWatch
         | Action::TunnelCopilot
         | Action::TunnelKill
         | Action::TunnelRecording
         | Action::RecordingSave
+        | Action::RecordingDelete
         | Action::UserPassword
         | Action::UserDisable
         | Action::UserEnable

@@ -3,9 +3,9 @@
 //! Asked by the footer at each frame: it looks at one row, and walks through no
 //! marks. Of several marked rows the server says which can.
 
-use quarterdeck_protocol::api::{Alert, Command, Role, Tunnel, TunnelKind};
+use quarterdeck_protocol::api::{Alert, Command, RecordingStatus, Role, Tunnel, TunnelKind};
 
-use super::{App, actions::Action, moving, nav::Place, tabs::UsersTab};
+use super::{App, actions::Action, moving, nav::Place, tabs::UsersTab, tunnels};
 use crate::tui::store::{Row, WindowKey};
 
 /// Says why an action does nothing to the row under the cursor, or to what is shown.
@@ -19,7 +19,8 @@ pub fn on_row(app: &App, action: Action) -> Result<(), String> {
         Action::Open if app.nav.here == Place::Tunnels => tunnel(app, action),
         Action::Open if app.nav.here == Place::Audit => audit(app),
         Action::AlertAcknowledge | Action::AlertJump => alert(app, action),
-        Action::Terminal => terminal(app),
+        Action::Terminal(_) => terminal(app),
+        Action::RecordingDelete => recording(app),
         Action::DeviceClearFailed => failed_service(app),
         Action::UserDisable | Action::UserEnable => user(app, action),
         _ => Ok(()),
@@ -78,6 +79,15 @@ fn tunnel(app: &App, action: Action) -> Result<(), String> {
         _ => return Ok(()),
     };
     Err(why.to_owned())
+}
+
+fn recording(app: &App) -> Result<(), String> {
+    match only(app, WindowKey::Recordings).and_then(Row::recording) {
+        Some(recording) if recording.status == RecordingStatus::Recording => {
+            Err(tunnels::STILL_RECORDING.to_owned())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether one may end a session: one's own, or any as an admin.

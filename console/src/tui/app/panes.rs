@@ -45,7 +45,7 @@ use crate::{
             status::Stream,
         },
         theme::Tone,
-        tunnels::{Attach, TunnelCall, TunnelRequest},
+        tunnels::{Attach, Record, TunnelCall, TunnelRequest},
     },
 };
 use scroll::Scroll;
@@ -230,7 +230,7 @@ impl PaneState {
     fn open(&mut self, id: PaneId, now: Timestamp) -> Option<Effect> {
         let size = self.shown?;
         let what = self.session.what.clone();
-        if matches!(what, Attach::New(_)) {
+        if matches!(what, Attach::New { .. }) {
             self.pane.resize(pane_size(size));
         }
         self.session.opening(now);
@@ -253,11 +253,11 @@ fn request(pane: PaneId, call: TunnelCall) -> Effect {
 }
 
 /// Opens a terminal on each of these devices, side by side where there is room, and goes there.
-pub fn open_terminals(app: &mut App, devices: Vec<DeviceId>) {
+pub fn open_terminals(app: &mut App, devices: Vec<DeviceId>, record: Record) {
     expect_area(app);
     show(app);
     for device in devices {
-        let state = app.panes.new_pane(device.clone(), Attach::New(device));
+        let state = app.panes.new_pane(device.clone(), Attach::New { device, record });
         if let Err(refused) = app.panes.insert(state, Tabs::add_beside) {
             app.toast(refused.to_string(), Tone::Warn);
             break;

@@ -231,11 +231,12 @@ pub fn perform(app: &mut App, action: Action) -> Vec<Effect> {
         Action::TokenCreate => people::open(app, FormPurpose::CreateToken),
         Action::TokenRevoke => revoke_token(app),
         Action::WizardNext => super::wizard_input::next(app),
-        Action::Terminal => panes::commands::open_here(app),
+        Action::Terminal(record) => panes::commands::open_here(app, record),
         Action::TunnelWatch => tunnels::attach(app, Mode::Watch),
         Action::TunnelCopilot => tunnels::attach(app, Mode::Copilot),
         Action::TunnelKill => tunnels::kill(app),
         Action::TunnelRecording => tunnels::play(app, &mut effects),
+        Action::RecordingDelete => tunnels::delete_recordings(app),
         Action::RecordingSave => {
             if let Some(id) = under_cursor(app, WindowKey::Recordings) {
                 player::save(app, id, &mut effects);

@@ -1,7 +1,7 @@
 //! The sessions of others and one's own: going to them, ending them.
 
 use quarterdeck_protocol::{
-    api::{Role, Tunnel, TunnelKind},
+    api::{Recording, RecordingStatus, Role, Tunnel, TunnelKind},
     ids::TunnelId,
     tunnel::session::Mode,
 };
@@ -20,7 +20,7 @@ use crate::tui::{
     format,
     store::WindowKey,
     theme::Tone,
-    tunnels::Attach,
+    tunnels::{Attach, Record},
 };
 
 /// The session under the cursor.
@@ -36,7 +36,7 @@ pub(super) fn open(app: &mut App, effects: &mut Vec<Effect>) {
         return play(app, effects);
     }
     let is_mine = tunnel.user == app.session.username;
-    let may_write = app.available(Action::Terminal).is_ok();
+    let may_write = app.available(Action::Terminal(Record::AsProject)).is_ok();
     attach(app, if is_mine && may_write { Mode::Owner } else { Mode::Watch });
 }
 
@@ -101,6 +101,36 @@ pub(super) fn kill(app: &mut App) {
     let what = on_rows("end", tasks);
     ask(app, &title, lines, "End it", true, Then::Now(what));
 }
+
+/// Asks before recordings are gone for good.
+pub(super) fn delete_recordings(app: &mut App) {
+    let window = app.store.window(WindowKey::Recordings);
+    // Of a marked row that is out of sight the server says whether its session goes on.
+    let known = |key: &String| window.find(key).and_then(|row| row.recording());
+    let is_over = |recording: &Recording| recording.status != RecordingStatus::Recording;
+    let over: Vec<String> =
+        subjects::subjects(app).into_iter().filter(|key| known(key).is_none_or(is_over)).collect();
+    let mut lines = match over.as_slice() {
+        [] => return app.toast(STILL_RECORDING, Tone::Muted),
+        [only] => known(only)
+            .map(|known| format!("What {} saw on {}.", known.user, known.device_id))
+            .into_iter()
+            .collect(),
+        _ => Vec::new(),
+    };
+    lines.push("It is gone for good then, for everybody.".to_owned());
+    let title = format!("Delete {}?", format::plural(over.len() as u64, "recording"));
+    let doing = match over.len() {
+        1 => "delete the recording".to_owned(),
+        n => format!("delete {}", format::plural(n as u64, "recording")),
+    };
+    let task = |id: String| Task::one(ApiRequest::DeleteRecording { id: id.clone() }, id);
+    let what = on_rows("delete", over.into_iter().map(task).collect());
+    ask(app, &title, lines, "Delete", true, Then::Grace(doing, what));
+}
+
+/// Why a recording cannot be deleted.
+pub(super) const STILL_RECORDING: &str = "its session goes on: end that first";
 
 /// What a tunnel is, for people.
 pub const fn kind(kind: TunnelKind) -> &'static str {

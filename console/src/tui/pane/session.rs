@@ -21,7 +21,7 @@ use quarterdeck_protocol::{
 use super::status::Stream;
 use crate::{
     net::tunnel::{Ended, State, Status, closed_text},
-    tui::tunnels::Attach,
+    tui::tunnels::{Attach, Record},
 };
 
 /// The most bytes of keys that wait for a lost connection.
@@ -104,7 +104,7 @@ pub struct Session {
 impl Session {
     pub fn new(what: Attach) -> Self {
         let (tunnel, mode) = match &what {
-            Attach::New(_) => (None, Mode::Owner),
+            Attach::New { .. } => (None, Mode::Owner),
             Attach::Existing { tunnel, mode } => (Some(*tunnel), *mode),
         };
         Self {
@@ -117,6 +117,14 @@ impl Session {
             bytes: (0, 0),
             queue: None,
             lost_keys_told: false,
+        }
+    }
+
+    /// What was asked to be recorded of it.
+    pub const fn record(&self) -> Record {
+        match self.first {
+            Attach::New { record, .. } => record,
+            Attach::Existing { .. } => Record::AsProject,
         }
     }
 
@@ -272,7 +280,10 @@ mod tests {
     }
 
     fn session() -> Session {
-        Session::new(Attach::New("pi-1".parse().expect("an id")))
+        Session::new(Attach::New {
+            device: "pi-1".parse().expect("an id"),
+            record: Record::default(),
+        })
     }
 
     fn status(state: State, age_ms: u64) -> Status {
@@ -389,7 +400,7 @@ mod tests {
             let mut gone_back = session.reopened();
             gone_back.ended(&Ended::Closed(Closed::new(CloseCode::Finished, "")));
             assert_eq!(gone_back.next(), session.first);
-            assert!(matches!(gone_back.next(), Attach::New(_)));
+            assert!(matches!(gone_back.next(), Attach::New { .. }));
         }
     }
 }

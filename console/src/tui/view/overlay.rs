@@ -413,7 +413,7 @@ fn draw_help(canvas: &mut Canvas<'_>, area: Rect, app: &App, top: usize) {
                 .filter(|key| is_meant(context, spec, **key))
                 .map(ToString::to_string)
                 .collect();
-            if is_idle(context, spec) || (keys.is_empty() && !all.is_empty()) {
+            if is_idle(context, spec) || keys.is_empty() {
                 continue;
             }
             let mut title = spec.title.to_owned();

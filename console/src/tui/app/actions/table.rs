@@ -3,9 +3,12 @@
 use quarterdeck_protocol::api::Role;
 
 use super::{Action as A, Action, Context as C, Context, Needs, Spec};
-use crate::tui::pane::{
-    copy::Take,
-    layout::{Direction, Split},
+use crate::tui::{
+    pane::{
+        copy::Take,
+        layout::{Direction, Split},
+    },
+    tunnels::Record,
 };
 
 const EVERY_SCREEN: &[Context] = &[C::Global];
@@ -17,6 +20,9 @@ const MOVING: &[Context] = &[C::Global, C::Scroll];
 const FILTERED: &[Context] = &[C::List, C::Wizard];
 const SEARCHED: &[Context] = &[C::Viewer, C::Scroll];
 const PREFIX: &[Context] = &[C::Prefix];
+/// Where something is about a device.
+const WITH_DEVICE: &[Context] =
+    &[C::Overview, C::Devices, C::Device, C::Commands, C::Command, C::Alerts, C::Tunnels];
 const OPERATOR: Needs = Needs::Role(Role::Operator);
 const ADMIN: Needs = Needs::Role(Role::Admin);
 
@@ -274,14 +280,30 @@ pub const ACTIONS: &[Spec] = &[
         .dangerous(),
     // Terminals on devices.
     change(
-        A::Terminal,
+        A::Terminal(Record::AsProject),
         "terminal",
         "Open a terminal on the device",
-        &[C::Overview, C::Devices, C::Device, C::Commands, C::Command, C::Alerts, C::Tunnels],
+        WITH_DEVICE,
         &["t"],
         OPERATOR,
     )
     .foot("terminal", 3),
+    change(
+        A::Terminal(Record::Output),
+        "terminal.recorded",
+        "Open a recorded terminal",
+        WITH_DEVICE,
+        &[],
+        OPERATOR,
+    ),
+    change(
+        A::Terminal(Record::OutputAndKeys),
+        "terminal.recorded_keys",
+        "Open a recorded terminal, typed keys too",
+        WITH_DEVICE,
+        &[],
+        OPERATOR,
+    ),
     read(A::TunnelWatch, "tunnel.watch", "Watch it", &[C::Tunnels], &["w"]).foot("watch", 3),
     change(
         A::TunnelCopilot,
@@ -305,6 +327,15 @@ pub const ACTIONS: &[Spec] = &[
         &["s"],
     )
     .foot("save", 4),
+    change(
+        A::RecordingDelete,
+        "recording.delete",
+        "Delete it for good",
+        &[C::Recordings],
+        &["D"],
+        ADMIN,
+    )
+    .dangerous(),
     read(A::PlayerPause, "player.pause", "Play, or pause", &[C::Player], &["Space"])
         .foot("play/pause", 1),
     read(A::PlayerSlower, "player.slower", "Slower", &[C::Player], &["-", "<"]).foot("slower", 5),

@@ -20,7 +20,7 @@ use crate::tui::{
         session::End,
     },
     theme::Tone,
-    tunnels::{Attach, TunnelCall},
+    tunnels::{Attach, Record, TunnelCall},
 };
 
 /// Does an action in the panes; `false` when it is none of theirs.
@@ -101,11 +101,12 @@ pub(super) fn go_to_tab(app: &mut App, tab: usize, effects: &mut Vec<Effect>) {
     tell_focus(app, before, effects);
 }
 
-/// One more terminal on the device of the pane in focus.
+/// One more terminal on the device of the pane in focus, recorded as that one is.
 fn another(app: &mut App, put: impl FnOnce(&mut Tabs, PaneId, Rect) -> Result<(), Refused>) {
     let Some(focused) = app.panes.focused() else { return };
     let Some(device) = focused.device.clone() else { return };
-    let state = app.panes.new_pane(device.clone(), Attach::New(device));
+    let record = focused.session.record();
+    let state = app.panes.new_pane(device.clone(), Attach::New { device, record });
     if let Err(refused) = app.panes.insert(state, put) {
         app.toast(refused.to_string(), Tone::Warn);
     }
@@ -201,7 +202,7 @@ pub(super) fn detach(app: &mut App, id: PaneId, effects: &mut Vec<Effect>) {
 /// Opens again what ended, in the same pane.
 pub(super) fn reopen(app: &mut App, id: PaneId, effects: &mut Vec<Effect>) {
     if app.read_only
-        && app.panes.get(id).is_some_and(|pane| matches!(pane.session.next(), Attach::New(_)))
+        && app.panes.get(id).is_some_and(|pane| matches!(pane.session.next(), Attach::New { .. }))
     {
         return app.toast("read-only: no new terminal can be opened", Tone::Warn);
     }
@@ -217,7 +218,7 @@ pub fn rename(app: &mut App, name: &str) {
 }
 
 /// Opens a terminal on each device that the screen is about.
-pub fn open_here(app: &mut App) {
+pub fn open_here(app: &mut App, record: Record) {
     let devices = crate::tui::app::subjects::devices_under(app);
     let most = crate::tui::pane::layout::PANES_MAX;
     match devices.len() {
@@ -228,6 +229,6 @@ pub fn open_here(app: &mut App) {
                 Tone::Warn,
             );
         }
-        _ => open_terminals(app, devices),
+        _ => open_terminals(app, devices, record),
     }
 }

@@ -29,6 +29,7 @@ use crate::tui::{
         widget::View,
     },
     theme::Tone,
+    tunnels::Record,
     view::{
         canvas::{Canvas, cut_bottom, cut_top, width},
         overlay::wrapped,
@@ -90,7 +91,10 @@ fn none(canvas: &mut Canvas<'_>, area: Rect, app: &App) {
     let key = |action| app.keymap.hint(action).unwrap_or_default();
     let lines = [
         ("No terminal is open.".to_owned(), Tone::Muted),
-        (format!("{} on a device opens one.", key(Action::Terminal)), Tone::Faint),
+        (
+            format!("{} on a device opens one.", key(Action::Terminal(Record::AsProject))),
+            Tone::Faint,
+        ),
         (format!("{} lists those that are open elsewhere.", key(Action::Screen(7))), Tone::Faint),
     ];
     let y = area.y + area.height.saturating_sub(lines.len() as u16) / 3;
