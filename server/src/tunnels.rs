@@ -38,6 +38,7 @@ mod way;
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     path::PathBuf,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
@@ -130,6 +131,8 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     /// A tunnel is stored that could not be read to be served.
     missed: Notify,
+    /// One that was not yet among the sessions is, or will not be.
+    started: Notify,
     stopping: CancellationToken,
     tasks: TaskTracker,
 }
@@ -181,6 +184,7 @@ impl Tunnels {
             link,
             state: Mutex::new(State { is_broker_up, ..State::default() }),
             missed: Notify::new(),
+            started: Notify::new(),
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
         }))
@@ -283,18 +287,27 @@ impl Tunnels {
     }
 
     /// Serves a tunnel that was just stored; one that is served already, or over, is left alone.
-    /// While the store cannot be read it waits for that.
-    pub(crate) async fn start(&self, id: TunnelId) {
-        if let Err(error) = self.try_start(id).await {
-            tracing::warn!(tunnel_id = %id, %error, "a tunnel that is stored could not be read; it is tried again");
-            self.0.missed.notify_one();
+    /// While the store cannot be read it waits for that. Tells whether it was this call that
+    /// began it, or found that there is nothing to begin.
+    pub(crate) async fn start(&self, id: TunnelId) -> bool {
+        let tunnels = self.clone();
+        // Whoever asked may go away meanwhile: what was begun is not left half done.
+        let started = self.0.tasks.spawn(async move { tunnels.try_start(id).await });
+        match started.await {
+            Ok(Ok(is_ours)) => is_ours,
+            Ok(Err(error)) => {
+                tracing::warn!(tunnel_id = %id, %error, "a tunnel that is stored could not be read; it is tried again");
+                self.0.missed.notify_one();
+                true
+            }
+            Err(_) => true,
         }
     }
 
-    async fn try_start(&self, id: TunnelId) -> Result<(), StoreError> {
+    async fn try_start(&self, id: TunnelId) -> Result<bool, StoreError> {
         // Read after it is known that nobody serves it: what was over by then is seen to be.
         if !self.0.lock().begin(id) {
-            return Ok(());
+            return Ok(false);
         }
         let started = async {
             // No reader is held while it is begun: that waits for disks.
@@ -302,10 +315,11 @@ impl Tunnels {
             if let Some(about) = about {
                 self.serve(about).await;
             }
-            Ok(())
+            Ok(true)
         };
         let started = started.await;
         self.0.lock().starting.remove(&id);
+        self.0.started.notify_waiters();
         started
     }
 
@@ -349,13 +363,20 @@ impl Tunnels {
         self.0.lock().sessions.get(&id).cloned()
     }
 
-    /// The same, and of one that is stored and was not served yet.
+    /// The same, and of one that is stored and was not served yet, whoever begins to.
     pub(crate) async fn session_or_start(&self, id: TunnelId) -> Option<Arc<Session>> {
-        if let Some(session) = self.session(id) {
-            return Some(session);
+        loop {
+            let mut started = pin!(self.0.started.notified());
+            started.as_mut().enable();
+            if let Some(session) = self.session(id) {
+                return Some(session);
+            }
+            if self.start(id).await {
+                return self.session(id);
+            }
+            // Somebody else does.
+            started.await;
         }
-        self.start(id).await;
-        self.session(id)
     }
 
     /// The sessions that somebody asks for.

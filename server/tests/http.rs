@@ -32,5 +32,7 @@ mod postgres;
 mod private_postgres;
 #[path = "http/program.rs"]
 mod program;
+#[path = "http/tunnels.rs"]
+mod tunnels;
 #[path = "http/uploads.rs"]
 mod uploads;

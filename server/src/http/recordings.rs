@@ -106,16 +106,22 @@ pub(super) async fn events(
             .map_err(|_| Error::invalid("cursor", "expected a next_cursor of this listing"))?,
     };
     let (recording, place) = found(&app, &member, &id).await?;
-    let (reader, now_ms) = (&member.caller.name, app.clock.now().steady_ms);
-    if skip == 0 || !app.views.goes_on(reader, &recording.id, now_ms) {
-        let detail = if skip == 0 { Value::Null } else { json!({ "from_event": skip }) };
-        Look::new(&app, &member, "recording.view", &recording).ok(detail).await?;
-        app.views.began(reader, &recording.id, now_ms);
-    }
     let limit = paging.limit as usize;
     let recorded = recorded(&member.project, &recording, place);
-    let read = blocking(move || cast::events(&recorded, skip, limit)).await?;
-    let (items, total) = read;
+    let read = blocking(move || cast::events(&recorded, skip, limit)).await;
+    let (reader, now_ms) = (&member.caller.name, app.clock.now().steady_ms);
+    let look = Look::new(&app, &member, "recording.view", &recording);
+    let (items, total) = match read {
+        Ok(read) => read,
+        Err(error) => {
+            look.note(AuditOutcome::Failed, json!({ "problem": error.detail })).await?;
+            return Err(error);
+        }
+    };
+    if skip == 0 || !app.views.goes_on(reader, &recording.id, now_ms) {
+        look.ok(if skip == 0 { Value::Null } else { json!({ "from_event": skip }) }).await?;
+        app.views.began(reader, &recording.id, now_ms);
+    }
     let next = skip + items.len() as u64;
     let next_cursor = (next < total).then(|| paging.after(&next.to_string()));
     Ok(axum::Json(Page { items, next_cursor, total }))

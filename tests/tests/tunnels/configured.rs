@@ -12,7 +12,6 @@ use quarterdeck_tests::{
     tunnel::{Console, wait_tunnel},
 };
 use reqwest::Method;
-use serde_json::json;
 
 use super::terminal;
 
@@ -86,15 +85,4 @@ async fn how_much_output_is_kept() -> Result<()> {
     let late = Console::attach(fleet.api(), &tunnel, "owner");
     let is_cut = |message: &ServerMessage| matches!(message, ServerMessage::Snapshot { dropped_bytes, .. } if *dropped_bytes > 2_000_000);
     late.hears("that the oldest output is gone", is_cut).await.map(drop)
-}
-
-#[tokio::test]
-async fn how_long_a_recording_may_be() -> Result<()> {
-    let fleet = fleet("--recording-max-mb", "1").await?;
-    let _device = fleet.device("pi-1").await?;
-    let mut request = terminal("head -c 4000000 /dev/urandom | base64; cat");
-    request["record"] = json!(true);
-    let (tunnel, _console) = Console::create(fleet.api(), &request).await?;
-    assert_eq!(reason(&fleet, &tunnel).await?, CloseCode::RecordingFailed);
-    Ok(())
 }

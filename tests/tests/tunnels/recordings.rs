@@ -376,11 +376,12 @@ async fn a_recording_of_which_something_is_missing_is_neither_whole_nor_given_as
     }
     // Who finds the damage is not the only one who learns of it; the command line checks, too.
     let path = format!("@/audit?object=recording:{id}&outcome=failed");
-    wait_for("both in the audit log", || async {
+    wait_for("all of it in the audit log", || async {
         let failed: Vec<AuditEntry> = api.list(&path).await?;
         let of = |action: &str| failed.iter().filter(|e| e.action == action).count();
         let has_problem = failed.iter().all(|e| e.detail["problem"].is_string());
-        let is_told = has_problem && of("recording.verify") == 4 && of("recording.export") == 6;
+        let told = ["verify", "export", "view"].map(|what| of(&format!("recording.{what}")));
+        let is_told = has_problem && told == [4, 6, 2];
         Ok(if is_told { Look::Ready(()) } else { Look::not_yet(format!("{failed:?}")) })
     })
     .await?;

@@ -184,10 +184,13 @@ impl Parser {
             }
             let Some(&byte) = rest.first() else { return rest };
             match byte {
-                0x1b => {
-                    self.start_escape();
-                    return &rest[1..];
-                }
+                0x1b => match self.whole_csi(rest, sink) {
+                    Some(length) => rest = &rest[length..],
+                    None => {
+                        self.start_escape();
+                        return &rest[1..];
+                    }
+                },
                 0x7f => rest = &rest[1..],
                 0x00..=0x1f => {
                     sink.control(byte);
@@ -206,6 +209,39 @@ impl Parser {
                 }
             }
         }
+    }
+
+    /// Takes a control sequence of nothing but numbers, most often a colour, that no chunk cuts:
+    /// without a stop at each byte. Says how long it was; `None` for all others.
+    fn whole_csi(&mut self, bytes: &[u8], sink: &mut impl Sink) -> Option<usize> {
+        let body = bytes.strip_prefix(b"\x1b[")?;
+        self.csi = Csi::EMPTY;
+        let csi = &mut self.csi;
+        let (mut at, mut value, mut is_given) = (0, 0_u32, 0_u32);
+        for (index, &byte) in body.iter().enumerate() {
+            match byte {
+                b'0'..=b'9' => {
+                    value = (value * 10 + u32::from(byte - b'0')).min(u32::from(u16::MAX));
+                    is_given = 1;
+                }
+                b';' if at + 1 < PARAMS_MAX => {
+                    csi.params[at] = value as u16;
+                    csi.given |= is_given << at;
+                    (at, value, is_given) = (at + 1, 0, 0);
+                }
+                0x40..=0x7e => {
+                    csi.params[at] = value as u16;
+                    csi.given |= is_given << at;
+                    // No parameter at all is none, not one without digits.
+                    csi.count = if index == 0 { 0 } else { at as u8 + 1 };
+                    csi.last = byte;
+                    sink.csi(csi);
+                    return Some(index + b"\x1b[".len() + 1);
+                }
+                _ => return None,
+            }
+        }
+        None
     }
 
     /// Takes characters beyond ASCII, up to the first byte that is none of them.
