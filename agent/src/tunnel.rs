@@ -68,7 +68,7 @@ const TERMINAL: StreamConfig = StreamConfig {
 /// Pipes and connections.
 const BULK: StreamConfig = StreamConfig {
     is_urgent: false,
-    window_bytes: limits::WINDOW_DEFAULT_BYTES,
+    window_bytes: limits::WINDOW_BULK_BYTES,
     buffer_bytes: 2 * BUFFER_BYTES,
     waiting_bytes: 2 * BUFFER_BYTES,
     gather: GATHER,

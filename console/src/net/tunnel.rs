@@ -73,7 +73,7 @@ const KEYS: StreamConfig = StreamConfig {
 /// Pipes and connections.
 const BULK: StreamConfig = StreamConfig {
     is_urgent: false,
-    window_bytes: limits::WINDOW_DEFAULT_BYTES,
+    window_bytes: limits::WINDOW_BULK_BYTES,
     buffer_bytes: 512 * 1024,
     waiting_bytes: 512 * 1024,
     gather: Gather { bytes: limits::GATHER_MAX_BYTES, wait_us: limits::GATHER_MAX_US },

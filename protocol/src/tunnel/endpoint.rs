@@ -226,7 +226,8 @@ impl Endpoint {
             return Err(Refused::TooMany);
         }
         let key = StreamKey { tunnel, stream: known.next_own };
-        if !self.admit(key, &config, WINDOW_SHARES, |key, config| Stream::open(key, config, now)) {
+        let share = self.share(key.tunnel);
+        if !self.admit(key, &config, share, |key, config| Stream::open(key, config, now)) {
             return Err(Refused::TooMany);
         }
         let known = self.tunnels.get_mut(&tunnel).ok_or(Refused::NoTunnel)?;
@@ -252,7 +253,8 @@ impl Endpoint {
         let is_free = !self.streams.contains_key(&key);
         // All that it asks for: an earlier life may have granted as much.
         let make = |key, config| Stream::resume(key, config, checkpoint, now);
-        if is_free && self.admit(key, &config, 1, make) { Ok(()) } else { Err(Refused::TooMany) }
+        let is_admitted = is_free && self.admit(key, &config, u32::MAX, make);
+        if is_admitted { Ok(()) } else { Err(Refused::TooMany) }
     }
 
     /// Opens one of our own streams under the id and in the life that somebody gave
@@ -277,7 +279,8 @@ impl Endpoint {
         if key.stream < known.next_own || self.streams.contains_key(&key) {
             return Err(Refused::NoStream);
         }
-        if !self.admit(key, &config, WINDOW_SHARES, |key, config| Stream::open(key, config, now)) {
+        let share = self.share(key.tunnel);
+        if !self.admit(key, &config, share, |key, config| Stream::open(key, config, now)) {
             return Err(Refused::TooMany);
         }
         let known = self.tunnels.get_mut(&key.tunnel).ok_or(Refused::NoTunnel)?;
@@ -285,17 +288,30 @@ impl Endpoint {
         Ok(())
     }
 
-    /// Takes a stream if there is room; its window is at most one of so many shares of what is left.
+    /// What is left of the sum of all windows.
+    const fn free_windows(&self) -> u64 {
+        self.config.windows_max_bytes.saturating_sub(self.used.windows_bytes)
+    }
+
+    /// The window that a new stream of a tunnel may have.
+    fn share(&self, tunnel: u32) -> u32 {
+        let open = self.tunnels.get(&tunnel).map_or(0, |tunnel| tunnel.streams);
+        let to_come = (self.config.streams_max + STREAMS_ENDING_MAX).saturating_sub(open) as u64;
+        let kept = to_come * u64::from(CREDIT_FIRST_BYTES);
+        let rest = self.free_windows().saturating_sub(kept) / WINDOW_SHARES;
+        CREDIT_FIRST_BYTES.saturating_add(u32::try_from(rest).unwrap_or(u32::MAX))
+    }
+
+    /// Takes a stream if there is room; its window is at most so large.
     fn admit(
         &mut self,
         key: StreamKey,
         config: &StreamConfig,
-        shares: u64,
+        window_max_bytes: u32,
         make: impl FnOnce(StreamKey, StreamConfig) -> Stream,
     ) -> bool {
-        let free = self.config.windows_max_bytes.saturating_sub(self.used.windows_bytes);
-        let share = u32::try_from(free / shares).unwrap_or(u32::MAX).max(CREDIT_FIRST_BYTES);
-        let window_bytes = config.window_bytes.min(share);
+        let free = self.free_windows();
+        let window_bytes = config.window_bytes.min(window_max_bytes);
         let window = u64::from(window_bytes.max(CREDIT_FIRST_BYTES));
         let ending = if self.side.has_opened(key.stream) { 0 } else { STREAMS_ENDING_MAX };
         let Some(tunnel) = self.tunnels.get_mut(&key.tunnel) else { return false };
@@ -374,7 +390,7 @@ impl Endpoint {
 
     /// Sets how much may wait here to be read; what was granted stays granted.
     pub fn set_window(&mut self, key: StreamKey, bytes: u32, now: Tick) {
-        let free = self.config.windows_max_bytes.saturating_sub(self.used.windows_bytes);
+        let free = self.free_windows();
         self.change(key, |stream| {
             let most = free.saturating_add(stream.reserved_bytes());
             stream.set_window(u32::try_from(most).unwrap_or(u32::MAX).min(bytes), now);
@@ -462,7 +478,8 @@ impl Endpoint {
             // Those before it are in lives of their own: the first, until they say another.
             let life = if stream == frame.key.stream { frame.epoch.from } else { 1 };
             let make = |key, config| Stream::accept(key, config, life, now);
-            if !self.admit(key, &incoming, WINDOW_SHARES, make) {
+            let share = self.share(key.tunnel);
+            if !self.admit(key, &incoming, share, make) {
                 let busy = Closed::new(CloseCode::Busy, "as many streams as may be are open");
                 let (relic, _) = Stream::accept(key, incoming, life, now).into_relic(Some(busy));
                 if let Some(tunnel) = self.tunnels.get_mut(&key.tunnel) {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::tunnel::{
     frame::Epoch,
-    limits::WINDOW_DEFAULT_BYTES,
+    limits::{WINDOW_BULK_BYTES, WINDOW_DEFAULT_BYTES},
     send::Gather,
     stream::{Checkpoint, Unsent},
 };
@@ -271,7 +271,7 @@ fn after_a_restart_no_stream_gets_less_than_an_earlier_life_granted() {
 
 #[test]
 fn as_many_streams_as_may_be_find_room_for_a_window_each() {
-    let usual = StreamConfig { window_bytes: WINDOW_DEFAULT_BYTES, ..config(false) };
+    let usual = StreamConfig { window_bytes: WINDOW_BULK_BYTES, ..config(false) };
     let [mut near, mut device] = [Side::Near, Side::Device].map(|side| {
         let mut end = Endpoint::new(side, EndpointConfig::default());
         assert!(end.add_tunnel(1, usual) && end.add_tunnel(2, usual));
@@ -279,12 +279,13 @@ fn as_many_streams_as_may_be_find_room_for_a_window_each() {
         end
     });
     let first = near.open(1, usual, NOW).expect("room");
-    assert_eq!(near.used().windows_bytes, u64::from(WINDOW_DEFAULT_BYTES), "the first gets all");
-    let rest: Vec<_> = (1..STREAMS_MAX).map(|_| near.open(1, usual, NOW).expect("room")).collect();
+    let second = near.open(1, usual, NOW).expect("room");
+    assert_eq!(near.used().windows_bytes, 2 * u64::from(WINDOW_BULK_BYTES), "the first get all");
+    let rest: Vec<_> = (2..STREAMS_MAX).map(|_| near.open(1, usual, NOW).expect("room")).collect();
     // Another tunnel of the device still finds some.
     let other = near.open(2, usual, NOW).expect("room");
     exchange(&mut near, &mut device);
-    assert!(rest.iter().chain([&first, &other]).all(|key| device.status(*key).is_some()));
+    assert!(rest.iter().chain([&first, &second, &other]).all(|key| device.status(*key).is_some()));
     assert!(device.used().windows_bytes <= EndpointConfig::default().windows_max_bytes);
 }
 

@@ -20,16 +20,19 @@ pub const CREDIT_FIRST_BYTES: u32 = 64 * 1024;
 pub const WINDOW_MIN_BYTES: u32 = 16 * 1024;
 pub const WINDOW_DEFAULT_BYTES: u32 = 256 * 1024;
 pub const WINDOW_MAX_BYTES: u32 = 4 * 1024 * 1024;
+/// That of pipes and connections: what a tunnel may have under way. With half of it a
+/// connection carried 460 MB/s instead of 575, for its writer waited to hear that some had come.
+pub const WINDOW_BULK_BYTES: u32 = TUNNEL_FLIGHT_MAX_BYTES as u32;
 /// Segments that wait for the bytes before them; over it they are sent again.
 pub const HELD_MAX_SEGMENTS: usize = 64;
 /// Streams of one tunnel that may be open at once.
 pub const STREAMS_MAX: usize = 256;
 /// So many more are taken of a peer: those that it knows to be over, and this end not yet.
 pub const STREAMS_ENDING_MAX: usize = 64;
-/// Of what is left of the sum of all windows, a new stream gets one part of so many, and
-/// [`CREDIT_FIRST_BYTES`] at least: the first get all that they ask for, and the last of
-/// [`STREAMS_MAX`] still find room.
-pub const WINDOW_SHARES: u64 = 128;
+/// Of the sum of all windows [`CREDIT_FIRST_BYTES`] are kept for each stream that a tunnel may
+/// still open. A new one gets as much, and one part of so many of the rest: the first get all
+/// that they ask for, and the last still finds room.
+pub const WINDOW_SHARES: u64 = 26;
 /// Streams of one tunnel that ended and whose last words are remembered.
 pub const LINGERING_MAX: usize = 1_024;
 /// Answers to frames of tunnels that are not known, that may wait to be sent.
