@@ -184,13 +184,13 @@ impl Parser {
             }
             let Some(&byte) = rest.first() else { return rest };
             match byte {
-                0x1b => match self.whole_csi(rest, sink) {
-                    Some(length) => rest = &rest[length..],
-                    None => {
+                0x1b => {
+                    let Some(length) = self.whole_csi(rest, sink) else {
                         self.start_escape();
                         return &rest[1..];
-                    }
-                },
+                    };
+                    rest = &rest[length..];
+                }
                 0x7f => rest = &rest[1..],
                 0x00..=0x1f => {
                     sink.control(byte);

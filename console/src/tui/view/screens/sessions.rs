@@ -105,9 +105,13 @@ fn peek_recording(canvas: &mut Canvas<'_>, area: Rect, app: &App, recording: &Re
         .ended_at
         .map_or_else(|| "it goes on".to_owned(), |at| format::utc_and_local(at, &app.zone));
     y = panel::fact(canvas, rest, y, "Ended", &ended, Tone::Text);
-    let kept = recording
-        .expires_at
-        .map_or_else(|| "-".to_owned(), |at| format!("until {}", format::utc(at)));
+    let mut kept = recording.expires_at.map_or_else(
+        || "its days begin with its end".to_owned(),
+        |at| format!("until {}", format::utc(at)),
+    );
+    if recording.has_input {
+        kept.push_str(", typed keys too");
+    }
     y = panel::fact(canvas, rest, y, "Kept", &kept, Tone::Text);
     panel::fact(canvas, rest, y, "Id", &recording.id, Tone::Muted);
 }
