@@ -155,6 +155,9 @@ impl Api {
     }
 
     pub fn url(&self, path: &str) -> String {
+        if path == "/metrics" {
+            return format!("{}{path}", self.base);
+        }
         match path.strip_prefix('@') {
             Some(rest) => format!("{}/api/v1/projects/{}{rest}", self.base, self.project),
             None => format!("{}/api/v1{path}", self.base),
