@@ -278,6 +278,7 @@ async fn what_the_metrics_say_of_tunnels_is_so() -> Result<()> {
     measures(&["quarterdeck_tunnels_open 1", "quarterdeck_tunnel_consoles 1"]).await?;
     console.write("\n").await?;
     console.closed().await?;
+    drop(console);
     measures(&[
         "quarterdeck_tunnels_open 0",
         "quarterdeck_tunnel_consoles 0",
