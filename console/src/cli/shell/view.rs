@@ -122,7 +122,8 @@ impl View {
             }
             Piece::Snapshot { size, screen, offset, dropped_bytes } => {
                 let left_out = self.shown.snapshot(offset, screen.len(), dropped_bytes);
-                let rows = self.model.screen().size().rows;
+                // The operator's own: a watcher's is not that of the session.
+                let rows = terminal_size().map_or(NO_TERMINAL.1, |size| size.rows.get());
                 self.model = model((size.cols.get(), size.rows.get()));
                 // What is of the past asks for nothing any more.
                 self.model.feed(&screen);
