@@ -8,6 +8,7 @@ mod faults;
 mod forwards;
 mod limits;
 mod panes;
+mod programs;
 mod recordings;
 mod rights;
 mod sessions;
