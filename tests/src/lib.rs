@@ -40,6 +40,7 @@ pub mod fake;
 pub mod faketime;
 pub mod fleet;
 pub mod live;
+pub mod mangler;
 pub mod mosquitto;
 pub mod mqtt;
 pub mod postgres;

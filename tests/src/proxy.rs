@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use crate::mangler::Mangler;
 use anyhow::Result;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -37,6 +38,8 @@ pub enum Fault {
     Delay(Duration),
     /// At most so many bytes a second, each way.
     Throttle { bytes_per_s: u32 },
+    /// QoS 0 messages of MQTT are lost, doubled and reordered, in connections made from now on.
+    Mangle,
     /// Bytes go nowhere and nobody is told: a cable that was pulled.
     Stall,
     /// New connections are closed at once.
@@ -227,11 +230,12 @@ async fn pass(
     passes: impl Fn(&[u8]) -> bool,
 ) {
     let mut buffer = vec![0; CHUNK_MAX_BYTES];
+    let mut mangler = (*faults.borrow() == Fault::Mangle).then(Mangler::default);
     while let Some(length) = read(&mut from, &mut buffer).await {
         loop {
             let fault = *faults.borrow_and_update();
             match fault {
-                Fault::None | Fault::Refuse => break,
+                Fault::None | Fault::Refuse | Fault::Mangle => break,
                 Fault::Delay(delay) => {
                     sleep(delay).await;
                     break;
@@ -251,7 +255,11 @@ async fn pass(
         if !passes(&buffer[..length]) {
             break;
         }
-        if to.write_all(&buffer[..length]).await.is_err() {
+        let written = match &mut mangler {
+            Some(mangler) => to.write_all(&mangler.pass(&buffer[..length])).await,
+            None => to.write_all(&buffer[..length]).await,
+        };
+        if written.is_err() {
             return;
         }
     }

@@ -63,6 +63,30 @@ async fn a_terminal_survives_a_network_that_is_cut_again_and_again() -> Result<(
 }
 
 #[tokio::test]
+async fn frames_that_are_lost_doubled_and_reordered_cost_time_and_no_byte() -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let mut device = fleet.device("pi-1").await?;
+    let proxy = Proxy::to(fleet.mqtt_port()?).await?;
+    proxy.set(Fault::Mangle);
+    reroute(&fleet, &mut device, fleet.mqtt_port()?, proxy.port()).await?;
+    let sent = noise(500_000);
+    let (_, console) = Console::create(fleet.api(), &terminal(ECHO)).await?;
+    console.shows("ready").await?;
+    console.write(sent.clone()).await?;
+    console.shows_bytes(sent.len() + 5).await?;
+    let shown = console.output();
+    assert!(shown[5..] == sent, "what came back differs: {} bytes", shown.len());
+    // And pipes, which are acknowledged from end to end.
+    let (_, console) = Console::create(fleet.api(), &exec("cat")).await?;
+    console.write(sent.clone()).await?;
+    console.finish()?;
+    let received = console.received(MAIN).await?;
+    assert!(received.bytes == sent, "what came back differs: {} bytes", received.bytes.len());
+    assert_eq!(received.exit, Some(Exit::Code(0)));
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_server_that_is_killed_three_times_in_a_transfer_loses_no_byte() -> Result<()> {
     let mut fleet = Fleet::start().await?;
     let _device = fleet.device("pi-1").await?;
