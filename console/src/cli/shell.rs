@@ -122,6 +122,8 @@ struct Wants {
     id: TunnelId,
     mode: Mode,
     allowed: Allowed,
+    /// It was opened for this, and not before.
+    is_new: bool,
 }
 
 pub async fn run(context: &Context, args: ShellArgs) -> Result<(), CliError> {
@@ -129,7 +131,7 @@ pub async fn run(context: &Context, args: ShellArgs) -> Result<(), CliError> {
     let joined =
         [(args.attach, Mode::Owner), (args.copilot, Mode::Copilot), (args.watch, Mode::Watch)];
     if let Some((id, mode)) = joined.into_iter().find_map(|(id, mode)| Some((id?, mode))) {
-        return attach(context, Wants { id, mode, allowed }).await;
+        return attach(context, Wants { id, mode, allowed, is_new: false }).await;
     }
     let device = args.device.unwrap_or_default();
     let mut request = args.program.request(&device, TunnelKind::Terminal)?;
@@ -161,7 +163,8 @@ async fn open(
     (request.cols, request.rows) = (Some(cols), Some(rows));
     let opened = session::open(context, &request, size).await;
     let (created, attachment) = opened.map_err(|failed| failed.say_for_program())?;
-    serve(context, attachment, Wants { id: created.tunnel.id, mode: Mode::Owner, allowed }).await
+    let id = created.tunnel.id;
+    serve(context, attachment, Wants { id, mode: Mode::Owner, allowed, is_new: true }).await
 }
 
 async fn attach(context: &Context, wants: Wants) -> Result<(), CliError> {
@@ -252,7 +255,12 @@ async fn conclude(
             Err(CliError::Exit(128 + number))
         }
         Over::Unwritable(error) => {
-            attachment.detach();
+            // A program whose output nobody reads ends, as it would here.
+            if wants.is_new && error.kind() == io::ErrorKind::BrokenPipe {
+                attachment.close();
+            } else {
+                attachment.detach();
+            }
             let _ = timeout(FAREWELL, attachment.ended()).await;
             if error.kind() == io::ErrorKind::BrokenPipe {
                 return Err(CliError::Exit(UNREAD));

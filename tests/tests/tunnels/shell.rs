@@ -173,6 +173,11 @@ async fn a_program_whose_output_nobody_reads_any_more_is_ended() -> Result<()> {
         drop(stdout);
         let ended = in_time("its end", child.wait()).await??;
         assert_eq!(ended.code(), Some(128 + 13), "{args:?}");
+        wait_for("its tunnel to be over", || async {
+            let open: Vec<Tunnel> = fleet.api().list("@/tunnels?status=open").await?;
+            Ok(if open.is_empty() { Look::Ready(()) } else { Look::not_yet(open.len()) })
+        })
+        .await?;
     }
     Ok(())
 }

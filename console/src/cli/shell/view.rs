@@ -121,7 +121,12 @@ impl View {
                 shown
             }
             Piece::Snapshot { size, screen, offset, dropped_bytes } => {
+                // Of what was before it was joined nothing was ever here to be missed.
+                let is_first = self.shown == Shown::default();
                 let left_out = self.shown.snapshot(offset, screen.len(), dropped_bytes);
+                let left_out = left_out.filter(|_| !is_first);
+                // What a notice covers is part of the screen that goes.
+                let mut shown = self.uncover();
                 // The operator's own: a watcher's is not that of the session.
                 let rows = terminal_size().map_or(NO_TERMINAL.1, |size| size.rows.get());
                 self.model = model((size.cols.get(), size.rows.get()));
@@ -130,14 +135,13 @@ impl View {
                 if offset == 0 && screen.is_empty() {
                     return Vec::new();
                 }
-                self.notice.forget();
                 if !self.is_terminal {
                     if let Some(left_out) = left_out {
                         note(&format!("quarterdeck: {left_out}"));
                     }
                     return [b"\x1b[H\x1b[2J", &screen[..]].concat();
                 }
-                let mut shown = self.filter.undo();
+                shown.extend(self.filter.undo());
                 shown.extend(scrolled_away(left_out.as_deref(), rows));
                 shown.extend(self.filter.feed(&screen));
                 shown
