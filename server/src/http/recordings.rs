@@ -168,9 +168,9 @@ async fn export<N>(
     };
     let recorded = Arc::new(recorded(&member.project, &recording, place));
     let action = match purpose {
-        RecordingUse::Export => "recording.export",
+        // All of it leaves, whatever it is said to be compared with.
+        RecordingUse::Export | RecordingUse::Verify => "recording.export",
         RecordingUse::View => "recording.view",
-        RecordingUse::Verify => "recording.verify",
     };
     let look = Look::new(app, member, action, &recording);
     let opened = Arc::clone(&recorded);
