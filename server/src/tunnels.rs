@@ -153,6 +153,27 @@ struct State {
     told: VecDeque<(ProjectId, DeviceId, Control)>,
 }
 
+/// What came of beginning to serve a tunnel.
+enum Start {
+    /// It is served, or there is nothing to serve.
+    Done,
+    /// Somebody else serves it or is beginning to.
+    Others,
+}
+
+/// One that is being taken up; however that ends, who waits for it is told.
+struct Starting<'a> {
+    shared: &'a Shared,
+    id: TunnelId,
+}
+
+impl Drop for Starting<'_> {
+    fn drop(&mut self) {
+        self.shared.lock().starting.remove(&self.id);
+        self.shared.started.notify_waiters();
+    }
+}
+
 /// What [`Tunnels`] are made of.
 #[derive(Debug)]
 pub struct Parts {
@@ -287,40 +308,30 @@ impl Tunnels {
     }
 
     /// Serves a tunnel that was just stored; one that is served already, or over, is left alone.
-    /// While the store cannot be read it waits for that. Tells whether it was this call that
-    /// began it, or found that there is nothing to begin.
-    pub(crate) async fn start(&self, id: TunnelId) -> bool {
-        let tunnels = self.clone();
-        // Whoever asked may go away meanwhile: what was begun is not left half done.
-        let started = self.0.tasks.spawn(async move { tunnels.try_start(id).await });
-        match started.await {
-            Ok(Ok(is_ours)) => is_ours,
-            Ok(Err(error)) => {
-                tracing::warn!(tunnel_id = %id, %error, "a tunnel that is stored could not be read; it is tried again");
-                self.0.missed.notify_one();
-                true
-            }
-            Err(_) => true,
+    /// One that cannot be read now is served later.
+    pub(crate) async fn start(&self, id: TunnelId) {
+        if let Err(error) = self.try_start(id).await {
+            self.missed(id, &error);
         }
     }
 
-    async fn try_start(&self, id: TunnelId) -> Result<bool, StoreError> {
+    async fn try_start(&self, id: TunnelId) -> Result<Start, StoreError> {
         // Read after it is known that nobody serves it: what was over by then is seen to be.
         if !self.0.lock().begin(id) {
-            return Ok(false);
+            return Ok(Start::Others);
         }
-        let started = async {
-            // No reader is held while it is begun: that waits for disks.
-            let about = stored::served(&mut self.0.store.read().await?, id).await?;
-            if let Some(about) = about {
-                self.serve(about).await;
-            }
-            Ok(true)
-        };
-        let started = started.await;
-        self.0.lock().starting.remove(&id);
-        self.0.started.notify_waiters();
-        started
+        let _starting = Starting { shared: &self.0, id };
+        // No reader is held while it is begun: that waits for disks.
+        let about = stored::served(&mut self.0.store.read().await?, id).await?;
+        if let Some(about) = about {
+            self.serve(about).await;
+        }
+        Ok(Start::Done)
+    }
+
+    fn missed(&self, id: TunnelId, error: &StoreError) {
+        tracing::warn!(tunnel_id = %id, %error, "a tunnel that is stored could not be read; it is tried again");
+        self.0.missed.notify_one();
     }
 
     /// Serves what is stored and that nobody was told of: its commit was not confirmed, or the
@@ -364,18 +375,24 @@ impl Tunnels {
     }
 
     /// The same, and of one that is stored and was not served yet, whoever begins to.
-    pub(crate) async fn session_or_start(&self, id: TunnelId) -> Option<Arc<Session>> {
+    pub(crate) async fn session_or_start(
+        &self,
+        id: TunnelId,
+    ) -> Result<Option<Arc<Session>>, StoreError> {
         loop {
             let mut started = pin!(self.0.started.notified());
             started.as_mut().enable();
             if let Some(session) = self.session(id) {
-                return Some(session);
+                return Ok(Some(session));
             }
-            if self.start(id).await {
-                return self.session(id);
+            match self.try_start(id).await {
+                Ok(Start::Done) => return Ok(self.session(id)),
+                Ok(Start::Others) => started.await,
+                Err(error) => {
+                    self.missed(id, &error);
+                    return Err(error);
+                }
             }
-            // Somebody else does.
-            started.await;
         }
     }
 

@@ -341,7 +341,7 @@ pub(super) async fn close(
         record_denied(&app, actor, Some(&member.project), "tunnel.kill", &path, asked).await;
         return Err(Error::forbidden("only its user and admins may close a tunnel"));
     }
-    if let Some(session) = app.tunnels.session_or_start(tunnel.id).await {
+    if let Some(session) = app.tunnels.session_or_start(tunnel.id).await? {
         let (reason, message) = if is_own {
             (CloseCode::ClosedByUser, String::new())
         } else {
@@ -467,7 +467,7 @@ async fn attach(
     from: Option<u64>,
     input: Option<(u32, u16)>,
 ) -> Result<Option<console::Console>> {
-    let Some(session) = app.tunnels.session_or_start(id).await else { return Ok(None) };
+    let Some(session) = app.tunnels.session_or_start(id).await? else { return Ok(None) };
     match console::attach(session, caller, mode, from, input).await {
         Ok(console) => Ok(Some(console)),
         Err(NotAttached::Over) => Ok(None),

@@ -40,7 +40,7 @@ async fn what_is_asked_of_a_tunnel_that_is_not_served_yet_is_not_lost() {
     let asked = (0..8).map(|_| fixture.post(&close, &admin, &nothing));
     let ended = async {
         for answer in futures_util::future::join_all(asked).await {
-            answer.expect(200);
+            assert_eq!(answer.expect(200)["close_reason"], "closed_by_user");
         }
         loop {
             let now = fixture.get(&tunnel, &admin).await.expect(200);
