@@ -51,7 +51,10 @@ use self::{
     machine::{Leaving, Machine},
     shared::Shared,
 };
-pub use self::{output::Piece, shared::Stream};
+pub use self::{
+    output::{Piece, Snapshot},
+    shared::Stream,
+};
 use super::{api::Item, client::Client, clock, error::ApiError};
 
 /// Keys that may wait for the device, in bytes; a paste that is longer waits in

@@ -1,7 +1,7 @@
 //! Terminals on devices, from the key that opens one to its end.
 
 use quarterdeck_console::{
-    net::tunnel::{Ended, Piece, State, Status},
+    net::tunnel::{Ended, Piece, Snapshot, State, Status},
     tui::{
         effects::{Effect, NetEvent},
         pane::{layout::PaneId, notices::Allowed},
@@ -12,7 +12,7 @@ use quarterdeck_console::{
 use quarterdeck_protocol::{
     api::Role,
     tunnel::{
-        mark::Size,
+        mark::{Mark, Size},
         session::{Mode, Watcher},
     },
 };
@@ -284,15 +284,23 @@ fn output_that_was_left_out_has_a_line_in_the_scrollback() {
         runner.pass_ms(250);
     }
     let size = Size::new(98, 26).expect("a size");
-    // As much as the pane has not had: what it was shown before does not count.
-    for (offset, dropped_bytes, line) in [
-        (3_100_000, 0, "--- 3.1 MB of output left out here ---"),
-        (99_100_000, 64_000_000, "--- 96 MB of output left out here; the session's first 64 MB"),
-    ] {
+    let brings = |runner: &mut Runner, offset, painted_from, dropped_bytes| {
         let screen = "after\r\n".repeat(30).into();
-        runner.brings(0, Piece::Snapshot { offset, size, screen, dropped_bytes });
-        assert!(!runner.shows("left out here"), "{}", runner.text());
-        runner.keys("C-g /").text_in("left out here").keys("Enter");
+        let snapshot = Snapshot { offset, size, screen, painted_from, dropped_bytes };
+        runner.brings(0, Piece::Snapshot(snapshot));
+        assert!(!runner.shows("of output left out"), "{}", runner.text());
+        runner.keys("C-g /").text_in("left out").keys("Enter");
+    };
+    // All of it is there: a mark is none of the bytes, nor is what the pane was shown before.
+    runner.brings(0, Piece::Mark { offset: 9_999, mark: Mark::Resize(size) });
+    brings(&mut runner, 10_300, 10_000, 0);
+    assert!(!runner.shows("of output left out"), "{}", runner.text());
+    runner.keys("Esc");
+    for (offset, dropped_bytes, line) in [
+        (3_110_300, 0, "--- 3.1 MB of output left out ---"),
+        (99_110_300, 64_000_000, "--- 96 MB of output left out; the session's first 64 MB"),
+    ] {
+        brings(&mut runner, offset, offset - 300, dropped_bytes);
         assert!(runner.shows(line), "{}", runner.text());
         runner.keys("Esc");
     }

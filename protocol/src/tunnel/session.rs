@@ -144,6 +144,8 @@ pub enum ServerMessage {
         /// Base64 of terminal output that paints the screen of a new terminal. It is
         /// of the past: what in it asks the terminal something is not to be answered.
         screen: String,
+        /// The output from here to `offset` is in it.
+        painted_from: u64,
         /// Earlier output that is gone, in bytes.
         dropped_bytes: u64,
     },

@@ -375,13 +375,13 @@ impl Terminal {
 
     /// The screen as it is now, made of the newest output.
     pub(super) async fn snapshot(&self) -> Result<(u64, ServerMessage), LogError> {
-        let (first, start, end, newest, modes, size) = {
+        let (dropped_bytes, offset, from, start, newest, modes, size) = {
             let state = self.lock();
             let (start, end) = (state.recent.start(), state.recent.end());
-            let newest = state.recent.from(start, u64::MAX).unwrap_or_default();
-            (state.first, start, end, newest, state.modes.clone(), state.size)
+            let from = end.saturating_sub(PAINTED_MAX_BYTES as u64).max(state.first);
+            let newest = state.recent.from(from.max(start), u64::MAX).unwrap_or_default();
+            (state.first, end, from, start, newest, state.modes.clone(), state.size)
         };
-        let from = end.saturating_sub(PAINTED_MAX_BYTES as u64).max(first);
         let older = if from < start {
             let place = self.place.clone();
             let read = tokio::task::spawn_blocking(move || read_output(&place, from, start - from));
@@ -392,35 +392,37 @@ impl Terminal {
         } else {
             Vec::new()
         };
-        let mut tail: Vec<u8> = Vec::new();
-        for bytes in bytes_of(&older).chain(bytes_of(&newest)) {
-            tail.extend_from_slice(bytes);
-        }
-        let screen = screen(&modes, &tail, from > 0);
-        let message = ServerMessage::Snapshot { offset: end, size, screen, dropped_bytes: first };
-        Ok((end, message))
+        let (painted_from, screen) = paint(&modes, from, &[older, newest].concat());
+        let message = ServerMessage::Snapshot { offset, size, screen, painted_from, dropped_bytes };
+        Ok((offset, message))
     }
 }
 
-/// Paints the end of some output, as Base64.
-fn screen(modes: &Modes, output: &[u8], is_cut: bool) -> String {
-    let is_cut = is_cut || output.len() > PAINTED_MAX_BYTES;
-    let mut tail = &output[output.len().saturating_sub(PAINTED_MAX_BYTES)..];
-    if is_cut {
-        // Not in the middle of a sequence or a character, if there is a line to begin with.
-        let line = tail.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        tail = &tail[line.min(tail.len())..];
+/// Paints the output that begins at `from`, as Base64, and tells from where on it did.
+fn paint(modes: &Modes, from: u64, output: &[(u64, Content)]) -> (u64, String) {
+    let bytes = bytes_of(output).map(|bytes| &bytes[..]).collect::<Vec<_>>().concat();
+    if from == 0 {
+        return (0, STANDARD.encode(bytes));
     }
-    let (before, after) = (modes.before(), modes.after());
-    let mut painted = Vec::with_capacity(tail.len() + before.len() + after.len());
-    if is_cut {
-        painted.extend_from_slice(before.as_bytes());
+    // Not in the middle of a sequence or a character, if there is a line to begin with.
+    let line = bytes.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let painted = [modes.before().as_bytes(), &bytes[line..], modes.after().as_bytes()].concat();
+    (after_bytes(from, output, line), STANDARD.encode(painted))
+}
+
+/// Where the first so many bytes of the output that begins at `from` end.
+fn after_bytes(from: u64, output: &[(u64, Content)], mut bytes: usize) -> u64 {
+    let mut end = from;
+    for (offset, content) in output {
+        if bytes == 0 {
+            break;
+        }
+        let Content::Bytes(piece) = content else { continue };
+        let taken = bytes.min(piece.len());
+        bytes -= taken;
+        end = offset + taken as u64;
     }
-    painted.extend_from_slice(tail);
-    if is_cut {
-        painted.extend_from_slice(after.as_bytes());
-    }
-    STANDARD.encode(painted)
+    end
 }
 
 fn read_output(place: &Place, from: u64, most: u64) -> Result<Vec<(u64, Content)>, LogError> {
@@ -481,4 +483,37 @@ impl State {
 pub(super) fn is_finished(closed: &Closed, exit: Option<Exit>) -> bool {
     closed.code == CloseCode::Finished
         || (exit.is_some() && matches!(closed.code, CloseCode::CannotResume | CloseCode::Unknown))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn piece(offset: u64, bytes: &'static [u8]) -> (u64, Content) {
+        (offset, Content::Bytes(Bytes::from_static(bytes)))
+    }
+
+    #[test]
+    fn a_painting_tells_from_where_on_it_has_the_output() {
+        let mark = |offset| (offset, Content::Mark(Mark::Exit(Exit::Code(0))));
+        for (from, output, painted_from, painted) in [
+            (0, vec![], 0, &b""[..]),
+            (0, vec![mark(0)], 0, b""),
+            (0, vec![mark(0), piece(1, b"one\ntwo")], 0, b"one\ntwo"),
+            (7, vec![piece(7, b"one\ntwo")], 11, b"two"),
+            (7, vec![piece(7, b"one"), mark(10), piece(11, b"\ntwo")], 12, b"two"),
+            (7, vec![piece(7, b"one\n"), mark(11), piece(12, b"two")], 11, b"two"),
+            (7, vec![mark(7), piece(8, b"no line")], 7, b"no line"),
+            (7, vec![piece(7, b"one\n")], 11, b""),
+        ] {
+            let (is_from, screen) = paint(&Modes::default(), from, &output);
+            let screen = STANDARD.decode(screen).expect("Base64");
+            let modes = Modes::default();
+            let framed = match from {
+                0 => painted.to_vec(),
+                _ => [modes.before().as_bytes(), painted, modes.after().as_bytes()].concat(),
+            };
+            assert_eq!((is_from, screen), (painted_from, framed), "{output:?}");
+        }
+    }
 }

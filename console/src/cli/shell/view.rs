@@ -19,7 +19,7 @@ use tokio::{
 use super::{NO_TERMINAL, Over, Wants, Word, filter::Filter, local::terminal_size, notice::Notice};
 use crate::{
     cli::{direct::stdout, output::note},
-    net::tunnel::{Attachment, Event, Piece, State, Status},
+    net::tunnel::{Attachment, Event, Piece, Snapshot, State, Status},
     tui::pane::{Pane, gaps::Shown, notices::Allowed, screen::PaneSize},
 };
 
@@ -27,6 +27,7 @@ use crate::{
 const WRITE_BYTES: usize = 64 * 1024;
 /// How often a notice is drawn anew.
 const NOTICE_PERIOD: Duration = Duration::from_secs(1);
+const EMPTY_SCREEN: &str = "\x1b[H\x1b[2J";
 const HELP: &str = "~. end the session   ~d leave it running   ~~ type a ~   (a key goes on)";
 
 /// What the operator sees.
@@ -42,6 +43,7 @@ pub(super) struct View {
     model: Pane,
     notice: Notice,
     shown: Shown,
+    has_joined: bool,
     /// How the program ended.
     pub(super) exit: Option<Exit>,
 }
@@ -58,6 +60,7 @@ impl View {
             model: model(size),
             notice: Notice::default(),
             shown: Shown::default(),
+            has_joined: false,
             exit: None,
         }
     }
@@ -104,9 +107,13 @@ impl View {
     }
 
     fn piece(&mut self, piece: Piece) -> Vec<u8> {
-        if let Piece::Bytes { offset, bytes } = &piece {
-            self.shown.bytes(*offset, bytes.len());
-        }
+        let end = piece.end();
+        let shown = self.shows(piece);
+        self.shown.until(end);
+        shown
+    }
+
+    fn shows(&mut self, piece: Piece) -> Vec<u8> {
         match piece {
             Piece::Bytes { bytes, .. } if !self.is_terminal => bytes.to_vec(),
             Piece::Bytes { bytes, .. } => {
@@ -120,32 +127,7 @@ impl View {
                 shown.extend(self.status());
                 shown
             }
-            Piece::Snapshot { size, screen, offset, dropped_bytes } => {
-                // Of what was before it was joined nothing was ever here to be missed.
-                let is_first = self.shown == Shown::default();
-                let left_out = self.shown.snapshot(offset, screen.len(), dropped_bytes);
-                let left_out = left_out.filter(|_| !is_first);
-                // What a notice covers is part of the screen that goes.
-                let mut shown = self.uncover();
-                // The operator's own: a watcher's is not that of the session.
-                let rows = terminal_size().map_or(NO_TERMINAL.1, |size| size.rows.get());
-                self.model = model((size.cols.get(), size.rows.get()));
-                // What is of the past asks for nothing any more.
-                self.model.feed(&screen);
-                if offset == 0 && screen.is_empty() {
-                    return Vec::new();
-                }
-                if !self.is_terminal {
-                    if let Some(left_out) = left_out {
-                        note(&format!("quarterdeck: {left_out}"));
-                    }
-                    return [b"\x1b[H\x1b[2J", &screen[..]].concat();
-                }
-                shown.extend(self.filter.undo());
-                shown.extend(scrolled_away(left_out.as_deref(), rows));
-                shown.extend(self.filter.feed(&screen));
-                shown
-            }
+            Piece::Snapshot(snapshot) => self.snapshot(&snapshot),
             Piece::Mark { mark: Mark::Resize(size), .. } => {
                 self.model.resize(PaneSize::new(size.rows.get(), size.cols.get()));
                 Vec::new()
@@ -156,6 +138,37 @@ impl View {
             }
             Piece::Mark { .. } => Vec::new(),
         }
+    }
+
+    fn snapshot(&mut self, snapshot: &Snapshot) -> Vec<u8> {
+        let Snapshot { offset, size, screen, painted_from, dropped_bytes } = snapshot;
+        let joins = !std::mem::replace(&mut self.has_joined, true);
+        // Of what was before it was joined nothing was ever here to be missed.
+        let gap = self.shown.snapshot(*offset, *painted_from, *dropped_bytes);
+        let gap = gap.filter(|_| !joins);
+        // What a notice covers is part of the screen that goes.
+        let mut shown = self.uncover();
+        self.model = model((size.cols.get(), size.rows.get()));
+        // What is of the past asks for nothing any more.
+        self.model.feed(screen);
+        if joins && screen.is_empty() {
+            return shown;
+        }
+        if !self.is_terminal {
+            if let Some(gap) = gap {
+                note(&format!("quarterdeck: {gap}"));
+            }
+            return [EMPTY_SCREEN.as_bytes(), screen].concat();
+        }
+        shown.extend(self.filter.undo());
+        if joins || gap.is_some() {
+            // The operator's own: a watcher's is not that of the session.
+            let rows = terminal_size().map_or(NO_TERMINAL.1, |size| size.rows.get());
+            shown.extend(scrolled_away(gap.map(|gap| format!("--- {gap} ---")).as_deref(), rows));
+        }
+        shown.extend_from_slice(EMPTY_SCREEN.as_bytes());
+        shown.extend(self.filter.feed(screen));
+        shown
     }
 
     fn uncover(&mut self) -> Vec<u8> {
@@ -203,11 +216,11 @@ impl View {
 }
 
 /// What brings the screen, and a line of ours under it, into the scrollback of the operator's
-/// terminal, and leaves an empty screen.
+/// terminal.
 fn scrolled_away(said: Option<&str>, rows: u16) -> Vec<u8> {
     let said = said.map(|said| format!("\r\n{said}")).unwrap_or_default();
     let away = "\n".repeat(usize::from(rows));
-    format!("\x1b[{rows};1H{said}\r{away}\x1b[H\x1b[2J").into_bytes()
+    format!("\x1b[{rows};1H{said}\r{away}").into_bytes()
 }
 
 /// What is worth a notice.
@@ -258,6 +271,7 @@ mod tests {
             let mut terminal = Pane::with_history(size, Allowed::default(), 100);
             terminal.feed(b"one\r\ntwo");
             terminal.feed(&scrolled_away(said, size.rows));
+            terminal.feed(EMPTY_SCREEN.as_bytes());
             terminal.feed(b"three");
             let history = terminal.screen().history();
             let lines: Vec<_> =

@@ -34,7 +34,7 @@ use quarterdeck_protocol::{
 
 use super::{
     BULK, Ended, KEYS, State, Status,
-    output::{OUTPUT_STREAM, Output, Piece},
+    output::{OUTPUT_STREAM, Output, Piece, Snapshot},
 };
 
 /// A server that says nothing for so long is stalled, in microseconds: it speaks every second.
@@ -413,13 +413,15 @@ impl Machine {
                     Flight { messages: flight_messages as usize, bytes: flight_bytes as usize };
                 self.on_attached(attached, continues_input, flight, now);
             }
-            ServerMessage::Snapshot { offset, size, screen, dropped_bytes } => {
+            ServerMessage::Snapshot { offset, size, screen, painted_from, dropped_bytes } => {
                 let screen = STANDARD
                     .decode(screen)
                     .ok()
                     .filter(|screen| screen.len() <= SNAPSHOT_MAX_BYTES)
                     .ok_or_else(|| Garbled("a snapshot that cannot be".to_owned()))?;
-                self.output.on_snapshot(offset, size, screen.into(), dropped_bytes);
+                let screen = screen.into();
+                let snapshot = Snapshot { offset, size, screen, painted_from, dropped_bytes };
+                self.output.on_snapshot(snapshot);
             }
             // It stands in the output as a mark, where it took effect.
             ServerMessage::Resized { .. } => {}

@@ -273,6 +273,7 @@ fn what_a_server_cannot_say_is_refused() {
         offset: 0,
         size: size(80),
         screen: "§".to_owned(),
+        painted_from: 0,
         dropped_bytes: 0,
     };
     assert!(machine.on_text(snapshot, at(0)).is_err());

@@ -32,19 +32,36 @@ const WAITING_MAX_BYTES: u64 = 2 * BEHIND_MAX_BYTES;
 /// What a terminal shows next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Piece {
-    /// Forget what was shown: this is the screen at `offset`.
-    Snapshot {
-        offset: u64,
-        size: Size,
-        /// Terminal output that paints it.
-        screen: Bytes,
-        /// Earlier output that nobody has any more, in bytes.
-        dropped_bytes: u64,
-    },
+    /// Forget what was shown: this is the screen.
+    Snapshot(Snapshot),
     /// Output from `offset` on.
     Bytes { offset: u64, bytes: Bytes },
     /// What happened at `offset`.
     Mark { offset: u64, mark: Mark },
+}
+
+/// A terminal's screen at an offset of its output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    pub offset: u64,
+    pub size: Size,
+    /// Terminal output that paints it.
+    pub screen: Bytes,
+    /// The output from here to `offset` is in it.
+    pub painted_from: u64,
+    /// Earlier output that nobody has any more, in bytes.
+    pub dropped_bytes: u64,
+}
+
+impl Piece {
+    /// How far the output is shown with it.
+    pub fn end(&self) -> u64 {
+        match self {
+            Self::Snapshot(snapshot) => snapshot.offset,
+            Self::Bytes { offset, bytes } => offset + bytes.len() as u64,
+            Self::Mark { offset, .. } => offset + 1,
+        }
+    }
 }
 
 /// Bytes before `offset` never came.
@@ -99,11 +116,12 @@ impl Output {
         self.ack_due = Some(now);
     }
 
-    pub(super) fn on_snapshot(&mut self, offset: u64, size: Size, screen: Bytes, dropped: u64) {
+    pub(super) fn on_snapshot(&mut self, snapshot: Snapshot) {
+        let offset = snapshot.offset;
         self.queue.clear();
-        self.waiting_bytes = screen.len() as u64;
+        self.waiting_bytes = snapshot.screen.len() as u64;
         (self.next, self.shown, self.told) = (offset, offset, offset);
-        self.queue.push_back(Piece::Snapshot { offset, size, screen, dropped_bytes: dropped });
+        self.queue.push_back(Piece::Snapshot(snapshot));
     }
 
     /// Takes a frame of the output stream; what came before is dropped or trimmed.
@@ -145,15 +163,10 @@ impl Output {
             }
             self.waiting_bytes -= bytes.len() as u64;
         }
-        let end = match &piece {
-            Piece::Snapshot { offset, screen, .. } => {
-                self.waiting_bytes -= screen.len() as u64;
-                *offset
-            }
-            Piece::Bytes { offset, bytes } => offset + bytes.len() as u64,
-            Piece::Mark { offset, .. } => offset + 1,
-        };
-        self.shown = self.shown.max(end);
+        if let Piece::Snapshot(snapshot) = &piece {
+            self.waiting_bytes -= snapshot.screen.len() as u64;
+        }
+        self.shown = self.shown.max(piece.end());
         let wait_us =
             if self.shown - self.told >= SHOWN_EVERY_BYTES { 0 } else { SHOWN_MAX_MS * 1_000 };
         let due = now.plus_us(wait_us);

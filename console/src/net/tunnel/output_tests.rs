@@ -68,9 +68,11 @@ fn a_snapshot_replaces_what_waits() {
     let mut output = Output::new();
     output.on_frame(data(0, b"old")).expect("next");
     let size = Size::new(80, 24).expect("a size");
-    output.on_snapshot(100, size, Bytes::from_static(b"screen"), 40);
+    let screen = Bytes::from_static(b"screen");
+    let snapshot = Snapshot { offset: 100, size, screen, painted_from: 94, dropped_bytes: 40 };
+    output.on_snapshot(snapshot.clone());
     output.on_frame(data(98, b"..new")).expect("reaches back");
-    assert!(matches!(output.take(at(0)), Some(Piece::Snapshot { offset: 100, .. })));
+    assert_eq!(output.take(at(0)), Some(Piece::Snapshot(snapshot)));
     assert_eq!(shown(&mut output), b"new");
 }
 

@@ -27,7 +27,7 @@ use ratatui::layout::Rect;
 
 use super::{App, nav::Place};
 use crate::{
-    net::tunnel::Piece,
+    net::tunnel::{Piece, Snapshot},
     tui::{
         effects::{Effect, NetRequest},
         format,
@@ -316,26 +316,25 @@ pub fn news(app: &mut App, news: StreamNews, effects: &mut Vec<Effect>) {
     }
     let mut replies = Vec::new();
     for piece in news.pieces {
+        let end = piece.end();
         match piece {
-            Piece::Snapshot { offset, size, screen, dropped_bytes } => {
+            Piece::Snapshot(Snapshot { offset, size, screen, painted_from, dropped_bytes }) => {
                 state.pane.restart(pane_size(size));
-                if let Some(gap) = state.had.1.snapshot(offset, screen.len(), dropped_bytes) {
-                    state.pane.remember(&gap);
+                if let Some(gap) = state.had.1.snapshot(offset, painted_from, dropped_bytes) {
+                    state.pane.remember(&format!("--- {gap} ---"));
                 }
                 // It is of the past: whoever asked in it has had the answer.
                 drop(state.pane.feed(&screen));
                 state.take_title();
             }
-            Piece::Bytes { offset, bytes } => {
-                state.had.1.bytes(offset, bytes.len());
-                replies.extend(state.pane.feed(&bytes));
-            }
+            Piece::Bytes { bytes, .. } => replies.extend(state.pane.feed(&bytes)),
             Piece::Mark { mark: Mark::Resize(size), .. } => state.pane.resize(pane_size(size)),
             Piece::Mark { mark: Mark::Exit(exit), .. } => {
                 state.session.exit_code = Some(exit.shell_code());
             }
             Piece::Mark { mark: Mark::Signal(_), .. } => {}
         }
+        state.had.1.until(end);
     }
     if state.pane.notices().take_bells() > 0 {
         state.has_rung |= !has_focus;

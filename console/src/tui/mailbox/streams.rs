@@ -79,7 +79,7 @@ impl Streams {
         if slot.waiting_bytes >= PANE_WAITING_MAX_BYTES {
             return false;
         }
-        if matches!(piece, Piece::Snapshot { .. }) {
+        if matches!(piece, Piece::Snapshot(_)) {
             slot.pieces.clear();
             slot.waiting_bytes = 0;
         }
@@ -158,9 +158,8 @@ fn weight(piece: &Piece) -> usize {
     /// One without bytes is not without cost.
     const LEAST: usize = 16;
     match piece {
-        Piece::Snapshot { screen: bytes, .. } | Piece::Bytes { bytes, .. } => {
-            bytes.len().max(LEAST)
-        }
+        Piece::Snapshot(snapshot) => snapshot.screen.len().max(LEAST),
+        Piece::Bytes { bytes, .. } => bytes.len().max(LEAST),
         Piece::Mark { .. } => LEAST,
     }
 }
@@ -180,7 +179,7 @@ fn cut(piece: &mut Piece, most_bytes: usize) -> Option<Piece> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::tunnel::State;
+    use crate::net::tunnel::{Snapshot, State};
     use bytes::Bytes;
 
     fn bytes(n: usize) -> Piece {
@@ -293,7 +292,8 @@ mod tests {
         streams.output(PaneId(1), &bytes(100));
         let size = quarterdeck_protocol::tunnel::mark::Size::new(80, 24).expect("a size");
         let screen = Bytes::from_static(b"now");
-        let snapshot = Piece::Snapshot { offset: 9, size, screen, dropped_bytes: 0 };
+        let snapshot = Snapshot { offset: 9, size, screen, painted_from: 0, dropped_bytes: 0 };
+        let snapshot = Piece::Snapshot(snapshot);
         streams.output(PaneId(1), &snapshot);
         assert_eq!(streams.take_turn().0[0].pieces, [snapshot]);
     }
