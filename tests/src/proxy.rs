@@ -25,6 +25,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// The most that is read before it is passed on, in bytes.
 const CHUNK_MAX_BYTES: usize = 16 * 1024;
+/// A slow line passes this many pieces a second, or single bytes.
+const SLICES_PER_S: usize = 50;
 /// The most that is recorded, in bytes.
 const RECORDING_MAX_BYTES: usize = 4 * 1024 * 1024;
 
@@ -232,38 +234,49 @@ async fn pass(
     let mut buffer = vec![0; CHUNK_MAX_BYTES];
     let mut mangler = (*faults.borrow() == Fault::Mangle).then(Mangler::default);
     while let Some(length) = read(&mut from, &mut buffer).await {
-        loop {
-            let fault = *faults.borrow_and_update();
-            match fault {
-                Fault::None | Fault::Refuse | Fault::Mangle => break,
-                Fault::Delay(delay) => {
-                    sleep(delay).await;
-                    break;
-                }
-                Fault::Throttle { bytes_per_s } => {
-                    sleep(Duration::from_secs_f64(length as f64 / f64::from(bytes_per_s.max(1))))
-                        .await;
-                    break;
-                }
-                Fault::Stall => {
-                    if faults.changed().await.is_err() {
-                        return;
-                    }
-                }
+        let mut rest = &buffer[..length];
+        while !rest.is_empty() {
+            let Some(count) = allowed(&mut faults, rest.len()).await else { return };
+            let (piece, more) = rest.split_at(count);
+            rest = more;
+            if !passes(piece) {
+                let _ = to.shutdown().await;
+                return;
             }
-        }
-        if !passes(&buffer[..length]) {
-            break;
-        }
-        let written = match &mut mangler {
-            Some(mangler) => to.write_all(&mangler.pass(&buffer[..length])).await,
-            None => to.write_all(&buffer[..length]).await,
-        };
-        if written.is_err() {
-            return;
+            let written = match &mut mangler {
+                Some(mangler) => to.write_all(&mangler.pass(piece)).await,
+                None => to.write_all(piece).await,
+            };
+            if written.is_err() {
+                return;
+            }
         }
     }
     let _ = to.shutdown().await;
+}
+
+/// How many of the next bytes may pass, once they may; `None` when the proxy is gone.
+async fn allowed(faults: &mut watch::Receiver<Fault>, waiting: usize) -> Option<usize> {
+    loop {
+        let fault = *faults.borrow_and_update();
+        match fault {
+            Fault::None | Fault::Refuse | Fault::Mangle => return Some(waiting),
+            Fault::Delay(delay) => {
+                sleep(delay).await;
+                return Some(waiting);
+            }
+            Fault::Throttle { bytes_per_s } => {
+                let per_s = bytes_per_s.max(1) as usize;
+                let count = (per_s / SLICES_PER_S).clamp(1, waiting);
+                let due = sleep(Duration::from_secs_f64(count as f64 / per_s as f64));
+                tokio::select! {
+                    () = due => return Some(count),
+                    changed = faults.changed() => changed.ok()?,
+                }
+            }
+            Fault::Stall => faults.changed().await.ok()?,
+        }
+    }
 }
 
 async fn read(from: &mut (impl AsyncRead + Unpin), buffer: &mut [u8]) -> Option<usize> {

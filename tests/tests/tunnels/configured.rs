@@ -45,8 +45,12 @@ async fn how_long_a_device_may_take_to_open_one() -> Result<()> {
     let mut device = fleet.device("pi-1").await?;
     device.process().context("it runs")?.signal(Signal::SIGSTOP);
     let (tunnel, _console) = Console::create(fleet.api(), &terminal("cat")).await?;
-    assert_eq!(reason(&fleet, &tunnel).await?, CloseCode::DeviceLost);
+    let over = wait_tunnel(fleet.api(), tunnel.id, "over", |t| t.status.is_over()).await?;
     device.process().context("it runs")?.signal(Signal::SIGCONT);
+    assert_eq!(over.close_reason, Some(CloseCode::DeviceLost));
+    // By default it is 20 s.
+    let took_ms = over.closed_at.context("over")?.millis_since(over.created_at);
+    assert!((1_000..10_000).contains(&took_ms), "{took_ms} ms");
     Ok(())
 }
 

@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use super::{exec, noise, terminal};
 
 /// Lets a device reach its broker through a proxy from now on.
-async fn reroute(fleet: &Fleet, device: &mut Device, to: u16, port: u16) -> Result<()> {
+pub(super) async fn reroute(fleet: &Fleet, device: &mut Device, to: u16, port: u16) -> Result<()> {
     device.stop().await?;
     let file = device.data_dir().join("credentials.json");
     let credentials = std::fs::read_to_string(&file)?;
@@ -34,7 +34,7 @@ async fn reroute(fleet: &Fleet, device: &mut Device, to: u16, port: u16) -> Resu
 }
 
 /// What a terminal in raw mode gets is what it gives back.
-const ECHO: &str = "stty raw -echo; printf ready; exec cat";
+pub(super) const ECHO: &str = "stty raw -echo; printf ready; exec cat";
 
 #[tokio::test]
 async fn a_terminal_survives_a_network_that_is_cut_again_and_again() -> Result<()> {

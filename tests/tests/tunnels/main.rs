@@ -13,6 +13,7 @@ mod recordings;
 mod rights;
 mod sessions;
 mod shell;
+mod slow;
 mod ssh;
 mod subcommands;
 

@@ -8,7 +8,10 @@
 //! Both are given the same bytes, wherever those end: there is nothing to wait for
 //! but what a program is to have drawn by then.
 
-use std::{path::Path, process::Stdio};
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
 
 use anyhow::{Context as _, Result};
 use quarterdeck_tests::{
@@ -17,33 +20,34 @@ use quarterdeck_tests::{
     wait::{Look, wait_for},
 };
 use serde_json::json;
-use tokio::process::Command;
 
 const COLS: u16 = 80;
 const ROWS: u16 = 24;
 
-/// Another terminal: a tmux server of our own, ended with the test.
-struct Reference {
-    program: std::path::PathBuf,
-    socket: std::path::PathBuf,
+/// A tmux server at a socket of our own, which ends with the test.
+struct Tmux {
+    program: PathBuf,
+    socket: PathBuf,
 }
 
-impl Reference {
-    /// `None` when the test is to be skipped.
-    fn new(folder: &Path) -> Result<Option<Self>> {
-        let program = services::require("tmux")?;
-        Ok(program.map(|program| Self { program, socket: folder.join("reference.sock") }))
+impl Drop for Tmux {
+    fn drop(&mut self) {
+        if self.socket.exists() {
+            let _ = self.tmux(&["kill-server"]).output();
+        }
     }
+}
 
+impl Tmux {
     fn tmux(&self, args: &[&str]) -> Command {
-        self.tmux_at(&self.socket, args)
-    }
-
-    fn tmux_at(&self, socket: &Path, args: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
-        command.arg("-u").arg("-S").arg(socket).args(["-f", "/dev/null"]).args(args);
+        command.arg("-u").arg("-S").arg(&self.socket).args(["-f", "/dev/null"]).args(args);
         command.env("LC_ALL", "C.UTF-8").env_remove("TMUX").stdin(Stdio::null());
         command
+    }
+
+    async fn output(&self, args: &[&str]) -> Result<Output> {
+        Ok(tokio::process::Command::from(self.tmux(args)).output().await?)
     }
 
     /// Shows what is in a file, and waits until the screen is as expected.
@@ -55,10 +59,10 @@ impl Reference {
         // Without its own line it has all rows; only then is anything shown in it.
         let size = [";", "resize-window", "-x", &width, "-y", &height];
         let run = [";", "respawn-pane", "-k", "sh", "-c", &show];
-        let started = self.tmux(&[&begin[..], &off, &size, &run].concat()).output().await?;
+        let started = self.output(&[&begin[..], &off, &size, &run].concat()).await?;
         anyhow::ensure!(started.status.success(), "{started:?}");
-        let looked = wait_for("the same rows in tmux", || async {
-            let shown = self.tmux(&["capture-pane", "-p"]).output().await?;
+        wait_for("the same rows in tmux", || async {
+            let shown = self.output(&["capture-pane", "-p"]).await?;
             let shown = rows(&String::from_utf8_lossy(&shown.stdout));
             let differing = (0..usize::from(ROWS)).find(|at| shown.get(*at) != expected.get(*at));
             Ok(match differing {
@@ -69,10 +73,8 @@ impl Reference {
                     expected.get(at)
                 )),
             })
-        });
-        let looked = looked.await;
-        let _ = self.tmux(&["kill-server"]).output().await;
-        looked
+        })
+        .await
     }
 }
 
@@ -88,16 +90,17 @@ fn rows(text: &str) -> Vec<String> {
 async fn same_picture(argv: &[&str], steps: &[(&str, &str)], last: &str) -> Result<()> {
     let Some(program) = services::require(argv[0])? else { return Ok(()) };
     let fleet = Fleet::start().await?;
-    let Some(reference) = Reference::new(fleet.folder())? else { return Ok(()) };
+    let Some(tmux) = services::require("tmux")? else { return Ok(()) };
+    let tmux_at = |name| Tmux { program: tmux.clone(), socket: fleet.file(name) };
+    let (reference, inner) = (tmux_at("reference.sock"), tmux_at("inner.sock"));
     let _device = fleet.device("pi-1").await?;
     let lines: Vec<_> = (1..=200).map(|n| format!("line {n} of the text\n")).collect();
     let file = fleet.file("text");
     std::fs::write(&file, lines.concat())?;
-    let socket = fleet.file("inner.sock");
     let argv: Vec<_> = std::iter::once(program.to_string_lossy().into_owned())
         .chain(argv[1..].iter().map(|word| {
             word.replace("TEXT", &file.to_string_lossy())
-                .replace("SOCKET", &socket.to_string_lossy())
+                .replace("SOCKET", &inner.socket.to_string_lossy())
         }))
         .collect();
     let request = json!({
@@ -111,10 +114,6 @@ async fn same_picture(argv: &[&str], steps: &[(&str, &str)], last: &str) -> Resu
     }
     console.shows(last).await?;
     let bytes = console.output();
-    // A tmux that ran in it goes on without its terminal.
-    if socket.exists() {
-        reference.tmux_at(&socket, &["kill-server"]).output().await?;
-    }
     let drawn = fleet.file("drawn");
     std::fs::write(&drawn, &bytes)?;
     let pane = cli::quarterdeck(

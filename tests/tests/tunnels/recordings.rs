@@ -20,7 +20,7 @@ use quarterdeck_tests::{
     faketime::SteppingClock,
     server::ServerOptions,
     tunnel::{Console, wait_tunnel},
-    wait::{Look, wait_for, wait_until},
+    wait::{Look, in_time, wait_for, wait_until},
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -170,7 +170,7 @@ async fn a_recording_is_shown_played_and_deleted_from_the_command_line() -> Resu
     assert!(code == Some(1) && why.contains("its session goes on"), "{why}");
     let (code, ..) = run(&["tunnels", "close", &tunnel]).await?;
     assert_eq!(code, Some(0));
-    console.wait().await?;
+    in_time("the end of exec", console.wait()).await??;
     wait_tunnel(fleet.api(), recording.tunnel_id, "over", |t| t.status.is_over()).await?;
 
     let (code, shown, _) = run(&["recordings", "show", id]).await?;

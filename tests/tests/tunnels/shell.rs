@@ -125,7 +125,7 @@ async fn who_is_idle_is_told_before_the_end_and_then_why() -> Result<()> {
         let mut terminal = on_terminal(&fleet, args)?;
         terminal.wait_for_text(warning).await?;
         assert_eq!(terminal.wait_for_end().await?, 255, "{args:?}");
-        terminal.wait_for_text("idle").await?;
+        terminal.wait_for_text("nothing happened for too long").await?;
     }
     let over: Vec<Tunnel> = fleet.api().list("@/tunnels").await?;
     let reasons: Vec<_> = over.iter().map(|tunnel| (tunnel.status, tunnel.close_reason)).collect();
