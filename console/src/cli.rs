@@ -12,6 +12,7 @@
 //! | [`error`], [`input`] | how it ends; secrets and prompts |
 //! | [`fields`] | fields of a payload, and their types |
 //! | [`listing`] | filters of what lists |
+//! | [`several`] | the same asked for several things |
 //! | [`line`] | the command line that equals a submission of the TUI |
 //! | [`session`] | what `shell`, `exec`, `proxy` and `forward` have in common |
 //! | the others | one noun each |
@@ -55,6 +56,7 @@ pub mod rows;
 pub mod run;
 pub mod screen;
 pub mod session;
+pub mod several;
 pub mod shell;
 pub mod ssh_config;
 pub mod table;

@@ -10,6 +10,7 @@ use super::{
     context::Context,
     error::CliError,
     listing::{query, wanted, when},
+    several::each,
     units::{Moment, Span},
 };
 use crate::net::api::Query;
@@ -105,18 +106,11 @@ pub async fn alerts(context: &mut Context, args: AlertsArgs) -> Result<(), CliEr
             printer.pages::<Alert>(api.alerts(list.query(), list.limit)).await?;
         }
         AlertsCommand::Ack { ids } => {
-            let mut done = Vec::new();
-            for id in &ids {
-                done.push(api.acknowledge_alert(id).await?);
-            }
-            printer.items(&done)?;
+            each(&ids, async |id| api.acknowledge_alert(id).await).await.print(printer)?;
         }
         AlertsCommand::Silence { ids, duration } => {
-            let mut done = Vec::new();
-            for id in &ids {
-                done.push(api.silence_alert(id, duration.seconds).await?);
-            }
-            printer.items(&done)?;
+            let silence = async |id: &String| api.silence_alert(id, duration.seconds).await;
+            each(&ids, silence).await.print(printer)?;
         }
     }
     Ok(())

@@ -18,8 +18,9 @@ use super::{
     context::Context,
     error::CliError,
     listing::{one_of, query, wanted, when},
-    output::{Printer, StatusLine, note},
+    output::{StatusLine, note},
     rows::{self, Details},
+    several::each,
     units::{Moment, moment},
 };
 use crate::net::{
@@ -159,33 +160,12 @@ pub async fn run(context: &mut Context, args: CommandsArgs) -> Result<(), CliErr
             printer.done(&[done], &sentence)?;
         }
         CommandsCommand::Cancel { ids, batch: None } => {
-            let mut commands = Vec::new();
-            let mut has_failed = false;
-            for id in ids {
-                match api.cancel_command(id).await {
-                    Ok(command) => commands.push(command),
-                    // One that cannot be cancelled must not save the others.
-                    Err(error) => {
-                        note(&format!("{id}: {error}"));
-                        has_failed = true;
-                    }
-                }
-            }
-            some_of(printer, &commands, has_failed)?;
+            each(&ids, async |id| api.cancel_command(*id).await).await.print(printer)?;
         }
         CommandsCommand::Retry { ids, confirm } => {
-            let mut commands: Vec<Item<Command>> = Vec::new();
-            let mut has_failed = false;
-            for id in ids {
-                match api.retry_command(id, confirm, &clock::fresh_key()).await {
-                    Ok(command) => commands.push(command),
-                    Err(error) => {
-                        note(&format!("{id}: {error}"));
-                        has_failed = true;
-                    }
-                }
-            }
-            some_of(printer, &commands, has_failed)?;
+            let retry =
+                async |id: &CommandId| api.retry_command(*id, confirm, &clock::fresh_key()).await;
+            each(&ids, retry).await.print(printer)?;
         }
         CommandsCommand::Output { id, file, force } => {
             if let Some(file) = file.as_deref().filter(|_| !force) {
@@ -241,18 +221,6 @@ async fn output(context: &Context, id: CommandId, file: Option<&Path>) -> Result
     stdout.write_all(text::block(&String::from_utf8_lossy(&shown)).as_bytes()).await?;
     stdout.flush().await?;
     Ok(())
-}
-
-/// Prints what could be done of several things.
-fn some_of(
-    printer: &mut Printer,
-    commands: &[Item<Command>],
-    has_failed: bool,
-) -> Result<(), CliError> {
-    if printer.is_json() || !commands.is_empty() {
-        printer.items(commands)?;
-    }
-    if has_failed { Err(CliError::Said) } else { Ok(()) }
 }
 
 /// Says how far a transfer is.

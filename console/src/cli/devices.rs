@@ -16,12 +16,10 @@ use super::{
     input,
     listing::{one_of, query, wanted},
     rows::{self, Details},
+    several::each,
     units::{Pair, moment},
 };
-use crate::net::{
-    api::{Item, Query},
-    clock,
-};
+use crate::net::{api::Query, clock};
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -164,12 +162,12 @@ pub async fn run(context: &mut Context, args: DevicesArgs) -> Result<(), CliErro
                 };
                 input::confirm(&what, &expected)?;
             }
-            let mut retired: Vec<Item<Device>> = Vec::new();
-            for id in &ids {
-                retired.push(api.retire_device(id).await?);
+            let several = each(&ids, async |id| api.retire_device(id).await).await;
+            if printer.is_json() || !several.done.is_empty() {
+                let names: Vec<_> = several.done.iter().map(|device| device.id.as_str()).collect();
+                printer.done(&several.done, &format!("retired {}", names.join(" ")))?;
             }
-            let names: Vec<_> = ids.iter().map(DeviceId::as_str).collect();
-            printer.done(&retired, &format!("retired {}", names.join(" ")))?;
+            several.end()?;
         }
         DevicesCommand::EnrollAgain { id } => {
             let device = api.enroll_again(&id).await?;

@@ -26,6 +26,7 @@ use super::{
     listing::{query, wanted, when},
     output::{Printer, StatusLine, note},
     rows::{Details, Row},
+    several::each,
     table::{Cell, Tone},
     units::{Moment, age, moment, short_span},
 };
@@ -55,7 +56,7 @@ pub struct RecordingsArgs {
 enum RecordingsCommand {
     /// List recordings (what `recordings` alone does)
     Ls(ListArgs),
-    /// Show what is known of one; nobody looks into it
+    /// Show what is known of one, and nothing of what was seen
     Show {
         #[arg(value_name = "RECORDING")]
         id: String,
@@ -309,10 +310,13 @@ async fn delete(context: &mut Context, ids: &[String], is_sure: bool) -> Result<
         input::confirm(&format!("{what} will be gone for good"), &expected)?;
     }
     let Context { client, project, printer, .. } = context;
-    for id in ids {
-        client.project(project).delete_recording(id).await?;
+    let in_project = client.project(project);
+    let delete = async |id: &String| in_project.delete_recording(id).await.map(|()| id.clone());
+    let several = each(ids, delete).await;
+    if printer.is_json() || !several.done.is_empty() {
+        printer.done::<Recording>(&[], &format!("deleted {}", several.done.join(" ")))?;
     }
-    printer.done::<Recording>(&[], &format!("deleted {what}"))
+    several.end()
 }
 
 /// What a comparison with the server's own recording brought.
@@ -482,6 +486,6 @@ fn details(recording: &Recording) -> String {
         .field("began", moment(recording.started_at, now))
         .maybe("ended", when(recording.ended_at))
         .maybe("took", took(recording))
-        .maybe("deleted on", when(recording.expires_at))
+        .maybe("kept until", when(recording.expires_at))
         .finish()
 }

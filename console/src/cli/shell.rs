@@ -25,7 +25,7 @@ use std::{
     time::Duration,
 };
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use quarterdeck_protocol::{
     api::TunnelKind,
     ids::TunnelId,
@@ -71,10 +71,10 @@ const NO_TERMINAL: (u16, u16) = (80, 24);
 const PASTED_MIN_BYTES: usize = 16;
 
 #[derive(Debug, Clone, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, group(joined()))]
 pub struct ShellArgs {
     /// The device
-    #[arg(value_name = "DEVICE", required_unless_present_any = ["attach", "copilot", "watch"])]
+    #[arg(value_name = "DEVICE", required_unless_present = "joined")]
     device: Option<String>,
     /// A program to run instead of the login shell
     #[arg(value_name = "CMD", last = true)]
@@ -87,13 +87,13 @@ pub struct ShellArgs {
     #[arg(long, value_name = "TERM")]
     term: Option<String>,
     /// Come back to a session of yours that goes on
-    #[arg(long, value_name = "TUNNEL", conflicts_with_all = ["device", "copilot", "watch"])]
+    #[arg(long, value_name = "TUNNEL")]
     attach: Option<TunnelId>,
     /// Type into somebody's session too
-    #[arg(long, value_name = "TUNNEL", conflicts_with_all = ["device", "watch"])]
+    #[arg(long, value_name = "TUNNEL")]
     copilot: Option<TunnelId>,
     /// Look at a session without typing into it
-    #[arg(long, value_name = "TUNNEL", conflicts_with = "device")]
+    #[arg(long, value_name = "TUNNEL")]
     watch: Option<TunnelId>,
     /// What the device may do to your terminal: clipboard, title, notifications [default: nothing]
     #[arg(
@@ -104,6 +104,12 @@ pub struct ShellArgs {
         hide_possible_values = true
     )]
     allow: Vec<Allow>,
+}
+
+/// What there is already is not asked to be otherwise.
+fn joined() -> ArgGroup {
+    let of_new = ["device", "argv", "ProgramArgs", "RecordArgs", "term"];
+    ArgGroup::new("joined").args(["attach", "copilot", "watch"]).conflicts_with_all(of_new)
 }
 
 const EXAMPLES: &str = "Examples:

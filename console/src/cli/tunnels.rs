@@ -13,6 +13,7 @@ use super::{
     error::CliError,
     listing::{query, wanted, when},
     rows::{Details, Row},
+    several::each,
     table::{Cell, Tone},
     units::{Moment, age, moment, short_span},
 };
@@ -108,11 +109,7 @@ pub async fn run(context: &mut Context, args: TunnelsArgs) -> Result<(), CliErro
         }
         TunnelsCommand::Show { id } => printer.item(&api.tunnel(id).await?, details)?,
         TunnelsCommand::Close { ids } => {
-            let mut done = Vec::new();
-            for id in ids {
-                done.push(api.close_tunnel(id).await?);
-            }
-            printer.items(&done)?;
+            each(&ids, async |id| api.close_tunnel(*id).await).await.print(printer)?;
         }
     }
     Ok(())

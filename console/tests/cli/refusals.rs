@@ -139,6 +139,51 @@ async fn each_exit_code_means_what_chapter_1_says() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_done_to_one_is_said_and_saves_none_of_the_others() {
+    let stub = Stub::start(|request| match request.path.rsplit('/').next() {
+        Some("r-2") => Reply::problem(409, "still_recording", "its session goes on"),
+        Some("r-4") => Reply::cut(),
+        _ => Reply::json(204, &json!(null)),
+    })
+    .await;
+    let program = Program::with_token(&stub.url);
+    let delete = ["recordings", "delete", "--yes"];
+    let ended = program.run(&[&delete[..], &["r-1", "r-2", "r-3"]].concat()).await.expect(1);
+    assert_eq!(ended.stdout, "deleted r-1 r-3\n");
+    assert_eq!(ended.stderr, "r-2: its session goes on\n");
+    // Whoever cannot be reached is not asked for the rest.
+    let ended = program.run(&[&delete[..], &["r-1", "r-4", "r-5", "r-6"]].concat()).await.expect(1);
+    assert_eq!(ended.stdout, "deleted r-1\n");
+    assert!(ended.stderr.starts_with("r-4: cannot reach the server"), "{}", ended.stderr);
+    assert!(ended.stderr.ends_with("not tried: r-5 r-6\n"), "{}", ended.stderr);
+    let ended = program.run(&[&delete[..], &["r-2"]].concat()).await.expect(1);
+    assert_eq!((ended.stdout.as_str(), ended.stderr.contains("goes on")), ("", true));
+}
+
+#[tokio::test]
+async fn who_joins_a_session_asks_nothing_of_what_runs_in_it() {
+    let program = Program::new();
+    let id = "018f2b7e-5a3c-7000-8000-000000000001";
+    for how in ["--attach", "--copilot", "--watch"] {
+        for more in [
+            &["--record"][..],
+            &["--record", "--record-input"],
+            &["--env", "A=B"],
+            &["--user", "root"],
+            &["--term", "vt100"],
+            &["pi-1"],
+            &["--", "ls"],
+            &["--watch", id],
+        ] {
+            let args = [&["shell", how, id], more].concat();
+            let ended = program.run(&args).await.expect(2);
+            let said = if how == more[0] { "multiple times" } else { "cannot be used with" };
+            assert!(ended.stderr.contains(said), "{args:?}: {}", ended.stderr);
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_there_is_named() {
     let stub = Stub::start(|request| {
         let what = if request.path.contains("/alerts/") { "alert" } else { "device" };

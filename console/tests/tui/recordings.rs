@@ -82,6 +82,24 @@ fn recordings_are_deleted_after_a_question_and_can_be_called_back() {
 }
 
 #[test]
+fn of_marked_recordings_those_that_go_on_stay() {
+    let mut runner = Runner::new(120, 36);
+    runner.fleet.role = Role::Admin;
+    runner.connect();
+    let is_open = |recording: &Recording| recording.status == RecordingStatus::Recording;
+    let going_on = runner.fleet.recordings.iter().filter(|r| is_open(r)).count();
+    assert_eq!(going_on, 1);
+    runner.keys("9");
+    for _ in 0..runner.fleet.recordings.len() {
+        runner.keys("Space");
+    }
+    runner.keys("D").wait_for("One more is still recorded: it stays.");
+    runner.keys("Tab Enter").pass_ms(20_000);
+    assert!(runner.fleet.recordings.iter().all(is_open), "{:?}", runner.fleet.recordings);
+    assert_eq!(runner.fleet.recordings.len(), 1);
+}
+
+#[test]
 fn a_recording_that_goes_on_is_not_deleted() {
     let mut runner = Runner::new(120, 36);
     runner.fleet.role = Role::Admin;

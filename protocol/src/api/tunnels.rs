@@ -188,7 +188,8 @@ impl RecordingStatus {
 }
 
 /// What a recording is downloaded for: the audit log says so.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum RecordingUse {
     /// To be kept elsewhere.
     #[default]

@@ -236,6 +236,7 @@ impl Endpoint {
     }
 
     /// Takes a stream up again that a former life of this end had; it begins with a handshake.
+    /// Refused where its whole window does not fit: the former life may have granted all of it.
     pub fn resume(
         &mut self,
         key: StreamKey,
@@ -251,7 +252,6 @@ impl Endpoint {
         };
         *next = (*next).max(key.stream.saturating_add(1));
         let is_free = !self.streams.contains_key(&key);
-        // All that it asks for: an earlier life may have granted as much.
         let make = |key, config| Stream::resume(key, config, checkpoint, now);
         let is_admitted = is_free && self.admit(key, &config, u32::MAX, make);
         if is_admitted { Ok(()) } else { Err(Refused::TooMany) }

@@ -78,6 +78,15 @@ async fn found<N>(app: &App, member: &Member<N>, id: &str) -> Result<(Recording,
     Ok((recording, place))
 }
 
+/// The same, once its log is there: its session may just be taken up.
+async fn begun<N>(app: &App, member: &Member<N>, id: &str) -> Result<(Recording, Place)> {
+    let (recording, place) = found(app, member, id).await?;
+    if recording.status == RecordingStatus::Recording {
+        app.tunnels.session_or_start(recording.tunnel_id).await?;
+    }
+    Ok((recording, place))
+}
+
 fn recorded(project: &ProjectId, recording: &Recording, place: Place) -> Recorded {
     Recorded {
         project: project.to_string(),
@@ -105,7 +114,7 @@ pub(super) async fn events(
             .parse()
             .map_err(|_| Error::invalid("cursor", "expected a next_cursor of this listing"))?,
     };
-    let (recording, place) = found(&app, &member, &id).await?;
+    let (recording, place) = begun(&app, &member, &id).await?;
     let limit = paging.limit as usize;
     let recorded = recorded(&member.project, &recording, place);
     let read = blocking(move || cast::events(&recorded, skip, limit)).await;
@@ -114,7 +123,8 @@ pub(super) async fn events(
     let (items, total) = match read {
         Ok(read) => read,
         Err(error) => {
-            look.note(AuditOutcome::Failed, json!({ "problem": error.detail })).await?;
+            let detail = json!({ "from_event": skip, "problem": error.detail });
+            look.note(AuditOutcome::Failed, detail).await?;
             return Err(error);
         }
     };
@@ -129,8 +139,8 @@ pub(super) async fn events(
 
 /// Exports a recording as an asciicast v2 file.
 #[utoipa::path(get, path = "/projects/{project}/recordings/{id}/cast", tag = "tunnels",
-    params(("purpose" = Option<String>, Query,
-        description = "what the audit log says of it: export (when absent), view or verify")),
+    params(("purpose" = inline(Option<RecordingUse>), Query,
+        description = "What it is downloaded for. The audit log has a view as such; all else is an export, which is the default.")),
     responses((status = 200, content_type = "application/x-asciicast", body = String)))]
 pub(super) async fn cast(
     State(app): State<Arc<App>>,
@@ -161,7 +171,7 @@ async fn export<N>(
     format: Format,
     purpose: RecordingUse,
 ) -> Result<Response> {
-    let (recording, place) = found(app, member, id).await?;
+    let (recording, place) = begun(app, member, id).await?;
     let (kind, extension) = match format {
         Format::Cast => ("application/x-asciicast", "cast"),
         Format::Bytes => ("application/octet-stream", "bin"),
@@ -213,7 +223,7 @@ pub(super) async fn verify(
     member: Viewer,
     PathId(id): PathId,
 ) -> Result<axum::Json<RecordingCheck>> {
-    let (recording, place) = found(&app, &member, &id).await?;
+    let (recording, place) = begun(&app, &member, &id).await?;
     let is_over = recording.status != RecordingStatus::Recording;
     let check = blocking(move || match place.check(is_over) {
         Err(error) if is_gone(&error) => {

@@ -108,8 +108,8 @@ pub(super) fn delete_recordings(app: &mut App) {
     // Of a marked row that is out of sight the server says whether its session goes on.
     let known = |key: &String| window.find(key).and_then(|row| row.recording());
     let is_over = |recording: &Recording| recording.status != RecordingStatus::Recording;
-    let over: Vec<String> =
-        subjects::subjects(app).into_iter().filter(|key| known(key).is_none_or(is_over)).collect();
+    let (over, going_on): (Vec<String>, Vec<String>) =
+        subjects::subjects(app).into_iter().partition(|key| known(key).is_none_or(is_over));
     let mut lines = match over.as_slice() {
         [] => return app.toast(STILL_RECORDING, Tone::Muted),
         [only] => known(only)
@@ -119,6 +119,11 @@ pub(super) fn delete_recordings(app: &mut App) {
         _ => Vec::new(),
     };
     lines.push("It is gone for good then, for everybody.".to_owned());
+    match going_on.len() {
+        0 => {}
+        1 => lines.push("One more is still recorded: it stays.".to_owned()),
+        n => lines.push(format!("{} more are still recorded: they stay.", format::count(n as u64))),
+    }
     let title = format!("Delete {}?", format::plural(over.len() as u64, "recording"));
     let doing = match over.len() {
         1 => "delete the recording".to_owned(),

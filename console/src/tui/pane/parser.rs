@@ -217,21 +217,21 @@ impl Parser {
         let body = bytes.strip_prefix(b"\x1b[")?;
         self.csi = Csi::EMPTY;
         let csi = &mut self.csi;
-        let (mut at, mut value, mut is_given) = (0, 0_u32, 0_u32);
+        let (mut at, mut value, mut digits) = (0, 0_u32, 0_u32);
         for (index, &byte) in body.iter().enumerate() {
             match byte {
                 b'0'..=b'9' => {
                     value = (value * 10 + u32::from(byte - b'0')).min(u32::from(u16::MAX));
-                    is_given = 1;
+                    digits = 1;
                 }
                 b';' if at + 1 < PARAMS_MAX => {
                     csi.params[at] = value as u16;
-                    csi.given |= is_given << at;
-                    (at, value, is_given) = (at + 1, 0, 0);
+                    csi.given |= digits << at;
+                    (at, value, digits) = (at + 1, 0, 0);
                 }
                 0x40..=0x7e => {
                     csi.params[at] = value as u16;
-                    csi.given |= is_given << at;
+                    csi.given |= digits << at;
                     // No parameter at all is none, not one without digits.
                     csi.count = if index == 0 { 0 } else { at as u8 + 1 };
                     csi.last = byte;
@@ -598,6 +598,22 @@ mod tests {
         assert_eq!(cut(b"\x1b[99999999A"), ["CSI 65535A"]);
         let long = format!("\x1b]2;{}\x07x", "y".repeat(STRING_MAX_BYTES));
         assert_eq!(cut(long.as_bytes()), ["x"]);
+    }
+
+    #[test]
+    fn a_sequence_is_read_the_same_whole_and_byte_by_byte() {
+        let ones = |n: usize| vec!["1"; n].join(";");
+        let counts = (PARAMS_MAX - 1..=PARAMS_MAX + 1).flat_map(|n| [ones(n), ones(n) + ";"]);
+        let values = ["", ";", "0", "65535", "65536", "99999999", "6553599;7"].map(str::to_owned);
+        for params in counts.chain(values) {
+            let bytes = format!("\x1b[{params}m").into_bytes();
+            let (mut parser, mut log) = (Parser::default(), Log::default());
+            for byte in &bytes {
+                parser.advance(&[*byte], &mut log);
+            }
+            assert_eq!(cut(&bytes), log.0, "{params}");
+            assert_eq!(log.0.len(), 1, "{params}");
+        }
     }
 
     proptest! {

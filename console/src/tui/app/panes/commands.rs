@@ -101,7 +101,7 @@ pub(super) fn go_to_tab(app: &mut App, tab: usize, effects: &mut Vec<Effect>) {
     tell_focus(app, before, effects);
 }
 
-/// One more terminal on the device of the pane in focus, recorded as that one is.
+/// One more terminal on the device of the pane in focus, recorded if that one was asked to be.
 fn another(app: &mut App, put: impl FnOnce(&mut Tabs, PaneId, Rect) -> Result<(), Refused>) {
     let Some(focused) = app.panes.focused() else { return };
     let Some(device) = focused.device.clone() else { return };
